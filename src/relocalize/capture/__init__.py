@@ -1,0 +1,1 @@
+"""Video or photos to frames."""

@@ -1,0 +1,37 @@
+"""The errors that users meet: one root, one subclass per subject.
+
+A message names the value that was received and the next step to take. The command line prints
+it as one line and exits with 1; any other exception that reaches a user is a bug of ours.
+"""
+
+
+class RelocalizeError(Exception):
+    """Root of every error that relocalize raises on purpose."""
+
+
+class GeometryError(RelocalizeError):
+    """A transform, camera or alignment that the given numbers cannot determine."""
+
+
+class PlaceError(RelocalizeError):
+    """A Place folder that is missing, locked, of another version, or damaged."""
+
+
+class CaptureError(RelocalizeError):
+    """A video or a set of photos that cannot be read or gives no usable frames."""
+
+
+class FormatError(RelocalizeError):
+    """A foreign file that is not what it claims to be; names file and line."""
+
+
+class MappingError(RelocalizeError):
+    """Images that do not come together to a map."""
+
+
+class LocalizerError(RelocalizeError):
+    """A localizer that cannot be fitted, found or loaded (a photo that fails is not an error)."""
+
+
+class EvaluationError(RelocalizeError):
+    """Estimates and truth that cannot be compared."""

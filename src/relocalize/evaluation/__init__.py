@@ -1,0 +1,1 @@
+"""Errors, metrics, baselines, the report."""

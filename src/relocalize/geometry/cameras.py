@@ -1,0 +1,125 @@
+"""Cameras: COLMAP's models, with their projection done by pycolmap.
+
+Camera axes are OpenCV's and COLMAP's (x right, y down, z forward). Pixel (0, 0) is the top-left
+corner of the top-left pixel; that pixel's centre is (0.5, 0.5).
+Source of the models and their parameter order: COLMAP's documentation, "Camera Models".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pycolmap
+from numpy.typing import ArrayLike
+
+from relocalize.errors import GeometryError
+from relocalize.geometry.transforms import FloatArray
+
+# Focal length as a share of the longer image side when nothing is known; COLMAP's default.
+# A phone's main camera lies between 0.7 and 0.9, a 50 degree webcam at 1.07.
+DEFAULT_FOCAL_FACTOR = 1.2
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Intrinsics of one camera.
+
+    Attributes:
+        model: COLMAP's model name: SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV,
+            OPENCV_FISHEYE, FULL_OPENCV, ...
+        width: image width in pixels.
+        height: image height in pixels.
+        params: the model's parameters in COLMAP's order, pixels and unitless distortion.
+        focal_is_known: whether the focal length came from somewhere (EXIF, calibration, a map)
+            rather than from a default.
+    """
+
+    model: str
+    width: int
+    height: int
+    params: tuple[float, ...]
+    focal_is_known: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "params", tuple(float(value) for value in self.params))
+        if self.model not in pycolmap.CameraModelId.__members__:
+            known = ", ".join(sorted(pycolmap.CameraModelId.__members__))
+            raise GeometryError(f"unknown camera model {self.model!r}; COLMAP has {known}")
+        if self.width <= 0 or self.height <= 0:
+            raise GeometryError(f"camera of {self.width} x {self.height} pixels; want > 0")
+        want = len(_blank(self.model, self.width, self.height).params)
+        if len(self.params) != want or not np.all(np.isfinite(self.params)):
+            raise GeometryError(
+                f"{self.model} takes {want} finite parameters, got {list(self.params)}"
+            )
+
+    @classmethod
+    def from_focal(
+        cls,
+        width: int,
+        height: int,
+        focal_px: float | None = None,
+        *,
+        model: str = "SIMPLE_RADIAL",
+    ) -> Camera:
+        """Principal point at the centre, no distortion, and ``focal_px`` or a default focal."""
+        focal = focal_px or DEFAULT_FOCAL_FACTOR * max(width, height)
+        blank = pycolmap.Camera.create_from_model_name(1, model, focal, width, height)
+        return cls(model, width, height, tuple(blank.params), focal_is_known=focal_px is not None)
+
+    @property
+    def focal_px(self) -> float:
+        """Mean focal length in pixels."""
+        return float(self.to_colmap().mean_focal_length())
+
+    @property
+    def principal_point(self) -> FloatArray:
+        """[2], pixels."""
+        camera = self.to_colmap()
+        return np.array([camera.principal_point_x, camera.principal_point_y])
+
+    @property
+    def calibration_matrix(self) -> FloatArray:
+        """K [3, 3], without distortion."""
+        return np.asarray(self.to_colmap().calibration_matrix(), dtype=np.float64)
+
+    def img_from_cam(self, points_in_cam: ArrayLike) -> FloatArray:
+        """Project points [N, 3] in the camera's axes to pixels [N, 2]; NaN behind the camera."""
+        points = np.atleast_2d(np.asarray(points_in_cam, dtype=np.float64))
+        return np.asarray(self.to_colmap().img_from_cam(points), dtype=np.float64)
+
+    def cam_from_img(self, pixels: ArrayLike) -> FloatArray:
+        """Undistorted image-plane coordinates [N, 2] (at z = 1) of pixels [N, 2]."""
+        points = np.atleast_2d(np.asarray(pixels, dtype=np.float64))
+        return np.asarray(self.to_colmap().cam_from_img(points), dtype=np.float64)
+
+    def resized(self, width: int, height: int) -> Camera:
+        """The camera of the same picture resized to ``width`` x ``height`` pixels."""
+        camera = self.to_colmap()
+        camera.rescale(width, height)
+        return replace(self, width=width, height=height, params=tuple(camera.params))
+
+    def to_colmap(self, camera_id: int = 1) -> pycolmap.Camera:
+        """As pycolmap's camera."""
+        camera = _blank(self.model, self.width, self.height)
+        camera.camera_id = camera_id
+        camera.params = list(self.params)
+        camera.has_prior_focal_length = self.focal_is_known
+        return camera
+
+    @classmethod
+    def from_colmap(cls, camera: pycolmap.Camera, *, focal_is_known: bool | None = None) -> Camera:
+        """From pycolmap's camera."""
+        known = camera.has_prior_focal_length if focal_is_known is None else focal_is_known
+        return cls(
+            camera.model_name,
+            int(camera.width),
+            int(camera.height),
+            tuple(camera.params),
+            focal_is_known=bool(known),
+        )
+
+
+def _blank(model: str, width: int, height: int) -> pycolmap.Camera:
+    return pycolmap.Camera.create_from_model_name(1, model, 1.0, width, height)

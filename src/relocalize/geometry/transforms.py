@@ -1,0 +1,208 @@
+"""Rigid and similarity transforms, named by what they map.
+
+A variable ``b_from_a`` maps coordinates of frame a to frame b, so products read correctly:
+``world_from_cam @ point_in_cam``, ``c_from_b @ b_from_a``. Quaternions are unit, w first, and
+the same rotation has one quaternion here (w >= 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
+
+from relocalize.errors import GeometryError
+
+FloatArray = NDArray[np.float64]
+
+# A 3x3 matrix counts as a rotation when R R^T differs from I by less than this in every entry:
+# files with 6 significant digits pass, averaged or scaled matrices do not.
+ROTATION_TOLERANCE = 1e-3
+
+
+def rotation_from_quat_wxyz(quat_wxyz: ArrayLike) -> FloatArray:
+    """The rotation matrix [3, 3] of a w-first quaternion [4] of any norm but zero."""
+    quat = np.asarray(quat_wxyz, dtype=np.float64)
+    if quat.shape != (4,) or not np.all(np.isfinite(quat)) or np.linalg.norm(quat) < 1e-9:
+        raise GeometryError(f"no rotation: quaternion {quat.tolist()} (want 4 numbers, not all 0)")
+    return Rotation.from_quat(quat, scalar_first=True).as_matrix()
+
+
+def quat_wxyz_from_rotation(rotation: FloatArray) -> FloatArray:
+    """The w-first unit quaternion [4] with w >= 0 of a rotation matrix [3, 3]."""
+    return Rotation.from_matrix(rotation).as_quat(canonical=True, scalar_first=True)
+
+
+def checked_rotation(matrix: ArrayLike) -> FloatArray:
+    """``matrix`` as the nearest exact rotation [3, 3].
+
+    Raises:
+        GeometryError: it is not a rotation to `ROTATION_TOLERANCE` (scaled, averaged, mirrored).
+    """
+    rotation = np.asarray(matrix, dtype=np.float64)
+    if rotation.shape != (3, 3) or not np.all(np.isfinite(rotation)):
+        raise GeometryError(f"no rotation: got shape {rotation.shape}, want finite [3, 3]")
+    defect = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
+    if defect > ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
+        raise GeometryError(
+            f"no rotation: R R^T is off the identity by {defect:.2g} and det R is "
+            f"{np.linalg.det(rotation):.3g} (want 0 and +1); was it averaged, scaled or mirrored?"
+        )
+    return nearest_rotation(rotation)
+
+
+def nearest_rotation(matrix: FloatArray) -> FloatArray:
+    """The rotation [3, 3] nearest to ``matrix`` in the Frobenius norm (SVD)."""
+    u, _, vt = np.linalg.svd(matrix)
+    sign = np.sign(np.linalg.det(u @ vt))
+    result: FloatArray = u @ np.diag([1.0, 1.0, sign]) @ vt
+    return result
+
+
+def _frozen(array: FloatArray) -> FloatArray:
+    array = np.array(array, dtype=np.float64)
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class Rigid3:
+    """A rotation, then a translation: ``x_b = rotation @ x_a + translation``.
+
+    Attributes:
+        rotation: [3, 3], orthonormal with determinant +1.
+        translation: [3], in the units of frame b.
+    """
+
+    rotation: FloatArray
+    translation: FloatArray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rotation", _frozen(checked_rotation(self.rotation)))
+        translation = np.asarray(self.translation, dtype=np.float64)
+        if translation.shape != (3,) or not np.all(np.isfinite(translation)):
+            raise GeometryError(f"no translation: {translation.tolist()} (want 3 finite numbers)")
+        object.__setattr__(self, "translation", _frozen(translation))
+
+    @classmethod
+    def identity(cls) -> Rigid3:
+        """The transform of a frame onto itself."""
+        return cls(np.eye(3), np.zeros(3))
+
+    @classmethod
+    def from_quat_wxyz(cls, quat_wxyz: ArrayLike, translation: ArrayLike) -> Rigid3:
+        """From a w-first quaternion [4] and a translation [3]."""
+        return cls(rotation_from_quat_wxyz(quat_wxyz), np.asarray(translation, dtype=np.float64))
+
+    @classmethod
+    def from_matrix(cls, matrix: ArrayLike) -> Rigid3:
+        """From a [4, 4] (last row 0 0 0 1) or [3, 4] matrix."""
+        values = np.asarray(matrix, dtype=np.float64)
+        if values.shape not in {(4, 4), (3, 4)}:
+            raise GeometryError(f"no rigid transform: got shape {values.shape}, want [4, 4]")
+        if values.shape == (4, 4) and not np.allclose(values[3], [0, 0, 0, 1], atol=1e-6):
+            raise GeometryError(f"no rigid transform: last row is {values[3]}, want 0 0 0 1")
+        return cls(values[:3, :3], values[:3, 3])
+
+    @property
+    def quat_wxyz(self) -> FloatArray:
+        """Unit quaternion [4], w first, w >= 0."""
+        return quat_wxyz_from_rotation(self.rotation)
+
+    @property
+    def matrix(self) -> FloatArray:
+        """The homogeneous [4, 4] matrix."""
+        matrix = np.eye(4)
+        matrix[:3, :3], matrix[:3, 3] = self.rotation, self.translation
+        return matrix
+
+    def inverse(self) -> Rigid3:
+        """``a_from_b`` of this ``b_from_a``."""
+        return Rigid3(self.rotation.T, -self.rotation.T @ self.translation)
+
+    @overload
+    def __matmul__(self, other: Rigid3) -> Rigid3: ...
+    @overload
+    def __matmul__(self, other: NDArray[Any]) -> FloatArray: ...
+    def __matmul__(self, other: Rigid3 | NDArray[Any]) -> Rigid3 | FloatArray:
+        """Compose with a transform, or map points [..., 3]."""
+        if isinstance(other, Rigid3):
+            return Rigid3(
+                self.rotation @ other.rotation,
+                self.rotation @ other.translation + self.translation,
+            )
+        points: FloatArray = np.asarray(other, dtype=np.float64) @ self.rotation.T
+        return points + self.translation
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity3:
+    """A rotation and scaling, then a translation: ``x_b = scale * rotation @ x_a + translation``.
+
+    Attributes:
+        scale: units of b per unit of a, > 0.
+        rotation: [3, 3].
+        translation: [3], in the units of frame b.
+    """
+
+    scale: float
+    rotation: FloatArray
+    translation: FloatArray
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.scale) or self.scale <= 0:
+            raise GeometryError(f"no similarity: scale is {self.scale}, want > 0")
+        rigid = Rigid3(self.rotation, self.translation)
+        object.__setattr__(self, "scale", float(self.scale))
+        object.__setattr__(self, "rotation", rigid.rotation)
+        object.__setattr__(self, "translation", rigid.translation)
+
+    @classmethod
+    def identity(cls) -> Similarity3:
+        """The transform of a frame onto itself."""
+        return cls(1.0, np.eye(3), np.zeros(3))
+
+    @property
+    def quat_wxyz(self) -> FloatArray:
+        """Unit quaternion [4], w first, w >= 0."""
+        return quat_wxyz_from_rotation(self.rotation)
+
+    def inverse(self) -> Similarity3:
+        """``a_from_b`` of this ``b_from_a``."""
+        rotation = self.rotation.T
+        return Similarity3(1.0 / self.scale, rotation, -(rotation @ self.translation) / self.scale)
+
+    @overload
+    def __matmul__(self, other: Similarity3) -> Similarity3: ...
+    @overload
+    def __matmul__(self, other: NDArray[Any]) -> FloatArray: ...
+    def __matmul__(self, other: Similarity3 | NDArray[Any]) -> Similarity3 | FloatArray:
+        """Compose with a similarity, or map points [..., 3]."""
+        if isinstance(other, Similarity3):
+            return Similarity3(
+                self.scale * other.scale,
+                self.rotation @ other.rotation,
+                self.scale * self.rotation @ other.translation + self.translation,
+            )
+        points: FloatArray = np.asarray(other, dtype=np.float64) @ self.rotation.T
+        return self.scale * points + self.translation
+
+    def move_camera(self, a_from_cam: Rigid3) -> Rigid3:
+        """The camera's pose in frame b: ``b_from_cam``, with the camera's own unit now b's."""
+        return Rigid3(self.rotation @ a_from_cam.rotation, self @ a_from_cam.translation)
+
+
+def rotation_angle_deg(rotation: FloatArray) -> float:
+    """The angle of a rotation matrix [3, 3], in [0, 180] degrees."""
+    return float(np.degrees(Rotation.from_matrix(rotation).magnitude()))
+
+
+def mean_rotation(rotations: Sequence[FloatArray]) -> FloatArray:
+    """The chordal mean [3, 3] of rotation matrices (a rotation, unlike their element-wise mean)."""
+    if not len(rotations):
+        raise GeometryError("no mean rotation of 0 rotations")
+    return nearest_rotation(np.sum(np.stack(rotations), axis=0))

@@ -1,0 +1,1 @@
+"""One module per localizer, all with the same verbs."""

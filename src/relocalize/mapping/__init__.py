@@ -1,0 +1,1 @@
+"""Posed images to one map: features, pairs, matches, reconstruction."""

@@ -1,0 +1,90 @@
+"""A capture: one camera on one run, the pictures it gave, and when each was taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from relocalize.geometry import Camera
+
+
+@dataclass(frozen=True)
+class CapturedImage:
+    """One picture of a Place.
+
+    Attributes:
+        name: path below ``images/`` with forward slashes: ``walk1/frame-000123.jpg``.
+        camera: index into the capture's ``cameras``.
+        time_s: seconds from the start of the capture, or None for loose photos.
+        frame_index: index of the frame in its video, or None.
+        sharpness: the selection's measure (higher is sharper), or None.
+    """
+
+    name: str
+    camera: int = 0
+    time_s: float | None = None
+    frame_index: int | None = None
+    sharpness: float | None = None
+
+
+@dataclass(frozen=True)
+class DroppedFrame:
+    """A frame or file that was seen and not kept, and why."""
+
+    source: str
+    reason: str
+    time_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Capture:
+    """The record of one capture, stored as ``captures/<name>.json``.
+
+    Attributes:
+        name: folder below ``images/``.
+        kind: ``video`` (time-ordered frames of one video), ``photos`` or ``imported``.
+        source: file or folder name it was made from.
+        cameras: what is known of the cameras before any map (EXIF, container metadata).
+        images: in time order, or in name order where there is no time.
+        dropped: what was left out.
+        settings: of the selection, and whatever else makes it reproducible.
+    """
+
+    name: str
+    kind: str
+    source: str
+    cameras: tuple[Camera, ...]
+    images: tuple[CapturedImage, ...]
+    dropped: tuple[DroppedFrame, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def image_names(self) -> list[str]:
+        """Names below ``images/``, in the capture's order."""
+        return [image.name for image in self.images]
+
+    def camera_of(self, image: CapturedImage) -> Camera:
+        """The camera prior of one image."""
+        return self.cameras[image.camera]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Capture:
+        """From plain values; raises KeyError or TypeError where they are not a capture."""
+
+        def rows(key: str) -> Sequence[dict[str, Any]]:
+            return value.get(key) or ()
+
+        return cls(
+            name=value["name"],
+            kind=value["kind"],
+            source=value["source"],
+            cameras=tuple(Camera(**row) for row in rows("cameras")),
+            images=tuple(CapturedImage(**row) for row in rows("images")),
+            dropped=tuple(DroppedFrame(**row) for row in rows("dropped")),
+            settings=dict(value.get("settings") or {}),
+        )

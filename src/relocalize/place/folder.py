@@ -1,0 +1,361 @@
+"""The Place itself: opening, making, and reading what the folder holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from relocalize.errors import PlaceError
+from relocalize.geometry import Camera
+from relocalize.place import atomic
+from relocalize.place.captures import Capture, CapturedImage
+from relocalize.place.lock import write_lock
+from relocalize.place.model import MapModel, Points, PosedImage
+from relocalize.place.splits import Split
+
+SCHEMA = 1
+MAP_UNIT = "map unit"
+METRE = "metre"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The world frame of a Place.
+
+    Attributes:
+        up: ``z`` when the map's z axis points up against gravity, None when nobody knows.
+        up_from: what says so, or None.
+        unit: ``metre``, or ``map unit`` when nothing fixed the scale.
+        scale_from: what fixed the scale, or None.
+    """
+
+    up: str | None = None
+    up_from: str | None = None
+    unit: str = MAP_UNIT
+    scale_from: str | None = None
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """``place.json``."""
+
+    schema: int
+    name: str
+    created_with: str
+    frame: Frame
+    captures: tuple[str, ...]
+    poses_from: str | None
+
+
+class Place:
+    """A Place folder. Reads are lazy and always from disk; writes are atomic and locked.
+
+    Attributes:
+        root: the folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Use `open`, `create` or `open_or_create`."""
+        self.root = root
+        self._map: tuple[int, MapModel] | None = None
+
+    # -- opening ---------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, root: str | Path) -> Place:
+        """An existing Place.
+
+        Raises:
+            PlaceError: no Place there, of a later schema, or damaged.
+        """
+        place = cls(Path(root))
+        if not place._manifest_path.is_file():
+            raise PlaceError(
+                f"{root} is no Place (it has no place.json); "
+                "make one with: relocalize frames VIDEO PLACE"
+            )
+        place._manifest()
+        for folder in ("map",):
+            atomic.recover_folder(place.root / folder)
+        return place
+
+    @classmethod
+    def create(cls, root: str | Path) -> Place:
+        """A new, empty Place in a folder that does not exist or is empty.
+
+        Raises:
+            PlaceError: the folder holds something else.
+        """
+        root = Path(root)
+        if root.is_file():
+            raise PlaceError(f"{root} is a file; a Place is a folder")
+        if root.is_dir() and any(entry.name != ".lock" for entry in root.iterdir()):
+            raise PlaceError(f"{root} holds other files; give a new or empty folder for a Place")
+        root.mkdir(parents=True, exist_ok=True)
+        place = cls(root)
+        name = root.resolve().name
+        with place.lock():
+            place._write_manifest(
+                _Manifest(SCHEMA, name, f"relocalize {version('relocalize')}", Frame(), (), None)
+            )
+        return place
+
+    @classmethod
+    def open_or_create(cls, root: str | Path) -> Place:
+        """The Place at ``root``, made if there is none."""
+        return cls.open(root) if (Path(root) / "place.json").is_file() else cls.create(root)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the Place for writing; raises `PlaceError` when another process does."""
+        return write_lock(self.root)
+
+    # -- the manifest ----------------------------------------------------------------------
+
+    @property
+    def _manifest_path(self) -> Path:
+        return self.root / "place.json"
+
+    def _manifest(self) -> _Manifest:
+        value = read_json(self._manifest_path)
+        schema = value.get("schema")
+        if not isinstance(schema, int) or schema < 1:
+            raise PlaceError(f"{self._manifest_path} has schema {schema!r}; want {SCHEMA}")
+        if schema > SCHEMA:
+            raise PlaceError(
+                f"{self._manifest_path} has schema {schema}, this relocalize reads up to {SCHEMA}; "
+                "update relocalize"
+            )
+        try:
+            return _Manifest(
+                schema=schema,
+                name=str(value["name"]),
+                created_with=str(value["created_with"]),
+                frame=Frame(**value["frame"]),
+                captures=tuple(str(name) for name in value["captures"]),
+                poses_from=value.get("poses_from"),
+            )
+        except (KeyError, TypeError) as error:
+            raise PlaceError(f"{self._manifest_path} is damaged: {error}") from error
+
+    def _write_manifest(self, manifest: _Manifest) -> None:
+        atomic.write_json(self._manifest_path, asdict(manifest))
+
+    @property
+    def name(self) -> str:
+        """The folder's name when the Place was made."""
+        return self._manifest().name
+
+    @property
+    def frame(self) -> Frame:
+        """Axes, unit and scale of the world frame."""
+        return self._manifest().frame
+
+    @property
+    def unit(self) -> str:
+        """``metre`` or ``map unit``."""
+        return self.frame.unit
+
+    @property
+    def poses_from(self) -> str | None:
+        """What the poses in ``map/`` come from, or None while there are none."""
+        return self._manifest().poses_from
+
+    def record_poses(self, *, poses_from: str, frame: Frame) -> None:
+        """Note where the poses come from and what is known of their frame."""
+        with self.lock():
+            self._write_manifest(replace(self._manifest(), poses_from=poses_from, frame=frame))
+
+    # -- captures and images ---------------------------------------------------------------
+
+    @property
+    def images_dir(self) -> Path:
+        """Where the pictures are, a folder per capture."""
+        return self.root / "images"
+
+    @property
+    def captures(self) -> dict[str, Capture]:
+        """All captures by name, in the order in which they were added."""
+        return {name: self.capture(name) for name in self._manifest().captures}
+
+    def capture(self, name: str) -> Capture:
+        """One capture.
+
+        Raises:
+            PlaceError: there is none of that name, or its record is damaged.
+        """
+        known = self._manifest().captures
+        if name not in known:
+            raise PlaceError(f"{self.root} has no capture {name!r}; it has {list(known)}")
+        path = self.root / "captures" / f"{name}.json"
+        try:
+            return Capture.from_json(read_json(path))
+        except (KeyError, TypeError, IndexError) as error:
+            raise PlaceError(f"{path} is damaged: {error!r}") from error
+
+    def write_capture(self, capture: Capture) -> None:
+        """Add a capture, or replace the record of the one with its name."""
+        checked_name(capture.name, "capture")
+        with self.lock():
+            atomic.write_json(self.root / "captures" / f"{capture.name}.json", capture.to_json())
+            manifest = self._manifest()
+            if capture.name not in manifest.captures:
+                captures = (*manifest.captures, capture.name)
+                self._write_manifest(replace(manifest, captures=captures))
+
+    def images(self) -> Iterator[tuple[Capture, CapturedImage]]:
+        """Every picture of the Place with its capture, in the captures' order."""
+        for capture in self.captures.values():
+            for image in capture.images:
+                yield capture, image
+
+    def image_path(self, name: str) -> Path:
+        """Where the image ``name`` (below ``images/``) lies; it cannot lie outside."""
+        path = self.images_dir / name
+        if not path.resolve().is_relative_to(self.images_dir.resolve()):
+            raise PlaceError(f"image name {name!r} leads out of {self.images_dir}")
+        return path
+
+    def read_image(self, name: str) -> NDArray[np.uint8]:
+        """The picture ``name`` as RGB [H, W, 3].
+
+        Raises:
+            PlaceError: it is missing or cannot be decoded.
+        """
+        path = self.image_path(name)
+        # Stored pictures are upright already; their EXIF orientation, if any, is no longer true.
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = cv2.imread(str(path), flags) if path.is_file() else None
+        if pixels is None:
+            what = "cannot be decoded" if path.is_file() else "is missing"
+            raise PlaceError(f"image {path} {what}")
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+    # -- the map ---------------------------------------------------------------------------
+
+    @property
+    def map_dir(self) -> Path:
+        """The COLMAP model's folder."""
+        return self.root / "map"
+
+    @property
+    def has_map(self) -> bool:
+        """Whether there are posed images."""
+        return (self.map_dir / "images.bin").is_file()
+
+    @property
+    def map(self) -> MapModel:
+        """Posed images and points, read again whenever the file has changed.
+
+        Raises:
+            PlaceError: there is no map yet.
+        """
+        path = self.map_dir / "images.bin"
+        if not path.is_file():
+            raise PlaceError(f"{self.root} has no map; make one with: relocalize map {self.root}")
+        stamp = path.stat().st_mtime_ns
+        if self._map is None or self._map[0] != stamp:
+            self._map = (stamp, MapModel.read(self.map_dir))
+        return self._map[1]
+
+    def posed_images(self) -> Iterator[PosedImage]:
+        """Every image with a pose, in name order."""
+        yield from self.map.images.values()
+
+    @property
+    def cameras(self) -> Mapping[int, Camera]:
+        """The map's cameras by their number."""
+        return self.map.cameras
+
+    @property
+    def points(self) -> Points:
+        """The map's points."""
+        return self.map.points
+
+    # -- splits, localizers, reports -------------------------------------------------------
+
+    @property
+    def split_names(self) -> list[str]:
+        """Names of the stored splits."""
+        return sorted(path.stem for path in (self.root / "splits").glob("*.json"))
+
+    def split(self, name: str | None = None) -> Split:
+        """A stored split; without a name, the only one there is.
+
+        Raises:
+            PlaceError: no such split, or several to choose from.
+        """
+        names = self.split_names
+        if name is None:
+            if len(names) != 1:
+                what = f"has several splits {names}; name one" if names else "has no split"
+                raise PlaceError(f"{self.root} {what}")
+            name = names[0]
+        if name not in names:
+            raise PlaceError(f"{self.root} has no split {name!r}; it has {names}")
+        path = self.root / "splits" / f"{name}.json"
+        try:
+            return Split(**read_json(path))
+        except TypeError as error:
+            raise PlaceError(f"{path} is damaged: {error}") from error
+
+    def write_split(self, split: Split) -> None:
+        """Store a split under its name."""
+        checked_name(split.name, "split")
+        with self.lock():
+            atomic.write_json(self.root / "splits" / f"{split.name}.json", asdict(split))
+
+    def localizer_dir(self, name: str) -> Path:
+        """Where the localizer ``name`` is or will be."""
+        return self.root / "localizers" / checked_name(name, "localizer")
+
+    @property
+    def localizer_names(self) -> list[str]:
+        """Names of the fitted localizers."""
+        folder = self.root / "localizers"
+        return sorted(path.parent.name for path in folder.glob("*/localizer.json"))
+
+    def report_dir(self, name: str) -> Path:
+        """Where the report ``name`` is or will be."""
+        return self.root / "reports" / checked_name(name, "report")
+
+
+def checked_name(name: str, what: str) -> str:
+    """``name`` if it can be a file name everywhere.
+
+    Raises:
+        PlaceError: it is empty, too long, or holds other characters than letters, digits, ._-
+    """
+    if not _NAME.fullmatch(name):
+        raise PlaceError(
+            f"{name!r} cannot name a {what}: use letters, digits, '.', '_' and '-', "
+            "starting with a letter or digit"
+        )
+    return name
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of ours.
+
+    Raises:
+        PlaceError: it is missing or is no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlaceError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise PlaceError(f"{path} is damaged: {error}") from error
+    if not isinstance(value, dict):
+        raise PlaceError(f"{path} is damaged: want a JSON object, got {type(value).__name__}")
+    return value

@@ -1,0 +1,1 @@
+"""Places rendered with exactly known truth."""
