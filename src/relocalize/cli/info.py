@@ -1,0 +1,119 @@
+"""`relocalize info PLACE`: what a Place holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from relocalize.place import Place
+
+
+@dataclass(frozen=True)
+class Info:
+    """Show what a Place holds: captures, cameras, map, frame, splits, localizers."""
+
+    place: tyro.conf.Positional[Path]
+    """The Place folder."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print one JSON object instead of text."""
+
+    def run(self) -> int:
+        """Print it."""
+        facts = place_facts(Place.open(self.place))
+        print(json.dumps(facts, indent=2) if self.json else _as_text(facts))
+        return 0
+
+
+def place_facts(place: Place) -> dict[str, Any]:
+    """Everything that `relocalize info` says, as plain values."""
+    model = place.map if place.has_map else None
+    posed = set(model.images) if model else set()
+    facts: dict[str, Any] = {
+        "name": place.name,
+        "frame": asdict(place.frame),
+        "poses_from": place.poses_from,
+        "captures": {
+            name: {
+                "kind": capture.kind,
+                "source": capture.source,
+                "images": len(capture.images),
+                "posed": sum(image.name in posed for image in capture.images),
+                "dropped": len(capture.dropped),
+            }
+            for name, capture in place.captures.items()
+        },
+        "map": None,
+        "splits": {
+            name: {"train": len(split.train), "test": len(split.test), "rule": split.rule}
+            for name in place.split_names
+            for split in [place.split(name)]
+        },
+        "localizers": place.localizer_names,
+    }
+    if model is not None:
+        points = model.points
+        facts["map"] = {
+            "images": len(model.images),
+            "images_with_observations": sum(
+                bool((image.point_rows >= 0).any()) for image in model.images.values()
+            ),
+            "points": len(points),
+            "observations": int(points.track_lengths.sum()),
+            "mean_track_length": _mean(points.track_lengths),
+            "mean_reprojection_error_px": _mean(points.reprojection_errors),
+            "cameras": {
+                str(key): {
+                    "model": camera.model,
+                    "size": [camera.width, camera.height],
+                    "params": [round(value, 6) for value in camera.params],
+                    "images": sum(i.camera_id == key for i in model.images.values()),
+                }
+                for key, camera in sorted(model.cameras.items())
+            },
+        }
+    return facts
+
+
+def _mean(values: np.ndarray[Any, Any]) -> float | None:
+    return round(float(values.mean()), 3) if len(values) else None
+
+
+def _as_text(facts: dict[str, Any]) -> str:
+    frame = facts["frame"]
+    lines = [f"Place {facts['name']}"]
+    for name, capture in facts["captures"].items():
+        lines.append(
+            f"  capture {name}: {capture['kind']} from {capture['source']}, "
+            f"{capture['images']} images, {capture['posed']} with a pose, "
+            f"{capture['dropped']} dropped"
+        )
+    up = f"{frame['up']} up ({frame['up_from']})" if frame["up"] else "up axis unknown"
+    scale = f" ({frame['scale_from']})" if frame["scale_from"] else " (nothing fixed the scale)"
+    lines.append(f"  frame: {up}; unit: {frame['unit']}{scale}")
+    if facts["map"] is None:
+        lines.append("  no map yet: relocalize map PLACE")
+    else:
+        model = facts["map"]
+        lines.append(f"  poses from: {facts['poses_from']}")
+        lines.append(
+            f"  map: {model['images']} posed images, {model['points']} points, "
+            f"{model['observations']} observations, tracks of {model['mean_track_length']}, "
+            f"reprojection error {model['mean_reprojection_error_px']} px"
+        )
+        for key, camera in model["cameras"].items():
+            width, height = camera["size"]
+            lines.append(
+                f"  camera {key}: {camera['model']} {width}x{height} "
+                f"{camera['params']}, {camera['images']} images"
+            )
+    for name, split in facts["splits"].items():
+        lines.append(
+            f"  split {name} ({split['rule']}): {split['train']} train, {split['test']} test"
+        )
+    lines.append(f"  localizers: {', '.join(facts['localizers']) or 'none'}")
+    return "\n".join(lines)

@@ -1,0 +1,51 @@
+"""The `relocalize` command: one subcommand per file of this room."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import tyro
+
+from relocalize import progress
+from relocalize.cli.info import Info
+from relocalize.errors import RelocalizeError
+
+
+class Command(Protocol):
+    """A subcommand: a frozen dataclass whose fields are its arguments."""
+
+    def run(self) -> int:
+        """Do it; the return value is the exit code."""
+        ...
+
+
+# In the order in which a newcomer meets them.
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "info": Info,
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse, run, and turn known errors into one line and exit code 1."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    command: Command = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS, prog="relocalize", args=arguments, sort_subcommands=False
+    )
+    try:
+        with progress.shown():
+            code = command.run()
+    except RelocalizeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); it saw what it wanted.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
