@@ -132,3 +132,39 @@ class MapModel:
                 point_rows=np.where(point_ids >= 0, rows, NO_POINT),
             )
         return cls(images, points)
+
+    def write(self, folder: Path) -> None:
+        """Write the model as COLMAP binary files into the existing ``folder``.
+
+        Images are numbered from 1 in name order; points keep their ids and colors, and get their
+        tracks from `PosedImage.point_rows`. Each image is its own frame (no camera rigs).
+        """
+        self.to_colmap().write_binary(str(folder))
+
+    def to_colmap(self) -> pycolmap.Reconstruction:
+        """As pycolmap's reconstruction."""
+        reconstruction = pycolmap.Reconstruction()
+        for camera_id, camera in sorted(self.cameras.items()):
+            reconstruction.add_camera_with_trivial_rig(camera.to_colmap(camera_id))
+        tracks = [pycolmap.Track() for _ in range(len(self.points))]
+        for image_id, image in enumerate(self.images.values(), start=1):
+            pose = image.cam_from_world
+            reconstruction.add_image_with_trivial_frame(
+                pycolmap.Image(
+                    name=image.name,
+                    keypoints=image.keypoints.astype(np.float64),
+                    camera_id=image.camera_id,
+                    image_id=image_id,
+                ),
+                pycolmap.Rigid3d(pycolmap.Rotation3d(pose.rotation), pose.translation),
+            )
+            for keypoint in np.flatnonzero(image.point_rows != NO_POINT):
+                tracks[image.point_rows[keypoint]].add_element(image_id, int(keypoint))
+        for row, track in enumerate(tracks):
+            point = pycolmap.Point3D()
+            point.xyz = self.points.positions[row]
+            point.color = self.points.colors[row]
+            point.error = float(self.points.reprojection_errors[row])
+            point.track = track
+            reconstruction.add_point3D_with_id(int(self.points.ids[row]), point)
+        return reconstruction
