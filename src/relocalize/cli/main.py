@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import tyro
 
 from relocalize import progress
+from relocalize.cli.import_ import Import
 from relocalize.cli.info import Info
 from relocalize.errors import RelocalizeError
 
@@ -25,6 +26,7 @@ class Command(Protocol):
 
 # In the order in which a newcomer meets them.
 COMMANDS: dict[str, Callable[..., Any]] = {
+    "import": Import,
     "info": Info,
 }
 

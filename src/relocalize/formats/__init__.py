@@ -1,1 +1,19 @@
-"""Foreign files, one module per format."""
+"""One module per foreign format: detect, read. What they read is a `Registration`."""
+
+from relocalize.formats.importing import ImportReport, ImportSettings, import_registration
+from relocalize.formats.names import NameMatch, match_names
+from relocalize.formats.registration import FocalOnly, Registration
+from relocalize.formats.registry import AUTO, FORMATS, read_registration
+
+__all__ = [
+    "AUTO",
+    "FORMATS",
+    "FocalOnly",
+    "ImportReport",
+    "ImportSettings",
+    "NameMatch",
+    "Registration",
+    "import_registration",
+    "match_names",
+    "read_registration",
+]

@@ -1,0 +1,73 @@
+"""`relocalize import FILE PLACE --images DIR`: poses that another tool made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from relocalize.formats import AUTO, ImportReport, ImportSettings, import_registration
+from relocalize.place import Place
+
+
+@dataclass(frozen=True)
+class Import:
+    """Bring pictures and their poses from another tool into a Place."""
+
+    file: tyro.conf.Positional[Path]
+    """The poses: a pose list (`name qw qx qy qz tx ty tz [focal]`) or a COLMAP model folder."""
+    place: tyro.conf.Positional[Path]
+    """The Place folder; made if there is none."""
+    images: Path
+    """Folder with the pictures; they are hard-linked into the Place, or copied across disks."""
+    format: str = AUTO
+    """pose-list, colmap, or auto to look."""
+    capture: str = "imported"
+    """Name of the capture that the pictures become."""
+    train: Path | None = None
+    """Text file with the name of a train image on each line."""
+    test: Path | None = None
+    """Text file with the name of a test image on each line."""
+    split: str = "imported"
+    """Name of the split that the train and test lists become."""
+    unit: Literal["metre", "map unit"] | None = None
+    """Unit of the poses; without it what the format states (pose lists: metre)."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print one JSON object instead of text."""
+
+    def run(self) -> int:
+        """Import, and print what came of it."""
+        report = import_registration(
+            self.file,
+            Place.open_or_create(self.place),
+            images=self.images,
+            train=self.train,
+            test=self.test,
+            settings=ImportSettings(self.format, self.capture, self.unit, self.split),
+        )
+        print(json.dumps(asdict(report), indent=2) if self.json else _as_text(report, self.place))
+        return 0
+
+
+def _as_text(report: ImportReport, place: Path) -> str:
+    lines = [
+        f"{report.posed} of {report.listed} images of the {report.format} are in {place} "
+        f"as capture {report.capture}" + (", as before" if report.unchanged else "")
+    ]
+    for count, what in (
+        (len(report.without_picture), "listed without a picture"),
+        (len(report.ambiguous), "with a name that could mean several pictures"),
+        (len(report.left_out), f"pictures left out (why: captures/{report.capture}.json)"),
+        (len(report.problems), "rows of the file left out"),
+    ):
+        if count:
+            lines.append(f"  {count} {what}")
+    lines.append(f"  unit: {report.unit}; points: {report.points}")
+    if report.split is not None:
+        lines.append(f"  split {report.split}: {report.train} train, {report.test} test")
+    if not report.points:
+        lines.append(f"  next: relocalize map {place}")
+    return "\n".join(lines)

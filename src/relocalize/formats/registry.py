@@ -1,0 +1,64 @@
+"""The foreign formats that relocalize reads, and telling which one a file is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from relocalize.errors import FormatError
+from relocalize.formats import colmap, pose_list
+from relocalize.formats.registration import Registration
+
+
+@dataclass(frozen=True)
+class Format:
+    """One foreign format.
+
+    Attributes:
+        name: for people.
+        detect: whether a path looks like it, from its names and first row; never raises.
+        read: the whole of it; raises `FormatError`.
+    """
+
+    name: str
+    detect: Callable[[Path], bool]
+    read: Callable[[Path], Registration]
+
+
+# By the name that `--format` takes, the most telling detection first.
+FORMATS: dict[str, Format] = {
+    "colmap": Format(colmap.NAME, colmap.detect, colmap.read_colmap),
+    "pose-list": Format(pose_list.NAME, pose_list.detect, pose_list.read_pose_list),
+}
+AUTO = "auto"
+
+
+def read_registration(path: Path, format_name: str = AUTO) -> Registration:
+    """Read poses from a file or folder of any format in `FORMATS`.
+
+    Args:
+        path: the file or folder.
+        format_name: a key of `FORMATS`, or ``auto`` to look.
+
+    Raises:
+        FormatError: it is missing, of no known format, or not what it claims to be.
+    """
+    if not path.exists():
+        raise FormatError(f"{path} does not exist; give the file or folder that holds the poses")
+    if format_name != AUTO:
+        if format_name not in FORMATS:
+            raise FormatError(f"unknown format {format_name!r}; there are auto, {_known()}")
+        return FORMATS[format_name].read(path)
+    for candidate in FORMATS.values():
+        if candidate.detect(path):
+            return candidate.read(path)
+    what = "folder" if path.is_dir() else "file"
+    raise FormatError(
+        f"{path} is a {what} of no known format ({_known()}); "
+        "name its format with --format to see what is wrong with it"
+    )
+
+
+def _known() -> str:
+    return ", ".join(FORMATS)

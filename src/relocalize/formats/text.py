@@ -1,0 +1,34 @@
+"""Reading text files of strangers: bounded, and refused where they are not text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from relocalize.errors import FormatError
+
+# A row of a pose list has about 100 bytes, so this is room for two million images.
+MAX_BYTES = 200_000_000
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, UTF-8 with or without a byte order mark.
+
+    Raises:
+        FormatError: it is missing, a folder, larger than `MAX_BYTES`, or no text.
+    """
+    try:
+        if path.is_dir():
+            raise FormatError(f"{path} is a folder; want a text file")
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise FormatError(f"{path} has {size / 1e6:.0f} MB; the limit is {MAX_BYTES / 1e6:.0f}")
+        data = path.read_bytes()
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path} is no text file: {error.reason} at byte {error.start}") from None
+    if "\0" in text:
+        raise FormatError(f"{path} is no text file: byte {text.index(chr(0))} is zero")
+    return text.splitlines()
