@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         with progress.shown():
             code = command.run()
+        sys.stdout.flush()
     except RelocalizeError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 1
