@@ -1,0 +1,65 @@
+# make demo             the main job end to end, on a rendered walk through a corridor
+# make demo VIDEO=a.mp4 the same on your own video
+# make test             every check that CI runs
+#
+# Both make .venv first, from any Python 3.10 or later: PYTHON=python3.12 chooses one.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+RUN_STAMP := $(VENV)/installed
+DEV_STAMP := $(VENV)/installed-dev
+
+.DELETE_ON_ERROR:
+.PHONY: help install demo test format docs clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
+		"relocalize needs Python 3.10 or later, $(PYTHON) is " + sys.version.split()[0] + \
+		"; name another: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) -e .
+	@touch $@
+
+$(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) -e ".[dev,docs]"
+	@touch $(RUN_STAMP) $@
+
+install: $(DEV_STAMP)
+
+# The commands go on from what is on disk, so a demo that was stopped is resumed by `make demo`.
+demo: $(RUN_STAMP)
+ifdef VIDEO
+	@stem="$$(basename "$$VIDEO")"; set -x; \
+	$(BIN)/relocalize build "$$VIDEO" "demo/$${stem%.*}"
+else
+	@set -ex; \
+	test -f demo/corridor/truth.json || $(BIN)/relocalize synthesize demo/corridor; \
+	$(BIN)/relocalize build demo/corridor/walk.mp4 demo/place \
+		--truth demo/corridor/walk_poses.txt; \
+	$(BIN)/relocalize localize demo/place demo/corridor/visitor
+endif
+
+test: $(DEV_STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+	$(BIN)/mkdocs build --strict --quiet
+
+format: $(DEV_STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(DEV_STAMP)
+	$(BIN)/mkdocs serve
+
+clean:
+	rm -rf $(VENV) site build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,114 @@
+"""The command line from outside: text, JSON, one-line errors, exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from relocalize import Place
+from relocalize.cli import main as cli
+
+
+def relocalize(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    """Run the command in this process: exit code, stdout, stderr."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(argument) for argument in arguments])
+    output = capsys.readouterr()
+    return int(ended.value.code or 0), output.out, output.err
+
+
+def test_info_says_in_text_what_an_empty_place_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Place.create(tmp_path / "kitchen")
+    code, out, err = relocalize(capsys, "info", tmp_path / "kitchen")
+    assert (code, err) == (0, "")
+    assert out.startswith("Place kitchen\n")
+    assert "no map yet: relocalize map PLACE" in out
+    assert "up axis unknown; unit: map unit" in out
+
+
+def test_info_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Place.create(tmp_path / "kitchen")
+    code, out, _ = relocalize(capsys, "info", tmp_path / "kitchen", "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["name"] == "kitchen"
+    assert facts["map"] is None
+    assert facts["frame"] == {"up": None, "up_from": None, "unit": "map unit", "scale_from": None}
+
+
+def test_a_known_error_is_one_line_on_stderr_and_exit_code_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = relocalize(capsys, "info", tmp_path)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert str(tmp_path) in err
+    assert err.count("\n") == 1
+
+
+def test_a_damaged_place_is_one_line_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "place.json").write_text("{ not json")
+    code, _, err = relocalize(capsys, "info", tmp_path)
+    assert code == 1
+    assert "damaged" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_command_says_how_to_go_on(signal_number: signal.Signals) -> None:
+    # A command of ours that waits, so that the signal arrives while it runs.
+    waiting = (
+        "import dataclasses, time\n"
+        "from relocalize.cli import main as cli\n"
+        "@dataclasses.dataclass\n"
+        "class Wait:\n"
+        "    def run(self):\n"
+        "        print('ready', flush=True)\n"
+        "        time.sleep(30)\n"
+        "cli.COMMANDS = {'wait': Wait, 'other': Wait}\n"
+        "cli.main(['wait'])\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", waiting],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    started = time.monotonic()
+    process.send_signal(signal_number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "the same command goes on from here" in err
+    assert "Traceback" not in err
+    assert time.monotonic() - started < 15
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    Place.create(tmp_path / "kitchen")
+    command = "from relocalize.cli.main import main; main()"
+    # Buffered, as in a user's shell: the pipe breaks when the buffer is written out at the end.
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", command, "info", str(tmp_path / "kitchen")],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        env=buffered,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
