@@ -84,7 +84,7 @@ def align_camera_poses(
         )
 
     best = _best_hypothesis(centres_a, centres_b, rotations, fix_scale=fix_scale, seed=seed)
-    inliers = np.ones(len(centres_a), dtype=bool)
+    inliers: NDArray[np.bool_] = np.ones(len(centres_a), dtype=bool)
     for _ in range(20):
         position, angle = _residuals(best, centres_a, centres_b, rotations)
         now = (position <= _bound(position, 1e-6 * spread_b)) & (angle <= _bound(angle, 1e-6))
@@ -97,7 +97,11 @@ def align_camera_poses(
 
 
 def _spread(centres: FloatArray) -> float:
-    return float(np.median(np.linalg.norm(centres - np.median(centres, axis=0), axis=1)))
+    """Median distance from the middle of the cameras that are not exactly there; 0 if none."""
+    distances = np.linalg.norm(centres - np.median(centres, axis=0), axis=1)
+    # A camera that rests for over half of its poses has a path all the same.
+    moving = distances[distances > 1e-9 * max(1.0, float(distances.max()))]
+    return float(np.median(moving)) if len(moving) else 0.0
 
 
 def _bound(residuals: FloatArray, floor: float) -> float:

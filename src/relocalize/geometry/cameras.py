@@ -43,16 +43,22 @@ class Camera:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "params", tuple(float(value) for value in self.params))
-        if self.model not in pycolmap.CameraModelId.__members__:
-            known = ", ".join(sorted(pycolmap.CameraModelId.__members__))
-            raise GeometryError(f"unknown camera model {self.model!r}; COLMAP has {known}")
+        known = pycolmap.CameraModelId.__members__.keys() - {"INVALID"}
+        if self.model not in known:
+            raise GeometryError(
+                f"unknown camera model {self.model!r}; COLMAP has {', '.join(sorted(known))}"
+            )
         if self.width <= 0 or self.height <= 0:
             raise GeometryError(f"camera of {self.width} x {self.height} pixels; want > 0")
-        want = len(_blank(self.model, self.width, self.height).params)
+        blank = _blank(self.model, self.width, self.height)
+        want = len(blank.params)
         if len(self.params) != want or not np.all(np.isfinite(self.params)):
             raise GeometryError(
                 f"{self.model} takes {want} finite parameters, got {list(self.params)}"
             )
+        focals = [self.params[i] for i in blank.focal_length_idxs()]
+        if any(focal <= 0 for focal in focals):
+            raise GeometryError(f"{self.model} with a focal length of {focals} pixels; want > 0")
 
     @classmethod
     def from_focal(
@@ -64,7 +70,7 @@ class Camera:
         model: str = "SIMPLE_RADIAL",
     ) -> Camera:
         """Principal point at the centre, no distortion, and ``focal_px`` or a default focal."""
-        focal = focal_px or DEFAULT_FOCAL_FACTOR * max(width, height)
+        focal = DEFAULT_FOCAL_FACTOR * max(width, height) if focal_px is None else focal_px
         blank = pycolmap.Camera.create_from_model_name(1, model, focal, width, height)
         return cls(model, width, height, tuple(blank.params), focal_is_known=focal_px is not None)
 
