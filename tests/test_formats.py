@@ -232,7 +232,7 @@ def test_a_projects_only_model_is_found(tmp_path):
 
 def test_names_match_exactly_or_by_unambiguous_stem():
     match = match_names(
-        ["frame-000000.color.png", "x/b.jpg", "c.jpg", "d.png", "nowhere.jpg", "walk2/e.png"],
+        ["frame-000000.color.png", "x/b.jpg", "c.jpg", "d.png", "nowhere.jpg"],
         [
             "walk/frame-000000.jpg",
             "x/b.jpg",
@@ -249,10 +249,11 @@ def test_names_match_exactly_or_by_unambiguous_stem():
         "frame-000000.color.png": "walk/frame-000000.jpg",
         "x/b.jpg": "x/b.jpg",
         "d.png": "d.png",
-        "walk2/e.png": "walk2/e.jpg",
     }
     assert match.ambiguous == ("c.jpg",)
     assert match.absent == ("nowhere.jpg",)
+    by_folder = match_names(["walk2/e.png"], ["walk1/e.jpg", "walk2/e.jpg"])
+    assert by_folder.present_of == {"walk2/e.png": "walk2/e.jpg"}
 
 
 @given(
