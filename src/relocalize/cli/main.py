@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import tyro
 
 from relocalize import progress
+from relocalize.cli.frames import Frames
 from relocalize.cli.import_ import Import
 from relocalize.cli.info import Info
 from relocalize.errors import RelocalizeError
@@ -26,6 +27,7 @@ class Command(Protocol):
 
 # In the order in which a newcomer meets them.
 COMMANDS: dict[str, Callable[..., Any]] = {
+    "frames": Frames,
     "import": Import,
     "info": Info,
 }

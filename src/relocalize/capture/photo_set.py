@@ -1,0 +1,205 @@
+"""Photos to a capture: all that can be read, upright, grouped by camera."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from relocalize import progress
+from relocalize.capture.contact_sheet import Thumbnail, contact_sheet
+from relocalize.capture.photos import PHOTO_SUFFIXES, read_photo
+from relocalize.capture.workspace import Workspace, source_id
+from relocalize.errors import CaptureError
+from relocalize.geometry import Camera
+from relocalize.parallel import map_in_order
+from relocalize.place import Capture, CapturedImage, DroppedFrame, atomic
+
+JPEG_QUALITY = 95
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """The photos directly in a folder, by name.
+
+    Raises:
+        CaptureError: there are none.
+    """
+    files = sorted(
+        path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
+    )
+    photos = [path for path in files if path.suffix.lower() in PHOTO_SUFFIXES]
+    if not photos:
+        others = Counter(path.suffix.lower() or "no ending" for path in files)
+        holds = ", ".join(f"{n} x {kind}" for kind, n in others.most_common(3)) or "no files"
+        raise CaptureError(
+            f"folder {folder} holds no photos (JPEG, PNG, TIFF, WebP, HEIC) but {holds}; "
+            "give the folder that has them, or one video file"
+        )
+    return photos
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What became of one photo; a line of the journal that a resumed run reads."""
+
+    source: str
+    name: str
+    reason: str | None = None
+    camera: dict[str, Any] | None = None
+    device: tuple[str | None, ...] = ()
+
+
+def capture_photos(
+    paths: list[Path],
+    workspace: Workspace,
+    name: str,
+    source: str,
+    job: dict[str, Any],
+    *,
+    least: int,
+) -> Capture:
+    """Make the capture ``name`` of photos.
+
+    Args:
+        paths: the photos.
+        workspace: of this capture.
+        name: of the capture.
+        source: what the record says it was made from.
+        job: what the capture depends on, kept with it.
+        least: fewer readable photos are an error.
+
+    Raises:
+        CaptureError: fewer than ``least`` photos can be read.
+    """
+    names = _file_names(paths)
+    journal = workspace.folder / "photos.jsonl"
+    folder = workspace.pictures
+    done = _read_journal(journal, folder)
+    same_as = _copies(paths)
+
+    def take(item: tuple[Path, str]) -> _Row:
+        path, file_name = item
+        if path in same_as:
+            return _Row(path.name, file_name, reason=f"the same picture as {same_as[path]}")
+        return done.get(str(path)) or _take(path, file_name, folder)
+
+    rows: list[_Row] = []
+    with journal.open("a", encoding="utf-8") as log:
+        taken = map_in_order(take, zip(paths, names, strict=True))
+        for row in progress.track(taken, "photos", total=len(paths)):
+            path = str(paths[len(rows)])
+            rows.append(row)
+            if path not in done:
+                log.write(json.dumps({"path": path, **asdict(row)}) + "\n")
+                log.flush()
+    kept = sorted((row for row in rows if row.reason is None), key=lambda row: row.name)
+    dropped = [DroppedFrame(row.source, row.reason) for row in rows if row.reason is not None]
+    if len(kept) < least:
+        workspace.abandon()
+        raise CaptureError(_too_few(source, len(kept), dropped))
+    for left_out in dropped:
+        progress.say(f"left out: {left_out.reason}")
+    cameras: dict[tuple[object, ...], Camera] = {}
+    images = []
+    for row in kept:
+        camera = Camera(**(row.camera or {}))
+        key = (camera, *row.device)
+        cameras.setdefault(key, camera)
+        images.append(CapturedImage(f"{name}/{row.name}", camera=list(cameras).index(key)))
+    capture = Capture(
+        name=name,
+        kind="photos",
+        source=source,
+        cameras=tuple(cameras.values()),
+        images=tuple(images),
+        dropped=tuple(dropped),
+        settings=job,
+    )
+    title = f"{name}: {len(images)} of {len(paths)} photos of {source}"
+    thumbnails = [Thumbnail(folder / row.name, row.name) for row in kept]
+    workspace.publish(capture, contact_sheet(title, thumbnails))
+    return capture
+
+
+def _too_few(source: str, kept: int, dropped: list[DroppedFrame]) -> str:
+    if kept == 0:
+        more = f" (and {len(dropped) - 1} more)" if len(dropped) > 1 else ""
+        return f"none of the photos of {source} can be read: {dropped[0].reason}{more}"
+    unread = f", and {len(dropped)} left out ({dropped[0].reason})" if dropped else ""
+    return (
+        f"{source} has one photo{unread}; a Place starts with a video or with at least 2 photos "
+        "taken from different positions"
+    )
+
+
+def _take(path: Path, file_name: str, folder: Path) -> _Row:
+    """Read one photo and write it, upright, into ``folder``."""
+    try:
+        photo = read_photo(path)
+    except CaptureError as error:
+        return _Row(path.name, file_name, reason=str(error))
+    height, width = photo.pixels.shape[:2]
+    if photo.plain_as is not None:
+        data = path.read_bytes()
+        if path.suffix.lower().replace("jpeg", "jpg") != photo.plain_as:
+            file_name = str(Path(file_name).with_suffix(photo.plain_as))
+    else:
+        file_name = str(Path(file_name).with_suffix(".jpg"))
+        bgr = cv2.cvtColor(photo.pixels, cv2.COLOR_RGB2BGR)
+        fits, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        if not fits:
+            return _Row(path.name, file_name, reason=f"{path} has {width} x {height} pixels")
+        data = encoded.tobytes()
+    atomic.write_bytes(folder / file_name, data)
+    camera = photo.camera or Camera.from_focal(width, height)
+    device = (photo.exif.make, photo.exif.model, photo.exif.lens)
+    return _Row(path.name, file_name, camera=asdict(camera), device=device)
+
+
+def _file_names(paths: list[Path]) -> list[str]:
+    """Each photo's own name, made unique, blanks replaced (text formats end names at them)."""
+    names: list[str] = []
+    used: set[str] = set()
+    for path in paths:
+        stem, suffix = "_".join(path.stem.split()), path.suffix
+        # Compared without the suffix, since what is not JPEG or PNG becomes .jpg.
+        unique, number = stem, 2
+        while unique.lower() in used:
+            unique, number = f"{stem}-{number}", number + 1
+        used.add(unique.lower())
+        names.append(unique + suffix)
+    return names
+
+
+def _copies(paths: list[Path]) -> dict[Path, str]:
+    """Photos with the same content as an earlier one, and that one's name."""
+    first: dict[str, Path] = {}
+    copies: dict[Path, str] = {}
+    for path in paths:
+        content = source_id(path)
+        if content in first and first[content].stat().st_size == path.stat().st_size:
+            copies[path] = first[content].name
+        else:
+            first[content] = path
+    return copies
+
+
+def _read_journal(journal: Path, folder: Path) -> dict[str, _Row]:
+    """Rows of a run that was stopped, by path; those whose picture is there."""
+    rows: dict[str, _Row] = {}
+    if not journal.is_file():
+        return rows
+    for line in journal.read_text(encoding="utf-8").splitlines():
+        try:
+            value = json.loads(line)
+            path = value.pop("path")
+            row = _Row(**{**value, "device": tuple(value["device"])})
+        except (ValueError, KeyError, TypeError):
+            continue  # the line that a kill cut
+        if row.reason is None and (folder / row.name).is_file():
+            rows[path] = row
+    return rows

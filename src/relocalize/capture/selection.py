@@ -1,0 +1,255 @@
+"""Which frames of a video to keep: sharp ones at even steps of image motion.
+
+A selection runs along a *track*: a number per frame that never falls and grows by 1 from one
+kept frame to the next. Motion divided by the step is a track, and so is time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import percentile_filter
+
+from relocalize.geometry.transforms import FloatArray
+
+
+class Seen(IntEnum):
+    """What the decoder and the motion measurement say about a frame."""
+
+    USABLE = 0
+    NO_TEXTURE = 1
+    DAMAGED = 2
+    OTHER_SIZE = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """What was measured on each of a video's N frames.
+
+    Attributes:
+        times: [N] seconds from the first frame.
+        motion: [N] sum of image motion so far, in shares of the picture's longer side.
+        sharpness: [N] variance of the Laplacian.
+        seen: [N] `Seen`.
+    """
+
+    times: FloatArray
+    motion: FloatArray
+    sharpness: FloatArray
+    seen: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+@dataclass(frozen=True)
+class SelectionSettings:
+    """How frames are selected.
+
+    Attributes:
+        step: image motion from one kept frame to the next, in shares of the longer side.
+        max_rate: kept frames per second at most, where neither count nor time step is given.
+        window: a kept frame lies within this share of a step of its ideal place.
+        blur: a frame is blurred when it has less than this share of its neighbours' sharpness.
+        blur_reach: neighbours lie within this many seconds.
+        blurred_gap: motion after which a blurred frame is better than none.
+        rest: motion per second below which the camera rests.
+        rest_seconds: over this long at least.
+    """
+
+    # 0.016 and 15 a second give every third frame of a 30 fps walk at indoor speed (7-Scenes
+    # redkitchen), which leaves mapping three times what it needs to choose its keyframes from.
+    step: float = 0.016
+    max_rate: float = 15.0
+    window: float = 0.35
+    blur: float = 0.35
+    blur_reach: float = 0.7
+    blurred_gap: float = 0.15
+    rest: float = 0.008
+    rest_seconds: float = 0.5
+
+
+DEFAULT_SELECTION = SelectionSettings()
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The result.
+
+    Attributes:
+        kept: indices of the kept frames, ascending.
+        reasons: [N] why each frame was not kept; empty where it was.
+        relative_sharpness: [N] share of the sharpness that near frames have.
+    """
+
+    kept: list[int]
+    reasons: list[str]
+    relative_sharpness: FloatArray
+
+
+def select(
+    curve: Curve,
+    settings: SelectionSettings,
+    *,
+    count: int | None = None,
+    every_s: float | None = None,
+) -> Selection:
+    """Choose by even motion, about ``count`` frames of it, or one frame each ``every_s``."""
+    sharp = relative_sharpness(curve, settings)
+    resting = rests(curve, settings)
+    chooser = _Chooser(curve, settings, sharp, resting)
+    if every_s is not None:
+        kept = chooser.along(curve.times / every_s, skip_rests=False)
+    elif count is not None:
+        kept = _about(count, chooser)
+    else:
+        kept = chooser.along(_motion_track(curve, settings))
+    return Selection(kept, _reasons(curve, settings, sharp, resting, kept), sharp)
+
+
+def relative_sharpness(curve: Curve, settings: SelectionSettings) -> FloatArray:
+    """Sharpness over that of the sharper frames within `blur_reach` seconds; near 1 if sharp.
+
+    The 75th percentile of the neighbours stands for what the view could give: it survives
+    bursts of blur up to three quarters of the time looked at.
+    """
+    if len(curve) == 0:
+        return np.zeros(0)
+    reach = max(1, round(settings.blur_reach / _frame_seconds(curve)))
+    near = percentile_filter(curve.sharpness, 75, size=2 * reach + 1, mode="nearest")
+    return np.asarray(curve.sharpness / np.maximum(near, 1e-9), dtype=np.float64)
+
+
+def rests(curve: Curve, settings: SelectionSettings) -> NDArray[np.bool_]:
+    """[N] whether the camera rests: slower than `rest` all through `rest_seconds`."""
+    times, motion = curve.times, curve.motion
+    span = settings.rest_seconds
+    resting = np.zeros(len(curve), dtype=bool)
+    # Each frame opens a span; where the motion within it is small, all of it rests.
+    ends = np.searchsorted(times, times + span - 1e-9)
+    for start, end in enumerate(ends.tolist()):
+        whole = end < len(curve)
+        if whole and motion[end] - motion[start] < settings.rest * (times[end] - times[start]):
+            resting[start : end + 1] = True
+    return resting
+
+
+class _Chooser:
+    def __init__(
+        self,
+        curve: Curve,
+        settings: SelectionSettings,
+        sharp: FloatArray,
+        resting: NDArray[np.bool_],
+    ) -> None:
+        self.curve, self.settings = curve, settings
+        self._sharp, self._resting = sharp, resting
+        self._usable = curve.seen == Seen.USABLE
+        self._blurred = sharp < settings.blur
+
+    def along(self, track: FloatArray, *, skip_rests: bool = True) -> list[int]:
+        """The best frame about each whole number of ``track`` [N]."""
+        kept: list[int] = []
+        if len(track) == 0:
+            return kept
+        window, gap = self.settings.window, self.settings.blurred_gap
+        target, last_target = 0.0, float(track[-1]) + window
+        while target <= last_target:
+            begin = int(np.searchsorted(track, target - window, side="left"))
+            end = int(np.searchsorted(track, target + window, side="right"))
+            if begin == end:
+                # So fast that the window falls between two frames: the nearer one.
+                before = max(begin - 1, 0)
+                after = min(begin, len(track) - 1)
+                nearer = before if target - track[before] < track[after] - target else after
+                begin, end = nearer, nearer + 1
+            if kept:
+                begin = max(begin, kept[-1] + 1)
+            candidates = np.arange(begin, end)
+            candidates = candidates[self._usable[candidates]]
+            if kept:
+                candidates = candidates[track[candidates] - track[kept[-1]] >= 0.5]
+            if skip_rests:
+                moving = candidates[~self._resting[candidates]]
+                candidates = moving if len(moving) else candidates[:1]
+            best = self._best(candidates, track, target)
+            if best is not None:
+                since = self.curve.motion[best] - self.curve.motion[kept[-1]] if kept else gap
+                if not self._blurred[best] or since >= gap:
+                    kept.append(best)
+            # Fast motion may already have passed later places.
+            passed = float(track[end - 1]) - window
+            target = max(target + 1.0, float(np.ceil(passed)))
+        return kept
+
+    def _best(self, candidates: NDArray[np.int64], track: FloatArray, target: float) -> int | None:
+        if len(candidates) == 0:
+            return None
+        off = np.abs(track[candidates] - target) / self.settings.window
+        # At the window's edge a frame has to be 1.4 times as sharp as at its centre.
+        return int(candidates[np.argmax(self._sharp[candidates] * (1.0 - 0.3 * off))])
+
+
+def _motion_track(curve: Curve, settings: SelectionSettings) -> FloatArray:
+    """Steps of motion, but growing by at most `max_rate` a second."""
+    steps = np.diff(curve.motion) / settings.step
+    most = np.maximum(np.diff(curve.times), 0.0) * settings.max_rate
+    return np.concatenate([[0.0], np.cumsum(np.minimum(steps, most))])
+
+
+def _about(count: int, chooser: _Chooser) -> list[int]:
+    """Bisect the step until about ``count`` frames are kept."""
+    motion = chooser.curve.motion
+    total = float(motion[-1]) if len(motion) else 0.0
+    if total <= 0.0:
+        return chooser.along(motion)
+    best: list[int] = []
+    # With a step under 1/8 of the smallest mean step, every frame that moves is its own step.
+    low, high = total / (8.0 * len(motion)), total
+    for _ in range(24):
+        step = float(np.sqrt(low * high))
+        kept = chooser.along(motion / step)
+        if not best or abs(len(kept) - count) < abs(len(best) - count):
+            best = kept
+        if len(kept) == count:
+            break
+        low, high = (step, high) if len(kept) > count else (low, step)
+    return best
+
+
+def _reasons(
+    curve: Curve,
+    settings: SelectionSettings,
+    sharp: FloatArray,
+    resting: NDArray[np.bool_],
+    kept: list[int],
+) -> list[str]:
+    words = {
+        Seen.NO_TEXTURE: "nothing to see: no texture",
+        Seen.DAMAGED: "damaged: the decoder had to make up parts of it",
+        Seen.OTHER_SIZE: "the picture has another size than the first",
+    }
+    kept_set = set(kept)
+    reasons = []
+    for index in range(len(curve)):
+        seen = Seen(int(curve.seen[index]))
+        if index in kept_set:
+            reasons.append("")
+        elif seen != Seen.USABLE:
+            reasons.append(words[seen])
+        elif resting[index]:
+            reasons.append("the camera rests")
+        elif sharp[index] < settings.blur:
+            reasons.append("blurred")
+        else:
+            reasons.append("too near a kept frame")
+    return reasons
+
+
+def _frame_seconds(curve: Curve) -> float:
+    steps = np.diff(curve.times)
+    steps = steps[steps > 0]
+    return float(np.median(steps)) if len(steps) else 1.0 / 30.0

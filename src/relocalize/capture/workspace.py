@@ -1,0 +1,91 @@
+"""Where a capture grows until it is whole: a hidden folder of the Place, kept over a kill."""
+
+from __future__ import annotations
+
+import shutil
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from relocalize.errors import CaptureError, PlaceError
+from relocalize.place import Capture, Place, atomic
+from relocalize.place.folder import checked_name, read_json
+
+_SAMPLE = 1 << 20
+
+
+class Workspace:
+    """The capture ``name`` of a Place, under way.
+
+    Its pictures are written into `pictures` and moved to ``images/<name>`` all at once by
+    `publish`; the capture's record follows. A job is what the pictures depend on (source and
+    settings): the work of another job on the same name is thrown away.
+    """
+
+    def __init__(self, place: Place, name: str, job: dict[str, Any]) -> None:
+        """Go on with ``job`` where a former run left it, or start it.
+
+        Raises:
+            CaptureError: pictures of unknown origin already lie in ``images/<name>``.
+        """
+        self._place, self._name = place, checked_name(name, "capture")
+        self.folder = place.root / f".capturing-{name}"
+        self.final = place.images_dir / name
+        job_file = self.folder / "job.json"
+        former = self._former_job(job_file)
+        if self.final.exists() and former != job:
+            raise CaptureError(
+                f"{self.final} holds pictures that no capture of the Place lists; "
+                "move them away, or name the new capture with --capture"
+            )
+        if former != job:
+            # What was measured on the same source still holds; pictures chosen otherwise do not.
+            if former is None or former.get("source") != job["source"]:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.rmtree(self.folder / "images", ignore_errors=True)
+            atomic.write_json(job_file, job)
+
+    @staticmethod
+    def _former_job(job_file: Path) -> dict[str, Any] | None:
+        try:
+            return read_json(job_file)
+        except PlaceError:
+            return None
+
+    @property
+    def pictures(self) -> Path:
+        """The folder in which the pictures are now."""
+        if self.final.exists():
+            return self.final
+        aside = self.folder / "images"
+        aside.mkdir(parents=True, exist_ok=True)
+        return aside
+
+    def publish(self, capture: Capture, sheet: bytes) -> None:
+        """Move the pictures to their place, then write contact sheet and record."""
+        pictures = self.pictures
+        wanted = {Path(image.name).name for image in capture.images}
+        for file in pictures.iterdir():
+            if file.name not in wanted:
+                file.unlink()
+        if pictures != self.final:
+            self.final.parent.mkdir(exist_ok=True)
+            pictures.rename(self.final)
+        atomic.write_bytes(self._place.root / "captures" / f"{self._name}.png", sheet)
+        self._place.write_capture(capture)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def abandon(self) -> None:
+        """Remove what was made so far."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def source_id(path: Path) -> str:
+    """A name for a file's content: its size and a hash of its head, middle and tail."""
+    size = path.stat().st_size
+    digest = blake2b(str(size).encode(), digest_size=16)
+    with path.open("rb") as file:
+        for start in (0, max(0, size // 2), max(0, size - _SAMPLE)):
+            file.seek(start)
+            digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()
