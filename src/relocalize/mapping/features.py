@@ -80,7 +80,8 @@ class FeatureExtractor:
         bitmap = pycolmap.Bitmap.from_array(np.ascontiguousarray(grey))
         keypoints, descriptors = self._sift.extract(bitmap)
         matrix = np.asarray(pycolmap.keypoints_to_matrix(keypoints), dtype=np.float32)
-        pixels = matrix.reshape(len(matrix), -1)[:, :2]
+        # A blank picture gives a matrix without rows or columns.
+        pixels = matrix[:, :2] if len(matrix) else np.zeros((0, 2), np.float32)
         pixels = pixels * np.array([width / grey.shape[1], height / grey.shape[0]], np.float32)
         data = np.asarray(descriptors.data, dtype=np.uint8).reshape(-1, DESCRIPTOR_SIZE)
         return Features(pixels, data)
