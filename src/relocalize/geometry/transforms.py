@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
+import pycolmap
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
@@ -108,6 +109,15 @@ class Rigid3:
             raise GeometryError(f"no rigid transform: last row is {values[3]}, want 0 0 0 1")
         return cls(values[:3, :3], values[:3, 3])
 
+    @classmethod
+    def from_colmap(cls, rigid: pycolmap.Rigid3d) -> Rigid3:
+        """From pycolmap's transform."""
+        return cls(rigid.rotation.matrix(), rigid.translation)
+
+    def to_colmap(self) -> pycolmap.Rigid3d:
+        """As pycolmap's transform."""
+        return pycolmap.Rigid3d(pycolmap.Rotation3d(self.rotation), self.translation)
+
     @property
     def quat_wxyz(self) -> FloatArray:
         """Unit quaternion [4], w first, w >= 0."""
@@ -190,6 +200,10 @@ class Similarity3:
             )
         points: FloatArray = np.asarray(other, dtype=np.float64) @ self.rotation.T
         return self.scale * points + self.translation
+
+    def to_colmap(self) -> pycolmap.Sim3d:
+        """As pycolmap's transform."""
+        return pycolmap.Sim3d(self.scale, pycolmap.Rotation3d(self.rotation), self.translation)
 
     def move_camera(self, a_from_cam: Rigid3) -> Rigid3:
         """The camera's pose in frame b: ``b_from_cam``, with the camera's own unit now b's."""

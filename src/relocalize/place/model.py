@@ -122,12 +122,11 @@ class MapModel:
                 [p.point3D_id if p.has_point3D() else -1 for p in points2d], dtype=np.int64
             )
             rows = np.searchsorted(ids, point_ids)
-            pose = image.cam_from_world()
             images[image.name] = PosedImage(
                 name=image.name,
                 camera=cameras[image.camera_id],
                 camera_id=int(image.camera_id),
-                cam_from_world=Rigid3(pose.rotation.matrix(), pose.translation),
+                cam_from_world=Rigid3.from_colmap(image.cam_from_world()),
                 keypoints=keypoints,
                 point_rows=np.where(point_ids >= 0, rows, NO_POINT),
             )
@@ -156,7 +155,7 @@ class MapModel:
                     camera_id=image.camera_id,
                     image_id=image_id,
                 ),
-                pycolmap.Rigid3d(pycolmap.Rotation3d(pose.rotation), pose.translation),
+                pose.to_colmap(),
             )
             for keypoint in np.flatnonzero(image.point_rows != NO_POINT):
                 tracks[image.point_rows[keypoint]].add_element(image_id, int(keypoint))

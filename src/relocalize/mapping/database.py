@@ -1,0 +1,262 @@
+"""The COLMAP database of a Place: features and matches, which is the feature cache.
+
+An image, once in, keeps its number. Finished images and pairs are never computed again, so every
+stage that writes here goes on where a kill left it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+from numpy.typing import NDArray
+
+from relocalize import progress
+from relocalize.errors import MappingError
+from relocalize.geometry import Camera
+from relocalize.geometry.transforms import FloatArray
+from relocalize.mapping.features import (
+    DESCRIPTOR_SIZE,
+    Features,
+    FeatureSettings,
+    colmap_options,
+)
+from relocalize.parallel import worker_count
+from relocalize.place import Place, atomic
+from relocalize.place.folder import read_json
+
+Pair = tuple[str, str]  # image names, in alphabetical order
+
+
+@dataclass(frozen=True, eq=False)
+class TwoView:
+    """A verified relation of two images.
+
+    Attributes:
+        F: [3, 3] fundamental matrix, ``x_second^T F x_first = 0`` in homogeneous pixels.
+        matches: [V, 2] feature rows of the first and of the second image.
+    """
+
+    F: FloatArray
+    matches: NDArray[np.uint32]
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedPair:
+    """What came of matching two images.
+
+    Attributes:
+        first: image name.
+        second: image name.
+        matches: [M, 2] before verification.
+        two_view: None when too few matches agree on one.
+    """
+
+    first: str
+    second: str
+    matches: NDArray[np.uint32]
+    two_view: TwoView | None
+
+
+# What COLMAP calls a pair whose fundamental matrix was verified (uncalibrated two-view geometry).
+_UNCALIBRATED = pycolmap.TwoViewGeometryConfiguration.UNCALIBRATED
+_EXTRACTED_PER_COMMIT = 32  # images; a kill loses at most the work on so many
+
+pycolmap.logging.minloglevel = int(pycolmap.logging.Level.ERROR)
+
+
+class FeatureDatabase:
+    """Features and verified matches of a Place's images. Use `open_database`."""
+
+    def __init__(self, path: Path, settings: FeatureSettings) -> None:
+        self.path = path
+        self.settings = settings
+        self._db = pycolmap.Database.open(str(path))
+        self._ids: dict[str, int] = {
+            image.name: int(image.image_id) for image in self._db.read_all_images()
+        }
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    # -- images ----------------------------------------------------------------------------
+
+    @property
+    def image_ids(self) -> Mapping[str, int]:
+        """COLMAP's number of every image."""
+        return self._ids
+
+    def add_images(self, images: Sequence[tuple[str, Camera]]) -> None:
+        """Add images that are not in yet; equal cameras of one capture are one camera."""
+        known: dict[tuple[str, Camera], int] = {}
+        cameras = {int(c.camera_id): Camera.from_colmap(c) for c in self._db.read_all_cameras()}
+        for image in self._db.read_all_images():
+            camera_id = int(image.camera_id)
+            known[_capture_of(image.name), cameras[camera_id]] = camera_id
+        with pycolmap.DatabaseTransaction(self._db):
+            for name, camera in images:
+                if name in self._ids:
+                    continue
+                key = (_capture_of(name), camera)
+                if key not in known:
+                    known[key] = self._add_camera(camera)
+                image = pycolmap.Image()
+                image.name, image.camera_id = name, known[key]
+                image.image_id = self._db.write_image(image)
+                frame = pycolmap.Frame()
+                frame.rig_id = known[key]
+                frame.add_data_id(image.data_id)
+                self._db.write_frame(frame)
+                self._ids[name] = int(image.image_id)
+
+    def _add_camera(self, camera: Camera) -> int:
+        colmap_camera = camera.to_colmap()
+        colmap_camera.camera_id = self._db.write_camera(colmap_camera)
+        rig = pycolmap.Rig()
+        rig.add_ref_sensor(colmap_camera.sensor_id)
+        self._db.write_rig(rig)
+        return int(colmap_camera.camera_id)
+
+    def camera_ids(self) -> dict[str, int]:
+        """The camera number of every image."""
+        return {image.name: int(image.camera_id) for image in self._db.read_all_images()}
+
+    def camera(self, camera_id: int) -> Camera:
+        """A camera as it is known before reconstruction."""
+        return Camera.from_colmap(self._db.read_camera(camera_id))
+
+    def update_camera(self, camera_id: int, camera: Camera) -> None:
+        """Know a camera better before reconstruction."""
+        self._db.update_camera(camera.to_colmap(camera_id))
+
+    # -- features --------------------------------------------------------------------------
+
+    def extract(self, names: Iterable[str], images_dir: Path) -> int:
+        """Extract the features of images that have none yet; returns how many those were."""
+        missing = [name for name in names if not self._db.exists_descriptors(self._ids[name])]
+        if not missing:
+            return 0
+        options = colmap_options(self.settings, threads=worker_count())
+        with progress.bar("extracting features", len(missing)) as bar:
+            for start in range(0, len(missing), _EXTRACTED_PER_COMMIT):
+                chunk = missing[start : start + _EXTRACTED_PER_COMMIT]
+                pycolmap.extract_features(
+                    str(self.path),
+                    str(images_dir),
+                    image_names=chunk,
+                    extraction_options=options,
+                    device=pycolmap.Device.cpu,
+                )
+                bar.advance(len(chunk))
+        unread = [name for name in missing if not self._db.exists_descriptors(self._ids[name])]
+        if unread:
+            raise MappingError(
+                f"{len(unread)} images cannot be read, such as {images_dir / unread[0]}; "
+                "replace or remove them"
+            )
+        return len(missing)
+
+    def features(self, name: str) -> Features:
+        """The stored features of an image."""
+        image_id = self._ids.get(name)
+        if image_id is None or not self._db.exists_descriptors(image_id):
+            raise MappingError(f"{self.path} has no features of {name!r}; run: relocalize map")
+        keypoints = np.asarray(self._db.read_keypoints(image_id), dtype=np.float32)
+        data = np.asarray(self._db.read_descriptors(image_id).data, dtype=np.uint8)
+        return Features(
+            keypoints.reshape(len(keypoints), -1)[:, :2], data.reshape(-1, DESCRIPTOR_SIZE)
+        )
+
+    # -- matches ---------------------------------------------------------------------------
+
+    def tried_pairs(self) -> set[Pair]:
+        """Pairs that were matched, whether or not anything came of it, names in order."""
+        names = {image_id: name for name, image_id in self._ids.items()}
+        pairs, _ = self._db.read_num_matches()
+        ids = (pycolmap.pair_id_to_image_pair(pair) for pair in pairs)
+        return {ordered_pair(names[i], names[j]) for i, j in ids}
+
+    def write_pairs(self, pairs: Iterable[MatchedPair]) -> None:
+        """Store pairs, in one commit."""
+        with pycolmap.DatabaseTransaction(self._db):
+            for pair in pairs:
+                id1, id2 = self._ids[pair.first], self._ids[pair.second]
+                self._db.write_matches(id1, id2, pair.matches)
+                if pair.two_view is not None:
+                    geometry = pycolmap.TwoViewGeometry()
+                    geometry.config = _UNCALIBRATED
+                    geometry.F = pair.two_view.F
+                    geometry.inlier_matches = pair.two_view.matches
+                    self._db.write_two_view_geometry(id1, id2, geometry)
+
+    def fundamental_matrices(self, names: Collection[str]) -> FloatArray:
+        """F [N, 3, 3] of the verified pairs among these images."""
+        wanted = {self._ids[name] for name in names}
+        pairs, geometries = self._db.read_two_view_geometries()
+        ids = [pycolmap.pair_id_to_image_pair(pair) for pair in pairs]
+        chosen = [
+            np.asarray(geometry.F, dtype=np.float64)
+            for (i, j), geometry in zip(ids, geometries, strict=True)
+            if i in wanted and j in wanted and geometry.F is not None
+        ]
+        return np.array(chosen).reshape(-1, 3, 3)
+
+    def verified_counts(self) -> dict[Pair, int]:
+        """Verified matches of every pair that has any, names in order."""
+        names = {image_id: name for name, image_id in self._ids.items()}
+        pairs, counts = self._db.read_two_view_geometry_num_inliers()
+        result = {}
+        for pair, count in zip(pairs, counts, strict=True):
+            i, j = pycolmap.pair_id_to_image_pair(pair)
+            if count:
+                result[ordered_pair(names[i], names[j])] = int(count)
+        return result
+
+
+def ordered_pair(first: str, second: str) -> Pair:
+    """A pair of image names as it is kept everywhere: in alphabetical order."""
+    return (first, second) if first < second else (second, first)
+
+
+def _capture_of(name: str) -> str:
+    return name.partition("/")[0]
+
+
+@contextmanager
+def open_database(
+    place: Place, settings: FeatureSettings | None = None
+) -> Iterator[FeatureDatabase]:
+    """The Place's database; with ``settings``, one that was made with these.
+
+    Features of other settings are of no use beside new ones, so a database of other settings is
+    begun anew.
+    """
+    folder = place.map_dir
+    path, record = folder / "database.db", folder / "features.json"
+    if settings is None:
+        if not path.is_file() or not record.is_file():
+            raise MappingError(
+                f"{place.root} has no features yet; run: relocalize map {place.root}"
+            )
+        settings = FeatureSettings(**read_json(record))
+    elif not record.is_file() or read_json(record) != asdict(settings):
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("database.db*"):
+            old.unlink()
+        atomic.write_json(record, asdict(settings))
+    database = FeatureDatabase(path, settings)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def features_of(place: Place, name: str) -> Features:
+    """The features of one image of a map, in the rows of its `PosedImage.keypoints`."""
+    with open_database(place) as database:
+        return database.features(name)

@@ -1,0 +1,170 @@
+"""A map in a frame that is given: points from images whose poses and cameras are known.
+
+Only the split's train images make points and are seen in the database; test images keep their
+pose in the model and observe nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from relocalize.errors import MappingError
+from relocalize.mapping.database import FeatureDatabase
+from relocalize.mapping.keyframes import choose_keyframes
+from relocalize.mapping.matching import match_pairs
+from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
+from relocalize.mapping.pairs import Similarity, exhaustive_pairs, loop_pairs, sequential_pairs
+from relocalize.mapping.points import refine_points, triangulate
+from relocalize.mapping.registering import Registrar, add_to_model
+from relocalize.mapping.report import MapReport, Stages
+from relocalize.mapping.settings import MapSettings
+from relocalize.place import MapModel, Place, PosedImage
+
+
+def train_images(place: Place, settings: MapSettings) -> list[str]:
+    """The posed images that may make points, in capture order.
+
+    Raises:
+        PlaceError: the Place has several splits and none is named.
+    """
+    posed = place.map.images
+    names = [image.name for _, image in place.images() if image.name in posed]
+    if settings.split is None and not place.split_names:
+        return names
+    train = set(place.split(settings.split).train)
+    return [name for name in names if name in train]
+
+
+def triangulate_map(
+    place: Place, database: FeatureDatabase, work: Path, settings: MapSettings
+) -> Outcome:
+    """Points for a Place whose poses were imported; poses and cameras stay to the bit."""
+    stages = Stages()
+    posed = place.map.images
+    names = train_images(place, settings)
+    if len(names) < 2:
+        raise MappingError(f"{len(names)} posed train images; points need at least 2")
+    database.add_images([(name, posed[name].camera) for name in names])
+    with stages.measure("features", "images") as count:
+        count.items = database.extract(names, place.images_dir)
+    with stages.measure("keyframes", "frames") as count:
+        keyframes = _keyframes(place, database, names, settings)
+        count.items = len(names)
+    with stages.measure("pairs", "keyframes") as count:
+        similarity = Similarity(database, keyframes)
+        pairs = sequential_pairs(keyframes, settings.pairs) | loop_pairs(similarity, settings.pairs)
+        if len(keyframes) <= settings.pairs.exhaustive:
+            pairs |= exhaustive_pairs(keyframes)
+        count.items = len(keyframes)
+    with stages.measure("matching and verification", "pairs") as count:
+        count.items = match_pairs(database, pairs, settings.matching)
+    with stages.measure("triangulation", "keyframes") as count:
+        out = work / "triangulated"
+        out.mkdir(parents=True, exist_ok=True)
+        posed_only = _posed_model(database, [posed[name] for name in keyframes])
+        model = triangulate(posed_only, database.path, place.images_dir, out, seed=settings.seed)
+        count.items = len(keyframes)
+    if not model.num_points3D():
+        raise MappingError(
+            f"no point could be triangulated from {len(keyframes)} images: do the imported poses "
+            "belong to these pictures, and is their convention right?"
+        )
+    with stages.measure("observations of the other frames", "frames") as count:
+        rest = [name for name in names if name not in set(keyframes)]
+        registrar = Registrar(model, database, settings.registering, settings.matching)
+        near = nearest_in_order(names, set(keyframes), settings.registering.neighbours)
+        results = registrar.register(
+            [(name, posed[name].camera, near[name]) for name in rest],
+            more=lambda name: similarity.like(
+                database.features(name).descriptors,
+                settings.registering.more_neighbours,
+                set(keyframes),
+            ),
+            known={name: posed[name].cam_from_world for name in rest},
+            what="observing points",
+        )
+        add_to_model(model, results, dict(database.image_ids), database.camera_ids())
+        refine_points(model)
+        count.items = len(rest)
+    with stages.measure("colors", "images") as count:
+        model.extract_colors_for_all_images(str(place.images_dir))
+        count.items = int(model.num_reg_images())
+    merged = _with_every_pose(MapModel.from_colmap(model), posed)
+    return Outcome(
+        model=merged,
+        frame=None,
+        report=MapReport(
+            images=len(names),
+            registered=len(names),
+            keyframes=len(keyframes),
+            keyframes_registered=len(keyframes),
+            points=len(merged.points),
+            reprojection_error=float(merged.points.reprojection_errors.mean()),
+            apart=images_apart(place, results),
+            stages=stages.times,
+        ),
+    )
+
+
+def _keyframes(
+    place: Place, database: FeatureDatabase, names: Sequence[str], settings: MapSettings
+) -> list[str]:
+    by_capture: dict[str, list[str]] = {}
+    wanted = set(names)
+    for capture, image in place.images():
+        if image.name in wanted:
+            by_capture.setdefault(capture.name, []).append(image.name)
+    chosen: list[str] = []
+    for capture_names in by_capture.values():
+        camera = place.map.images[capture_names[0]].camera
+        chosen += choose_keyframes(
+            database,
+            capture_names,
+            (camera.width, camera.height),
+            settings.keyframes,
+            settings.matching,
+        )
+    return chosen
+
+
+def _posed_model(
+    database: FeatureDatabase, images: Sequence[PosedImage]
+) -> pycolmap.Reconstruction:
+    """A model without points that has the database's numbers and keypoints."""
+    model = pycolmap.Reconstruction()
+    camera_ids = database.camera_ids()
+    for camera_id in sorted({camera_ids[image.name] for image in images}):
+        image = next(i for i in images if camera_ids[i.name] == camera_id)
+        model.add_camera_with_trivial_rig(image.camera.to_colmap(camera_id))
+    for image in images:
+        keypoints = database.features(image.name).keypoints.astype(np.float64)
+        model.add_image_with_trivial_frame(
+            pycolmap.Image(
+                name=image.name,
+                keypoints=keypoints,
+                camera_id=camera_ids[image.name],
+                image_id=database.image_ids[image.name],
+            ),
+            image.cam_from_world.to_colmap(),
+        )
+    return model
+
+
+def _with_every_pose(triangulated: MapModel, posed: dict[str, PosedImage]) -> MapModel:
+    """The triangulated map with the given poses and cameras, bit for bit, of every posed image."""
+    images = {}
+    for name, given in sorted(posed.items()):
+        seen = triangulated.images.get(name)
+        images[name] = PosedImage(
+            name=name,
+            camera=given.camera,
+            camera_id=given.camera_id,
+            cam_from_world=given.cam_from_world,
+            keypoints=np.empty((0, 2), np.float32) if seen is None else seen.keypoints,
+            point_rows=np.empty(0, np.int64) if seen is None else seen.point_rows,
+        )
+    return MapModel(images, triangulated.points)

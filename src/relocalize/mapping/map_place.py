@@ -1,0 +1,124 @@
+"""A Place's images to one map, stage by stage; each stage goes on from what is on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pycolmap
+
+import relocalize
+from relocalize.errors import PlaceError
+from relocalize.mapping import known_poses, unknown_poses
+from relocalize.mapping.database import open_database
+from relocalize.mapping.report import MapReport
+from relocalize.mapping.settings import MapSettings
+from relocalize.place import MapModel, Place, atomic
+from relocalize.place.folder import read_json
+
+SFM = "structure from motion"  # how `Place.poses_from` begins when the poses are our own
+
+
+def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
+    """Make the Place's map: poses for all its images, and points.
+
+    With poses imported from elsewhere, they are kept as they are, and points are triangulated
+    from the split's train images only. Otherwise poses come from structure from motion.
+
+    Raises:
+        MappingError: the images do not come together to a map.
+        PlaceError: the Place is locked or damaged, or has no images.
+    """
+    with place.lock():
+        poses_known = place.has_map and not (place.poses_from or "").startswith(SFM)
+        fingerprint = _fingerprint(place, settings, poses_known)
+        done = _finished(place, fingerprint)
+        if done is not None:
+            return done
+        work = _work_folder(place, fingerprint)
+        with open_database(place, settings.features) as database:
+            if poses_known:
+                outcome = known_poses.triangulate_map(place, database, work, settings)
+            else:
+                outcome = unknown_poses.reconstruct_map(place, database, work, settings)
+        _save(place, outcome.model, outcome.report, fingerprint)
+        if outcome.frame is not None:
+            place.record_poses(
+                poses_from=f"{SFM} (relocalize {relocalize.__version__})", frame=outcome.frame
+            )
+        shutil.rmtree(work.parent, ignore_errors=True)
+    return outcome.report
+
+
+def _fingerprint(place: Place, settings: MapSettings, poses_known: bool) -> str:
+    """Changes when pictures, what is known of their cameras, settings, or given poses do."""
+    facts: list[object] = [relocalize.__version__, asdict(settings)]
+    for capture, image in place.images():
+        path = place.image_path(image.name)
+        try:
+            status = path.stat()
+        except OSError:
+            raise PlaceError(
+                f"image {path} is missing; put it back, or make the Place anew"
+            ) from None
+        camera = asdict(capture.camera_of(image))
+        facts.append([image.name, status.st_size, status.st_mtime_ns, camera])
+    digest = hashlib.sha256(json.dumps(facts, default=str).encode())
+    if poses_known:
+        for name, posed in place.map.images.items():
+            digest.update(name.encode() + posed.cam_from_world.matrix.tobytes())
+        if place.split_names:
+            digest.update(json.dumps(place.split(settings.split).train).encode())
+    return digest.hexdigest()
+
+
+def _finished(place: Place, fingerprint: str) -> MapReport | None:
+    """The report of the map that is there, when it is of just these inputs."""
+    path = place.map_dir / "map.json"
+    if not path.is_file() or not place.has_map:
+        return None
+    record = read_json(path)
+    if record.get("inputs") != fingerprint:
+        return None
+    try:
+        return replace(MapReport.from_json(record["report"]), unchanged=True)
+    except (KeyError, TypeError) as error:
+        raise PlaceError(f"{path} is damaged: {error!r}; delete it and map again") from error
+
+
+def _work_folder(place: Place, fingerprint: str) -> Path:
+    """Where models under way are kept; what other inputs left there is gone."""
+    parent = place.root / ".mapping"
+    work = parent / fingerprint[:16]
+    if parent.is_dir():
+        for other in parent.iterdir():
+            if other != work:
+                shutil.rmtree(other, ignore_errors=True)
+    work.mkdir(parents=True, exist_ok=True)
+    return work
+
+
+def _save(place: Place, model: MapModel, report: MapReport, fingerprint: str) -> None:
+    """The new model in place of the old, in one step; the feature database comes along."""
+    with atomic.new_folder(place.map_dir) as folder:
+        model.write(folder)
+        for name in ("database.db", "features.json"):
+            _link(place.map_dir / name, folder / name)
+        record = {
+            "relocalize": relocalize.__version__,
+            "pycolmap": pycolmap.__version__,
+            "inputs": fingerprint,
+            "report": report.to_json(),
+        }
+        atomic.write_json(folder / "map.json", record)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)

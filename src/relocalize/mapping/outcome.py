@@ -1,0 +1,69 @@
+"""What both ways of mapping share: their result, neighbours in time, and who stays apart."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from relocalize.mapping.registering import Registration
+from relocalize.mapping.report import Apart, MapReport
+from relocalize.place import Frame, MapModel, Place
+
+_BLUR = 0.5  # share of the capture's median sharpness below which a frame counts as blurred
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A finished map, not yet on disk.
+
+    Attributes:
+        model: posed images and points.
+        frame: of the world, or None where it is what it was.
+        report: what was done.
+    """
+
+    model: MapModel
+    frame: Frame | None
+    report: MapReport
+
+
+def nearest_in_order(
+    names: Sequence[str], anchors: Collection[str], count: int
+) -> dict[str, list[str]]:
+    """For every name, the ``count`` nearest anchors of its capture by place in the order."""
+    at = {name: i for i, name in enumerate(names)}
+    by_capture: dict[str, list[str]] = {}
+    for name in names:
+        if name in anchors:
+            by_capture.setdefault(name.partition("/")[0], []).append(name)
+    result: dict[str, list[str]] = {}
+    for name in names:
+        near = by_capture.get(name.partition("/")[0], [])
+        places = np.array([at[anchor] for anchor in near], dtype=np.int64)
+        order = np.argsort(np.abs(places - at[name]), kind="stable")[:count]
+        result[name] = [near[int(i)] for i in order]
+    return result
+
+
+def images_apart(place: Place, results: Sequence[Registration]) -> tuple[Apart, ...]:
+    """Images that failed, in runs of consecutive frames with their likely cause."""
+    reason_of = {r.name: r.reason or "unknown" for r in results if r.cam_from_world is None}
+    runs: list[Apart] = []
+    for capture in place.captures.values():
+        sharpness = [i.sharpness for i in capture.images if i.sharpness is not None]
+        limit = _BLUR * float(np.median(sharpness)) if sharpness else 0.0
+        previous_failed = False
+        for image in capture.images:
+            failed = image.name in reason_of
+            if failed:
+                blurred = image.sharpness is not None and image.sharpness < limit
+                cause = "blurred" if blurred else reason_of[image.name]
+                if previous_failed:
+                    last = runs.pop()
+                    runs.append(Apart((*last.images, image.name), last.reason))
+                else:
+                    runs.append(Apart((image.name,), cause))
+            previous_failed = failed
+    return tuple(runs)

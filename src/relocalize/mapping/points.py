@@ -1,0 +1,115 @@
+"""Points of a map, with all poses and cameras held: triangulated, refined, seen by a subset."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from relocalize.errors import MappingError
+from relocalize.parallel import worker_count
+from relocalize.place import MapModel, Place, Points, PosedImage
+from relocalize.place.model import NO_POINT
+
+_LOSS_SCALE = 1.0  # pixels; where the robust loss begins to distrust an observation
+_MAX_ITERATIONS = 30
+
+
+def triangulate(
+    model: pycolmap.Reconstruction, database: Path, images_dir: Path, out: Path, *, seed: int
+) -> pycolmap.Reconstruction:
+    """Points from verified matches among the model's images, whose poses and cameras stay.
+
+    Args:
+        model: posed images with the database's ids and keypoints.
+        database: with verified matches.
+        images_dir: folder that the image names are below.
+        out: an empty folder for COLMAP's own output.
+        seed: of everything random.
+    """
+    options = pycolmap.IncrementalPipelineOptions()
+    options.num_threads = worker_count()
+    options.random_seed = options.triangulation.random_seed = seed
+    options.extract_colors = False
+    # Its own bundle adjustment moves the points only: poses and intrinsics are known.
+    options.ba_refine_focal_length = False
+    options.ba_refine_extra_params = False
+    return pycolmap.triangulate_points(
+        model,
+        str(database),
+        str(images_dir),
+        str(out),
+        clear_points=True,
+        options=options,
+        refine_intrinsics=False,
+    )
+
+
+def refine_points(model: pycolmap.Reconstruction) -> None:
+    """Move the points to their robust optimum with every pose and camera held, in place."""
+    if not model.num_points3D():
+        return
+    config = pycolmap.BundleAdjustmentConfig()
+    for image_id in model.reg_image_ids():
+        config.add_image(image_id)
+    for frame_id in model.reg_frame_ids():
+        config.set_constant_rig_from_world_pose(frame_id)
+    for camera_id in model.cameras:
+        config.set_constant_cam_intrinsics(camera_id)
+    options = pycolmap.BundleAdjustmentOptions()
+    options.print_summary = False
+    options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
+    options.ceres.loss_function_scale = _LOSS_SCALE
+    options.ceres.solver_options.max_num_iterations = _MAX_ITERATIONS
+    options.ceres.solver_options.function_tolerance = 1e-6
+    options.ceres.solver_options.num_threads = worker_count()
+    pycolmap.create_default_bundle_adjuster(options, config, model).solve()
+    model.update_point_3d_errors()
+
+
+def model_of_images(place: Place, names: Collection[str]) -> MapModel:
+    """The map as the images ``names`` alone see it.
+
+    Every other image is gone with its observations; points with fewer than 2 observations left
+    are gone too, and the others are estimated anew from what is left, with poses held.
+
+    Raises:
+        MappingError: none of the images is in the map.
+    """
+    whole = place.map
+    kept = {name: image for name, image in whole.images.items() if name in set(names)}
+    if not kept:
+        raise MappingError(
+            f"none of the {len(names)} images has a pose in {place.root}; run: relocalize map"
+        )
+    observed = np.concatenate([i.point_rows[i.point_rows != NO_POINT] for i in kept.values()])
+    counts = np.bincount(observed, minlength=len(whole.points))
+    if np.array_equal(counts, whole.points.track_lengths):
+        return MapModel(kept, whole.points)  # nobody else observed anything
+    alive = counts >= 2
+    new_row = np.where(alive, np.cumsum(alive) - 1, NO_POINT)
+    points = whole.points
+    reduced = MapModel(
+        images={name: _with_rows(image, new_row) for name, image in kept.items()},
+        points=Points(
+            ids=points.ids[alive],
+            positions=points.positions[alive],
+            colors=points.colors[alive],
+            reprojection_errors=points.reprojection_errors[alive],
+            track_lengths=counts[alive],
+        ),
+    )
+    model = reduced.to_colmap()
+    refine_points(model)
+    return MapModel.from_colmap(model)
+
+
+def _with_rows(
+    image: PosedImage, new_row: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> PosedImage:
+    rows = np.where(image.point_rows == NO_POINT, NO_POINT, new_row[image.point_rows])
+    return PosedImage(
+        image.name, image.camera, image.camera_id, image.cam_from_world, image.keypoints, rows
+    )

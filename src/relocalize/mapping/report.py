@@ -1,0 +1,123 @@
+"""What mapping did: for people, for `map/map.json`, and for whoever maps again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from relocalize import progress
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """What a stage cost.
+
+    Attributes:
+        wall_s: seconds that passed.
+        cpu_s: processor seconds of all threads.
+        count: items it worked on; 0 when everything was done before.
+        unit: of the items.
+    """
+
+    wall_s: float
+    cpu_s: float
+    count: int
+    unit: str
+
+    @property
+    def cpu_s_each(self) -> float:
+        """Processor seconds an item."""
+        return self.cpu_s / max(1, self.count)
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Images that are not in the map: consecutive ones of one capture, and the likely cause."""
+
+    images: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class MapReport:
+    """The outcome of mapping a Place.
+
+    Attributes:
+        images: images that were to have a pose.
+        registered: images that have one.
+        keyframes: images that the map was reconstructed from.
+        keyframes_registered: those of them that came into the reconstruction itself.
+        points: of the map.
+        reprojection_error: mean over the points, pixels.
+        fragments: models that stay apart from the map.
+        alarms: what is suspicious about the map.
+        apart: images without a pose, and why.
+        stages: costs by stage, of this run.
+        unchanged: whether the map was there already and nothing had to be done.
+    """
+
+    images: int
+    registered: int
+    keyframes: int
+    keyframes_registered: int
+    points: int
+    reprojection_error: float
+    fragments: int = 0
+    alarms: tuple[str, ...] = ()
+    apart: tuple[Apart, ...] = ()
+    stages: dict[str, StageTime] = field(default_factory=dict)
+    unchanged: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> MapReport:
+        """From plain values; raises KeyError or TypeError where they are no report."""
+        rest = {k: v for k, v in value.items() if k not in {"apart", "stages", "alarms"}}
+        return cls(
+            **rest,
+            alarms=tuple(value["alarms"]),
+            apart=tuple(Apart(tuple(row["images"]), row["reason"]) for row in value["apart"]),
+            stages={name: StageTime(**row) for name, row in value["stages"].items()},
+        )
+
+
+class Stages:
+    """Measures stages as they run."""
+
+    def __init__(self) -> None:
+        self.times: dict[str, StageTime] = {}
+
+    @contextmanager
+    def measure(self, name: str, unit: str) -> Iterator[Count]:
+        """Time a stage; its items go into the yielded count. A name met again adds up."""
+        count = Count()
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield count
+        before = self.times.get(name, StageTime(0.0, 0.0, 0, unit))
+        self.times[name] = StageTime(
+            round(before.wall_s + time.perf_counter() - wall, 3),
+            round(before.cpu_s + time.process_time() - cpu, 3),
+            before.count + count.items,
+            unit,
+        )
+
+    def say(self) -> None:
+        """One line a stage, for people."""
+        for name, stage in self.times.items():
+            progress.say(
+                f"  {name}: {stage.count} {stage.unit}, {stage.wall_s:.1f} s, "
+                f"{stage.cpu_s:.1f} CPU s ({1000 * stage.cpu_s_each:.0f} ms each)"
+            )
+
+
+@dataclass
+class Count:
+    """How many items a stage worked on."""
+
+    items: int = 0

@@ -1,0 +1,307 @@
+"""A map from pictures alone: structure from motion on keyframes, then every other frame.
+
+The world frame is z up where gravity shows, metric where a measured length or a reference
+registration says so.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from relocalize import progress
+from relocalize.errors import MappingError
+from relocalize.formats.names import match_names
+from relocalize.formats.registry import read_registration
+from relocalize.geometry import Camera, Similarity3, align_camera_poses
+from relocalize.mapping.database import FeatureDatabase
+from relocalize.mapping.focal import voted_focal
+from relocalize.mapping.gravity import estimate_gravity, registered_cameras, upright
+from relocalize.mapping.keyframes import choose_keyframes
+from relocalize.mapping.matching import match_pairs
+from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
+from relocalize.mapping.pairs import (
+    Similarity,
+    exhaustive_pairs,
+    loop_pairs,
+    pairs_between,
+    sequential_pairs,
+)
+from relocalize.mapping.reconstruction import Judgement, Task, judge, reconstruct
+from relocalize.mapping.registering import Registrar, Registration, add_to_model
+from relocalize.mapping.report import MapReport, Stages
+from relocalize.mapping.scale import metres_per_unit
+from relocalize.mapping.settings import MapSettings
+from relocalize.place import Capture, Frame, MapModel, Place
+from relocalize.place.folder import METRE
+
+_JOIN_ROUNDS = 2
+_JOIN_SIMILAR = 20  # images of the main map that each image outside of it is matched with
+_JOIN_REACH = 15  # and the registered images so near in time
+_REGISTERED_PER_SAVE = 200  # images; a kill loses at most the registration of so many
+
+
+@dataclass(frozen=True, eq=False)
+class _Walks:
+    """The images by role.
+
+    Attributes:
+        names: all, in capture order.
+        keyframes: those that carry the reconstruction, in capture order.
+        pairs_in_time: pairs to match for their order alone.
+        ordered: whether the keyframes are of one video.
+    """
+
+    names: list[str]
+    keyframes: list[str]
+    pairs_in_time: set[tuple[str, str]]
+    ordered: bool
+
+
+def reconstruct_map(
+    place: Place, database: FeatureDatabase, work: Path, settings: MapSettings
+) -> Outcome:
+    """Map all captures of a Place together.
+
+    Raises:
+        MappingError: fewer than 3 images, or they do not come together.
+    """
+    stages = Stages()
+    captures = [capture for capture in place.captures.values() if capture.images]
+    names = [name for capture in captures for name in capture.image_names]
+    if len(names) < 3:
+        raise MappingError(
+            f"{place.root} has {len(names)} images; a map needs at least 3 that overlap "
+            "(add more with: relocalize frames)"
+        )
+    database.add_images([(i.name, c.camera_of(i)) for c in captures for i in c.images])
+    with stages.measure("features", "images") as count:
+        count.items = database.extract(names, place.images_dir)
+    with stages.measure("keyframes", "frames") as count:
+        walks = _walks(database, captures, names, settings)
+        count.items = len(names)
+    with stages.measure("pairs", "keyframes") as count:
+        similarity = Similarity(database, walks.keyframes)
+        pairs = walks.pairs_in_time | loop_pairs(similarity, settings.pairs)
+        count.items = len(walks.keyframes)
+    with stages.measure("matching and verification", "pairs") as count:
+        count.items = match_pairs(database, pairs, settings.matching)
+    with stages.measure("reconstruction", "keyframes") as count:
+        model, fragments, judgement = _main_model(
+            place, database, work, walks, similarity, settings
+        )
+        count.items = len(walks.keyframes)
+    in_reconstruction = int(model.num_reg_images())
+    with stages.measure("registration of the other frames", "frames") as count:
+        model, results = _register_rest(database, work, walks, similarity, model, settings)
+        count.items = len(results)
+    with stages.measure("gravity, scale, colors", "images") as count:
+        frame = _settle_frame(place, model, names, settings)
+        model.extract_colors_for_all_images(str(place.images_dir))
+        count.items = int(model.num_reg_images())
+    apart = images_apart(place, results)
+    for run in apart:
+        first, last = run.images[0], run.images[-1]
+        what = first if len(run.images) == 1 else f"{first} to {last} ({len(run.images)} images)"
+        progress.say(f"not in the map: {what}: {run.reason}")
+    for alarm in judgement.alarms:
+        progress.say(f"warning: {alarm}")
+    finished = MapModel.from_colmap(model)
+    return Outcome(
+        model=finished,
+        frame=frame,
+        report=MapReport(
+            images=len(names),
+            registered=len(finished.images),
+            keyframes=len(walks.keyframes),
+            keyframes_registered=min(in_reconstruction, len(walks.keyframes)),
+            points=len(finished.points),
+            reprojection_error=float(model.compute_mean_reprojection_error()),
+            fragments=len(fragments),
+            alarms=judgement.alarms,
+            apart=apart,
+            stages=stages.times,
+        ),
+    )
+
+
+def _walks(
+    database: FeatureDatabase,
+    captures: Sequence[Capture],
+    names: list[str],
+    settings: MapSettings,
+) -> _Walks:
+    keyframes: list[str] = []
+    pairs: set[tuple[str, str]] = set()
+    for capture in captures:
+        if capture.kind == "video":
+            size = (capture.cameras[0].width, capture.cameras[0].height)
+            chosen = choose_keyframes(
+                database, capture.image_names, size, settings.keyframes, settings.matching
+            )
+            pairs |= sequential_pairs(chosen, settings.pairs)
+        else:
+            chosen = capture.image_names
+            if len(chosen) <= settings.pairs.exhaustive:
+                pairs |= exhaustive_pairs(chosen)
+            else:
+                pairs |= sequential_pairs(chosen, settings.pairs)
+        keyframes += chosen
+    ordered = len(captures) == 1 and captures[0].kind == "video"
+    return _Walks(names, keyframes, pairs, ordered)
+
+
+def _main_model(
+    place: Place,
+    database: FeatureDatabase,
+    work: Path,
+    walks: _Walks,
+    similarity: Similarity,
+    settings: MapSettings,
+) -> tuple[pycolmap.Reconstruction, list[pycolmap.Reconstruction], Judgement]:
+    """The map of the keyframes; a finished one is read back from ``work``."""
+    finished = work / "keyframes"
+    if (finished / "points3D.bin").is_file():
+        model = pycolmap.Reconstruction(str(finished))
+        return model, [], judge(model, walks.keyframes, walks.ordered)
+    _vote_focals(database, walks.keyframes)
+    task = Task(
+        database, walks.keyframes, place.images_dir, work, ordered=walks.ordered, seed=settings.seed
+    )
+    model, fragments, judgement = reconstruct(task)
+    for _ in range(_JOIN_ROUNDS):
+        inside = {i.name for i in model.images.values() if i.has_pose}
+        outside = [name for name in walks.keyframes if name not in inside]
+        if not outside:
+            break
+        bridges = pairs_between(similarity, outside, inside, _JOIN_SIMILAR)
+        bridges |= _pairs_at_seams(walks.keyframes, inside, outside)
+        verified = len(database.verified_counts())
+        match_pairs(database, bridges, settings.matching, what="joining fragments")
+        if len(database.verified_counts()) == verified:
+            break
+        joined, fragments, joined_judgement = reconstruct(task, begin_with=model)
+        if joined_judgement.score < judgement.score:
+            break
+        model, judgement = joined, joined_judgement
+    finished.mkdir(parents=True, exist_ok=True)
+    model.write_binary(str(finished))
+    return model, fragments, judgement
+
+
+def _vote_focals(database: FeatureDatabase, names: Sequence[str]) -> None:
+    """Start cameras of unknown focal length at what the matches say of it."""
+    members: dict[int, list[str]] = {}
+    camera_ids = database.camera_ids()
+    for name in names:
+        members.setdefault(camera_ids[name], []).append(name)
+    for camera_id, images in members.items():
+        camera = database.camera(camera_id)
+        if not camera.focal_is_known:
+            voted = voted_focal(camera, database.fundamental_matrices(images))
+            database.update_camera(camera_id, voted)
+
+
+def _pairs_at_seams(
+    names: Sequence[str], inside: set[str], outside: Sequence[str]
+) -> set[tuple[str, str]]:
+    near = nearest_in_order(names, inside, _JOIN_REACH)
+    return {(name, other) for name in outside for other in near[name]}
+
+
+def _register_rest(
+    database: FeatureDatabase,
+    work: Path,
+    walks: _Walks,
+    similarity: Similarity,
+    model: pycolmap.Reconstruction,
+    settings: MapSettings,
+) -> tuple[pycolmap.Reconstruction, list[Registration]]:
+    """The model with every further image that can be registered, saved now and then."""
+    anchors = {i.name for i in model.images.values() if i.has_pose}
+    saved = work / "registered"
+    if (saved / "points3D.bin").is_file():
+        model = pycolmap.Reconstruction(str(saved))
+    inside = {i.name for i in model.images.values() if i.has_pose}
+    camera_ids, image_ids = database.camera_ids(), dict(database.image_ids)
+    rest = [name for name in walks.names if name not in inside]
+    near = nearest_in_order(walks.names, anchors, settings.registering.neighbours)
+    registrar = Registrar(model, database, settings.registering, settings.matching)
+    results: list[Registration] = []
+
+    def more(name: str) -> list[str]:
+        descriptors = database.features(name).descriptors
+        return similarity.like(descriptors, settings.registering.more_neighbours, anchors)
+
+    def camera_of(name: str) -> Camera:
+        # The map's own estimate where it has one; else what the capture says.
+        camera_id = camera_ids[name]
+        if model.exists_camera(camera_id):
+            return Camera.from_colmap(model.cameras[camera_id])
+        return database.camera(camera_id)
+
+    queries = [(name, camera_of(name), near[name] or more(name)) for name in rest]
+    for start in range(0, len(queries), _REGISTERED_PER_SAVE):
+        chunk = queries[start : start + _REGISTERED_PER_SAVE]
+        found = registrar.register(chunk, more=more)
+        for name, camera, _ in chunk:
+            if not model.exists_camera(camera_ids[name]):
+                model.add_camera_with_trivial_rig(camera.to_colmap(camera_ids[name]))
+        add_to_model(model, found, image_ids, camera_ids)
+        results += found
+        if start + _REGISTERED_PER_SAVE < len(queries):
+            aside = work / "registered-new"
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            model.write_binary(str(aside))
+            shutil.rmtree(saved, ignore_errors=True)
+            aside.rename(saved)
+    return model, results
+
+
+def _settle_frame(
+    place: Place, model: pycolmap.Reconstruction, names: Sequence[str], settings: MapSettings
+) -> Frame:
+    """Turn and scale the model in place; what its frame is then."""
+    if settings.reference is not None:
+        return _take_frame_of(settings.reference, model)
+    cameras = registered_cameras(model)
+    gravity = estimate_gravity(place, cameras)
+    centre_of = {name: pose.translation for name, _, pose in cameras}
+    centres = np.stack([centre_of[name] for name in names if name in centre_of])
+    model.transform(upright(gravity.up, centres).to_colmap())
+    frame = Frame(up="z", up_from=gravity.source)
+    if not settings.lengths:
+        return frame
+    factor = metres_per_unit(MapModel.from_colmap(model), settings.lengths)
+    model.transform(Similarity3(factor, np.eye(3), np.zeros(3)).to_colmap())
+    count = len(settings.lengths)
+    what = f"{count} measured length{'s' if count > 1 else ''}"
+    return replace(frame, unit=METRE, scale_from=what)
+
+
+def _take_frame_of(reference: Path, model: pycolmap.Reconstruction) -> Frame:
+    registration = read_registration(reference)
+    cameras = {name: pose for name, _, pose in registered_cameras(model)}
+    present_of = match_names(registration.poses, cameras).present_of
+    if len(present_of) < 3:
+        raise MappingError(
+            f"{reference} and the map have {len(present_of)} image names in common; "
+            "a reference needs at least 3"
+        )
+    alignment = align_camera_poses(
+        [cameras[name] for name in present_of.values()],
+        [registration.world_from_cam(name) for name in present_of],
+    )
+    model.transform(alignment.b_from_a.to_colmap())
+    progress.say(
+        f"frame of {reference.name}: {int(alignment.inliers.sum())} of {len(present_of)} common "
+        f"images agree, median {np.median(alignment.position_residuals):.4g} {registration.unit} "
+        f"and {np.median(alignment.rotation_residuals_deg):.2g} degrees"
+    )
+    return Frame(unit=registration.unit, scale_from=f"{reference.name} ({registration.format})")
