@@ -20,9 +20,11 @@ class Localizer(ABC):
 
     Attributes:
         name: what users call it, and its folder in ``localizers/``.
+        unit: of the positions it gives, the Place's when it was fitted.
     """
 
     name: ClassVar[str]
+    unit: str
 
     @classmethod
     @abstractmethod

@@ -1,0 +1,128 @@
+"""`relocalize localize PLACE PHOTO...`: where photos were taken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from relocalize import progress
+from relocalize.capture.photos import PHOTO_SUFFIXES, Photo, read_photo
+from relocalize.errors import CaptureError
+from relocalize.localizers import Localizer, PoseEstimate, fitted
+from relocalize.localizers.calibration import UncalibratedPhoto, localize_together
+from relocalize.localizers.structure import StructureLocalizer
+from relocalize.place import Place
+
+
+@dataclass(frozen=True)
+class Localize:
+    """Say where in a Place photos were taken, or why that cannot be said."""
+
+    place: tyro.conf.Positional[Path]
+    """The Place folder."""
+    photos: tyro.conf.Positional[tuple[Path, ...]]
+    """Photos, or folders of photos. Photos of one size and camera calibrate it together."""
+    localizer: str = "structure"
+    """constant, retrieval or structure."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print one JSON object per photo, each on its own line."""
+
+    def run(self) -> int:
+        """Localize, and print each result; photos that fail are results too."""
+        paths = photo_paths(self.photos)
+        localizer = fitted(Place.open(self.place), self.localizer)
+        results = list(zip(paths, localize_files(localizer, paths), strict=True))
+        if self.json:
+            for path, estimate in results:
+                print(json.dumps(as_json(path, localizer.name, estimate)))
+        else:
+            print(as_text(results))
+        return 0
+
+
+def photo_paths(arguments: tuple[Path, ...]) -> list[Path]:
+    """The photos meant: files as they are, folders as the photos in them by name.
+
+    Raises:
+        CaptureError: one does not exist, or a folder has no photos.
+    """
+    paths: list[Path] = []
+    for argument in arguments:
+        if argument.is_dir():
+            inside = sorted(
+                path for path in argument.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES
+            )
+            if not inside:
+                raise CaptureError(f"folder {argument} has no photos; give photos or their folder")
+            paths += inside
+        elif argument.is_file():
+            paths.append(argument)
+        else:
+            raise CaptureError(f"photo {argument} does not exist; nothing was localized")
+    if not paths:
+        raise CaptureError("no photos given; use: relocalize localize PLACE PHOTO...")
+    return paths
+
+
+def localize_files(localizer: Localizer, paths: list[Path]) -> list[PoseEstimate]:
+    """The result of each photo; one that cannot be read fails with that as its reason."""
+    unit = localizer.unit
+    results: dict[int, PoseEstimate] = {}
+    together: dict[int, UncalibratedPhoto] = {}
+    for index, photo in _read(paths):
+        if isinstance(photo, CaptureError):
+            results[index] = PoseEstimate("failed", unit, 0.0, reason=str(photo))
+        elif isinstance(localizer, StructureLocalizer):
+            together[index] = UncalibratedPhoto.of(localizer, photo.pixels, photo.camera)
+        else:
+            results[index] = localizer.localize(photo.pixels, photo.camera)
+    if isinstance(localizer, StructureLocalizer):
+        estimates = localize_together(localizer, together.values())
+        results.update(zip(together, estimates, strict=True))
+    return [results[index] for index in range(len(paths))]
+
+
+def _read(paths: list[Path]) -> Iterator[tuple[int, Photo | CaptureError]]:
+    for index, path in enumerate(progress.track(paths, "localizing", unit="photos")):
+        yield index, _photo_or_error(path)
+
+
+def _photo_or_error(path: Path) -> Photo | CaptureError:
+    try:
+        return read_photo(path)
+    except CaptureError as error:
+        return error
+
+
+def as_json(path: Path, localizer: str, estimate: PoseEstimate) -> dict[str, Any]:
+    """One photo's result as plain values."""
+    return {"image": str(path), "localizer": localizer, **estimate.to_json()}
+
+
+def as_text(results: list[tuple[Path, PoseEstimate]]) -> str:
+    """All results as a table for people."""
+    width = max(len(path.name) for path, _ in results)
+    lines = []
+    for path, estimate in results:
+        pose = estimate.world_from_cam
+        if pose is None:
+            lines.append(f"{path.name:{width}}  failed: {estimate.reason}")
+            continue
+        x, y, z = pose.translation
+        quat = " ".join(f"{value:.4f}" for value in pose.quat_wxyz)
+        sigmas = "", ""
+        if estimate.covariance is not None:
+            sigmas = f" ± {estimate.position_sigma:.3f}", f" ± {estimate.rotation_sigma_deg:.2f}°"
+        inliers = "" if estimate.inliers is None else f", {estimate.inliers} inliers"
+        lines.append(
+            f"{path.name:{width}}  position {x:.3f} {y:.3f} {z:.3f}{sigmas[0]} {estimate.unit}, "
+            f"quat_wxyz {quat}{sigmas[1]}{inliers}, {estimate.milliseconds:.0f} ms"
+        )
+    done = sum(estimate.status == "localized" for _, estimate in results)
+    lines.append(f"{done} of {len(results)} localized")
+    return "\n".join(lines)
