@@ -76,6 +76,11 @@ def recover_folder(path: Path) -> None:
         old.rename(path)
 
 
+def interrupted_folders(parent: Path) -> list[Path]:
+    """The folders in ``parent`` that a kill inside `new_folder` left for `recover_folder`."""
+    return [old.with_name(old.name.removeprefix(_OLD)) for old in parent.glob(f"{_OLD}*")]
+
+
 def _sync_folder(folder: Path) -> None:
     # Makes the rename itself durable; folders cannot be opened on Windows.
     if os.name == "posix":

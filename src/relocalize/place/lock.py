@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from relocalize.errors import PlaceError
@@ -15,35 +16,45 @@ try:
 except ImportError:  # Windows: the file alone says who writes
     fcntl = None  # type: ignore[assignment]
 
-_held: dict[Path, int] = {}
+
+@dataclass
+class _Held:
+    """A lock of this process: its open file, and how many blocks hold it."""
+
+    handle: int
+    blocks: int = 0
+
+
+_held: dict[Path, _Held] = {}
 _guard = threading.Lock()
 
 
 @contextmanager
 def write_lock(root: Path) -> Iterator[None]:
-    """Hold the Place at ``root`` for writing; re-entrant within one process.
+    """Hold the Place at ``root`` for writing; re-entrant within one process and its threads.
 
     Raises:
-        PlaceError: another process holds it.
+        PlaceError: another process holds it, or the folder cannot be written.
     """
     path = (root / ".lock").resolve()
     with _guard:
-        nested = _held.get(path, 0) > 0
-        if not nested:
-            handle = _acquire(path)
-        _held[path] = _held.get(path, 0) + 1
+        held = _held.get(path) or _held.setdefault(path, _Held(_acquire(path)))
+        held.blocks += 1
     try:
         yield
     finally:
         with _guard:
-            _held[path] -= 1
-            if not nested:
-                os.close(handle)
+            held.blocks -= 1
+            if not held.blocks:
+                os.close(held.handle)
                 del _held[path]
 
 
 def _acquire(path: Path) -> int:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise PlaceError(f"{path.parent} cannot be written: {error.strerror}") from error
     if fcntl is not None:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
