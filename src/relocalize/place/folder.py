@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from relocalize.errors import PlaceError
+from relocalize.errors import GeometryError, PlaceError
 from relocalize.geometry import Camera
 from relocalize.place import atomic
 from relocalize.place.captures import Capture, CapturedImage
@@ -26,6 +26,7 @@ from relocalize.place.splits import Split
 SCHEMA = 1
 MAP_UNIT = "map unit"
 METRE = "metre"
+_SHOWN = "[!.]*"  # a pattern for names, not of what is being written aside
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -86,9 +87,18 @@ class Place:
                 "make one with: relocalize frames VIDEO PLACE"
             )
         place._manifest()
-        for folder in ("map",):
-            atomic.recover_folder(place.root / folder)
+        place._recover()
         return place
+
+    def _recover(self) -> None:
+        parents = (self.root, *(self.root / name for name in ("images", "localizers", "reports")))
+        interrupted = [path for parent in parents for path in atomic.interrupted_folders(parent)]
+        if not interrupted:
+            return
+        # Under the lock, because a writer at work has such folders too, between two renames.
+        with suppress(PlaceError), self.lock():
+            for path in interrupted:
+                atomic.recover_folder(path)
 
     @classmethod
     def create(cls, root: str | Path) -> Place:
@@ -98,11 +108,13 @@ class Place:
             PlaceError: the folder holds something else.
         """
         root = Path(root)
-        if root.is_file():
-            raise PlaceError(f"{root} is a file; a Place is a folder")
-        if root.is_dir() and any(entry.name != ".lock" for entry in root.iterdir()):
+        # Hidden files do not count: an interrupted first try leaves some, and so do file browsers.
+        if root.is_dir() and any(not entry.name.startswith(".") for entry in root.iterdir()):
             raise PlaceError(f"{root} holds other files; give a new or empty folder for a Place")
-        root.mkdir(parents=True, exist_ok=True)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PlaceError(f"{root} cannot be made a folder: {error.strerror}") from error
         place = cls(root)
         name = root.resolve().name
         with place.lock():
@@ -142,7 +154,7 @@ class Place:
                 name=str(value["name"]),
                 created_with=str(value["created_with"]),
                 frame=Frame(**value["frame"]),
-                captures=tuple(str(name) for name in value["captures"]),
+                captures=tuple(checked_name(name, "capture") for name in value["captures"]),
                 poses_from=value.get("poses_from"),
             )
         except (KeyError, TypeError) as error:
@@ -200,7 +212,7 @@ class Place:
         path = self.root / "captures" / f"{name}.json"
         try:
             return Capture.from_json(read_json(path))
-        except (KeyError, TypeError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, GeometryError) as error:
             raise PlaceError(f"{path} is damaged: {error!r}") from error
 
     def write_capture(self, capture: Capture) -> None:
@@ -222,7 +234,7 @@ class Place:
     def image_path(self, name: str) -> Path:
         """Where the image ``name`` (below ``images/``) lies; it cannot lie outside."""
         path = self.images_dir / name
-        if not path.resolve().is_relative_to(self.images_dir.resolve()):
+        if "\0" in name or not path.resolve().is_relative_to(self.images_dir.resolve()):
             raise PlaceError(f"image name {name!r} leads out of {self.images_dir}")
         return path
 
@@ -235,7 +247,10 @@ class Place:
         path = self.image_path(name)
         # Stored pictures are upright already; their EXIF orientation, if any, is no longer true.
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        pixels = cv2.imread(str(path), flags) if path.is_file() else None
+        try:
+            pixels = cv2.imread(str(path), flags) if path.is_file() else None
+        except cv2.error:  # more pixels than OpenCV takes
+            pixels = None
         if pixels is None:
             what = "cannot be decoded" if path.is_file() else "is missing"
             raise PlaceError(f"image {path} {what}")
@@ -287,7 +302,7 @@ class Place:
     @property
     def split_names(self) -> list[str]:
         """Names of the stored splits."""
-        return sorted(path.stem for path in (self.root / "splits").glob("*.json"))
+        return sorted(path.stem for path in (self.root / "splits").glob(f"{_SHOWN}.json"))
 
     def split(self, name: str | None = None) -> Split:
         """A stored split; without a name, the only one there is.
@@ -323,7 +338,7 @@ class Place:
     def localizer_names(self) -> list[str]:
         """Names of the fitted localizers."""
         folder = self.root / "localizers"
-        return sorted(path.parent.name for path in folder.glob("*/localizer.json"))
+        return sorted(path.parent.name for path in folder.glob(f"{_SHOWN}/localizer.json"))
 
     def report_dir(self, name: str) -> Path:
         """Where the report ``name`` is or will be."""
@@ -354,7 +369,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PlaceError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PlaceError(f"{path} is damaged: {error}") from error
     if not isinstance(value, dict):
         raise PlaceError(f"{path} is damaged: want a JSON object, got {type(value).__name__}")

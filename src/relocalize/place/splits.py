@@ -75,11 +75,14 @@ def split_by_blocks(
     is_test = block % every == every - 1
     reach = max(1, round(gap * len(names) / blocks))
     test_at = np.flatnonzero(is_test)
-    distance = np.abs(np.arange(len(names))[:, None] - test_at[None, :]).min(axis=1)
+    tests_before = np.concatenate([[0], np.cumsum(is_test)])
+    at = np.arange(len(names))
+    first, last = np.maximum(at - reach, 0), np.minimum(at + reach + 1, len(names))
+    is_train = tests_before[first] == tests_before[last]
     return Split(
         name,
         "blocks",
-        train=tuple(names[int(i)] for i in np.flatnonzero(distance > reach)),
+        train=tuple(names[int(i)] for i in np.flatnonzero(is_train)),
         test=tuple(names[int(i)] for i in test_at),
         settings={"blocks": blocks, "every": every, "gap": gap},
     )
