@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from relocalize.errors import FormatError, GeometryError, PlaceError
-from relocalize.formats.colmap_binary import check_whole
+from relocalize.errors import FormatError, PlaceError
 from relocalize.formats.registration import Registration
 from relocalize.place import MapModel
 from relocalize.place.folder import MAP_UNIT
@@ -34,11 +33,10 @@ def read_colmap(path: Path) -> Registration:
         raise FormatError(
             f"{path} has {len(folders)} COLMAP models; name one: {', '.join(map(str, folders))}"
         )
-    check_whole(folders[0])
     try:
         model = MapModel.read(folders[0])
-    except (PlaceError, GeometryError) as error:
-        raise FormatError(f"{folders[0]} is damaged: {' '.join(str(error).split())}") from error
+    except PlaceError as error:
+        raise FormatError(str(error)) from error
     if not model.images:
         raise FormatError(f"{folders[0]} is a COLMAP model without posed images")
     index_of = {camera_id: index for index, camera_id in enumerate(model.cameras)}

@@ -13,9 +13,10 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
-from relocalize.errors import PlaceError
+from relocalize.errors import GeometryError, PlaceError
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
+from relocalize.place.colmap_binary import check_whole
 
 NO_POINT = -1  # in `PosedImage.point_rows`: this keypoint observes no point
 
@@ -95,10 +96,12 @@ class MapModel:
         """
         if not any((folder / f"images{end}").exists() for end in (".bin", ".txt")):
             raise PlaceError(f"{folder} has no COLMAP model (images.bin or images.txt)")
+        check_whole(folder)
         try:
             return cls.from_colmap(pycolmap.Reconstruction(str(folder)))
-        except (RuntimeError, ValueError, IndexError) as error:
-            raise PlaceError(f"{folder} cannot be read as a COLMAP model: {error}") from error
+        except (RuntimeError, ValueError, IndexError, GeometryError) as error:
+            said = " ".join(str(error).split())
+            raise PlaceError(f"{folder} cannot be read as a COLMAP model: {said}") from error
 
     @classmethod
     def from_colmap(cls, reconstruction: pycolmap.Reconstruction) -> MapModel:
@@ -112,7 +115,11 @@ class MapModel:
             reprojection_errors=np.array([p.error for p in colmap_points], dtype=np.float64),
             track_lengths=np.array([p.track.length() for p in colmap_points], dtype=np.int64),
         )
-        cameras = {key: Camera.from_colmap(c) for key, c in reconstruction.cameras.items()}
+        # COLMAP's files do not keep whether a focal length was known; a map's is.
+        cameras = {
+            key: Camera.from_colmap(camera, focal_is_known=True)
+            for key, camera in reconstruction.cameras.items()
+        }
         images: dict[str, PosedImage] = {}
         registered = (reconstruction.images[i] for i in reconstruction.reg_image_ids())
         for image in sorted(registered, key=lambda image: image.name):
