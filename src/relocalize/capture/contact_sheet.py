@@ -79,7 +79,7 @@ def contact_sheet(
         caption = _fitting(draw, item.caption, small, cell)
         draw.text((x + cell / 2, y + cell_height + 2), caption, _FAINT, font=small, anchor="ma")
     data = io.BytesIO()
-    sheet.save(data, format="PNG")
+    sheet.save(data, format="PNG", compress_level=2)
     return data.getvalue()
 
 

@@ -16,6 +16,7 @@ from av.buffer import Buffer
 from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideData
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -74,9 +75,9 @@ class Turn:
 class Picture:
     """One decoded frame, converted only as far as it is asked for."""
 
-    def __init__(self, frame: VideoFrame, aspect: float) -> None:
+    def __init__(self, frame: VideoFrame, aspect: float, reformatter: VideoReformatter) -> None:
         """Made by `Video.pictures`."""
-        self._frame, self._aspect = frame, aspect
+        self._frame, self._aspect, self._reformatter = frame, aspect, reformatter
 
     @property
     def stamp(self) -> int | None:
@@ -108,16 +109,20 @@ class Picture:
             plane = frame.planes[0]
             rows: NDArray[np.uint8] = np.frombuffer(memoryview(plane), dtype=np.uint8)
             return rows.reshape(-1, plane.line_size)[: frame.height, : frame.width]
-        return np.asarray(frame.to_ndarray(format="gray"), dtype=np.uint8)
+        return self._as("gray")
 
     def bgr(self) -> NDArray[np.uint8]:
         """Colours [H, W, 3] in OpenCV's order, upright, with square pixels."""
-        pixels = np.asarray(self._frame.to_ndarray(format="bgr24"), dtype=np.uint8)
+        pixels = self._as("bgr24")
         height, width = pixels.shape[:2]
         if self._aspect != 1.0:
             stretched = (round(width * self._aspect), height)
             pixels = np.asarray(cv2.resize(pixels, stretched), dtype=np.uint8)
         return Turn.of(self._frame).apply(pixels)
+
+    def _as(self, layout: str) -> NDArray[np.uint8]:
+        converted = self._reformatter.reformat(self._frame, format=layout)
+        return np.asarray(converted.to_ndarray(), dtype=np.uint8)
 
 
 class Video:
@@ -138,6 +143,8 @@ class Video:
         ratio = self._stream.sample_aspect_ratio
         aspect = float(ratio) if ratio else 1.0
         self._aspect = aspect if 0.1 < aspect < 10.0 else 1.0
+        # One for all frames, since each keeps the tables of its conversion.
+        self._reformatter = VideoReformatter()
         rate = self._stream.average_rate
         self.frame_s = 1.0 / float(rate) if rate else 1.0 / 30.0
         self.announced_s = _announced_length(self._container, self._stream)
@@ -170,7 +177,7 @@ class Video:
             for frame in frames:
                 if frame.width * frame.height > MAX_FRAME_PIXELS:
                     raise CaptureError(_too_large(self._path, frame.width, frame.height))
-                yield Picture(frame, self._aspect)
+                yield Picture(frame, self._aspect, self._reformatter)
 
     def pictures_from(self, number: int, stamp: int | None) -> Iterator[tuple[int, Picture]]:
         """Pictures with their numbers in the video, from ``number`` on.
