@@ -11,9 +11,14 @@ from typing import Any, Protocol
 import tyro
 
 from relocalize import progress
+from relocalize.cli.evaluate import Evaluate
 from relocalize.cli.frames import Frames
 from relocalize.cli.import_ import Import
 from relocalize.cli.info import Info
+from relocalize.cli.localize import Localize
+from relocalize.cli.map import Map
+from relocalize.cli.report import Report
+from relocalize.cli.synthesize import Synthesize
 from relocalize.errors import RelocalizeError
 
 
@@ -29,17 +34,22 @@ class Command(Protocol):
 COMMANDS: dict[str, Callable[..., Any]] = {
     "frames": Frames,
     "import": Import,
+    "map": Map,
+    "evaluate": Evaluate,
+    "report": Report,
     "info": Info,
+    "localize": Localize,
+    "synthesize": Synthesize,
 }
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, run, and turn known errors into one line and exit code 1."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    command: Command = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, prog="relocalize", args=arguments, sort_subcommands=False
-    )
     try:
+        command: Command = tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, prog="relocalize", args=arguments, sort_subcommands=False
+        )
         with progress.shown():
             code = command.run()
         sys.stdout.flush()

@@ -12,7 +12,8 @@ from relocalize.place import MapModel
 class FocalOnly:
     """A camera of which a file gives only the focal length.
 
-    The rest follows from the picture: its size, the principal point at its centre, no distortion.
+    The rest follows from the picture: its size, the principal point at its centre. Its distortion
+    is unknown: a radial term of 0, which mapping estimates from the train images.
 
     Attributes:
         focal_px: in pixels of the picture.
@@ -57,7 +58,7 @@ class Registration:
         if camera is None:
             return Camera.from_focal(width, height)
         if isinstance(camera, FocalOnly):
-            return Camera.from_focal(width, height, camera.focal_px, model="SIMPLE_PINHOLE")
+            return Camera.from_focal(width, height, camera.focal_px)
         if (camera.width, camera.height) == (width, height):
             return camera
         return camera.resized(width, height)

@@ -42,7 +42,10 @@ def train_images(place: Place, settings: MapSettings) -> list[str]:
 def triangulate_map(
     place: Place, database: FeatureDatabase, work: Path, settings: MapSettings
 ) -> Outcome:
-    """Points for a Place whose poses were imported; poses and cameras stay to the bit."""
+    """Points for a Place whose poses were imported; these stay, to the bit.
+
+    Cameras stay as well, but for a radial term that the import did not give.
+    """
     stages = Stages()
     posed = place.map.images
     names = train_images(place, settings)
@@ -88,7 +91,7 @@ def triangulate_map(
             what="observing points",
         )
         add_to_model(model, results, dict(database.image_ids), database.camera_ids())
-        refine_points(model)
+        refine_points(model, distortion_of=_undistorted(model))
         count.items = len(rest)
     with stages.measure("colors", "images") as count:
         model.extract_colors_for_all_images(str(place.images_dir))
@@ -154,14 +157,24 @@ def _posed_model(
     return model
 
 
+def _undistorted(model: pycolmap.Reconstruction) -> list[int]:
+    """Cameras with a radial term of exactly 0: one that nobody has estimated yet."""
+    return [
+        camera_id
+        for camera_id, camera in model.cameras.items()
+        if camera.model_name == "SIMPLE_RADIAL" and camera.params[3] == 0
+    ]
+
+
 def _with_every_pose(triangulated: MapModel, posed: dict[str, PosedImage]) -> MapModel:
-    """The triangulated map with the given poses and cameras, bit for bit, of every posed image."""
+    """The triangulated map with the given poses, bit for bit, of every posed image."""
+    refined = {posed[name].camera_id: image.camera for name, image in triangulated.images.items()}
     images = {}
     for name, given in sorted(posed.items()):
         seen = triangulated.images.get(name)
         images[name] = PosedImage(
             name=name,
-            camera=given.camera,
+            camera=refined.get(given.camera_id, given.camera),
             camera_id=given.camera_id,
             cam_from_world=given.cam_from_world,
             keypoints=np.empty((0, 2), np.float32) if seen is None else seen.keypoints,

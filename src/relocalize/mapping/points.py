@@ -47,8 +47,13 @@ def triangulate(
     )
 
 
-def refine_points(model: pycolmap.Reconstruction) -> None:
-    """Move the points to their robust optimum with every pose and camera held, in place."""
+def refine_points(model: pycolmap.Reconstruction, *, distortion_of: Collection[int] = ()) -> None:
+    """Move the points to their robust optimum with every pose and camera held, in place.
+
+    Args:
+        model: poses, cameras, and points that are seen.
+        distortion_of: cameras whose distortion is estimated along with the points.
+    """
     if not model.num_points3D():
         return
     config = pycolmap.BundleAdjustmentConfig()
@@ -57,8 +62,10 @@ def refine_points(model: pycolmap.Reconstruction) -> None:
     for frame_id in model.reg_frame_ids():
         config.set_constant_rig_from_world_pose(frame_id)
     for camera_id in model.cameras:
-        config.set_constant_cam_intrinsics(camera_id)
+        if camera_id not in distortion_of:
+            config.set_constant_cam_intrinsics(camera_id)
     options = pycolmap.BundleAdjustmentOptions()
+    options.refine_focal_length = False
     options.print_summary = False
     options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
     options.ceres.loss_function_scale = _LOSS_SCALE

@@ -12,6 +12,15 @@ from relocalize.mapping.pairs import PairSettings
 from relocalize.mapping.registering import RegisterSettings
 from relocalize.mapping.scale import MeasuredLength
 
+__all__ = [
+    "FeatureSettings",
+    "KeyframeSettings",
+    "MapSettings",
+    "MatchSettings",
+    "PairSettings",
+    "RegisterSettings",
+]
+
 
 @dataclass(frozen=True)
 class MapSettings:

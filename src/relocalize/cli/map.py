@@ -1,0 +1,101 @@
+"""`relocalize map PLACE`: one map of all images of a Place."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from relocalize.mapping import MapReport, MapSettings, MeasuredLength, map_place
+from relocalize.mapping.settings import (
+    FeatureSettings,
+    KeyframeSettings,
+    MatchSettings,
+    PairSettings,
+    RegisterSettings,
+)
+from relocalize.place import Place
+
+
+@dataclass(frozen=True)
+class Map:
+    """Map a Place: poses for all its images and 3D points, z up, metric where a length is given.
+
+    With poses that were imported, these stay, and points are triangulated from the split's train
+    images only.
+    """
+
+    place: tyro.conf.Positional[Path]
+    """The Place folder."""
+    scale: Annotated[
+        tuple[tuple[str, str, float], ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(metavar="A B METRES"),
+    ] = ()
+    """A measured length in metres between A and B; each is an image name (its camera centre) or
+    IMAGE@X,Y (the point seen at that pixel). May be given several times."""
+    reference: Path | None = None
+    """A registration of some of the same images (pose list or COLMAP model) whose frame and unit
+    the map takes on."""
+    split: str | None = None
+    """With imported poses: the split whose train images make the points."""
+    seed: int = 0
+    """Of everything random."""
+    features: FeatureSettings = FeatureSettings()
+    keyframes: KeyframeSettings = KeyframeSettings()
+    pairs: PairSettings = PairSettings()
+    matching: MatchSettings = MatchSettings()
+    registering: RegisterSettings = RegisterSettings()
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print one JSON object instead of text."""
+
+    def run(self) -> int:
+        """Map, and say what came of it."""
+        place = Place.open(self.place)
+        settings = MapSettings(
+            features=self.features,
+            keyframes=self.keyframes,
+            pairs=self.pairs,
+            matching=self.matching,
+            registering=self.registering,
+            lengths=tuple(MeasuredLength(*row) for row in self.scale),
+            reference=self.reference,
+            split=self.split,
+            seed=self.seed,
+        )
+        report = map_place(place, settings)
+        print(json.dumps(report.to_json(), indent=2) if self.json else as_text(place, report))
+        return 0
+
+
+def as_text(place: Place, report: MapReport) -> str:
+    """The outcome, for people."""
+    frame = place.frame
+    lines = [
+        f"{report.registered} of {report.images} images have a pose "
+        f"({report.keyframes} keyframes); {report.points} points, "
+        f"reprojection error {report.reprojection_error:.2f} px"
+        + ("; nothing had changed" if report.unchanged else "")
+    ]
+    if frame.up:
+        lines.append(f"up is {frame.up} ({frame.up_from})")
+    lines.append(
+        f"unit: {frame.unit} "
+        + (f"({frame.scale_from})" if frame.scale_from else "(give a length with --scale)")
+    )
+    for run in report.apart:
+        first, last = run.images[0], run.images[-1]
+        what = first if len(run.images) == 1 else f"{first} to {last} ({len(run.images)} images)"
+        lines.append(f"not in the map: {what}: {run.reason}")
+    lines += [f"warning: {alarm}" for alarm in report.alarms]
+    if not report.unchanged:
+        lines.append(f"{'stage':32s} {'items':>6s} {'wall s':>8s} {'CPU s':>8s} {'ms each':>8s}")
+        for name, stage in report.stages.items():
+            lines.append(
+                f"{name:32s} {stage.count:6d} {stage.wall_s:8.1f} {stage.cpu_s:8.1f} "
+                f"{1000 * stage.cpu_s_each:8.0f}"
+            )
+    return "\n".join(lines)
