@@ -1,0 +1,50 @@
+"""`relocalize evaluate PLACE`: how well localizers do on images they have not seen."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from relocalize import evaluation
+from relocalize.place import Place
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Localize a split's test images and compare with the truth and with the baselines."""
+
+    place: tyro.conf.Positional[Path]
+    """The Place folder."""
+    split: str | None = None
+    """Name of the split; without it the only one, or one by blocks of time is made."""
+    localizer: tuple[str, ...] = evaluation.DEFAULT_LOCALIZERS
+    """Names of localizers; constant and retrieval are always there."""
+    truth: Path | None = None
+    """Poses of another origin (pose list or COLMAP model) to measure against; the map is moved
+    onto them by a robust Sim3 over train images only."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print one JSON object instead of the table."""
+
+    def run(self) -> int:
+        """Evaluate, and print the table."""
+        result = evaluation.evaluate(
+            Place.open(self.place),
+            split=self.split,
+            localizers=self.localizer,
+            truth=self.truth,
+        ).to_json()
+        print_results(result, as_json=self.json)
+        return 0
+
+
+def print_results(results: dict[str, Any], *, as_json: bool) -> None:
+    """The table, or the JSON object, on stdout."""
+    if as_json:
+        print(json.dumps(results, indent=2, allow_nan=False))
+    else:
+        Console(highlight=False, soft_wrap=False).print(evaluation.results_table(results))

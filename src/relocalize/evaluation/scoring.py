@@ -1,0 +1,212 @@
+"""Scoring localizers on the test images of a split."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relocalize import progress
+from relocalize.errors import EvaluationError, PlaceError
+from relocalize.evaluation.leakage import nearest_views
+from relocalize.evaluation.metrics import PoseError
+from relocalize.evaluation.results import Evaluation, Outcome
+from relocalize.evaluation.truth import Truth, truth_from_file, truth_of_place
+from relocalize.geometry import Camera
+from relocalize.localizers import Localizer, fitted
+from relocalize.place import Place, Split, atomic
+from relocalize.place.splits import split_by_blocks
+
+BASELINES = ("constant", "retrieval")  # rows of every table: what an estimate has to beat
+DEFAULT_LOCALIZERS = ("structure",)
+RESULTS = "results.json"
+_SCHEMA = 1
+
+
+def evaluate(
+    place: Place,
+    *,
+    split: str | None = None,
+    localizers: Sequence[str] = DEFAULT_LOCALIZERS,
+    truth: Path | None = None,
+) -> Evaluation:
+    """Localize a split's test images with each localizer, fitted on its train images.
+
+    The result is stored as ``reports/<split>/results.json``.
+
+    Args:
+        place: with a map.
+        split: name of a stored split; None takes the only one, or makes one by blocks of time.
+        localizers: their names; the baselines are always there.
+        truth: poses of another origin (any format in `formats.FORMATS`) to measure against;
+            None measures against the Place's own poses.
+
+    Raises:
+        EvaluationError: no test image has a true pose, or the truth does not fit the Place.
+        RelocalizeError: the Place lacks a map, or a localizer cannot be fitted.
+    """
+    chosen = split_of(place, split)
+    compared = truth_from_file(truth, place, chosen) if truth else truth_of_place(place)
+    images = tuple(name for name in chosen.test if name in compared.world_from_cam)
+    not_scored = tuple(name for name in chosen.test if name not in compared.world_from_cam)
+    if not images:
+        raise EvaluationError(
+            f"none of the {len(chosen.test)} test images of split {chosen.name!r} has a pose in "
+            f"{compared.source}"
+        )
+    if not_scored:
+        progress.say(f"{len(not_scored)} test images have no true pose and are not scored")
+    ready: dict[str, Localizer] = {}
+    fit_seconds: dict[str, float] = {}
+    for name in dict.fromkeys((*BASELINES, *localizers)):
+        started = time.perf_counter()
+        ready[name] = fitted(place, name, chosen)
+        fit_seconds[name] = time.perf_counter() - started
+    outcomes = _outcomes(place, chosen, images, ready, compared)
+    train = [
+        compared.truth_from_place.move_camera(place.map.images[name].world_from_cam)
+        for name in chosen.train
+        if name in place.map.images
+    ]
+    centres = np.stack([pose.translation for pose in train])
+    extent = float(np.linalg.norm(np.ptp(centres, axis=0)))
+    evaluation = Evaluation(
+        split=chosen.name,
+        rule=chosen.rule,
+        train=len(chosen.train),
+        truth=compared,
+        images=images,
+        not_scored=not_scored,
+        nearest=nearest_views(
+            train,
+            [compared.world_from_cam[name] for name in images],
+            scene_depth=_scene_depth(place, chosen) * compared.truth_from_place.scale
+            or max(extent, 1e-9),
+        ),
+        extent=extent,
+        outcomes=outcomes,
+        fit_seconds=fit_seconds,
+    )
+    _store(place, chosen, truth, evaluation)
+    return evaluation
+
+
+def split_of(place: Place, name: str | None = None) -> Split:
+    """The split of that name; without a name the only one, made by blocks where there is none."""
+    if name is not None or place.split_names:
+        return place.split(name)
+    posed = place.map.images
+    walks = [
+        [image.name for image in capture.images if image.name in posed]
+        for capture in place.captures.values()
+    ]
+    if not any(walks):
+        raise PlaceError(f"{place.root} has no posed images; make a map first")
+    split = split_by_blocks(max(walks, key=len))
+    place.write_split(split)
+    progress.say(
+        f"no split yet: made {split.name!r}, every {split.settings['every']}th of "
+        f"{split.settings['blocks']} blocks of time is test "
+        f"({len(split.train)} train, {len(split.test)} test images)"
+    )
+    return split
+
+
+def _outcomes(
+    place: Place,
+    split: Split,
+    images: Sequence[str],
+    localizers: dict[str, Localizer],
+    truth: Truth,
+) -> dict[str, tuple[Outcome, ...]]:
+    """Every localizer on every image; one at a time, so that times are those of one photo."""
+    cameras = _known_cameras(place, split, images)
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in localizers}
+    for name in progress.track(images, f"localizing with {', '.join(localizers)}"):
+        pixels = place.read_image(name)
+        for which, localizer in localizers.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            estimate = localizer.localize(pixels, cameras[name])
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            pose = estimate.world_from_cam
+            moved = None if pose is None else truth.truth_from_place.move_camera(pose)
+            outcomes[which].append(
+                Outcome(
+                    estimate=estimate,
+                    world_from_cam=moved,
+                    error=PoseError.of(moved, truth.world_from_cam[name]),
+                    milliseconds=1000 * wall,
+                    cpu_milliseconds=1000 * cpu,
+                )
+            )
+    return {which: tuple(rows) for which, rows in outcomes.items()}
+
+
+def _known_cameras(place: Place, split: Split, images: Sequence[str]) -> dict[str, Camera | None]:
+    """What may be known of each test image's camera before it is localized.
+
+    The map's calibration where train images share the camera, else what the picture's own file
+    says of its focal length, else None.
+    """
+    posed = place.map.images
+    calibrated = {posed[name].camera_id for name in split.train if name in posed}
+    priors = {image.name: capture.camera_of(image) for capture, image in place.images()}
+    cameras: dict[str, Camera | None] = {}
+    for name in images:
+        prior = priors.get(name)
+        if name in posed and posed[name].camera_id in calibrated:
+            cameras[name] = replace(posed[name].camera, focal_is_known=True)
+        else:
+            cameras[name] = prior if prior is not None and prior.focal_is_known else None
+    return cameras
+
+
+def _scene_depth(place: Place, split: Split) -> float:
+    """Median distance from train cameras to the points they see, in the Place's unit, or 0."""
+    model = place.map
+    depths = []
+    for name in split.train:
+        image = model.images.get(name)
+        if image is None or not (image.point_rows >= 0).any():
+            continue
+        points = model.points.positions[image.point_rows[image.point_rows >= 0]]
+        centre = image.world_from_cam.translation
+        depths.append(float(np.median(np.linalg.norm(points - centre, axis=1))))
+    return float(np.median(depths)) if depths else 0.0
+
+
+def _store(place: Place, split: Split, truth: Path | None, evaluation: Evaluation) -> None:
+    path = place.report_dir(split.name) / RESULTS
+    with place.lock():
+        atomic.write_json(
+            path,
+            {
+                "schema": _SCHEMA,
+                **evaluation.to_json(),
+                "made": _how_made(split, truth, evaluation),
+                "per_image": evaluation.images_to_json(),
+            },
+        )
+
+
+def _how_made(split: Split, truth: Path | None, evaluation: Evaluation) -> dict[str, Any]:
+    """What is needed to make the same again."""
+    return {
+        "with": {
+            package: version(package) for package in ("relocalize", "pycolmap", "poselib", "numpy")
+        },
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "split": {"rule": split.rule, "settings": split.settings},
+        "truth_file": None if truth is None else truth.name,
+        "seeds": {"alignment": 0},
+        "fit_seconds": {name: round(value, 2) for name, value in evaluation.fit_seconds.items()},
+    }

@@ -1,0 +1,129 @@
+"""The poses that estimates are measured against, and what is known of their exactness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relocalize import progress
+from relocalize.errors import EvaluationError, GeometryError
+from relocalize.formats import match_names, read_registration
+from relocalize.geometry import Alignment, Rigid3, Similarity3, align_camera_poses
+from relocalize.place import Place, Split
+from relocalize.place.folder import METRE
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """True poses of a Place's images.
+
+    Attributes:
+        world_from_cam: by image name, in the truth's own frame.
+        unit: of that frame: ``metre`` or ``map unit``.
+        source: where the poses come from, for people.
+        exactness: one line on how exact they are.
+        truth_from_place: moves the Place's frame onto the truth's.
+        alignment: how well the two agree on train images; None where the frames are the same.
+    """
+
+    world_from_cam: dict[str, Rigid3]
+    unit: str
+    source: str
+    exactness: str
+    truth_from_place: Similarity3
+    alignment: Alignment | None
+
+    @property
+    def is_metric(self) -> bool:
+        """Whether errors are in metres."""
+        return self.unit == METRE
+
+    def alignment_json(self) -> dict[str, Any] | None:
+        """What is to be known of the alignment, or None where there is none."""
+        if self.alignment is None:
+            return None
+        inside = self.alignment.inliers
+        quat, shift = self.truth_from_place.quat_wxyz, self.truth_from_place.translation
+        return {
+            "method": "robust Sim3 on train images only",
+            "images": len(inside),
+            "inliers": int(inside.sum()),
+            "scale": self.truth_from_place.scale,
+            "quat_wxyz": quat.tolist(),
+            "translation": shift.tolist(),
+            "median_position": float(np.median(self.alignment.position_residuals)),
+            "median_rotation_deg": float(np.median(self.alignment.rotation_residuals_deg)),
+        }
+
+
+def truth_of_place(place: Place) -> Truth:
+    """The Place's own poses as truth."""
+    model = place.map
+    poses_from = place.poses_from or "unknown origin"
+    if poses_from.startswith("imported"):
+        exactness = "as exact as that file; nothing here can tell"
+    else:
+        pixels = model.points.reprojection_errors
+        typical = f" ({float(pixels.mean()):.2f} px mean reprojection error)" if len(pixels) else ""
+        exactness = (
+            f"self-made by the map{typical}, in which test images took part; "
+            "errors that map and localizer share stay hidden"
+        )
+    return Truth(
+        world_from_cam={name: image.world_from_cam for name, image in model.images.items()},
+        unit=place.unit,
+        source=f"the Place's own poses ({poses_from})",
+        exactness=exactness,
+        truth_from_place=Similarity3.identity(),
+        alignment=None,
+    )
+
+
+def truth_from_file(path: Path, place: Place, split: Split) -> Truth:
+    """Poses of another origin as truth, the Place's frame aligned to theirs on train images only.
+
+    Raises:
+        FormatError: the file cannot be read.
+        EvaluationError: its images are not the Place's, or no alignment comes of the train images.
+    """
+    registration = read_registration(path)
+    wanted = [*split.train, *split.test]
+    match = match_names(registration.poses, wanted)
+    if match.ambiguous:
+        progress.say(
+            f"{path}: {len(match.ambiguous)} names could mean several images and are not used, "
+            f"such as {match.ambiguous[0]}"
+        )
+    truth = {name: registration.world_from_cam(listed) for listed, name in match.present_of.items()}
+    model = place.map
+    common = [name for name in split.train if name in truth and name in model.images]
+    if len(common) < 3:
+        raise EvaluationError(
+            f"{path} and the map have {len(common)} train images of split {split.name!r} in "
+            f"common, an alignment needs 3; the file names {next(iter(registration.poses))!r}, "
+            f"the split {split.train[0]!r}"
+        )
+    try:
+        alignment = align_camera_poses(
+            [model.images[name].world_from_cam for name in common],
+            [truth[name] for name in common],
+        )
+    except GeometryError as error:
+        raise EvaluationError(f"{path} cannot be aligned with the map: {error}") from error
+    position = float(np.median(alignment.position_residuals))
+    rotation = float(np.median(alignment.rotation_residuals_deg))
+    length = f"{100 * position:.2f} cm" if registration.unit == METRE else f"{position:.3g} units"
+    return Truth(
+        world_from_cam=truth,
+        unit=registration.unit,
+        source=f"{path.name} ({registration.format})",
+        exactness=(
+            f"it and the map agree to {length}, {rotation:.2f} deg (median over "
+            f"{len(common)} train images); differences far below that say nothing"
+        ),
+        truth_from_place=alignment.b_from_a,
+        alignment=alignment,
+    )

@@ -1,0 +1,363 @@
+"""Evaluation: known errors give known numbers, failures are infinite, train alone aligns."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from relocalize.cli.main import main
+from relocalize.errors import EvaluationError, PlaceError, RelocalizeError
+from relocalize.evaluation import THRESHOLDS, PoseError, Summary, evaluate, scoring
+from relocalize.evaluation.leakage import nearest_views
+from relocalize.evaluation.metrics import recall
+from relocalize.evaluation.truth import truth_from_file
+from relocalize.formats import ImportSettings, import_registration, read_registration
+from relocalize.geometry import Rigid3, Similarity3
+from relocalize.localizers import PoseEstimate
+from relocalize.place import Place, Split
+
+COUNT = 40  # images of the synthetic walk; every 5th is test
+
+
+def walk_poses(count: int = COUNT) -> dict[str, Rigid3]:
+    """``world_from_cam`` along a bent path, looking around."""
+    return {
+        f"frame-{i:06d}.jpg": Rigid3(
+            Rotation.from_euler("yx", [7 * i, 3 * (i % 5)], degrees=True).as_matrix(),
+            np.array([0.1 * i, 0.3 * np.sin(0.3 * i), 0.02 * i * i / 10]),
+        )
+        for i in range(count)
+    }
+
+
+def pose_list(path: Path, world_from_cam: dict[str, Rigid3]) -> Path:
+    rows = []
+    for name, pose in world_from_cam.items():
+        inverse = pose.inverse()
+        numbers = (*inverse.quat_wxyz, *inverse.translation, 60.0)
+        rows.append(" ".join([name, *(repr(float(number)) for number in numbers)]))
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+class Scripted:
+    """A localizer that is off the truth by given amounts; pictures carry their number."""
+
+    def __init__(self, world_from_cam, errors):
+        self.world_from_cam, self.errors, self.cameras = world_from_cam, errors, []
+
+    def localize(self, image, camera=None):
+        self.cameras.append(camera)
+        index = round(float(image.mean()) / 5)
+        offset, angle_deg = self.errors(index)
+        if not np.isfinite(offset):
+            return PoseEstimate("failed", "metre", 1.0, reason="too few matches")
+        true = self.world_from_cam[f"frame-{index:06d}.jpg"]
+        turn = Rotation.from_rotvec([np.radians(angle_deg), 0, 0]).as_matrix()
+        pose = Rigid3(true.rotation @ turn, true.translation + np.array([0, 0, offset]))
+        return PoseEstimate("localized", "metre", 1.0, world_from_cam=pose, inliers=50)
+
+
+@pytest.fixture
+def walk(tmp_path):
+    """A Place of `COUNT` imported images with a split."""
+    images = tmp_path / "pictures"
+    images.mkdir()
+    poses = walk_poses()
+    for index, name in enumerate(poses):
+        Image.new("RGB", (64, 48), (5 * index,) * 3).save(images / name, quality=95)
+    place = Place.create(tmp_path / "place")
+    import_registration(
+        pose_list(tmp_path / "poses.txt", poses),
+        place,
+        images=images,
+        settings=ImportSettings(capture="walk"),
+    )
+    names = [f"walk/{name}" for name in poses]
+    test = names[2::5]
+    place.write_split(Split("fifth", "list", tuple(n for n in names if n not in test), tuple(test)))
+    return place
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Makes every localizer a `Scripted` one; returns them by name."""
+
+    def scripted(errors):
+        made = {}
+
+        def fitted(place, name, split=None):
+            made[name] = Scripted(walk_poses(), errors)
+            return made[name]
+
+        monkeypatch.setattr(scoring, "fitted", fitted)
+        return made
+
+    return scripted
+
+
+# -- metrics --------------------------------------------------------------------------------
+
+
+def summary(pairs, *, metric=True):
+    errors = [PoseError(*pair) for pair in pairs]
+    times = list(range(1, len(errors) + 1))
+    return Summary.of(errors, metric=metric, milliseconds=times, cpu_milliseconds=times)
+
+
+def test_known_errors_give_known_medians_and_recalls():
+    row = summary([(0.01, 1), (0.02, 2), (0.04, 4), (0.04, 6), (0.3, 1), (4, 9), (9, 1)])
+    assert row.median_position == 0.04
+    assert row.median_rotation_deg == 2
+    assert {key: round(7 * share) for key, share in row.recall.items()} == {
+        "0.02m_2deg": 2,
+        "0.05m_5deg": 3,
+        "0.1m_5deg": 3,
+        "0.25m_2deg": 2,
+        "0.5m_5deg": 4,
+        "5m_10deg": 6,
+    }
+    assert (row.ms_median, row.failed, row.n) == (4, 0, 7)
+
+
+def test_failures_are_infinite_in_medians_and_outside_every_recall():
+    row = summary([(0.01, 1), (np.inf, np.inf), (np.inf, np.inf)])
+    assert row.median_position == np.inf
+    assert row.failed == 2
+    assert set(row.recall.values()) == {1 / 3}
+    assert summary([(0.01, 1), (0.03, 1), (np.inf, np.inf)]).median_position == 0.03
+    assert summary([(0.01, 1), (np.inf, np.inf)]).median_position == np.inf
+
+
+def test_json_has_no_number_that_json_does_not_know():
+    row = summary([(np.inf, np.inf)]).to_json()
+    assert row["median_position"] is None
+    json.dumps(row, allow_nan=False)
+    assert set(summary([(0.01, 1)], metric=False).to_json()["recall"].values()) == {None}
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 20) | st.just(np.inf), st.floats(0, 180)), min_size=1, max_size=30
+    )
+)
+def test_recall_grows_with_its_threshold_and_failures_only_lower_it(pairs):
+    errors = [PoseError(*pair) for pair in pairs]
+    assert recall(errors, THRESHOLDS[0]) <= recall(errors, THRESHOLDS[1])
+    assert recall(errors, THRESHOLDS[1]) <= recall(errors, THRESHOLDS[2])
+    more = [*errors, PoseError(np.inf, np.inf)]
+    for threshold in THRESHOLDS:
+        assert recall(more, threshold) <= recall(errors, threshold)
+
+
+def test_a_pose_error_is_of_centres_and_of_the_turn_between():
+    true = Rigid3(Rotation.from_euler("x", 40, degrees=True).as_matrix(), np.array([1.0, 2, 3]))
+    off = Rigid3(Rotation.from_euler("x", 43, degrees=True).as_matrix(), np.array([1.0, 2, 3.05]))
+    error = PoseError.of(off, true)
+    assert error.position == pytest.approx(0.05)
+    assert error.rotation_deg == pytest.approx(3)
+    assert PoseError.of(None, true).is_failure
+
+
+def test_the_nearest_view_is_the_one_that_shows_the_same():
+    here = Rigid3.identity()
+    turned = Rigid3(Rotation.from_euler("y", 90, degrees=True).as_matrix(), np.zeros(3))
+    beside = Rigid3(np.eye(3), np.array([0.5, 0, 0]))
+    near = nearest_views([turned, beside], [here], scene_depth=3.0)
+    assert near.distance[0] == pytest.approx(0.5)
+    assert near.angle_deg[0] == pytest.approx(0)
+
+
+# -- evaluate -------------------------------------------------------------------------------
+
+
+def test_an_evaluation_finds_the_errors_that_were_made(walk, script):
+    script(lambda index: (0.03, 1.5) if index % 2 else (0.2, 1.0))
+    result = evaluate(walk).to_json()
+    assert (result["split"], result["aligned"]) == ("fifth", None)
+    assert list(result["localizers"]) == ["constant", "retrieval", "structure"]
+    row = result["localizers"]["structure"]
+    assert (row["n"], row["failed"]) == (8, 0)
+    assert row["median_position"] == pytest.approx(0.115, abs=1e-6)
+    assert row["median_rotation_deg"] == pytest.approx(1.25, abs=1e-4)
+    assert row["recall"]["0.05m_5deg"] == 0.5
+    assert row["recall"]["0.25m_2deg"] == 1
+    assert 0 <= row["ms_median"] <= row["ms_p95"]
+
+
+def test_failures_count_and_their_reasons_are_kept(walk, script):
+    script(lambda index: (np.inf, np.inf) if index > 10 else (0.01, 1.0))
+    row = evaluate(walk).to_json()["localizers"]["structure"]
+    assert (row["n"], row["failed"], row["median_position"]) == (8, 6, None)
+    assert row["recall"]["5m_10deg"] == 0.25
+    stored = json.loads((walk.report_dir("fifth") / "results.json").read_text())
+    last = stored["per_image"][-1]["localizers"]["structure"]
+    assert (last["status"], last["reason"]) == ("failed", "too few matches")
+    assert last["position_error"] is None
+    assert stored["made"]["with"]["relocalize"]
+
+
+def test_the_calibration_that_train_images_share_is_given(walk, script):
+    made = script(lambda index: (0.0, 0.0))
+    evaluate(walk)
+    cameras = made["structure"].cameras
+    assert len(cameras) == 8
+    assert all(camera.focal_px == 60 and camera.focal_is_known for camera in cameras)
+
+
+def test_a_place_without_a_split_gets_blocks_of_time(walk, script):
+    script(lambda index: (0.0, 0.0))
+    (walk.root / "splits" / "fifth.json").unlink()
+    result = evaluate(walk)
+    split = walk.split("blocks")
+    assert result.split == "blocks"
+    numbers = {side: [int(n[-10:-4]) for n in getattr(split, side)] for side in ("train", "test")}
+    distance = min(abs(a - b) for a in numbers["train"] for b in numbers["test"])
+    assert distance >= 2  # a gap: no train frame beside a test frame
+
+
+SIM3 = Similarity3(
+    2.5,
+    Rotation.from_euler("zyx", [30, -20, 110], degrees=True).as_matrix(),
+    np.array([5.0, 1, -2]),
+)
+
+
+def other_frame(poses: dict[str, Rigid3]) -> dict[str, Rigid3]:
+    """The walk's poses in another world frame, under another tool's names."""
+    return {
+        name.replace(".jpg", ".color.png"): SIM3.move_camera(pose) for name, pose in poses.items()
+    }
+
+
+def test_truth_in_another_frame_and_scale_gives_errors_in_its_unit(walk, script, tmp_path):
+    script(lambda index: (0.02, 1.0))
+    truth = pose_list(tmp_path / "truth.txt", other_frame(walk_poses()))
+    result = evaluate(walk, truth=truth).to_json()
+    assert result["aligned"]["images"] == 32
+    assert result["aligned"]["scale"] == pytest.approx(2.5)
+    assert result["aligned"]["median_position"] < 1e-6
+    row = result["localizers"]["structure"]
+    assert row["median_position"] == pytest.approx(0.05, abs=1e-6)
+    assert row["median_rotation_deg"] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_the_alignment_uses_train_images_only(walk, tmp_path):
+    split = walk.split("fifth")
+    poses = other_frame(walk_poses())
+    clean = truth_from_file(pose_list(tmp_path / "clean.txt", poses), walk, split)
+    rng = np.random.default_rng(0)
+    for name in split.test:
+        key = Path(name).name.replace(".jpg", ".color.png")
+        poses[key] = Rigid3(Rotation.random(rng=rng).as_matrix(), rng.normal(size=3) * 100)
+    corrupt = truth_from_file(pose_list(tmp_path / "corrupt.txt", poses), walk, split)
+    for field in ("scale", "rotation", "translation"):
+        np.testing.assert_array_equal(
+            getattr(clean.truth_from_place, field), getattr(corrupt.truth_from_place, field)
+        )
+
+
+def test_a_few_wrong_train_poses_do_not_move_the_alignment(walk, tmp_path):
+    split = walk.split("fifth")
+    poses = other_frame(walk_poses())
+    for name in split.train[:6]:
+        key = Path(name).name.replace(".jpg", ".color.png")
+        poses[key] = Rigid3(np.eye(3), np.full(3, 50.0))
+    truth = truth_from_file(pose_list(tmp_path / "wrong.txt", poses), walk, split)
+    assert truth.truth_from_place.scale == pytest.approx(2.5, rel=1e-6)
+    assert truth.alignment.inliers.sum() == 26
+
+
+def test_images_without_truth_are_not_scored_and_said(walk, script, tmp_path):
+    script(lambda index: (0.0, 0.0))
+    poses = walk_poses()
+    del poses["frame-000002.jpg"]
+    result = evaluate(walk, truth=pose_list(tmp_path / "truth.txt", poses)).to_json()
+    assert result["localizers"]["structure"]["n"] == 7
+    assert result["images"]["not_scored"] == 1
+
+
+def test_truth_of_another_place_is_refused_in_one_line(walk, tmp_path):
+    strangers = {f"other-{i}.jpg": Rigid3.identity() for i in range(9)}
+    with pytest.raises(EvaluationError, match=r"other-0\.jpg") as caught:
+        evaluate(walk, truth=pose_list(tmp_path / "truth.txt", strangers))
+    assert "\n" not in str(caught.value)
+    standing = dict.fromkeys(walk_poses(), Rigid3.identity())
+    with pytest.raises(EvaluationError, match="do not move"):
+        evaluate(walk, truth=pose_list(tmp_path / "standing.txt", standing))
+
+
+def test_a_map_without_metres_has_no_recall(walk, script):
+    script(lambda index: (0.03, 1.0))
+    walk.record_poses(poses_from="structure from motion", frame=type(walk.frame)())
+    result = evaluate(walk).to_json()
+    assert result["unit"] == "map unit"
+    assert set(result["localizers"]["structure"]["recall"].values()) == {None}
+    assert result["localizers"]["structure"]["median_position"] == pytest.approx(0.03, abs=1e-6)
+
+
+def test_the_command_prints_strict_json_and_a_table_of_80_columns(walk, script, capsys):
+    script(lambda index: (np.inf, np.inf) if index > 10 else (0.01, 1.0))
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", str(walk.root), "--json"])
+    assert ended.value.code == 0
+
+    def refuse(constant):
+        raise ValueError(constant)
+
+    result = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert result["localizers"]["structure"]["failed"] == 6
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(walk.root)])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.split()[:3] == ["structure", "6", "–"] for line in lines)
+
+
+@pytest.mark.parametrize("arguments", [{"split": "nowhere"}, {"localizers": ["magic"]}])
+def test_what_is_not_there_is_said_in_one_line(walk, arguments):
+    with pytest.raises(RelocalizeError) as caught:
+        evaluate(walk, **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_place_without_poses_says_what_to_do(tmp_path):
+    with pytest.raises(PlaceError, match="relocalize map"):
+        evaluate(Place.create(tmp_path / "empty"))
+
+
+@pytest.mark.data
+def test_published_estimates_score_as_their_raw_columns_say(data_dir):
+    """hloc's estimates of 7-Scenes redkitchen (Brachmann et al., ICCV 2021), scored two ways.
+
+    The other way shares no code with the library: scipy's rotations on the files' own columns.
+    """
+    folder = data_dir / "published_estimates"
+    files = (
+        folder / "pgt/sfm/7scenes/redkitchen_test.txt",
+        folder / "estimates/sfm/7scenes/redkitchen_hloc.txt",
+    )
+    truth, estimates = map(read_registration, files)
+    assert set(truth.poses) == set(estimates.poses)
+    errors = [
+        PoseError.of(estimates.world_from_cam(name), truth.world_from_cam(name))
+        for name in truth.poses
+    ]
+    columns = []
+    for file in files:
+        rows = sorted(line.split() for line in file.read_text().splitlines())
+        columns.append(np.array([row[1:8] for row in rows], dtype=float))
+    turns = [Rotation.from_quat(side[:, :4], scalar_first=True) for side in columns]
+    centres = [-turn.inv().apply(side[:, 4:]) for turn, side in zip(turns, columns, strict=True)]
+    distance = np.linalg.norm(centres[0] - centres[1], axis=1)
+    angle = np.degrees((turns[0] * turns[1].inv()).magnitude())
+    share = float(((distance <= 0.05) & (angle <= 5)).mean())
+    assert recall(errors, THRESHOLDS[1]) == pytest.approx(share, abs=1e-9)
+    assert np.median([error.position for error in errors]) == pytest.approx(np.median(distance))
+    assert np.median([error.rotation_deg for error in errors]) == pytest.approx(np.median(angle))
+    assert 0.98 < share < 0.99
