@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from relocalize.cli import build as build_command
 from relocalize.cli.main import main
 from relocalize.errors import EvaluationError, PlaceError, RelocalizeError
 from relocalize.evaluation import THRESHOLDS, PoseError, Summary, evaluate, scoring
@@ -19,6 +20,7 @@ from relocalize.evaluation.truth import truth_from_file
 from relocalize.formats import ImportSettings, import_registration, read_registration
 from relocalize.geometry import Rigid3, Similarity3
 from relocalize.localizers import PoseEstimate
+from relocalize.mapping import MapReport
 from relocalize.place import Place, Split
 
 COUNT = 40  # images of the synthetic walk; every 5th is test
@@ -329,6 +331,62 @@ def test_what_is_not_there_is_said_in_one_line(walk, arguments):
 def test_a_place_without_poses_says_what_to_do(tmp_path):
     with pytest.raises(PlaceError, match="relocalize map"):
         evaluate(Place.create(tmp_path / "empty"))
+
+
+# -- build ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def build(walk, script, monkeypatch, capsys):
+    """`relocalize build` on a Place whose frames and map are there; returns its JSON."""
+    script(lambda index: (0.03, 1.0))
+    report = MapReport(COUNT, COUNT, COUNT, COUNT, 0, 0.0, unchanged=True)
+    monkeypatch.setattr(build_command, "capture_frames", lambda *args, **options: None)
+    monkeypatch.setattr(build_command, "map_place", lambda place, settings: report)
+    monkeypatch.setattr(build_command, "fitted", lambda place, name, split=None: None)
+
+    def run(*options):
+        with pytest.raises(SystemExit) as ended:
+            main(["build", "walk.mp4", str(walk.root), "--json", *options])
+        assert ended.value.code == 0
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def test_build_ends_with_numbers_and_a_report_and_does_nothing_twice(build, walk, monkeypatch):
+    first = build()
+    assert list(first["stages"]) == ["frames", "map", "split", "fit", "evaluate", "report"]
+    assert first["evaluation"]["localizers"]["structure"]["median_position"] == pytest.approx(0.03)
+    assert Path(first["report"]).is_file()
+    stamp = (walk.report_dir("fifth") / "results.json").stat().st_mtime_ns
+    assert build()["evaluation"] == first["evaluation"]
+    assert (walk.report_dir("fifth") / "results.json").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize("change", ["split", "truth", "localizer"])
+def test_build_evaluates_again_when_what_it_rests_on_changes(build, walk, tmp_path, change):
+    build()
+    path = walk.report_dir("fifth") / "results.json"
+    stamp = path.stat().st_mtime_ns
+    if change == "split":
+        old = walk.split("fifth")
+        walk.write_split(Split("fifth", "list", old.train[:-1], old.test))
+        build()
+    elif change == "truth":
+        truth = pose_list(tmp_path / "truth.txt", other_frame(walk_poses()))
+        assert build("--truth", str(truth))["evaluation"]["aligned"]["scale"] == pytest.approx(2.5)
+    else:
+        assert "more" in build("--localizer", "structure", "more")["evaluation"]["localizers"]
+    assert path.stat().st_mtime_ns != stamp
+
+
+def test_build_of_too_few_images_for_a_test_set_still_ends_well(build, walk, monkeypatch):
+    (walk.root / "splits" / "fifth.json").unlink()
+    monkeypatch.setattr(build_command, "_LEAST_IMAGES", COUNT + 1)
+    result = build()
+    assert (result["evaluation"], result["report"]) == (None, None)
+    assert list(result["stages"]) == ["frames", "map", "split", "fit"]
 
 
 @pytest.mark.data

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import tyro
 
 from relocalize import progress
+from relocalize.cli.build import Build
 from relocalize.cli.evaluate import Evaluate
 from relocalize.cli.frames import Frames
 from relocalize.cli.import_ import Import
@@ -32,6 +33,7 @@ class Command(Protocol):
 
 # In the order in which a newcomer meets them.
 COMMANDS: dict[str, Callable[..., Any]] = {
+    "build": Build,
     "frames": Frames,
     "import": Import,
     "map": Map,

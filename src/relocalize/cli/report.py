@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from relocalize.evaluation.report import write_report
+from relocalize.evaluation import write_report
 from relocalize.place import Place
 
 

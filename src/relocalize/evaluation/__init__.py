@@ -1,14 +1,11 @@
 """How good a localizer is: errors against truth, baselines, leakage, the report."""
 
+from relocalize.evaluation.inputs import current_results
 from relocalize.evaluation.metrics import THRESHOLDS, PoseError, Summary, Threshold
+from relocalize.evaluation.names import BASELINES, DEFAULT_LOCALIZERS, RESULTS, rows_of
+from relocalize.evaluation.report import write_report
 from relocalize.evaluation.results import Evaluation, Outcome
-from relocalize.evaluation.scoring import (
-    BASELINES,
-    DEFAULT_LOCALIZERS,
-    RESULTS,
-    evaluate,
-    split_of,
-)
+from relocalize.evaluation.scoring import evaluate, split_of
 from relocalize.evaluation.table import results_table
 
 __all__ = [
@@ -21,7 +18,10 @@ __all__ = [
     "PoseError",
     "Summary",
     "Threshold",
+    "current_results",
     "evaluate",
     "results_table",
+    "rows_of",
     "split_of",
+    "write_report",
 ]

@@ -9,10 +9,10 @@ import numpy as np
 
 from relocalize.errors import EvaluationError, PlaceError
 from relocalize.evaluation.metrics import THRESHOLDS
+from relocalize.evaluation.names import PAGE, RESULTS
 from relocalize.evaluation.report_figures import FromAbove, cdf_figure, map_figure
 from relocalize.evaluation.report_page import BASELINE_COLORS, color_of, page, text
 from relocalize.evaluation.report_photos import ESTIMATED_COLOR, Pair, photo_svg
-from relocalize.evaluation.scoring import RESULTS
 from relocalize.evaluation.table import (
     NONE,
     degrees,
@@ -26,7 +26,6 @@ from relocalize.geometry.transforms import rotation_from_quat_wxyz
 from relocalize.place import Place, PosedImage, atomic
 from relocalize.place.folder import METRE, read_json
 
-PAGE = "index.html"
 _PHOTOS = 3  # of the worst, and of those around the median
 _LEAD_THRESHOLD = THRESHOLDS[1]  # (5 cm, 5 deg), the one that indoor papers report
 

@@ -15,8 +15,10 @@ import numpy as np
 
 from relocalize import progress
 from relocalize.errors import EvaluationError, PlaceError
+from relocalize.evaluation.inputs import fingerprint
 from relocalize.evaluation.leakage import nearest_views
 from relocalize.evaluation.metrics import PoseError
+from relocalize.evaluation.names import DEFAULT_LOCALIZERS, RESULTS, rows_of
 from relocalize.evaluation.results import Evaluation, Outcome
 from relocalize.evaluation.truth import Truth, truth_from_file, truth_of_place
 from relocalize.geometry import Camera
@@ -24,9 +26,6 @@ from relocalize.localizers import Localizer, fitted
 from relocalize.place import Place, Split, atomic
 from relocalize.place.splits import split_by_blocks
 
-BASELINES = ("constant", "retrieval")  # rows of every table: what an estimate has to beat
-DEFAULT_LOCALIZERS = ("structure",)
-RESULTS = "results.json"
 _SCHEMA = 1
 
 
@@ -63,9 +62,10 @@ def evaluate(
         )
     if not_scored:
         progress.say(f"{len(not_scored)} test images have no true pose and are not scored")
+    _say_if_mapped_from_others(place, chosen)
     ready: dict[str, Localizer] = {}
     fit_seconds: dict[str, float] = {}
-    for name in dict.fromkeys((*BASELINES, *localizers)):
+    for name in rows_of(localizers):
         started = time.perf_counter()
         ready[name] = fitted(place, name, chosen)
         fit_seconds[name] = time.perf_counter() - started
@@ -94,7 +94,19 @@ def evaluate(
         outcomes=outcomes,
         fit_seconds=fit_seconds,
     )
-    _store(place, chosen, truth, evaluation)
+    inputs = fingerprint(place, chosen, localizers, truth)
+    made = _how_made(chosen, truth, evaluation)
+    with place.lock():
+        atomic.write_json(
+            place.report_dir(chosen.name) / RESULTS,
+            {
+                "schema": _SCHEMA,
+                **evaluation.to_json(),
+                "inputs": inputs,
+                "made": made,
+                "per_image": evaluation.images_to_json(),
+            },
+        )
     return evaluation
 
 
@@ -117,6 +129,17 @@ def split_of(place: Place, name: str | None = None) -> Split:
         f"({len(split.train)} train, {len(split.test)} test images)"
     )
     return split
+
+
+def _say_if_mapped_from_others(place: Place, split: Split) -> None:
+    """A map whose points came from another split's train images sells this split short."""
+    posed = place.map.images
+    blind = sum(name in posed and not (posed[name].point_rows >= 0).any() for name in split.train)
+    if blind > len(split.train) // 10:
+        progress.say(
+            f"{blind} of {len(split.train)} train images of split {split.name!r} see no point of "
+            f"the map; map again for it: relocalize map {place.root} --split {split.name}"
+        )
 
 
 def _outcomes(
@@ -180,20 +203,6 @@ def _scene_depth(place: Place, split: Split) -> float:
         centre = image.world_from_cam.translation
         depths.append(float(np.median(np.linalg.norm(points - centre, axis=1))))
     return float(np.median(depths)) if depths else 0.0
-
-
-def _store(place: Place, split: Split, truth: Path | None, evaluation: Evaluation) -> None:
-    path = place.report_dir(split.name) / RESULTS
-    with place.lock():
-        atomic.write_json(
-            path,
-            {
-                "schema": _SCHEMA,
-                **evaluation.to_json(),
-                "made": _how_made(split, truth, evaluation),
-                "per_image": evaluation.images_to_json(),
-            },
-        )
 
 
 def _how_made(split: Split, truth: Path | None, evaluation: Evaluation) -> dict[str, Any]:

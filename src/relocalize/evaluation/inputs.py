@@ -1,0 +1,47 @@
+"""What a stored evaluation depends on, so that it is made again only when that has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from relocalize.errors import PlaceError
+from relocalize.evaluation.names import RESULTS, rows_of
+from relocalize.place import Place, Split
+from relocalize.place.folder import read_json
+
+_MAP_FILES = ("cameras.bin", "images.bin", "points3D.bin")
+
+
+def fingerprint(place: Place, split: Split, localizers: Sequence[str], truth: Path | None) -> str:
+    """Changes when the map, the split, the rows of the table, the truth or the version do."""
+    digest = hashlib.sha256()
+    facts: list[Any] = [version("relocalize"), asdict(split), rows_of(localizers), place.unit]
+    digest.update(json.dumps(facts).encode())
+    files = [place.map_dir / name for name in _MAP_FILES]
+    if truth is not None:
+        files += sorted(truth.iterdir()) if truth.is_dir() else [truth]
+    for path in files:
+        digest.update(path.name.encode())
+        if path.is_file():
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+def current_results(
+    place: Place, split: Split, localizers: Sequence[str], truth: Path | None
+) -> dict[str, Any] | None:
+    """The stored results file when it is of just these inputs, else None."""
+    try:
+        results = read_json(place.report_dir(split.name) / RESULTS)
+    except PlaceError:
+        return None
+    same = results.get("inputs") == fingerprint(place, split, localizers, truth)
+    return results if same else None
