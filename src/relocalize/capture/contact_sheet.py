@@ -18,7 +18,7 @@ _WIDTH = 1640
 _MARGIN = 20
 _GAP = 8
 _CAPTION = 18
-_MOST_THUMBNAILS = 96
+_MOST_THUMBNAILS = 72
 _STRIP = 130  # height of the motion strip
 _PAPER, _INK, _FAINT = (255, 255, 255), (30, 34, 40), (120, 126, 134)
 _REST, _MOTION, _KEPT = (232, 234, 238), (58, 110, 165), (214, 92, 32)
@@ -50,7 +50,7 @@ class MotionStrip:
 def contact_sheet(
     title: str, thumbnails: Sequence[Thumbnail], strip: MotionStrip | None = None
 ) -> bytes:
-    """A PNG with the title, at most 96 evenly chosen thumbnails, and the motion strip."""
+    """A PNG with the title, at most 72 evenly chosen thumbnails, and the motion strip."""
     shown = [thumbnails[i] for i in _evenly(len(thumbnails), _MOST_THUMBNAILS)]
     if len(shown) < len(thumbnails):
         title += f"  ({len(shown)} of them shown)"

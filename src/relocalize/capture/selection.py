@@ -60,9 +60,9 @@ class SelectionSettings:
         rest_seconds: over this long at least.
     """
 
-    # 0.015 and 15 a second give every third frame of a 30 fps walk at indoor speed (7-Scenes
+    # 0.0135 and 15 a second give every third frame of a 30 fps walk at indoor speed (7-Scenes
     # redkitchen), which leaves mapping three times what it needs to choose its keyframes from.
-    step: float = 0.015
+    step: float = 0.0135
     max_rate: float = 15.0
     window: float = 0.35
     # A horizontal blur of 5% of the width takes the variance to 0.35-0.4 of what it was.

@@ -75,9 +75,12 @@ class Turn:
 class Picture:
     """One decoded frame, converted only as far as it is asked for."""
 
-    def __init__(self, frame: VideoFrame, aspect: float, reformatter: VideoReformatter) -> None:
+    def __init__(
+        self, frame: VideoFrame, aspect: float, turn: Turn, reformatter: VideoReformatter
+    ) -> None:
         """Made by `Video.pictures`."""
-        self._frame, self._aspect, self._reformatter = frame, aspect, reformatter
+        self._frame, self._aspect, self._turn = frame, aspect, turn
+        self._reformatter = reformatter
 
     @property
     def stamp(self) -> int | None:
@@ -118,7 +121,7 @@ class Picture:
         if self._aspect != 1.0:
             stretched = (round(width * self._aspect), height)
             pixels = np.asarray(cv2.resize(pixels, stretched), dtype=np.uint8)
-        return Turn.of(self._frame).apply(pixels)
+        return self._turn.apply(pixels)
 
     def _as(self, layout: str) -> NDArray[np.uint8]:
         converted = self._reformatter.reformat(self._frame, format=layout)
@@ -145,6 +148,7 @@ class Video:
         self._aspect = aspect if 0.1 < aspect < 10.0 else 1.0
         # One for all frames, since each keeps the tables of its conversion.
         self._reformatter = VideoReformatter()
+        self._turn: Turn | None = None
         rate = self._stream.average_rate
         self.frame_s = 1.0 / float(rate) if rate else 1.0 / 30.0
         self.announced_s = _announced_length(self._container, self._stream)
@@ -177,7 +181,10 @@ class Video:
             for frame in frames:
                 if frame.width * frame.height > MAX_FRAME_PIXELS:
                     raise CaptureError(_too_large(self._path, frame.width, frame.height))
-                yield Picture(frame, self._aspect, self._reformatter)
+                if self._turn is None:
+                    # Asked of one frame only: side data keeps its frame in memory for long.
+                    self._turn = Turn.of(frame)
+                yield Picture(frame, self._aspect, self._turn, self._reformatter)
 
     def pictures_from(self, number: int, stamp: int | None) -> Iterator[tuple[int, Picture]]:
         """Pictures with their numbers in the video, from ``number`` on.
