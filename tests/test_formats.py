@@ -419,7 +419,8 @@ def test_the_kitchens_pose_list_and_its_splits(tmp_path, data_dir):
         test=kitchen / "splits" / "blocks_test.txt",
     )
     assert (report.posed, report.train, report.test) == (1000, 650, 250)
-    assert [camera.params for camera in place.cameras.values()] == [(525.505, 320.0, 240.0)]
+    (camera,) = place.cameras.values()
+    assert (camera.focal_px, *camera.principal_point) == (525.505, 320, 240)
 
 
 @pytest.mark.data
@@ -433,3 +434,11 @@ def test_the_doors_colmap_model_keeps_its_points(tmp_path, data_dir):
     in_cam = image.cam_from_world @ place.points.positions[image.point_rows[seen]]
     distance = np.linalg.norm(image.camera.img_from_cam(in_cam) - image.keypoints[seen], axis=1)
     assert np.median(distance) < 0.5  # pixels: the model's own reprojection error is 0.36
+
+
+def test_a_failed_import_makes_no_place(tmp_path, walk):
+    poses, images = walk
+    for source, folder in ((tmp_path / "none.txt", images), (poses, tmp_path / "nowhere")):
+        with pytest.raises(FormatError):
+            import_registration(source, tmp_path / "place", images=folder)
+    assert not (tmp_path / "place").exists()

@@ -60,7 +60,7 @@ class Build:
         place = Place.open(self.place)
         with _timed("map", stages):
             lengths = tuple(MeasuredLength(*row) for row in self.scale)
-            mapped = map_place(place, MapSettings(lengths=lengths, split=self.split))
+            mapped = map_place(place, MapSettings(lengths=lengths))
         with _timed("split", stages):
             split = self._split(place)
         with _timed("fit", stages):

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 import tyro
 
 from relocalize.formats import AUTO, ImportReport, ImportSettings, import_registration
-from relocalize.place import Place
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Import:
         """Import, and print what came of it."""
         report = import_registration(
             self.file,
-            Place.open_or_create(self.place),
+            self.place,
             images=self.images,
             train=self.train,
             test=self.test,

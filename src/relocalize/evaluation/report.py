@@ -27,6 +27,7 @@ from relocalize.place import Place, PosedImage, atomic
 from relocalize.place.folder import METRE, read_json
 
 _PHOTOS = 3  # of the worst, and of those around the median
+_NEXT = 8  # test images from one moment of a walk: a third of a second of video
 _LEAD_THRESHOLD = THRESHOLDS[1]  # (5 cm, 5 deg), the one that indoor papers report
 
 
@@ -271,9 +272,8 @@ def _photos(
         error = row["localizers"][lead]["position_error"]
         return float("inf") if error is None else float(error)
 
-    ordered = sorted(rows, key=badness, reverse=True)
-    count = min(_PHOTOS, len(ordered))
-    middle = max(0, (len(ordered) - count) // 2)
+    order = sorted(range(len(rows)), key=lambda row: badness(rows[row]), reverse=True)
+    middle = max(0, len(order) // 2 - _PHOTOS)
     place_from_truth = truth_from_place.inverse()
     legend = (
         '<p class="soft">Map points in the photo: <span class="key" style="border:2px solid #fff;'
@@ -284,16 +284,26 @@ def _photos(
     )
     parts = []
     for title, chosen in (
-        (f"The worst photos for {lead}", ordered[:count]),
-        ("Typical photos", ordered[middle : middle + count]),
+        (f"The worst photos for {lead}", _apart(order)),
+        ("Typical photos", _apart(order[middle:])),
     ):
         figures = "".join(
             _figure(place, row, row["localizers"][lead], results, train, place_from_truth)
-            for row in chosen
+            for row in (rows[index] for index in chosen)
         )
         parts.append(f'<h2>{text(title)}</h2>{legend}<div class="photos">{figures}</div>')
         legend = ""
     return "\n".join(parts)
+
+
+def _apart(order: list[int]) -> list[int]:
+    """The first few test images that are not next to each other: neighbours show the same."""
+    reach = min(_NEXT, len(order) // 12)  # few test images are not all of one moment
+    chosen: list[int] = []
+    for index in order:
+        if len(chosen) < _PHOTOS and all(abs(index - other) > reach for other in chosen):
+            chosen.append(index)
+    return chosen
 
 
 def _figure(

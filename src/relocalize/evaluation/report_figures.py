@@ -212,7 +212,7 @@ def _factor_buttons(
     return {
         "type": "buttons",
         "direction": "right",
-        "x": 1,
+        "x": 0.97,  # the rest is the mode bar's
         "xanchor": "right",
         "y": 1.0,
         "yanchor": "bottom",

@@ -24,7 +24,7 @@ def results_table(results: dict[str, Any]) -> Group:
     unit = "cm" if metric else "units"
     recall_heads = [threshold_label(one, "\n").replace(" ", "") for one in THRESHOLDS]
     heads = ["fail", f"med.\n{unit}", "med.\ndeg", *(recall_heads if metric else [])]
-    for head in (*heads, "ms", "ms\np95"):
+    for head in (*heads, "ms", "ms\np95", "cpu\nms"):
         table.add_column(head, justify="right", no_wrap=True)
     for name, row in results["localizers"].items():
         recalls = [percent(row["recall"][one.key]) for one in THRESHOLDS] if metric else []
@@ -36,6 +36,7 @@ def results_table(results: dict[str, Any]) -> Group:
             *recalls,
             f"{row['ms_median']:.0f}",
             f"{row['ms_p95']:.0f}",
+            f"{row['cpu_ms_median']:.0f}",
         )
     lines = [textwrap.fill(line, 79, subsequent_indent="  ") for line in heading(results)]
     return Group(*map(Text, lines), table, Text(footnote(results)))

@@ -110,7 +110,7 @@ class _Picture:
 
 def import_registration(
     source: Path,
-    place: Place,
+    place: Path | Place,
     *,
     images: Path,
     train: Path | None = None,
@@ -125,7 +125,8 @@ def import_registration(
 
     Args:
         source: the file or folder with the poses.
-        place: the Place to add to; it has no poses yet, or those of this capture's last import.
+        place: the Place or its folder, made if there is none; it has no poses yet, or those of
+            this capture's last import.
         images: folder with the pictures, searched with its folders.
         train: text file with a name per line; with ``test``, becomes a split.
         test: the same for test images.
@@ -143,13 +144,15 @@ def import_registration(
         raise FormatError("give both --train and --test, or neither")
     registration = read_registration(source, settings.format)
     _say_some(registration.problems, "rows were left out")
+    found, without_picture, ambiguous, left_out = _find_pictures(
+        registration, images, settings.capture
+    )
+    split = _listed_split(train, test, found, settings.split) if train and test else None
+    unit = settings.unit or registration.unit
+    if not isinstance(place, Place):
+        place = Place.open_or_create(place)
     with place.lock():
         _refuse_other_poses(place, settings.capture)
-        found, without_picture, ambiguous, left_out = _find_pictures(
-            registration, images, settings.capture
-        )
-        split = _listed_split(train, test, found, settings.split) if train and test else None
-        unit = settings.unit or registration.unit
         fingerprint = _fingerprint(registration, found, unit)
         unchanged = _is_there(place, settings.capture, fingerprint, found)
         if not unchanged:
