@@ -52,6 +52,7 @@ def capture_frames(
         raise CaptureError(f"every is {every_s} seconds; want more than 0")
     paths = _given(source)
     photos = _photos(paths)
+    _check_names([*paths, *(photos or [])])
     if photos is None:
         check_video(paths[0])
         job = {"source": source_id(paths[0]), **selection_job(count, every_s, settings)}
@@ -109,6 +110,13 @@ def _photos(paths: list[Path]) -> list[Path] | None:
                 f"{path} is given beside other sources but is no photo; give each video alone"
             )
     return photos
+
+
+def _check_names(paths: list[Path]) -> None:
+    # The Place's records are UTF-8; names from other systems' encodings have no place in them.
+    for path in paths:
+        if any("\ud800" <= character <= "\udfff" for character in str(path)):
+            raise CaptureError(f"the name {str(path)!r} is not UTF-8; rename it")
 
 
 def _is_photo(path: Path) -> bool:

@@ -103,7 +103,7 @@ def select(
     resting = rests(curve, settings)
     chooser = _Chooser(curve, settings, sharp, resting)
     if every_s is not None:
-        kept = chooser.along(curve.times / every_s, skip_rests=False)
+        kept = chooser.along(curve.times / every_s, by_time=True)
     elif count is not None:
         kept = _about(count, chooser)
     else:
@@ -151,8 +151,8 @@ class _Chooser:
         self._usable = curve.seen == Seen.USABLE
         self._blurred = sharp < settings.blur
 
-    def along(self, track: FloatArray, *, skip_rests: bool = True) -> list[int]:
-        """The best frame about each whole number of ``track`` [N]."""
+    def along(self, track: FloatArray, *, by_time: bool = False) -> list[int]:
+        """The best frame about each whole number of ``track`` [N]; by time, at rest too."""
         kept: list[int] = []
         if len(track) == 0:
             return kept
@@ -161,29 +161,26 @@ class _Chooser:
         while target <= last_target:
             begin = int(np.searchsorted(track, target - window, side="left"))
             end = int(np.searchsorted(track, target + window, side="right"))
+            if begin == len(track):
+                break
             if begin == end:
-                # So fast that the window falls between two frames: the nearer one.
-                before = max(begin - 1, 0)
-                after = min(begin, len(track) - 1)
-                nearer = before if target - track[before] < track[after] - target else after
-                begin, end = nearer, nearer + 1
+                # So fast that no frame falls into the window: on to the next there is.
+                target, end = max(target, float(np.round(track[begin]))), begin + 1
             if kept:
                 begin = max(begin, kept[-1] + 1)
             candidates = np.arange(begin, end)
             candidates = candidates[self._usable[candidates]]
             if kept:
                 candidates = candidates[track[candidates] - track[kept[-1]] >= 0.5]
-            if skip_rests:
+            if not by_time:
                 moving = candidates[~self._resting[candidates]]
                 candidates = moving if len(moving) else candidates[:1]
             best = self._best(candidates, track, target)
             if best is not None:
                 since = self.curve.motion[best] - self.curve.motion[kept[-1]] if kept else gap
-                if not self._blurred[best] or since >= gap:
+                if by_time or not self._blurred[best] or since >= gap:
                     kept.append(best)
-            # Fast motion may already have passed later places.
-            passed = float(track[end - 1]) - window
-            target = max(target + 1.0, float(np.ceil(passed)))
+            target += 1.0
         return kept
 
     def _best(self, candidates: NDArray[np.int64], track: FloatArray, target: float) -> int | None:

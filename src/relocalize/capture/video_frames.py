@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import groupby
@@ -104,6 +105,7 @@ def capture_video(
             "frames_in_source": len(curve),
             "seconds": round(float(curve.times[-1]), 3),
             "broke": measured.broke,
+            "left_out": dict(Counter(reason for reason in selection.reasons if reason)),
         },
     )
     thumbnails = [
@@ -166,8 +168,8 @@ def _dropped(measured: Measured, selection: Selection) -> Iterator[DroppedFrame]
 
 
 def _commonest(selection: Selection) -> str:
-    reasons = [reason for reason in selection.reasons if reason]
-    return max(set(reasons), key=reasons.count) if reasons else "there are no others"
+    reasons = Counter(reason for reason in selection.reasons if reason)
+    return reasons.most_common(1)[0][0] if reasons else "there are no others"
 
 
 def selection_job(

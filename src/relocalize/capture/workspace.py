@@ -81,11 +81,18 @@ class Workspace:
 
 
 def source_id(path: Path) -> str:
-    """A name for a file's content: its size and a hash of its head, middle and tail."""
-    size = path.stat().st_size
-    digest = blake2b(str(size).encode(), digest_size=16)
-    with path.open("rb") as file:
-        for start in (0, max(0, size // 2), max(0, size - _SAMPLE)):
-            file.seek(start)
-            digest.update(file.read(_SAMPLE))
+    """A name for a file's content: its size and a hash of its head, middle and tail.
+
+    Raises:
+        CaptureError: the file cannot be read.
+    """
+    try:
+        size = path.stat().st_size
+        digest = blake2b(str(size).encode(), digest_size=16)
+        with path.open("rb") as file:
+            for start in (0, max(0, size // 2), max(0, size - _SAMPLE)):
+                file.seek(start)
+                digest.update(file.read(_SAMPLE))
+    except OSError as error:
+        raise CaptureError(f"{path} cannot be read ({error.strerror})") from error
     return digest.hexdigest()

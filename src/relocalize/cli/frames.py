@@ -55,7 +55,8 @@ def capture_facts(capture: Capture, place: Place) -> dict[str, Any]:
         "frames_in_source": capture.settings.get("frames_in_source"),
         "seconds": capture.settings.get("seconds"),
         "broke": capture.settings.get("broke"),
-        "dropped": dict(Counter(row.reason for row in capture.dropped)),
+        "left_out": capture.settings.get("left_out")
+        or dict(Counter(row.reason for row in capture.dropped)),
         "cameras": [
             {
                 "size": [camera.width, camera.height],
@@ -78,7 +79,7 @@ def _as_text(facts: dict[str, Any]) -> str:
         width, height = camera["size"]
         focal = f"focal length {camera['focal_px']} px" if camera["focal_px"] else "focal unknown"
         lines.append(f"  camera: {width}x{height}, {focal}")
-    for reason, rows in facts["dropped"].items():
-        lines.append(f"  left out, {rows} x: {reason}")
+    for reason, number in facts["left_out"].items():
+        lines.append(f"  left out, {number} x: {reason}")
     lines.append(f"  contact sheet: {facts['contact_sheet']}")
     return "\n".join(lines)
