@@ -1,6 +1,7 @@
 """Registrations of other tools, read and imported: what comes in, and what is refused."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -326,25 +327,57 @@ def test_the_same_import_again_changes_nothing_and_new_poses_replace_the_old(tmp
     np.testing.assert_allclose(centre, [0.2, 0, 0], atol=1e-9)
 
 
-@pytest.mark.parametrize("step", ["write_capture", "record_poses", "_link_pictures"])
-def test_an_import_that_dies_anywhere_is_finished_by_the_next(tmp_path, walk, monkeypatch, step):
+def dies_at(step: int, action) -> bool:
+    """Run ``action`` in a child that ends without any clean-up before its step-th rename."""
+    child = os.fork()
+    if child == 0:
+        renames = 0
+
+        def counted(original):
+            def rename(*args, **kwargs):
+                nonlocal renames
+                renames += 1
+                if renames == step:
+                    os._exit(9)
+                return original(*args, **kwargs)
+
+            return rename
+
+        Path.rename, Path.replace = counted(Path.rename), counted(Path.replace)
+        try:
+            action()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("old_poses", [False, True])
+def test_an_import_killed_anywhere_is_finished_by_the_next(tmp_path, walk, old_poses):
     poses, images = walk
-    place = Place.create(tmp_path / "place")
-
-    def die(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        if step == "_link_pictures":
-            patch.setattr("relocalize.formats.importing.os.link", die)
-        else:
-            patch.setattr(Place, step, die)
-        with pytest.raises(KeyboardInterrupt):
-            import_registration(poses, place, images=images)
-    again = Place.open(place.root)
-    assert not again.has_map
-    assert not import_registration(poses, again, images=images).unchanged
-    assert len(again.map.images) == len(again.capture("imported").images) == 20
+    for step in range(1, 100):
+        root = tmp_path / f"place{step}"
+        if old_poses:
+            old = write(tmp_path / "poses.txt", poses.read_text().replace(" 0 0 60", " 0 1 60"))
+            import_registration(old, root, images=images)
+            write(poses, old.read_text().replace(" 0 1 60", " 0 0 60"))
+        died = dies_at(step, lambda root=root: import_registration(poses, root, images=images))
+        if (root / "place.json").is_file():
+            killed = Place.open(root)  # usable, with whole files only
+            assert {len(capture.images) for capture in killed.captures.values()} <= {20}
+            assert not killed.has_map or len(killed.map.images) == 20
+        report = import_registration(poses, root, images=images)
+        assert report.unchanged != died
+        place = Place.open(root)
+        assert len(place.map.images) == len(place.capture("imported").images) == 20
+        centre = place.map.images["imported/frame-000007.jpg"].world_from_cam.translation
+        np.testing.assert_allclose(centre, [0.7, 0, 0], atol=1e-9)
+        assert place.unit == "metre"
+        assert not [path for path in root.rglob(".*") if path.name != ".lock"]
+        if not died:
+            break
+    assert step > 6
 
 
 def test_poses_of_another_origin_are_not_mixed_in(tmp_path, walk):
