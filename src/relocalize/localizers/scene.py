@@ -45,9 +45,17 @@ class Scene:
     vlad: Vlad
     vectors: Float32Array
 
-    def retrieve(self, descriptors: NDArray[np.uint8], count: int) -> Rows:
-        """The ``count`` views most similar to a photo with ``descriptors`` [K, 128], best first."""
+    def retrieve(
+        self, descriptors: NDArray[np.uint8], count: int, *, without: int | None = None
+    ) -> Rows:
+        """The ``count`` views most similar to a photo with ``descriptors`` [K, 128], best first.
+
+        ``without`` is a view that is left out: the photo itself.
+        """
         similarity = self.vectors @ self.vlad.describe(descriptors)
+        if without is not None:
+            similarity[without] = -np.inf
+            count = min(count, len(similarity) - 1)
         return np.argsort(-similarity, kind="stable")[:count].astype(np.int64)
 
     def seen_by(self, views: Iterable[int]) -> Rows:

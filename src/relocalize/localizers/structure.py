@@ -8,6 +8,7 @@ map's own SIFT features.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,17 +21,19 @@ from relocalize.errors import LocalizerError
 from relocalize.geometry import Camera
 from relocalize.localizers.estimate import PoseEstimate
 from relocalize.localizers.localizer import Localizer
+from relocalize.localizers.map_noise import MapNoise, measured_noise
 from relocalize.localizers.matching import match_mutually, unit_descriptors
-from relocalize.localizers.photo_pose import Matches, PoseSettings, Refused, solve_pose
+from relocalize.localizers.photo_pose import Matches, PoseSettings, Refused, Solved, solve_pose
 from relocalize.localizers.saving import read_saved, write_saved
 from relocalize.localizers.scene import Scene
 from relocalize.mapping import model_of_images
 from relocalize.mapping.database import open_database
 from relocalize.mapping.features import FeatureExtractor, Features, FeatureSettings
 from relocalize.mapping.vlad import VladSettings
-from relocalize.place import Place, Split
+from relocalize.place import Place, PosedImage, Split
 
 _VERSION = 1
+_NOISE_VIEWS = 60  # views localized to measure the map's noise; a median of 60 is good to 20%
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,18 @@ class StructureLocalizer(Localizer):
         scene: what it knows of the place.
         unit: of positions.
         settings: how photos are localized.
+        noise: what the map adds to the uncertainty of every pose.
     """
 
     name: ClassVar[str] = "structure"
 
-    def __init__(self, scene: Scene, unit: str, settings: StructureSettings) -> None:
+    def __init__(
+        self, scene: Scene, unit: str, settings: StructureSettings, noise: MapNoise
+    ) -> None:
         self.scene = scene
         self.unit = unit
         self.settings = settings
+        self.noise = noise
         self._extractor = FeatureExtractor(settings.features)
 
     @classmethod
@@ -95,12 +102,31 @@ class StructureLocalizer(Localizer):
         model = place.map if split is None else model_of_images(place, split.train)
         with open_database(place) as database:
             settings = replace(settings, features=database.settings)
-            descriptors = {
-                name: database.features(name).descriptors
+            features = {
+                name: database.features(name)
                 for name, image in model.images.items()
                 if (image.point_rows >= 0).any()
             }
-        return cls(Scene.from_map(model, descriptors, settings.vlad), place.unit, settings)
+        descriptors = {name: rows.descriptors for name, rows in features.items()}
+        scene = Scene.from_map(model, descriptors, settings.vlad)
+        localizer = cls(scene, place.unit, settings, MapNoise())
+        views = [(model.images[name], rows) for name, rows in features.items()]
+        localizer.noise = localizer._measured_noise(views)
+        return localizer
+
+    def _measured_noise(self, views: Sequence[tuple[PosedImage, Features]]) -> MapNoise:
+        """From some of the scene's views, each localized by the others."""
+        localized, posed = [], []
+        count = min(len(views), _NOISE_VIEWS)
+        for index in np.unique(np.linspace(0, len(views) - 1, count).astype(int)):
+            image, features = views[int(index)]
+            camera = image.camera
+            matches = self.match(features, camera.width, camera.height, without=int(index))
+            found = solve_pose(matches, self.scene, self.settings.pose, camera=camera)
+            if isinstance(found, Solved):
+                localized.append((found.view.world_from_cam, found.covariance))
+                posed.append(image.world_from_cam)
+        return measured_noise(localized, posed)
 
     def localize(
         self,
@@ -125,9 +151,14 @@ class StructureLocalizer(Localizer):
         """The features of an RGB image [H, W, 3], like the map's."""
         return self._extractor.extract(image)
 
-    def match(self, features: Features, width: int, height: int) -> Matches:
-        """The map's points that the features of a photo of this size match."""
-        views = self.scene.retrieve(features.descriptors, self.settings.retrieved)
+    def match(
+        self, features: Features, width: int, height: int, *, without: int | None = None
+    ) -> Matches:
+        """The map's points that the features of a photo of this size match.
+
+        ``without`` is a view of the scene that is not asked: the photo itself.
+        """
+        views = self.scene.retrieve(features.descriptors, self.settings.retrieved, without=without)
         near = self.scene.seen_by(int(view) for view in views)
         descriptors = unit_descriptors(features.descriptors)
         points = unit_descriptors(self.scene.descriptors[near])
@@ -163,7 +194,7 @@ class StructureLocalizer(Localizer):
             self.unit,
             milliseconds,
             world_from_cam=found.view.world_from_cam,
-            covariance=found.covariance,
+            covariance=found.covariance + self.noise.covariance,
             inliers=len(found.view.pixels),
             camera=found.camera,
         )
@@ -176,7 +207,7 @@ class StructureLocalizer(Localizer):
             version=_VERSION,
             unit=self.unit,
             settings=asdict(self.settings),
-            arrays=self.scene.to_arrays(),
+            arrays={**self.scene.to_arrays(), **self.noise.to_arrays()},
         )
 
     @classmethod
@@ -187,4 +218,5 @@ class StructureLocalizer(Localizer):
             settings = StructureSettings.from_json(description["settings"])
         except (KeyError, TypeError, ValueError) as error:
             raise LocalizerError(f"{folder} has damaged settings: {error!r}") from error
-        return cls(Scene.from_arrays(arrays), description["unit"], settings)
+        noise = MapNoise.from_arrays(arrays)
+        return cls(Scene.from_arrays(arrays), description["unit"], settings, noise)
