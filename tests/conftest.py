@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from relocalize.capture.frames import capture_frames
+from relocalize.mapping import map_place
+from relocalize.place import Place
+from relocalize.synthetic import CorridorSettings, CorridorTruth, write_corridor
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
@@ -15,3 +20,20 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data folder: RELOCALIZE_DATA={named!r} and {beside.name}/ beside us")
     return folder
+
+
+@pytest.fixture(scope="session")
+def corridor(tmp_path_factory: pytest.TempPathFactory) -> CorridorTruth:
+    """A small corridor with exactly known truth: a walk, a visitor's photos."""
+    folder = tmp_path_factory.mktemp("synthetic") / "corridor"
+    return write_corridor(folder, settings=CorridorSettings.small())
+
+
+@pytest.fixture(scope="session")
+def corridor_place(corridor: CorridorTruth, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A Place made from the walk by structure from motion; tests that change it copy it first."""
+    root = tmp_path_factory.mktemp("place") / "corridor"
+    capture_frames(corridor.folder / "walk.mp4", root, name="walk")
+    place = Place.open(root)
+    map_place(place)
+    return place

@@ -9,7 +9,6 @@ import numpy as np
 import pycolmap
 
 from relocalize.errors import MappingError
-from relocalize.parallel import worker_count
 from relocalize.place import MapModel, Place, Points, PosedImage
 from relocalize.place.model import NO_POINT
 
@@ -30,7 +29,7 @@ def triangulate(
         seed: of everything random.
     """
     options = pycolmap.IncrementalPipelineOptions()
-    options.num_threads = worker_count()
+    options.num_threads = 1  # repeatable
     options.random_seed = options.triangulation.random_seed = seed
     options.extract_colors = False
     # Its own bundle adjustment moves the points only: poses and intrinsics are known.
@@ -71,7 +70,7 @@ def refine_points(model: pycolmap.Reconstruction, *, distortion_of: Collection[i
     options.ceres.loss_function_scale = _LOSS_SCALE
     options.ceres.solver_options.max_num_iterations = _MAX_ITERATIONS
     options.ceres.solver_options.function_tolerance = 1e-6
-    options.ceres.solver_options.num_threads = worker_count()
+    options.ceres.solver_options.num_threads = 1
     pycolmap.create_default_bundle_adjuster(options, config, model).solve()
     model.update_point_3d_errors()
 

@@ -1,0 +1,307 @@
+"""Mapping, from outside: poses against exact truth, gravity, scale, resumption, wrong input."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from relocalize.capture.frames import capture_frames
+from relocalize.errors import MappingError, PlaceError
+from relocalize.formats.importing import ImportSettings, import_registration
+from relocalize.geometry import Rigid3, align_camera_poses, rotation_error_deg
+from relocalize.mapping import (
+    MapSettings,
+    MeasuredLength,
+    features_of,
+    map_place,
+    model_of_images,
+)
+from relocalize.mapping.focal import voted_focal
+from relocalize.mapping.gravity import up_from_horizon, upright
+from relocalize.mapping.pairs import PairSettings, sequential_pairs
+from relocalize.place import MapModel, Place
+from relocalize.place.model import NO_POINT
+from relocalize.synthetic import CorridorTruth
+
+pytestmark = pytest.mark.slow
+
+
+def true_world_from_cam(corridor: CorridorTruth, name: str) -> Rigid3:
+    return corridor.walk_poses[Path(name).name].inverse()
+
+
+def aligned_to_truth(model: MapModel, corridor: CorridorTruth):
+    return align_camera_poses(
+        [image.world_from_cam for image in model.images.values()],
+        [true_world_from_cam(corridor, name) for name in model.images],
+    )
+
+
+def copied(place: Place, folder: Path) -> Place:
+    shutil.copytree(place.root, folder)
+    return Place.open(folder)
+
+
+def test_every_frame_gets_a_pose_near_the_truth(corridor, corridor_place):
+    names = [image.name for _, image in corridor_place.images()]
+    model = corridor_place.map
+    assert sorted(model.images) == sorted(names)
+    alignment = aligned_to_truth(model, corridor)
+    assert np.median(alignment.position_residuals) < 0.01  # metres
+    assert alignment.position_residuals.max() < 0.05
+    assert np.median(alignment.rotation_residuals_deg) < 0.15
+    truth = corridor.settings.walk.camera
+    (camera,) = model.cameras.values()
+    assert camera.focal_px == pytest.approx(truth.focal_px, rel=0.02)
+
+
+def test_z_points_up(corridor, corridor_place):
+    b_from_a = aligned_to_truth(corridor_place.map, corridor).b_from_a
+    tilt = np.degrees(np.arccos((b_from_a.rotation @ [0, 0, 1])[2]))
+    assert tilt < 1.0
+    assert corridor_place.frame.up == "z"
+    assert corridor_place.unit == "map unit"
+
+
+def test_map_points_reproject_where_their_images_see_them(corridor_place):
+    model = corridor_place.map
+    errors = []
+    for image in model.images.values():
+        seen = image.point_rows != NO_POINT
+        world = model.points.positions[image.point_rows[seen]]
+        projected = image.camera.img_from_cam(image.cam_from_world @ world)
+        errors.append(np.linalg.norm(projected - image.keypoints[seen], axis=1))
+        assert seen.sum() >= 15
+    assert np.median(np.concatenate(errors)) < 1.0
+    name = next(iter(model.images))
+    np.testing.assert_allclose(
+        features_of(corridor_place, name).keypoints, model.images[name].keypoints, atol=1e-3
+    )
+
+
+def test_points_are_where_the_world_has_them(corridor, corridor_place):
+    # The corridor is a box: its points lie on walls, floor and ceiling, or on things on them.
+    model = corridor_place.map
+    points = aligned_to_truth(model, corridor).b_from_a @ model.points.positions
+    settings = corridor.settings
+    size = (settings.first_arm, settings.width, settings.height)
+    distances = np.stack(
+        [np.abs(points[:, axis] - at) for axis in range(3) for at in (0.0, size[axis])]
+    ).min(axis=0)
+    assert np.median(distances) < 0.03
+
+
+def test_nothing_is_done_twice_and_the_same_inputs_give_the_same_map(corridor_place, tmp_path):
+    again = map_place(corridor_place)
+    assert again.unchanged
+    place = copied(corridor_place, tmp_path / "copy")
+    shutil.rmtree(place.map_dir)
+    map_place(place)
+    first, second = corridor_place.map, place.map
+    alignment = align_camera_poses(
+        [image.world_from_cam for image in first.images.values()],
+        [second.images[name].world_from_cam for name in first.images],
+    )
+    spread = np.ptp([i.world_from_cam.translation[0] for i in second.images.values()])
+    assert alignment.position_residuals.max() < 1e-4 * spread
+
+
+def test_a_measured_length_makes_the_map_metric(corridor, corridor_place, tmp_path):
+    place = copied(corridor_place, tmp_path / "metric")
+    names = sorted(place.map.images)
+    first, last = names[0], names[-1]
+    metres = np.linalg.norm(
+        true_world_from_cam(corridor, first).translation
+        - true_world_from_cam(corridor, last).translation
+    )
+    map_place(place, MapSettings(lengths=(MeasuredLength(first, last, float(metres)),)))
+    assert place.unit == "metre"
+    assert aligned_to_truth(place.map, corridor).b_from_a.scale == pytest.approx(1, abs=0.01)
+    wrong = (
+        MeasuredLength(first, last, float(metres)),
+        MeasuredLength(first, names[len(names) // 2], float(metres)),
+    )
+    with pytest.raises(MappingError, match="disagree"):
+        map_place(place, MapSettings(lengths=wrong))
+    assert place.unit == "metre"  # what was there is still there
+
+
+def test_a_reference_registration_gives_frame_and_unit(corridor, corridor_place, tmp_path):
+    place = copied(corridor_place, tmp_path / "reference")
+    map_place(place, MapSettings(reference=corridor.folder / "walk_poses.txt"))
+    errors = [
+        np.linalg.norm(
+            image.world_from_cam.translation - true_world_from_cam(corridor, name).translation
+        )
+        for name, image in place.map.images.items()
+    ]
+    assert place.unit == "metre"
+    assert np.median(errors) < 0.01
+
+
+def test_known_poses_stay_and_only_train_images_make_points(corridor, corridor_place, tmp_path):
+    capture = corridor_place.capture("walk")
+    names = [Path(name).name for name in capture.image_names]
+    test = set(names[10:20])
+    lists = {"train": [n for n in names if n not in test], "test": sorted(test)}
+    for key, rows in lists.items():
+        (tmp_path / f"{key}.txt").write_text("\n".join(rows))
+    place = Place.create(tmp_path / "imported")
+    import_registration(
+        corridor.folder / "walk_poses.txt",
+        place,
+        images=corridor_place.images_dir / "walk",
+        train=tmp_path / "train.txt",
+        test=tmp_path / "test.txt",
+        settings=ImportSettings(split="held_out"),
+    )
+    report = map_place(place)
+    model = place.map
+    assert report.points == len(model.points) > 200
+    for name, image in model.images.items():
+        given = corridor.walk_poses[Path(name).name]
+        assert np.linalg.norm(image.cam_from_world.translation - given.translation) < 1e-5
+        assert rotation_error_deg(image.cam_from_world, given) < 1e-3
+        observes = bool((image.point_rows != NO_POINT).any())
+        assert observes == (Path(name).name not in test)
+    height = corridor.settings.height
+    inside = (model.points.positions[:, 2] > -0.1) & (model.points.positions[:, 2] < height + 0.1)
+    assert inside.mean() > 0.98
+
+
+def test_a_map_of_some_images_owes_nothing_to_the_others(corridor_place):
+    names = sorted(corridor_place.map.images)
+    kept = names[::2]
+    reduced = model_of_images(corridor_place, kept)
+    assert sorted(reduced.images) == kept
+    counts = np.zeros(len(reduced.points), int)
+    for image in reduced.images.values():
+        np.add.at(counts, image.point_rows[image.point_rows != NO_POINT], 1)
+    np.testing.assert_array_equal(counts, reduced.points.track_lengths)
+    assert counts.min() >= 2
+    whole = corridor_place.map
+    for name in kept:
+        before, after = whole.images[name].cam_from_world, reduced.images[name].cam_from_world
+        np.testing.assert_allclose(before.matrix, after.matrix, atol=1e-12)
+    by_id = dict(zip(whole.points.ids, whole.points.positions, strict=True))
+    moved = [
+        np.linalg.norm(by_id[i] - p)
+        for i, p in zip(reduced.points.ids, reduced.points.positions, strict=True)
+    ]
+    assert 0 < np.median(moved) < 0.05  # estimated anew, near where they were
+
+
+def test_a_killed_mapping_goes_on_and_ends_the_same(corridor, corridor_place, tmp_path):
+    place = copied(corridor_place, tmp_path / "killed")
+    shutil.rmtree(place.map_dir)
+    for seconds in (2.0, 4.0):
+        with subprocess.Popen(
+            [sys.executable, "-m", "relocalize", "map", str(place.root)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            time.sleep(seconds)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        Place.open(place.root)
+    map_place(Place.open(place.root))
+    alignment = aligned_to_truth(Place.open(place.root).map, corridor)
+    assert np.median(alignment.position_residuals) < 0.01
+    assert not list(place.root.glob(".mapping/*"))
+
+
+def test_pictures_that_share_nothing_are_one_clear_line(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    import cv2
+
+    for i in range(4):
+        noise = cv2.GaussianBlur(rng.integers(0, 255, (240, 320, 3), np.uint8), (0, 0), 2)
+        cv2.imwrite(str(tmp_path / "photos" / f"{i}.jpg"), noise)
+    capture_frames(tmp_path / "photos", tmp_path / "place")
+    place = Place.open(tmp_path / "place")
+    with pytest.raises(MappingError, match="share too little"):
+        map_place(place)
+    assert not Place.open(place.root).has_map
+
+
+def test_two_places_in_one_are_told_apart(corridor, corridor_place, tmp_path):
+    place = copied(corridor_place, tmp_path / "two")
+    shutil.rmtree(place.map_dir)
+    import cv2
+
+    rng = np.random.default_rng(1)
+    (tmp_path / "elsewhere").mkdir()
+    for i in range(3):
+        noise = cv2.GaussianBlur(rng.integers(0, 255, (360, 480, 3), np.uint8), (0, 0), 2)
+        cv2.imwrite(str(tmp_path / "elsewhere" / f"{i}.jpg"), noise)
+    capture_frames(tmp_path / "elsewhere", place.root, name="elsewhere")
+    report = map_place(place)
+    apart = [name for run in report.apart for name in run.images]
+    assert sorted(apart) == [f"elsewhere/{i}.jpg" for i in range(3)]
+    assert all(run.reason for run in report.apart)
+    assert len(place.map.images) == len(place.capture("walk").images)
+
+
+def test_a_place_without_pictures_or_with_a_missing_one_is_one_clear_line(corridor_place, tmp_path):
+    with pytest.raises(MappingError, match="at least 3"):
+        map_place(Place.create(tmp_path / "empty"))
+    place = copied(corridor_place, tmp_path / "missing")
+    place.image_path(place.capture("walk").image_names[3]).unlink()
+    with pytest.raises(PlaceError, match="is missing"):
+        map_place(place)
+
+
+def test_up_is_found_whichever_way_the_world_is_turned():
+    rng = np.random.default_rng(0)
+    from scipy.spatial.transform import Rotation
+
+    turn = Rotation.random(rng=rng).as_matrix()
+    rotations = []
+    for yaw in rng.uniform(0, 2 * np.pi, 40):
+        # Camera axes in a z-up world: x right (level), y down, z forward.
+        level = np.array(
+            [[-np.sin(yaw), 0, np.cos(yaw)], [np.cos(yaw), 0, np.sin(yaw)], [0, -1, 0]]
+        )
+        level[:, 0] *= -1
+        nod = Rotation.from_euler("xz", rng.normal([-20, 0], [8, 4]), degrees=True).as_matrix()
+        rotations.append(turn @ level @ nod)
+    up = up_from_horizon(np.stack(rotations))
+    assert np.degrees(np.arccos(up @ turn[:, 2])) < 3
+    frame = upright(turn[:, 2], rng.normal(size=(30, 3)))
+    np.testing.assert_allclose(frame.rotation @ turn[:, 2], [0, 0, 1], atol=1e-9)
+
+
+def test_the_focal_length_is_voted_from_fundamental_matrices():
+    from scipy.spatial.transform import Rotation
+
+    from relocalize.geometry import Camera
+
+    rng = np.random.default_rng(0)
+    true = Camera.from_focal(640, 480, 525.0)
+    K_inv = np.linalg.inv(true.calibration_matrix)
+    matrices = []
+    for _ in range(40):
+        R = Rotation.from_rotvec(rng.normal(0, 0.2, 3)).as_matrix()
+        t = rng.normal(size=3)
+        cross = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
+        matrices.append(K_inv.T @ cross @ R @ K_inv)
+    matrices += list(rng.normal(size=(10, 3, 3)))  # wrong ones
+    found = voted_focal(Camera.from_focal(640, 480), np.array(matrices))
+    assert found.focal_px == pytest.approx(525, rel=0.02)
+    assert not found.focal_is_known
+
+
+def test_pairs_in_time_reach_far_with_few():
+    names = [f"{i:04d}" for i in range(200)]
+    pairs = sequential_pairs(names, PairSettings(overlap=5, reach=80))
+    steps = sorted({int(b) - int(a) for a, b in pairs})
+    assert steps == [1, 2, 3, 4, 5, 10, 20, 40, 80]
+    assert all(a < b for a, b in pairs)
