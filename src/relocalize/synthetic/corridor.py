@@ -23,12 +23,12 @@ from relocalize.place import atomic
 from relocalize.synthetic.layout import corridor
 from relocalize.synthetic.render import Lens, Renderer
 from relocalize.synthetic.scene import Image
-from relocalize.synthetic.sensor import Sensor, blurred_by_motion
+from relocalize.synthetic.sensor import Sensor
 from relocalize.synthetic.settings import CorridorSettings
 from relocalize.synthetic.walk import Walk, plan_photos, plan_walk
 
-_BLUR_STEP_PX = 2.0  # image motion between two exposures that are averaged; less shows no steps
-_MOST_EXPOSURES = 6
+_STILL_PX = 0.7  # image motion while the shutter is open that shows no blur
+_EXPOSURES = 4  # averaged where there is blur; at a stroll they are 1 to 3 pixels apart
 _35MM_WIDTH = 36.0  # millimetres of the film that EXIF's equivalent focal length refers to
 _TAG_FOCAL_35MM = 0xA405
 _TAG_EXIF = 0x8769
@@ -108,12 +108,12 @@ def _write_video(
         stream = container.add_stream("libx264", rate=fps)
         stream.width, stream.height, stream.pix_fmt = camera.width, camera.height, "yuv420p"
         # For the same file every time: the number of threads is part of what x264 writes, and its
-        # weighted prediction differs from run to run (measured with x264 165 on x86-64).
+        # macroblock tree differs from run to run (measured with PyAV 18 on x86-64).
         stream.options = {
             "crf": str(settings.walk.crf),
             "preset": "veryfast",
             "threads": "2",
-            "x264-params": "weightp=0",
+            "x264-params": "mbtree=0",
         }
         stream.codec_context.time_base = Fraction(1, fps)
         for index, picture in enumerate(
@@ -146,8 +146,11 @@ def _frames(
     def frame(index: int) -> Image:
         time = float(times[index])
         offsets = _exposure_offsets(walk, time, options.exposure_s, camera)
-        light = blurred_by_motion(
-            [renderer.render(camera, walk.cam_from_world(time + offset)) for offset in offsets]
+        poses = [walk.cam_from_world(time + offset) for offset in offsets]
+        light = (
+            renderer.render(camera, poses[0])
+            if len(poses) == 1
+            else renderer.render_moving(camera, poses)
         )
         drift = 0.7 * np.sin(0.53 * time + phases[0]) + 0.3 * np.sin(1.31 * time + phases[1])
         rng = np.random.default_rng([settings.seed, 6, index])
@@ -166,7 +169,7 @@ def _exposure_offsets(walk: Walk, time: float, exposure_s: float, camera: Camera
     rays = camera.cam_from_img(corners)
     points = start.inverse() @ (1.5 * np.hstack([rays, np.ones((5, 1))]))
     motion = np.linalg.norm(camera.img_from_cam(end @ points) - corners, axis=1)
-    count = int(np.clip(np.ceil(np.nanmax(motion) / _BLUR_STEP_PX), 1, _MOST_EXPOSURES))
+    count = _EXPOSURES if np.nanmax(motion) > _STILL_PX else 1
     return [float(((k + 0.5) / count - 0.5) * exposure_s) for k in range(count)]
 
 

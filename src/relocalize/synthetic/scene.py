@@ -18,7 +18,7 @@ from relocalize.geometry.transforms import FloatArray
 
 Image = NDArray[np.uint8]
 
-_COARSEST = 6  # levels of halving per axis; 64 texels to one is enough for any corridor
+COARSEST = 6  # levels of halving per axis; 64 texels to one is enough for any corridor
 
 
 class Texture:
@@ -44,7 +44,7 @@ class Texture:
 
     def level(self, across: int, down: int) -> Image:
         """The picture with columns halved ``across`` times and rows ``down`` times."""
-        across, down = min(across, _COARSEST), min(down, _COARSEST)
+        across, down = min(across, COARSEST), min(down, COARSEST)
         found = self._levels.get((across, down))
         if found is None:
             if across > 0:

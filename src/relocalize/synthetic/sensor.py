@@ -54,13 +54,3 @@ class Sensor:
         noise = self._bank[y : y + height, x : x + width]
         exposed = cv2.multiply(light, self._shade, scale=gain ** (1 / _GAMMA), dtype=cv2.CV_32F)
         return np.asarray(cv2.add(exposed, noise, dtype=cv2.CV_8U), dtype=np.uint8)
-
-
-def blurred_by_motion(exposures: list[Image]) -> NDArray[np.float32] | Image:
-    """The mean [H, W, 3] of the pictures seen while the shutter was open."""
-    if len(exposures) == 1:
-        return exposures[0]
-    total = np.zeros(exposures[0].shape, np.float32)
-    for exposure in exposures:
-        cv2.accumulate(exposure, total)
-    return np.asarray(total / len(exposures), dtype=np.float32)

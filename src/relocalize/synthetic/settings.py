@@ -32,12 +32,12 @@ class WalkSettings:
 
     camera: Camera = field(default_factory=lambda: _pinhole(960, 540, 720.0))
     fps: int = 30
-    speed: float = 0.9
+    speed: float = 1.0
     rest_s: float = 2.0
     return_m: float = 3.0
     eye_height: float = 1.5
     shake: float = 1.0
-    exposure_s: float = 1 / 80
+    exposure_s: float = 1 / 100
     noise: float = 2.5
     exposure_drift: float = 0.08
     vignetting: float = 0.18

@@ -55,6 +55,7 @@ class Wall:
         self.cell_of = cell_of
         self.landmarks: dict[str, FloatArray] = {}
         self._texels = face.shape[1] / length
+        self.print_texel = 0.42 / self._texels  # paper shows more detail than paint
         self._openings: list[Box] = []
         self._bodies: list[Surface] = []
 
@@ -265,7 +266,7 @@ def add_window(wall: Wall, fittings: Fittings, u: float) -> None:
 def add_board(wall: Wall, fittings: Fittings, rng: Random, u: float, width: float = 1.3) -> None:
     """A notice board full of papers; its corners become landmarks."""
     box = (u - width / 2, 0.95, u + width / 2, 1.95)
-    texel = 0.00125
+    texel = wall.print_texel
     size = round(1.0 / texel), round(width / texel)
     picture = prints.notice_board(rng, *size, texel, papers=int(17 * width))
     wall.body(Texture(picture), fittings.timber, box, 0.025)
@@ -281,7 +282,11 @@ def add_posters(wall: Wall, fittings: Fittings, rng: Random, u: float) -> None:
         image = (
             fittings.noticed
             if again
-            else Texture(prints.poster(rng, round(height / 0.00115), round(width / 0.00115)))
+            else Texture(
+                prints.poster(
+                    rng, round(height / wall.print_texel), round(width / wall.print_texel)
+                )
+            )
         )
         wall.sheet(image, (left, middle - height / 2, left + width, middle + height / 2))
 
