@@ -61,7 +61,7 @@ def contact_sheet(
     cell = (inner + _GAP) // columns - _GAP
     cell_height = round(cell * min(tallest, 2.0))
     rows = -(-len(shown) // columns)
-    strip_height = _STRIP + _MARGIN if strip else 0
+    strip_height = _STRIP + 2 * _MARGIN if strip else 0
     top = 64 + strip_height
     height = top + rows * (cell_height + _CAPTION + _GAP) + _MARGIN
     sheet = Image.new("RGB", (_WIDTH, height), _PAPER)
@@ -123,8 +123,10 @@ def _draw_strip(
     columns = right - left
     column = np.minimum((strip.curve.times / length * columns).astype(int), columns - 1)
     speed = _speed_per_column(strip.curve, columns)
-    for x in np.unique(column[strip.rests]):
-        draw.line((left + int(x), top, left + int(x), bottom - 22), fill=_REST)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], strip.rests, [False]])))
+    for first, after in edges.reshape(-1, 2):
+        span = (left + int(column[first]), top, left + int(column[after - 1]), bottom - 24)
+        draw.rectangle(span, fill=_REST)
     most = max(float(speed.max()), 1e-6)
     base = bottom - 24
     points = [(left + x, base - (base - top - 18) * float(v) / most) for x, v in enumerate(speed)]
@@ -142,7 +144,7 @@ def _draw_strip(
     )
     step = _round_step(length / 10)
     for second in np.arange(0.0, length, step):
-        x = left + second / length * columns
+        x = left + round(float(second) / length * columns)
         draw.line((x, base, x, base + 4), fill=_FAINT)
         anchor = "la" if second == 0.0 else "ma"
         draw.text((x, bottom - 6), _clock(float(second)), _FAINT, font=font, anchor=anchor)
