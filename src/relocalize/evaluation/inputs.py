@@ -19,11 +19,13 @@ _MAP_FILES = ("cameras.bin", "images.bin", "points3D.bin")
 
 
 def fingerprint(place: Place, split: Split, localizers: Sequence[str], truth: Path | None) -> str:
-    """Changes when the map, the split, the rows of the table, the truth or the version do."""
+    """Changes when the map, the split, a localizer fitted on it, the truth or the version does."""
     digest = hashlib.sha256()
     facts: list[Any] = [version("relocalize"), asdict(split), rows_of(localizers), place.unit]
     digest.update(json.dumps(facts).encode())
     files = [place.map_dir / name for name in _MAP_FILES]
+    for name in rows_of(localizers):
+        files += sorted(place.localizer_dir(f"{name}.{split.name}").glob("*"))
     if truth is not None:
         files += sorted(truth.iterdir()) if truth.is_dir() else [truth]
     for path in files:

@@ -14,7 +14,7 @@ from relocalize.evaluation.table import degrees, length
 from relocalize.geometry.transforms import FloatArray
 
 _MOST_POINTS = 9000  # drawn of the map: enough to see walls, few enough to stay fluent
-_ARROW_FACTORS = (1, 10, 100)
+_ARROW_FACTORS = (1, 10, 30, 100)
 _FONT = {
     "family": "system-ui, -apple-system, Segoe UI, Roboto, Noto Sans, sans-serif",
     "size": 13,
@@ -86,7 +86,13 @@ def map_figure(scene: FromAbove, results: dict[str, Any]) -> Figure:
         "xaxis": _map_axis(metric=metric),
         "yaxis": _map_axis(metric=metric) | {"scaleanchor": "x"},
         "dragmode": "pan",
-        "legend": {"orientation": "h", "y": 1.0, "x": 0, "yanchor": "bottom"},
+        "legend": {
+            "orientation": "h",
+            "itemsizing": "constant",
+            "y": 1.0,
+            "x": 0,
+            "yanchor": "bottom",
+        },
         "updatemenus": [_factor_buttons(arrows, factor)],
         "annotations": [_scale_note(results)],
     }
@@ -181,13 +187,13 @@ def _dots(xy: FloatArray, name: str, *, size: float, color: Any) -> Figure:
 
 
 def _arrow_factor(rows: Sequence[dict[str, Any]], localizer: str, extent: float) -> int:
-    """The factor at which the median arrow is nearest to 3% of the place's extent."""
+    """The factor at which the median arrow is nearest to 4% of the place's extent."""
     errors = [row["localizers"][localizer]["position_error"] for row in rows]
     known = [error for error in errors if error]
     if not known:
         return 1
     typical = float(np.median(known))
-    return min(_ARROW_FACTORS, key=lambda one: abs(np.log(one * typical / (0.03 * extent + 1e-12))))
+    return min(_ARROW_FACTORS, key=lambda one: abs(np.log(one * typical / (0.04 * extent + 1e-12))))
 
 
 def _arrow_lines(
@@ -224,7 +230,7 @@ def _factor_buttons(
         "pad": {"b": 6},
         "buttons": [
             {
-                "label": f"errors × {one}" if one > 1 else "true size",
+                "label": f"× {one}" if one > 1 else "errors at true size",
                 "method": "update",
                 "args": [
                     {
