@@ -152,7 +152,8 @@ def covariance(view: View, lens: Lens, *, loss_scale: float, with_lens: bool) ->
     weight = 1 / (1 + squared)
     size = jacobian.shape[2]
     freedom = 2 * len(residuals) - size
-    slope = float((weight - weight**2 * squared).mean())
+    slopes = weight - weight**2 * squared
+    slope = float(slopes.mean())
     information = np.einsum("nij,nik->jk", jacobian, jacobian)
     if with_lens:
         prior, _ = _lens_prior(lens, lens, loss_scale, lens_size)
@@ -160,7 +161,9 @@ def covariance(view: View, lens: Lens, *, loss_scale: float, with_lens: bool) ->
     scale = np.sqrt(np.maximum(np.diag(information), 1e-300))
     if freedom <= 0 or slope <= 0 or np.linalg.cond(information / np.outer(scale, scale)) > 1e12:
         return np.diag(np.full(_POSE, np.inf))
-    variance = float((weight**2 * squared).sum()) * loss_scale**2 / freedom / slope**2
+    correction = 1 + size / (2 * len(residuals)) * float(slopes.var()) / slope**2
+    scatter = float((weight**2 * squared).sum()) * loss_scale**2 / freedom
+    variance = correction**2 * scatter / slope**2
     inverse = np.linalg.inv(information / np.outer(scale, scale)) / np.outer(scale, scale)
     result: FloatArray = variance * inverse[:_POSE, :_POSE]
     symmetric: FloatArray = (result + result.T) / 2

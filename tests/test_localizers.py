@@ -1,0 +1,314 @@
+"""Localizers on a rendered room with exactly known truth, from pictures to poses."""
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from localizers_place import CAMERA, SPLIT, TEST_POSES, TRAIN_POSES, VISITOR, make_place, render
+from relocalize.errors import LocalizerError, PlaceError
+from relocalize.geometry import Camera, position_error, rotation_error_deg
+from relocalize.localizers import LOCALIZERS, fitted
+from relocalize.localizers.calibration import UncalibratedPhoto, localize_together, shared_camera
+from relocalize.localizers.saving import ARRAYS, DESCRIPTION
+from relocalize.localizers.structure import StructureLocalizer
+from relocalize.place import Place
+
+JSON_KEYS = [
+    *("image", "localizer", "status", "reason", "world_from_cam", "position", "quat_wxyz"),
+    *("position_sigma", "rotation_sigma_deg", "unit", "inliers", "milliseconds"),
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return make_place(tmp_path_factory.mktemp("room"))
+
+
+@pytest.fixture(scope="module")
+def structure(place):
+    return fitted(place, "structure", place.split(SPLIT))
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return {name: render(pose) for name, pose in TEST_POSES.items()}
+
+
+@pytest.fixture
+def copied(place, tmp_path):
+    return Place.open(shutil.copytree(place.root, tmp_path / "copy"))
+
+
+def same(a, b):
+    return (
+        a.status == b.status
+        and np.allclose(a.world_from_cam.matrix, b.world_from_cam.matrix, rtol=0, atol=1e-14)
+        and np.array_equal(a.covariance, b.covariance)
+        and (a.inliers, a.camera, a.unit) == (b.inliers, b.camera, b.unit)
+    )
+
+
+# -- poses ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TEST_POSES)
+def test_a_photo_of_a_known_camera_is_localized_to_a_centimetre(structure, pictures, name):
+    found = structure.localize(pictures[name], CAMERA)
+    assert found.status == "localized"
+    assert found.reason is None
+    assert found.unit == "metre"
+    assert found.inliers > 100
+    # The walls are 4 to 6 m away.
+    assert position_error(found.world_from_cam, TEST_POSES[name]) < 0.012
+    assert rotation_error_deg(found.world_from_cam, TEST_POSES[name]) < 0.12
+
+
+@pytest.mark.parametrize("name", TEST_POSES)
+def test_the_focal_length_of_an_unknown_camera_is_recovered(structure, pictures, name):
+    found = structure.localize(pictures[name])
+    assert found.status == "localized"
+    assert found.camera.focal_px == pytest.approx(CAMERA.focal_px, rel=0.01)
+    assert position_error(found.world_from_cam, TEST_POSES[name]) < 0.03
+    assert rotation_error_deg(found.world_from_cam, TEST_POSES[name]) < 0.15
+
+
+def test_a_wrong_exif_focal_length_is_only_where_the_estimation_starts(structure, pictures):
+    name = next(iter(TEST_POSES))
+    prior = Camera.from_focal(CAMERA.width, CAMERA.height, 1.08 * CAMERA.focal_px)
+    found = structure.localize(pictures[name], prior=prior)
+    assert found.camera.focal_px == pytest.approx(CAMERA.focal_px, rel=0.01)
+    assert position_error(found.world_from_cam, TEST_POSES[name]) < 0.03
+
+
+def test_photos_of_one_camera_calibrate_it_together(structure):
+    photos = [
+        UncalibratedPhoto.of(structure, render(pose, VISITOR), None) for pose in TEST_POSES.values()
+    ]
+    camera = shared_camera(structure, [photo.matches for photo in photos])
+    assert camera.focal_px == pytest.approx(VISITOR.focal_px, rel=0.005)
+    assert camera.params[3] == pytest.approx(VISITOR.params[3], abs=0.01)
+    for found, true in zip(localize_together(structure, photos), TEST_POSES.values(), strict=True):
+        assert found.camera == camera
+        assert position_error(found.world_from_cam, true) < 0.025
+        assert rotation_error_deg(found.world_from_cam, true) < 0.15
+
+
+def test_two_photos_are_too_few_to_share_a_calibration(structure):
+    poses = list(TEST_POSES.values())[:2]
+    photos = [UncalibratedPhoto.of(structure, render(pose, VISITOR), None) for pose in poses]
+    assert shared_camera(structure, [photo.matches for photo in photos]) is None
+    first, second = localize_together(structure, photos)
+    assert first.camera != second.camera
+
+
+def test_errors_are_of_the_size_that_the_covariance_says(structure, pictures):
+    squares = []
+    for name, picture in pictures.items():
+        found = structure.localize(picture, CAMERA)
+        error = found.world_from_cam.translation - TEST_POSES[name].translation
+        squares.append(error @ np.linalg.solve(found.covariance[:3, :3], error))
+    # Chi-square with 3 degrees of freedom; 4 photos that share the map's own errors.
+    assert 0.2 < np.mean(squares) < 15
+
+
+# -- refusals ------------------------------------------------------------------------------
+
+
+def _noise(sigma):
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((360, 480, 3)).astype(np.float32)
+    noise = cv2.GaussianBlur(noise, (0, 0), sigma) * 2 * sigma
+    return np.clip(128 + 60 * noise, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("picture", "reason"),
+    [
+        (np.zeros((360, 480, 3), np.uint8), "hardly any features"),
+        (np.full((360, 480, 3), 200, np.uint8), "hardly any features"),
+        (np.zeros((1, 1, 3), np.uint8), "hardly any features"),
+        (_noise(1.5), "match"),
+        (_noise(4.0), "match"),
+        (render(TEST_POSES["test-00.png"], room=1), "match"),
+        (cv2.GaussianBlur(render(TEST_POSES["test-00.png"]), (0, 0), 25), "blurred"),
+    ],
+    ids=["black", "white", "one pixel", "fine noise", "coarse noise", "other place", "blurred"],
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_what_cannot_be_localized_fails_with_a_reason(structure, picture, reason, known):
+    camera = CAMERA.resized(picture.shape[1], picture.shape[0]) if known else None
+    found = structure.localize(picture, camera)
+    assert found.status == "failed"
+    assert reason in found.reason
+    assert found.world_from_cam is None
+    assert found.covariance is None
+
+
+def test_a_flat_patch_does_not_determine_an_unknown_camera(structure, pictures):
+    # A small part of one wall, pasted on grey: focal length and distance cannot be told apart.
+    picture = np.full_like(pictures["test-00.png"], 90)
+    picture[120:200, 300:400] = pictures["test-00.png"][120:200, 300:400]
+    found = structure.localize(picture)
+    if found.status == "localized":
+        assert position_error(found.world_from_cam, TEST_POSES["test-00.png"]) < (
+            4 * found.position_sigma
+        )
+
+
+# -- fitting, saving, loading --------------------------------------------------------------
+
+
+def test_nothing_of_a_test_image_is_used(place, structure, copied, pictures):
+    for name in copied.split(SPLIT).test:
+        copied.image_path(name).unlink()
+    again = StructureLocalizer.fit(copied, copied.split(SPLIT))
+    assert len(again.scene.centres) == len(TRAIN_POSES)
+    for name, picture in pictures.items():
+        assert same(again.localize(picture, CAMERA), structure.localize(picture, CAMERA)), name
+    for pose in TEST_POSES.values():
+        distances = np.linalg.norm(again.scene.centres - pose.translation, axis=1)
+        assert distances.min() > 1e-3
+
+
+@pytest.mark.parametrize("name", LOCALIZERS)
+def test_a_loaded_localizer_gives_identical_estimates(place, pictures, tmp_path, name):
+    split = place.split(SPLIT)
+    localizer = LOCALIZERS[name].fit(place, split)
+    localizer.save(tmp_path)
+    assert not list(tmp_path.glob("*.pkl"))
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2_000_000
+    loaded = LOCALIZERS[name].load(tmp_path)
+    for picture in pictures.values():
+        assert same(loaded.localize(picture, CAMERA), localizer.localize(picture, CAMERA))
+
+
+def test_a_current_localizer_is_loaded_and_an_outdated_one_fitted_again(copied):
+    split = copied.split(SPLIT)
+    path = copied.localizer_dir(f"structure.{SPLIT}") / DESCRIPTION
+    first = fitted(copied, "structure", split)
+    stamp = path.stat().st_mtime_ns
+    fitted(copied, "structure", split)
+    assert path.stat().st_mtime_ns == stamp
+
+    # A train image less is another localizer.
+    fewer = replace(split, train=split.train[:-1])
+    second = fitted(copied, "structure", fewer)
+    assert len(second.scene.centres) == len(first.scene.centres) - 1
+    assert path.stat().st_mtime_ns != stamp
+
+    # So is another map, here one whose unit became known to be something else.
+    stamp = path.stat().st_mtime_ns
+    copied.record_poses(poses_from=copied.poses_from, frame=replace(copied.frame, unit="map unit"))
+    assert fitted(copied, "structure", fewer).unit == "map unit"
+    assert path.stat().st_mtime_ns != stamp
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "pickle", "version", "rows"])
+def test_a_damaged_localizer_is_refused_by_load_and_fitted_again(
+    copied, structure, pictures, damage
+):
+    split = copied.split(SPLIT)
+    fitted(copied, "structure", split)
+    folder = copied.localizer_dir(f"structure.{SPLIT}")
+    arrays = folder / ARRAYS
+    if damage == "truncated":
+        arrays.write_bytes(arrays.read_bytes()[:-500])
+    elif damage == "missing":
+        arrays.unlink()
+    elif damage == "pickle":
+        arrays.write_bytes(pickle.dumps({"positions": np.zeros((3, 3))}))
+    elif damage == "version":
+        description = json.loads((folder / DESCRIPTION).read_text())
+        (folder / DESCRIPTION).write_text(json.dumps({**description, "version": 99}))
+    else:
+        with np.load(arrays) as saved:
+            values = dict(saved)
+        values["seen_steps"] = values["seen_steps"] + 1000
+        np.savez_compressed(arrays, **values)
+    with pytest.raises(LocalizerError):
+        StructureLocalizer.load(folder)
+    again = fitted(copied, "structure", split)
+    picture = pictures["test-00.png"]
+    assert same(again.localize(picture, CAMERA), structure.localize(picture, CAMERA))
+
+
+def test_unknown_localizers_and_places_without_a_map_are_refused(place, tmp_path):
+    with pytest.raises(LocalizerError, match=r"posenet.*structure"):
+        fitted(place, "posenet")
+    with pytest.raises(PlaceError, match="relocalize map"):
+        fitted(Place.create(tmp_path / "empty"), "structure")
+
+
+# -- baselines -----------------------------------------------------------------------------
+
+
+def test_retrieval_answers_with_a_train_pose_that_sees_the_same(place, pictures):
+    localizer = fitted(place, "retrieval", place.split(SPLIT))
+    train = [pose.translation for pose in TRAIN_POSES.values()]
+    for name, picture in pictures.items():
+        found = localizer.localize(picture)
+        distance = np.linalg.norm(np.array(train) - found.world_from_cam.translation, axis=1)
+        assert distance.min() < 1e-6
+        assert rotation_error_deg(found.world_from_cam, TEST_POSES[name]) < 40
+        assert 0.01 < found.position_sigma < 2
+    assert localizer.localize(np.zeros((360, 480, 3), np.uint8)).status == "failed"
+
+
+def test_the_constant_pose_is_the_middle_of_the_train_poses(place, pictures):
+    found = fitted(place, "constant", place.split(SPLIT)).localize(pictures["test-00.png"])
+    centres = np.array([pose.translation for pose in TRAIN_POSES.values()])
+    assert np.allclose(found.world_from_cam.translation, np.median(centres, axis=0), atol=1e-6)
+    spread = [rotation_error_deg(found.world_from_cam, pose) for pose in TRAIN_POSES.values()]
+    assert np.mean(spread) < 25
+    assert found.position_sigma == pytest.approx(
+        np.sqrt(((centres - np.median(centres, axis=0)) ** 2).mean(axis=0).max()), rel=0.3
+    )
+
+
+# -- the command ---------------------------------------------------------------------------
+
+
+def _localize(*arguments):
+    command = [sys.executable, "-c", "from relocalize.cli.main import main; main()", "localize"]
+    return subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+def test_the_command_prints_one_object_per_photo(place, pictures, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, picture in pictures.items():
+        cv2.imwrite(str(folder / name), picture[:, :, ::-1])
+    cv2.imwrite(str(folder / "z-black.png"), np.zeros((360, 480, 3), np.uint8))
+    (folder / "z-text.jpg").write_text("no picture")
+    done = _localize(place.root, folder, "--json")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [Path(row["image"]).name for row in rows] == [*TEST_POSES, "z-black.png", "z-text.jpg"]
+    assert list(rows[0]) == JSON_KEYS
+    for row, pose in zip(rows, TEST_POSES.values(), strict=False):
+        assert row["status"] == "localized"
+        assert np.linalg.norm(np.array(row["position"]) - pose.translation) < 0.02
+        assert np.allclose(np.array(row["world_from_cam"])[:3, 3], row["position"])
+    assert [row["status"] for row in rows[-2:]] == ["failed", "failed"]
+    assert "hardly any features" in rows[-2]["reason"]
+    assert "z-text.jpg" in rows[-1]["reason"]
+
+
+@pytest.mark.slow
+def test_a_missing_photo_stops_the_command_before_anything_runs(place, tmp_path):
+    done = _localize(place.root, tmp_path / "nowhere.jpg", "--json")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "nowhere.jpg does not exist" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
