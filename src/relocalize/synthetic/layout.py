@@ -89,8 +89,10 @@ class _Builder:
         far = width + second
         outer = self._wall((first, far), (0, -1), far)
         self._furnish(outer, _OUTER, second - np.arange(1.2, second - 0.8, _SLOT))
-        walls.add_board(outer, self.fittings, self.rng, second + width / 2, 1.8)
-        self._target(outer, second + width / 2, 2.25)
+        middle = second + width / 2
+        walls.add_board(outer, self.fittings, self.rng, middle - 0.35, 1.4)
+        walls.add_vending_machine(outer, self.fittings, self.rng, middle + 0.75)
+        self._target(outer, middle - 0.35, 2.25)
         yield outer
         inner = self._wall((first - width, width), (0, 1), second)
         self._furnish(inner, _INNER, np.arange(1.0, second - 0.75, _SLOT))

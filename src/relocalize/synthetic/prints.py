@@ -9,7 +9,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from relocalize.synthetic.scene import Image
-from relocalize.synthetic.textures import Field, Random, cork, finished, noise, soft_shadow, wood
+from relocalize.synthetic.textures import Random, cork, finished, noise, soft_shadow, wood
 
 _WORD_LIST = (
     "seminar room lecture spring autumn open day garden library exam schedule robotics vision "
@@ -412,6 +412,27 @@ def lockers(rng: Random, doors: int) -> Image:
     return np.concatenate(fronts, axis=1)
 
 
-def as_field(image: Image) -> Field:
-    """uint8 as float32, to paint on."""
-    return image.astype(np.float32)
+def vending_machine(rng: Random) -> Image:
+    """Front of a snack machine, 0.8 m x 1.8 m: shelves of packs behind glass, price tags, keys."""
+    height, width = 900, 400
+    image = np.full((height, width, 3), (44, 52, 66), np.uint8)
+    cv2.rectangle(image, (16, 90), (296, 700), (232, 234, 226), -1)
+    for top in range(100, 690, 100):
+        for left in range(22, 290, 46):
+            tall, colour = int(rng.integers(48, 74)), _INKS[rng.integers(len(_INKS))]
+            pack = image[top + 76 - tall : top + 76, left : left + 38]
+            pack[:] = np.clip(np.array(colour) * rng.uniform(0.7, 1.5), 0, 255)
+            cv2.circle(pack, (19, tall // 2), int(rng.integers(7, 15)), (246, 240, 220), -1)
+            cv2.rectangle(pack, (4, 4), (33, int(rng.integers(9, 15))), (250, 250, 250), -1)
+        cv2.rectangle(image, (16, top + 76), (296, top + 88), (120, 124, 128), -1)
+        for left in range(22, 290, 46):
+            price = f"{rng.integers(1, 4)}.{rng.integers(0, 10)}0"
+            image = text(image, (left + 6, top + 76), price, 11, (255, 255, 240))
+    image = text(image, (24, 22), _phrase(rng, 1).upper(), 48, (250, 220, 90))
+    for row in range(4):
+        for column in range(3):
+            corner = (316 + 24 * column, 300 + 26 * row)
+            cv2.rectangle(image, corner, (corner[0] + 18, corner[1] + 20), (196, 200, 206), -1)
+    cv2.rectangle(image, (316, 200), (384, 270), (20, 90, 66), -1)
+    cv2.rectangle(image, (40, 750), (280, 840), (14, 16, 20), -1)
+    return framed(image, 8, (26, 32, 42))

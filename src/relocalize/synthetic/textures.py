@@ -39,12 +39,12 @@ def plaster(rng: Random, height: int, width: int, texel: float, colour: ArrayLik
     lit = cv2.Sobel(relief, cv2.CV_32F, 0, 1, ksize=3) + 0.4 * cv2.Sobel(
         relief, cv2.CV_32F, 1, 0, ksize=3
     )
-    shade = 1 + 0.013 * np.clip(lit, -5, 5)
+    shade = 1 + 0.019 * np.clip(lit, -5, 5)
     shade += 0.018 * noise(rng, height, width, 0.35 / texel)
     shade += 0.014 * noise(rng, height, width, 0.06 / texel)
     shade += 0.012 * noise(rng, height, width, 1.0)
     patches = noise(rng, height, width, 0.16 / texel)
-    shade -= 0.035 * np.clip((patches - 1.7) * 3, 0, 1)
+    shade -= 0.035 * np.clip((patches - 1.5) * 3, 0, 1)
     field: Field = np.asarray(shade[..., None] * np.asarray(colour, np.float32), np.float32)
     _marks(rng, field, texel)
     return field
@@ -60,7 +60,7 @@ def _marks(rng: Random, field: Field, texel: float) -> None:
         end = (int(x + np.cos(angle) * length), int(y + np.sin(angle) * length))
         level = field[min(int(y), height - 1), int(x)] * rng.uniform(0.72, 0.92)
         cv2.line(field, (int(x), int(y)), end, [float(v) for v in level], 1, cv2.LINE_AA)
-    for _ in range(int(area * 2.5)):
+    for _ in range(int(area * 5)):
         x, y = int(rng.uniform(0, width)), int(rng.uniform(0, height))
         radius = max(1, round(rng.uniform(0.003, 0.008) / texel))
         cv2.circle(field, (x, y), radius, [float(rng.uniform(50, 120))] * 3, -1, cv2.LINE_AA)

@@ -13,7 +13,7 @@ from relocalize.synthetic.scene import Cell
 from relocalize.synthetic.settings import CorridorSettings
 
 _STEP_M = 0.72  # length of a step at a stroll
-_CORNER_RADIUS = 0.75
+_CORNER_RADIUS = 1.0
 _TURN_RADIUS = 0.42
 _SPACING = 0.005  # metres between samples of the path
 _CLEARANCE = 0.45  # metres that a photographer keeps from walls
@@ -114,7 +114,7 @@ def plan_walk(settings: CorridorSettings) -> Walk:
     kernel = np.hanning(round(0.7 / _SPACING))
     headings = _smoothed(headings, kernel / kernel.sum())
     turning = np.abs(np.gradient(headings, distances))
-    speeds = settings.walk.speed / (1 + 0.55 * turning)
+    speeds = settings.walk.speed / (1 + 0.8 * turning)
     rest_at = 0.35 * min(distances[-1], settings.first_arm)
     speeds = speeds * (1 - 0.9 * np.exp(-(((distances - rest_at) / 0.22) ** 2)))
     times = np.concatenate([[0.0], (steps / ((speeds[:-1] + speeds[1:]) / 2)).cumsum()])

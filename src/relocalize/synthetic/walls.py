@@ -306,6 +306,12 @@ def add_bench(wall: Wall, fittings: Fittings, rng: Random, u: float) -> None:
         wall.body(fittings.dark, fittings.dark, (left, 0.0, left + 0.06, 0.38), 0.30)
 
 
+def add_vending_machine(wall: Wall, fittings: Fittings, rng: Random, u: float) -> None:
+    """A snack machine: what makes a corner unlike the others."""
+    front = Texture(prints.vending_machine(rng))
+    wall.body(front, fittings.steel, (u - 0.4, 0.04, u + 0.4, 1.84), 0.45)
+
+
 def add_extinguisher(wall: Wall, fittings: Fittings, u: float) -> None:
     """A fire extinguisher cabinet and its sign."""
     wall.body(fittings.red, fittings.red, (u - 0.11, 0.55, u + 0.11, 1.1), 0.14)
