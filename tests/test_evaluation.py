@@ -321,6 +321,42 @@ def test_the_command_prints_strict_json_and_a_table_of_80_columns(walk, script, 
     assert any(line.split()[:3] == ["structure", "6", "–"] for line in lines)
 
 
+def test_an_evaluation_that_is_stopped_goes_on_where_it_was(walk, script):
+    def dies(index):
+        if index > 20:
+            raise KeyboardInterrupt
+        return 0.03, 1.0
+
+    script(dies)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(walk)
+    log = walk.report_dir("fifth") / "answers.jsonl"
+    log.write_text(log.read_text()[:-30])  # as a kill within a write leaves it
+    made = script(lambda index: (0.03, 1.0))
+    row = evaluate(walk).to_json()["localizers"]["structure"]
+    assert row["n"] == 8
+    assert row["median_position"] == pytest.approx(0.03, abs=1e-9)
+    assert len(made["constant"].cameras) == 4  # of 8: the first four were answered before
+    assert len(made["structure"].cameras) == 5  # its last answer was cut short
+    assert not log.exists()
+
+
+def test_answers_of_another_split_are_not_taken_over(walk, script):
+    def dies(index):
+        if index > 20:
+            raise KeyboardInterrupt
+        return 0.5, 1.0
+
+    script(dies)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(walk)
+    old = walk.split("fifth")
+    walk.write_split(Split("fifth", "list", old.train[1:], old.test))
+    made = script(lambda index: (0.03, 1.0))
+    evaluate(walk)
+    assert len(made["structure"].cameras) == 8
+
+
 @pytest.mark.parametrize("arguments", [{"split": "nowhere"}, {"localizers": ["magic"]}])
 def test_what_is_not_there_is_said_in_one_line(walk, arguments):
     with pytest.raises(RelocalizeError) as caught:

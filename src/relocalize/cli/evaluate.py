@@ -28,7 +28,8 @@ class Evaluate:
     """Poses of another origin (pose list or COLMAP model) to measure against; the map is moved
     onto them by a robust Sim3 over train images only."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of the table."""
+    """Print one JSON object instead of the table; a number that is infinite (the median where half
+    failed) or means nothing (recall without metres) is null."""
 
     def run(self) -> int:
         """Evaluate, and print the table."""

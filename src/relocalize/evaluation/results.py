@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from relocalize.evaluation.answers import Answer
 from relocalize.evaluation.leakage import NearestViews
 from relocalize.evaluation.metrics import PoseError, Summary, finite
 from relocalize.evaluation.truth import Truth
 from relocalize.geometry import Rigid3
-from relocalize.localizers.estimate import PoseEstimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,34 +19,31 @@ class Outcome:
     """One localizer on one test image.
 
     Attributes:
-        estimate: what it said, in the Place's frame.
+        answer: what it said, in the Place's frame.
         world_from_cam: the same pose in the truth's frame, or None for a failure.
         error: against the truth, in the truth's unit.
-        milliseconds: wall time of `localize`.
-        cpu_milliseconds: CPU time of the same, over all threads.
     """
 
-    estimate: PoseEstimate
+    answer: Answer
     world_from_cam: Rigid3 | None
     error: PoseError
-    milliseconds: float
-    cpu_milliseconds: float
+
+    @classmethod
+    def of(cls, answer: Answer, image: str, truth: Truth) -> Outcome:
+        """Measure an answer about an image against the truth."""
+        pose = answer.world_from_cam
+        moved = None if pose is None else truth.truth_from_place.move_camera(pose)
+        return cls(answer, moved, PoseError.of(moved, truth.world_from_cam[image]))
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON values: the errors of a failure are None."""
+        """As strict JSON values, in the truth's frame; the errors of a failure are None."""
         pose = self.world_from_cam
         return {
-            "status": self.estimate.status,
-            "reason": self.estimate.reason,
-            "position_error": finite(self.error.position),
-            "rotation_error_deg": finite(self.error.rotation_deg),
+            **asdict(self.answer),
             "position": None if pose is None else pose.translation.tolist(),
             "quat_wxyz": None if pose is None else pose.quat_wxyz.tolist(),
-            "position_sigma": finite(self.estimate.position_sigma),
-            "rotation_sigma_deg": finite(self.estimate.rotation_sigma_deg),
-            "inliers": self.estimate.inliers,
-            "milliseconds": round(self.milliseconds, 2),
-            "cpu_milliseconds": round(self.cpu_milliseconds, 2),
+            "position_error": finite(self.error.position),
+            "rotation_error_deg": finite(self.error.rotation_deg),
         }
 
 
@@ -85,8 +82,8 @@ class Evaluation:
             name: Summary.of(
                 [outcome.error for outcome in outcomes],
                 metric=self.truth.is_metric,
-                milliseconds=[outcome.milliseconds for outcome in outcomes],
-                cpu_milliseconds=[outcome.cpu_milliseconds for outcome in outcomes],
+                milliseconds=[outcome.answer.milliseconds for outcome in outcomes],
+                cpu_milliseconds=[outcome.answer.cpu_milliseconds for outcome in outcomes],
             )
             for name, outcomes in self.outcomes.items()
         }

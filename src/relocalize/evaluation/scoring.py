@@ -8,16 +8,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relocalize import progress
 from relocalize.errors import EvaluationError, PlaceError
+from relocalize.evaluation.answers import Answer, AnswerLog
 from relocalize.evaluation.inputs import fingerprint
-from relocalize.evaluation.leakage import nearest_views
-from relocalize.evaluation.metrics import PoseError
+from relocalize.evaluation.leakage import NearestViews, nearest_views
 from relocalize.evaluation.names import DEFAULT_LOCALIZERS, RESULTS, rows_of
 from relocalize.evaluation.results import Evaluation, Outcome
 from relocalize.evaluation.truth import Truth, truth_from_file, truth_of_place
@@ -27,6 +29,7 @@ from relocalize.place import Place, Split, atomic
 from relocalize.place.splits import split_by_blocks
 
 _SCHEMA = 1
+_LOG = "answers.jsonl"  # of an evaluation under way
 
 
 def evaluate(
@@ -53,15 +56,7 @@ def evaluate(
     """
     chosen = split_of(place, split)
     compared = truth_from_file(truth, place, chosen) if truth else truth_of_place(place)
-    images = tuple(name for name in chosen.test if name in compared.world_from_cam)
-    not_scored = tuple(name for name in chosen.test if name not in compared.world_from_cam)
-    if not images:
-        raise EvaluationError(
-            f"none of the {len(chosen.test)} test images of split {chosen.name!r} has a pose in "
-            f"{compared.source}"
-        )
-    if not_scored:
-        progress.say(f"{len(not_scored)} test images have no true pose and are not scored")
+    images, not_scored = _scored(chosen, compared)
     _say_if_mapped_from_others(place, chosen)
     ready: dict[str, Localizer] = {}
     fit_seconds: dict[str, float] = {}
@@ -69,44 +64,36 @@ def evaluate(
         started = time.perf_counter()
         ready[name] = fitted(place, name, chosen)
         fit_seconds[name] = time.perf_counter() - started
-    outcomes = _outcomes(place, chosen, images, ready, compared)
-    train = [
-        compared.truth_from_place.move_camera(place.map.images[name].world_from_cam)
-        for name in chosen.train
-        if name in place.map.images
-    ]
-    centres = np.stack([pose.translation for pose in train])
-    extent = float(np.linalg.norm(np.ptp(centres, axis=0)))
-    evaluation = Evaluation(
-        split=chosen.name,
-        rule=chosen.rule,
-        train=len(chosen.train),
-        truth=compared,
-        images=images,
-        not_scored=not_scored,
-        nearest=nearest_views(
-            train,
-            [compared.world_from_cam[name] for name in images],
-            scene_depth=_scene_depth(place, chosen) * compared.truth_from_place.scale
-            or max(extent, 1e-9),
-        ),
-        extent=extent,
-        outcomes=outcomes,
-        fit_seconds=fit_seconds,
-    )
     inputs = fingerprint(place, chosen, localizers, truth)
-    made = _how_made(chosen, truth, evaluation)
+    folder = place.report_dir(chosen.name)
     with place.lock():
-        atomic.write_json(
-            place.report_dir(chosen.name) / RESULTS,
-            {
-                "schema": _SCHEMA,
-                **evaluation.to_json(),
-                "inputs": inputs,
-                "made": made,
-                "per_image": evaluation.images_to_json(),
+        with AnswerLog(folder / _LOG, inputs) as log:
+            answers = _answers(place, chosen, images, ready, log)
+        extent, nearest = _distances(place, chosen, images, compared)
+        evaluation = Evaluation(
+            split=chosen.name,
+            rule=chosen.rule,
+            train=len(chosen.train),
+            truth=compared,
+            images=images,
+            not_scored=not_scored,
+            nearest=nearest,
+            extent=extent,
+            outcomes={
+                name: tuple(map(Outcome.of, rows, images, repeat(compared)))
+                for name, rows in answers.items()
             },
+            fit_seconds=fit_seconds,
         )
+        content = {
+            "schema": _SCHEMA,
+            **evaluation.to_json(),
+            "inputs": inputs,
+            "made": _how_made(chosen, truth, evaluation),
+            "per_image": evaluation.images_to_json(),
+        }
+        atomic.write_json(folder / RESULTS, content)
+        log.remove()
     return evaluation
 
 
@@ -131,6 +118,20 @@ def split_of(place: Place, name: str | None = None) -> Split:
     return split
 
 
+def _scored(split: Split, truth: Truth) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The test images that have a true pose, and those that have none."""
+    images = tuple(name for name in split.test if name in truth.world_from_cam)
+    not_scored = tuple(name for name in split.test if name not in truth.world_from_cam)
+    if not images:
+        raise EvaluationError(
+            f"none of the {len(split.test)} test images of split {split.name!r} has a pose in "
+            f"{truth.source}"
+        )
+    if not_scored:
+        progress.say(f"{len(not_scored)} test images have no true pose and are not scored")
+    return images, not_scored
+
+
 def _say_if_mapped_from_others(place: Place, split: Split) -> None:
     """A map whose points came from another split's train images sells this split short."""
     posed = place.map.images
@@ -142,34 +143,46 @@ def _say_if_mapped_from_others(place: Place, split: Split) -> None:
         )
 
 
-def _outcomes(
+def _answers(
     place: Place,
     split: Split,
     images: Sequence[str],
     localizers: dict[str, Localizer],
-    truth: Truth,
-) -> dict[str, tuple[Outcome, ...]]:
+    log: AnswerLog,
+) -> dict[str, list[Answer]]:
     """Every localizer on every image; one at a time, so that times are those of one photo."""
     cameras = _known_cameras(place, split, images)
-    outcomes: dict[str, list[Outcome]] = {name: [] for name in localizers}
+    answers: dict[str, list[Answer]] = {which: [] for which in localizers}
+    if len(log):
+        progress.say(f"going on after {len(log)} answers of an evaluation that was stopped")
     for name in progress.track(images, f"localizing with {', '.join(localizers)}"):
-        pixels = place.read_image(name)
+        pixels: NDArray[np.uint8] | None = None
         for which, localizer in localizers.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            estimate = localizer.localize(pixels, cameras[name])
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-            pose = estimate.world_from_cam
-            moved = None if pose is None else truth.truth_from_place.move_camera(pose)
-            outcomes[which].append(
-                Outcome(
-                    estimate=estimate,
-                    world_from_cam=moved,
-                    error=PoseError.of(moved, truth.world_from_cam[name]),
-                    milliseconds=1000 * wall,
-                    cpu_milliseconds=1000 * cpu,
-                )
-            )
-    return {which: tuple(rows) for which, rows in outcomes.items()}
+            answer = log.get(which, name)
+            if answer is None:
+                pixels = place.read_image(name) if pixels is None else pixels
+                wall, cpu = time.perf_counter(), time.process_time()
+                estimate = localizer.localize(pixels, cameras[name])
+                wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+                answer = Answer.of(estimate, 1000 * wall, 1000 * cpu)
+                log.add(which, name, answer)
+            answers[which].append(answer)
+    return answers
+
+
+def _distances(
+    place: Place, split: Split, images: Sequence[str], truth: Truth
+) -> tuple[float, NearestViews]:
+    """The train cameras' extent in the truth's unit, and each test image's nearest train view."""
+    posed, move = place.map.images, truth.truth_from_place
+    train = [move.move_camera(posed[n].world_from_cam) for n in split.train if n in posed]
+    if not train:
+        raise EvaluationError(f"no train image of split {split.name!r} has a pose in the map")
+    centres = np.stack([pose.translation for pose in train])
+    extent = float(np.linalg.norm(np.ptp(centres, axis=0)))
+    depth = move.scale * _scene_depth(place, split) or max(extent, 1e-9)
+    test = [truth.world_from_cam[name] for name in images]
+    return extent, nearest_views(train, test, scene_depth=depth)
 
 
 def _known_cameras(place: Place, split: Split, images: Sequence[str]) -> dict[str, Camera | None]:
