@@ -218,9 +218,9 @@ def _factor_buttons(
     return {
         "type": "buttons",
         "direction": "right",
-        "x": 0.97,  # the rest is the mode bar's
+        "x": 1,
         "xanchor": "right",
-        "y": 1.0,
+        "y": 0,
         "yanchor": "bottom",
         "showactive": False,
         "active": _ARROW_FACTORS.index(chosen),
@@ -230,7 +230,7 @@ def _factor_buttons(
         "pad": {"b": 6},
         "buttons": [
             {
-                "label": f"× {one}" if one > 1 else "errors at true size",
+                "label": f"× {one}" if one > 1 else "true size",
                 "method": "update",
                 "args": [
                     {
