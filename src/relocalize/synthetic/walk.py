@@ -29,6 +29,7 @@ class Walk:
         headings: [K] radians, of the ideal path, continuous.
         speeds: [K] metres per second.
         distances: [K] metres walked.
+        calm: [K] share of the looking around that is left; less around turns.
         rest: (from, to) seconds of standing still.
         shake: see `WalkSettings`.
         phases: [M, 3] random phases of sway and tremor.
@@ -39,6 +40,7 @@ class Walk:
     headings: FloatArray
     speeds: FloatArray
     distances: FloatArray
+    calm: FloatArray
     rest: tuple[float, float]
     shake: float
     phases: FloatArray
@@ -62,7 +64,9 @@ class Walk:
         # Looking around and sway follow the distance walked, so they stop when the walker does;
         # the hand's tremor follows time and never quite stops.
         alive = shake * (0.06 + 0.94 * moving)
-        yaw = shake * np.radians(17 * wave(0, walked, 5.5) + 7 * wave(1, walked, 2.3))
+        yaw = (
+            shake * at(self.calm) * np.radians(17 * wave(0, walked, 5.5) + 7 * wave(1, walked, 2.3))
+        )
         yaw += alive * np.radians(0.25 * wave(2, time, 0.31) + 0.12 * wave(3, time, 0.13))
         pitch = shake * np.radians(-2.5 + 3.0 * wave(4, walked, 4.1))
         pitch += alive * np.radians(0.5 * np.sin(steps + 1.0) + 0.22 * wave(5, time, 0.27))
@@ -114,7 +118,10 @@ def plan_walk(settings: CorridorSettings) -> Walk:
     kernel = np.hanning(round(0.7 / _SPACING))
     headings = _smoothed(headings, kernel / kernel.sum())
     turning = np.abs(np.gradient(headings, distances))
-    speeds = settings.walk.speed / (1 + 0.8 * turning)
+    speeds = settings.walk.speed / (1 + 1.2 * turning)
+    # Who turns a corner looks where the way goes.
+    kernel = np.hanning(round(2.4 / _SPACING))
+    calm = 1 / (1 + 4 * np.abs(_smoothed(turning, kernel / kernel.sum())))
     rest_at = 0.35 * min(distances[-1], settings.first_arm)
     speeds = speeds * (1 - 0.9 * np.exp(-(((distances - rest_at) / 0.22) ** 2)))
     times = np.concatenate([[0.0], (steps / ((speeds[:-1] + speeds[1:]) / 2)).cumsum()])
@@ -131,6 +138,7 @@ def plan_walk(settings: CorridorSettings) -> Walk:
         headings[order],
         speeds,
         distances[order],
+        calm[order],
         rest,
         settings.walk.shake,
         rng.uniform(0, 2 * np.pi, (10, 3)),
@@ -169,14 +177,9 @@ def _resampled(corners: FloatArray) -> FloatArray:
 
 def _smoothed(values: FloatArray, kernel: FloatArray) -> FloatArray:
     half = len(kernel) // 2
-    padded = np.concatenate(
-        [
-            2 * values[0] - values[half:0:-1],
-            values,
-            2 * values[-1] - values[-2 : -len(kernel) + half - 1 : -1],
-        ]
-    )
-    return np.convolve(padded, kernel, mode="valid")[: len(values)]
+    ends = (half, len(kernel) - 1 - half)
+    padded = np.pad(values, ends, mode="reflect", reflect_type="odd")
+    return np.convolve(padded, kernel, mode="valid")
 
 
 def plan_photos(settings: CorridorSettings, walk: Walk, cells: list[Cell]) -> list[Rigid3]:
