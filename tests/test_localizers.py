@@ -101,6 +101,25 @@ def test_photos_of_one_camera_calibrate_it_together(structure):
         assert rotation_error_deg(found.world_from_cam, true) < 0.15
 
 
+def test_a_zoomed_photo_among_others_of_its_size_gets_its_own_camera(structure):
+    zoomed = Camera("SIMPLE_RADIAL", 560, 420, (650.0, 280.0, 210.0, 0.0))
+    poses = [*TEST_POSES.values(), TEST_POSES["test-01.png"]]
+    pictures = [render(pose, VISITOR) for pose in poses[:-1]] + [render(poses[-1], zoomed)]
+    photos = [UncalibratedPhoto.of(structure, picture, None) for picture in pictures]
+    *others, found = localize_together(structure, photos)
+    assert found.camera.focal_px == pytest.approx(650.0, rel=0.02)
+    assert position_error(found.world_from_cam, poses[-1]) < 0.08
+    assert {other.camera for other in others} == {others[0].camera}
+    assert others[0].camera.focal_px == pytest.approx(VISITOR.focal_px, rel=0.005)
+
+
+def test_a_grossly_wrong_exif_focal_length_does_not_lose_the_photo(structure, pictures):
+    prior = Camera.from_focal(CAMERA.width, CAMERA.height, 2.2 * CAMERA.focal_px)
+    found = structure.localize(pictures["test-00.png"], prior=prior)
+    assert found.camera.focal_px == pytest.approx(CAMERA.focal_px, rel=0.02)
+    assert position_error(found.world_from_cam, TEST_POSES["test-00.png"]) < 0.05
+
+
 def test_two_photos_are_too_few_to_share_a_calibration(structure):
     poses = list(TEST_POSES.values())[:2]
     photos = [UncalibratedPhoto.of(structure, render(pose, VISITOR), None) for pose in poses]

@@ -25,6 +25,11 @@ _MAX_PHOTOS = 40  # more photos of a camera do not make its calibration better i
 # Photos whose own focal length is further off than this from the median take no part: a wrong
 # pose, or a flat scene that does not determine it.
 _FOCAL_AGREEMENT = 0.15
+# With the right camera more points agree in the end, found again near their projections, than
+# were matched before (frames of the kitchen, blurred ones too); a photo below that is tried alone
+# as well, and the shared camera stays unless alone this many times as many agree.
+_CONVINCING_SHARE = 1.0
+_CLEARLY_MORE = 1.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +113,24 @@ def localize_together(
             camera = shared_camera(localizer, matches, prior=prior)
         share = (time.perf_counter() - started) / len(members)
         for index in members:
-            found = localizer.pose_of(photos[index].matches, camera=camera, prior=prior)
+            found = _better_of_both(localizer, photos[index].matches, camera, prior)
             before = 1e3 * (photos[index].seconds + share)
             estimates[index] = replace(found, milliseconds=found.milliseconds + before)
     return [estimates[index] for index in range(len(photos))]
+
+
+def _better_of_both(
+    localizer: StructureLocalizer, matches: Matches, shared: Camera | None, prior: Camera | None
+) -> PoseEstimate:
+    """With the shared camera, unless this photo is evidently another camera's, or zoomed."""
+    if shared is None:
+        return localizer.pose_of(matches, prior=prior)
+    found = localizer.pose_of(matches, camera=shared)
+    if (found.inliers or 0) >= _CONVINCING_SHARE * len(matches.feature_rows):
+        return found
+    alone = localizer.pose_of(matches, prior=prior)
+    if alone.status == "failed":
+        return found
+    more = (alone.inliers or 0) > _CLEARLY_MORE * (found.inliers or 0)
+    better = alone if found.status == "failed" or more else found
+    return replace(better, milliseconds=found.milliseconds + alone.milliseconds)

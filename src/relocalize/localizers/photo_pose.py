@@ -142,17 +142,27 @@ def solve_pose(
     if found < settings.min_inliers:
         return Refused(f"too few matches with the map ({found}): another place, or blurred", 0)
 
-    photo = _Photo(matches, scene, settings, camera, prior)
+    result = _solve(_Photo(matches, scene, settings, camera, prior), found)
+    if isinstance(result, Refused) and camera is None and prior is not None:
+        # The prior can be wrong: a zoomed or cropped picture keeps its EXIF.
+        without = _solve(_Photo(matches, scene, settings, None, None), found)
+        return without if isinstance(without, Solved) else result
+    return result
+
+
+def _solve(photo: _Photo, found: int) -> Solved | Refused:
     first = photo.first_pose()
     agreeing = 0 if first is None else first[2]
-    if first is None or agreeing < max(settings.min_inliers, settings.min_inlier_share * found):
+    least = max(photo.settings.min_inliers, photo.settings.min_inlier_share * found)
+    if first is None or agreeing < least:
         return Refused(
             f"only {agreeing} of {found} matches agree on a pose: another place, or blurred",
             agreeing,
         )
-    view, lens = first[:2] if camera is not None else photo.refined(*first[:2])
-    view, lens = photo.with_guided_matches(view, lens)
-    return photo.verdict(view, lens)
+    view, lens = first[:2]
+    if photo.camera is None:
+        view, lens = photo.refined(view, lens)
+    return photo.verdict(*photo.with_guided_matches(view, lens))
 
 
 class _Photo:
