@@ -20,7 +20,7 @@ from relocalize.formats import (
     match_names,
     read_registration,
 )
-from relocalize.formats.importing import natural_key
+from relocalize.formats.pictures import natural_key
 from relocalize.formats.pose_list import read_pose_list
 from relocalize.geometry import Camera, Rigid3
 from relocalize.place import MapModel, Place, Points, PosedImage

@@ -55,8 +55,9 @@ def read_registration(path: Path, format_name: str = AUTO) -> Registration:
             return candidate.read(path)
     what = "folder" if path.is_dir() else "file"
     raise FormatError(
-        f"{path} is a {what} of no known format ({_known()}); "
-        "name its format with --format to see what is wrong with it"
+        f"{path} is a {what} of no known format; relocalize reads "
+        + " and ".join(f"{one.name}s" for one in FORMATS.values())
+        + " (what is wrong with it: relocalize import --format NAME)"
     )
 
 

@@ -1,0 +1,133 @@
+"""Finding the pictures that a registration speaks of, and bringing them into a Place."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from relocalize import progress
+from relocalize.errors import FormatError
+from relocalize.formats.names import match_names
+from relocalize.formats.registration import Registration
+from relocalize.geometry import Camera
+from relocalize.place import DroppedFrame, Place, atomic
+
+# What `Place.read_image` decodes.
+IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+_SAID = 5  # lines said of each kind of problem; all of them are in the capture's record
+_LARGEST_SIDE = 65535  # JPEG's limit; a header that says more is not to be believed
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to import: its listed name, file, and place below ``images/``."""
+
+    listed: str
+    file: Path
+    name: str
+    width: int
+    height: int
+
+
+def find_pictures(
+    registration: Registration, images: Path, capture: str
+) -> tuple[list[Picture], tuple[str, ...], tuple[str, ...], tuple[DroppedFrame, ...]]:
+    """The usable pictures with a pose, in name order, and what is missing or left out."""
+    if not images.is_dir():
+        raise FormatError(f"{images} is no folder; --images takes the folder with the pictures")
+    files = {
+        path.relative_to(images).as_posix(): path
+        for path in sorted(images.rglob("*"))
+        if path.suffix.lower() in IMAGE_ENDINGS and path.is_file()
+    }
+    match = match_names(registration.poses, files)
+    left_out: list[DroppedFrame] = []
+    found: list[Picture] = []
+    for listed, present in progress.track(match.present_of.items(), "picture headers"):
+        try:
+            width, height = _picture_size(files[present])
+            _check_size(registration, listed, width, height)
+        except ValueError as error:
+            left_out.append(DroppedFrame(present, str(error)))
+            continue
+        found.append(Picture(listed, files[present], f"{capture}/{present}", width, height))
+    found.sort(key=lambda picture: natural_key(picture.name))
+    unused = set(files) - set(match.present_of.values())
+    say_some([f"{d.source}: {d.reason}" for d in left_out], "pictures were left out")
+    say_some(match.absent, "listed images have no picture and were left out")
+    say_some(match.ambiguous, "listed names could mean several pictures and were left out")
+    left_out += [
+        DroppedFrame(name, f"no pose in {registration.source}")
+        for name in sorted(unused, key=natural_key)
+    ]
+    if not found:
+        raise FormatError(
+            f"none of the {len(registration.poses)} images of {registration.source} has a usable "
+            f"picture among the {len(files)} in {images}; a listed name is "
+            f"{next(iter(registration.poses))!r}"
+            + (f", a picture is {min(files)!r}" if files else "")
+        )
+    return found, match.absent, match.ambiguous, tuple(left_out)
+
+
+def _picture_size(path: Path) -> tuple[int, int]:
+    """Width and height from the picture's header; raises ValueError."""
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
+        raise ValueError(f"no readable picture ({type(error).__name__})") from error
+    if not (0 < width <= _LARGEST_SIDE and 0 < height <= _LARGEST_SIDE):
+        raise ValueError(f"a picture of {width} x {height} pixels")
+    return width, height
+
+
+def _check_size(registration: Registration, listed: str, width: int, height: int) -> None:
+    """Refuse a picture that cannot be a resized version of what the camera took."""
+    index = registration.poses[listed][1]
+    camera = None if index is None else registration.cameras[index]
+    if not isinstance(camera, Camera):
+        return
+    stretch = (width / camera.width) / (height / camera.height)
+    # Rounding to whole pixels changes the shape of a 100 pixel thumbnail by 1%.
+    if abs(stretch - 1) > 0.02:
+        raise ValueError(
+            f"{width} x {height} pixels, but its camera has {camera.width} x {camera.height}"
+        )
+
+
+def natural_key(name: str) -> tuple[tuple[int, str], ...]:
+    """Sorts names by their numbers: frame-9 before frame-10."""
+    parts = re.split(r"(\d+)", name)
+    return tuple((int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts))
+
+
+def frame_index(name: str) -> int | None:
+    """The number at the end of a picture's stem, or None."""
+    digits = re.search(r"(\d{1,18})$", Path(name).name.split(".", 1)[0])
+    return int(digits.group(1)) if digits else None
+
+
+def link_pictures(place: Place, found: Sequence[Picture], capture: str) -> None:
+    """Hard-link the pictures into ``images/<capture>/``, in one step for every reader."""
+    with atomic.new_folder(place.images_dir / capture) as folder:
+        for picture in progress.track(found, "pictures into the Place"):
+            target = folder / picture.name.removeprefix(f"{capture}/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(picture.file.resolve(), target)
+            except OSError:  # another disk, or a file system without links
+                shutil.copyfile(picture.file, target)
+
+
+def say_some(lines: Sequence[str], what: str) -> None:
+    """Say how many things went wrong, and the first few of them."""
+    if lines:
+        more = f", and {len(lines) - _SAID} more" if len(lines) > _SAID else ""
+        progress.say(f"{len(lines)} {what}: " + "; ".join(lines[:_SAID]) + more)
