@@ -55,7 +55,7 @@ def test_every_frame_gets_a_pose_near_the_truth(corridor, corridor_place):
     assert sorted(model.images) == sorted(names)
     alignment = aligned_to_truth(model, corridor)
     assert np.median(alignment.position_residuals) < 0.01  # metres
-    assert alignment.position_residuals.max() < 0.05
+    assert alignment.position_residuals.max() < 0.04
     assert np.median(alignment.rotation_residuals_deg) < 0.15
     truth = corridor.settings.walk.camera
     (camera,) = model.cameras.values()
@@ -198,23 +198,34 @@ def test_a_map_of_some_images_owes_nothing_to_the_others(corridor_place):
     assert 0 < np.median(moved) < 0.05  # estimated anew, near where they were
 
 
-def test_a_killed_mapping_goes_on_and_ends_the_same(corridor, corridor_place, tmp_path):
+def test_a_killed_mapping_goes_on_and_ends_the_same(corridor_place, tmp_path):
     place = copied(corridor_place, tmp_path / "killed")
     shutil.rmtree(place.map_dir)
-    for seconds in (2.0, 4.0):
-        with subprocess.Popen(
-            [sys.executable, "-m", "relocalize", "map", str(place.root)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as process:
-            time.sleep(seconds)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        Place.open(place.root)
+    for stage in ("map/database.db", ".mapping/*/incremental", ".mapping/*/keyframes/points3D.bin"):
+        kill_when(place.root, stage)
+        assert not Place.open(place.root).has_map
     map_place(Place.open(place.root))
-    alignment = aligned_to_truth(Place.open(place.root).map, corridor)
-    assert np.median(alignment.position_residuals) < 0.01
-    assert not list(place.root.glob(".mapping/*"))
+    first, second = corridor_place.map, Place.open(place.root).map
+    alignment = align_camera_poses(
+        [image.world_from_cam for image in first.images.values()],
+        [second.images[name].world_from_cam for name in first.images],
+    )
+    spread = np.ptp([i.world_from_cam.translation[0] for i in second.images.values()])
+    assert alignment.position_residuals.max() < 1e-4 * spread
+    assert not (place.root / ".mapping").exists()
+
+
+def kill_when(root: Path, pattern: str) -> None:
+    """Start `relocalize map` and kill it as soon as a path of this pattern is there."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "relocalize", "map", str(root)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        while not list(root.glob(pattern)):
+            assert process.poll() is None, f"ended before {pattern} was there"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
 
 
 def test_pictures_that_share_nothing_are_one_clear_line(tmp_path):

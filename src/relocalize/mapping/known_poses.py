@@ -13,12 +13,13 @@ import numpy as np
 import pycolmap
 
 from relocalize.errors import MappingError
+from relocalize.mapping.bundle_adjustment import refine_points
 from relocalize.mapping.database import FeatureDatabase
 from relocalize.mapping.keyframes import choose_keyframes
 from relocalize.mapping.matching import match_pairs
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
 from relocalize.mapping.pairs import Similarity, exhaustive_pairs, loop_pairs, sequential_pairs
-from relocalize.mapping.points import refine_points, triangulate
+from relocalize.mapping.points import triangulate
 from relocalize.mapping.registering import Registrar, add_to_model
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.settings import MapSettings

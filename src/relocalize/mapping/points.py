@@ -1,4 +1,4 @@
-"""Points of a map, with all poses and cameras held: triangulated, refined, seen by a subset."""
+"""Points of a map, with all poses and cameras held: triangulated, or seen by some images only."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import numpy as np
 import pycolmap
 
 from relocalize.errors import MappingError
+from relocalize.mapping.bundle_adjustment import refine_points
 from relocalize.place import MapModel, Place, Points, PosedImage
 from relocalize.place.model import NO_POINT
-
-_LOSS_SCALE = 1.0  # pixels; where the robust loss begins to distrust an observation
-_MAX_ITERATIONS = 30
 
 
 def triangulate(
@@ -44,35 +42,6 @@ def triangulate(
         options=options,
         refine_intrinsics=False,
     )
-
-
-def refine_points(model: pycolmap.Reconstruction, *, distortion_of: Collection[int] = ()) -> None:
-    """Move the points to their robust optimum with every pose and camera held, in place.
-
-    Args:
-        model: poses, cameras, and points that are seen.
-        distortion_of: cameras whose distortion is estimated along with the points.
-    """
-    if not model.num_points3D():
-        return
-    config = pycolmap.BundleAdjustmentConfig()
-    for image_id in model.reg_image_ids():
-        config.add_image(image_id)
-    for frame_id in model.reg_frame_ids():
-        config.set_constant_rig_from_world_pose(frame_id)
-    for camera_id in model.cameras:
-        if camera_id not in distortion_of:
-            config.set_constant_cam_intrinsics(camera_id)
-    options = pycolmap.BundleAdjustmentOptions()
-    options.refine_focal_length = False
-    options.print_summary = False
-    options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
-    options.ceres.loss_function_scale = _LOSS_SCALE
-    options.ceres.solver_options.max_num_iterations = _MAX_ITERATIONS
-    options.ceres.solver_options.function_tolerance = 1e-6
-    options.ceres.solver_options.num_threads = 1
-    pycolmap.create_default_bundle_adjuster(options, config, model).solve()
-    model.update_point_3d_errors()
 
 
 def model_of_images(place: Place, names: Collection[str]) -> MapModel:

@@ -19,6 +19,7 @@ from relocalize.errors import MappingError
 from relocalize.formats.names import match_names
 from relocalize.formats.registry import read_registration
 from relocalize.geometry import Camera, Similarity3, align_camera_poses
+from relocalize.mapping.bundle_adjustment import refine_map
 from relocalize.mapping.database import FeatureDatabase
 from relocalize.mapping.focal import voted_focal
 from relocalize.mapping.gravity import estimate_gravity, registered_cameras, upright
@@ -100,6 +101,9 @@ def reconstruct_map(
     with stages.measure("registration of the other frames", "frames") as count:
         model, results = _register_rest(database, work, walks, similarity, model, settings)
         count.items = len(results)
+    with stages.measure("bundle adjustment of all frames", "images") as count:
+        refine_map(model)
+        count.items = int(model.num_reg_images())
     with stages.measure("gravity, scale, colors", "images") as count:
         frame = _settle_frame(place, model, names, settings)
         model.extract_colors_for_all_images(str(place.images_dir))
