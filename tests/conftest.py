@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No deadlines: how busy the machine is says nothing about what is tested.
+settings.register_profile("relocalize", max_examples=50, deadline=None)
+settings.load_profile("relocalize")
 
 from relocalize.capture.frames import capture_frames
 from relocalize.mapping import map_place

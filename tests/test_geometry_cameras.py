@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relocalize import Camera
@@ -35,6 +35,7 @@ pixels_in_image = st.tuples(st.floats(0, WIDTH), st.floats(0, HEIGHT))
 
 
 @pytest.mark.parametrize("model", PERSPECTIVE)
+@settings(max_examples=25, deadline=None)
 @given(pixel=pixels_in_image, depth=st.floats(0.1, 50), focal=st.floats(400, 900))
 def test_a_pixel_goes_out_to_a_point_and_back(
     model: str, pixel: tuple[float, float], depth: float, focal: float
@@ -46,6 +47,7 @@ def test_a_pixel_goes_out_to_a_point_and_back(
 
 
 @pytest.mark.parametrize("model", PERSPECTIVE)
+@settings(max_examples=25, deadline=None)
 @given(pixel=pixels_in_image, factor=st.sampled_from([0.25, 0.5, 2.0, 3.0]))
 def test_a_resized_camera_sees_a_point_at_the_scaled_pixel(
     model: str, pixel: tuple[float, float], factor: float

@@ -95,7 +95,7 @@ def _open_small(path: Path) -> Image.Image:
             return Image.new("RGB", (4, 3), _REST)
         # JPEGs are decoded at an eighth to a half of their size, which is all a thumbnail needs.
         image.draft("RGB", (400, 400))
-        small = image.convert("RGB")
+        small: Image.Image = image.convert("RGB")
     small.thumbnail((400, 400), Image.Resampling.BILINEAR)
     return small
 
