@@ -19,6 +19,7 @@ from relocalize.localizers.estimate import PoseEstimate
 from relocalize.localizers.localizer import Localizer
 from relocalize.localizers.matching import Float32Array
 from relocalize.localizers.saving import read_saved, write_saved
+from relocalize.localizers.stored import StoredDescriptors
 from relocalize.mapping.database import open_database
 from relocalize.mapping.features import FeatureExtractor, FeatureSettings
 from relocalize.mapping.vlad import Vlad
@@ -62,23 +63,20 @@ class RetrievalLocalizer(Localizer):
         """Describe the train images (without a split: all posed images) that have features."""
         posed = place.map.images
         names = list(posed) if split is None else [name for name in split.train if name in posed]
-        with open_database(place) as database:
-            features = database.settings
-            descriptors = {
-                name: database.features(name).descriptors
-                for name in names
-                if len(posed[name].keypoints)
-            }
-        if not descriptors:
+        described = [name for name in names if len(posed[name].keypoints)]
+        if not described:
             raise LocalizerError(
                 f"none of {len(names)} train images has features; run: relocalize map {place.root}"
             )
-        try:
-            vlad = Vlad.fit(list(descriptors.values()))
-        except MappingError as error:
-            raise LocalizerError(f"the train images have too few features: {error}") from error
-        vectors = np.stack([vlad.describe(rows) for rows in descriptors.values()])
-        poses = np.stack([posed[name].world_from_cam.matrix for name in descriptors])
+        with open_database(place) as database:
+            features = database.settings
+            descriptors = StoredDescriptors(database, described)
+            try:
+                vlad = Vlad.fit(descriptors)
+            except MappingError as error:
+                raise LocalizerError(f"the train images have too few features: {error}") from error
+            vectors = np.stack([vlad.describe(rows) for rows in descriptors])
+        poses = np.stack([posed[name].world_from_cam.matrix for name in described])
         return cls(vlad, vectors, poses, place.unit, features)
 
     def localize(self, image: NDArray[np.uint8], camera: Camera | None = None) -> PoseEstimate:

@@ -18,7 +18,7 @@ from relocalize.geometry.transforms import FloatArray
 from relocalize.localizers.matching import Float32Array, Rows, unit_descriptors
 from relocalize.mapping.features import DESCRIPTOR_SIZE
 from relocalize.mapping.vlad import Vlad, VladSettings
-from relocalize.place import MapModel
+from relocalize.place import Points, PosedImage
 
 _DESCRIPTOR_NORM = 512  # COLMAP's uint8 descriptors are unit vectors times this
 
@@ -65,44 +65,48 @@ class Scene:
 
     @classmethod
     def from_map(
-        cls, model: MapModel, descriptors: Mapping[str, NDArray[np.uint8]], vlad: VladSettings
+        cls,
+        points: Points,
+        images: Sequence[PosedImage],
+        descriptors: Sequence[NDArray[np.uint8]],
+        vlad: VladSettings,
     ) -> Scene:
-        """From a map and the descriptors [K, 128] of each image that observes points.
+        """From a map's points, the images that observe them, and these' descriptors [K, 128].
+
+        The images become the views, in their order.
 
         Raises:
             LocalizerError: the map has no points, or too few features for retrieval.
         """
-        images = [image for image in model.images.values() if (image.point_rows >= 0).any()]
-        if not images or not len(model.points):
+        if not images or not len(points):
             raise LocalizerError(
                 "the map has no points to localize against; map the place first: "
                 "relocalize map PLACE"
             )
-        sums = np.zeros((len(model.points), DESCRIPTOR_SIZE))
+        sums = np.zeros((len(points), DESCRIPTOR_SIZE))
         seen: list[Rows] = []
-        for image in images:
+        for image, of_image in zip(images, descriptors, strict=True):
             observed = np.flatnonzero(image.point_rows >= 0)
             rows = image.point_rows[observed]
-            np.add.at(sums, rows, unit_descriptors(descriptors[image.name][observed]))
+            np.add.at(sums, rows, unit_descriptors(of_image[observed]))
             seen.append(np.unique(rows))
         # Points without an observation left are nobody's; they go.
         used = np.unique(np.concatenate(seen))
-        new_row = np.full(len(model.points), -1, np.int64)
+        new_row = np.full(len(points), -1, np.int64)
         new_row[used] = np.arange(len(used))
         mean = sums[used] / np.linalg.norm(sums[used], axis=1, keepdims=True)
         try:
-            all_descriptors = [descriptors[image.name] for image in images]
-            learned = _compact(Vlad.fit(all_descriptors, vlad))
+            learned = _compact(Vlad.fit(descriptors, vlad))
         except MappingError as error:
             raise LocalizerError(f"the map has too few features: {error}") from error
         return cls(
-            positions=model.points.positions[used].astype(np.float32).astype(np.float64),
+            positions=points.positions[used].astype(np.float32).astype(np.float64),
             descriptors=np.clip(np.rint(mean * _DESCRIPTOR_NORM), 0, 255).astype(np.uint8),
             centres=np.stack([image.world_from_cam.translation for image in images]),
             view_starts=np.cumsum([0, *(len(rows) for rows in seen)]).astype(np.int64),
             seen_rows=new_row[np.concatenate(seen)],
             vlad=learned,
-            vectors=_half(np.stack([learned.describe(rows) for rows in all_descriptors])),
+            vectors=_half(np.stack([learned.describe(rows) for rows in descriptors])),
         )
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -178,13 +182,3 @@ def _half(array: NDArray[Any]) -> Float32Array:
 
 def _compact(vlad: Vlad) -> Vlad:
     return Vlad.from_arrays({name: _half(array) for name, array in vlad.to_arrays().items()})
-
-
-def view_spacing(centres: FloatArray) -> float:
-    """Median distance from a view to its nearest other view; 0 for a single view."""
-    if len(centres) < 2:
-        return 0.0
-    distances: Sequence[float] = [
-        float(np.partition(np.linalg.norm(centres - centre, axis=1), 1)[1]) for centre in centres
-    ]
-    return float(np.median(distances))

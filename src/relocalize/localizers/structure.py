@@ -26,8 +26,9 @@ from relocalize.localizers.matching import match_mutually, unit_descriptors
 from relocalize.localizers.photo_pose import Matches, PoseSettings, Refused, Solved, solve_pose
 from relocalize.localizers.saving import read_saved, write_saved
 from relocalize.localizers.scene import Scene
+from relocalize.localizers.stored import StoredDescriptors
 from relocalize.mapping import model_of_images
-from relocalize.mapping.database import open_database
+from relocalize.mapping.database import FeatureDatabase, open_database
 from relocalize.mapping.features import FeatureExtractor, Features, FeatureSettings
 from relocalize.mapping.vlad import VladSettings
 from relocalize.place import Place, PosedImage, Split
@@ -100,27 +101,22 @@ class StructureLocalizer(Localizer):
         """Keep the points that the train images (without a split: all images) observe."""
         settings = settings or StructureSettings()
         model = place.map if split is None else model_of_images(place, split.train)
+        views = [image for image in model.images.values() if (image.point_rows >= 0).any()]
         with open_database(place) as database:
             settings = replace(settings, features=database.settings)
-            features = {
-                name: database.features(name)
-                for name, image in model.images.items()
-                if (image.point_rows >= 0).any()
-            }
-        descriptors = {name: rows.descriptors for name, rows in features.items()}
-        scene = Scene.from_map(model, descriptors, settings.vlad)
-        localizer = cls(scene, place.unit, settings, MapNoise())
-        views = [(model.images[name], rows) for name, rows in features.items()]
-        localizer.noise = localizer._measured_noise(views)
+            descriptors = StoredDescriptors(database, [view.name for view in views])
+            scene = Scene.from_map(model.points, views, descriptors, settings.vlad)
+            localizer = cls(scene, place.unit, settings, MapNoise())
+            localizer.noise = localizer._measured_noise(views, database)
         return localizer
 
-    def _measured_noise(self, views: Sequence[tuple[PosedImage, Features]]) -> MapNoise:
+    def _measured_noise(self, views: Sequence[PosedImage], database: FeatureDatabase) -> MapNoise:
         """From some of the scene's views, each localized by the others."""
         localized, posed = [], []
         count = min(len(views), _NOISE_VIEWS)
         for index in np.unique(np.linspace(0, len(views) - 1, count).astype(int)):
-            image, features = views[int(index)]
-            camera = image.camera
+            image = views[int(index)]
+            camera, features = image.camera, database.features(image.name)
             matches = self.match(features, camera.width, camera.height, without=int(index))
             found = solve_pose(matches, self.scene, self.settings.pose, camera=camera)
             if isinstance(found, Solved):
