@@ -22,9 +22,11 @@ from relocalize.mapping import (
     features_of,
     map_place,
     model_of_images,
+    open_database,
 )
 from relocalize.mapping.focal import voted_focal
 from relocalize.mapping.gravity import up_from_horizon, upright
+from relocalize.mapping.look_alikes import judge_pairs
 from relocalize.mapping.pairs import PairSettings, sequential_pairs
 from relocalize.place import MapModel, Place
 from relocalize.place.model import NO_POINT
@@ -201,7 +203,11 @@ def test_a_map_of_some_images_owes_nothing_to_the_others(corridor_place):
 def test_a_killed_mapping_goes_on_and_ends_the_same(corridor_place, tmp_path):
     place = copied(corridor_place, tmp_path / "killed")
     shutil.rmtree(place.map_dir)
-    for stage in ("map/database.db", ".mapping/*/incremental", ".mapping/*/keyframes/points3D.bin"):
+    for stage in (
+        "map/database.db",
+        ".mapping/*/closing-loops",
+        ".mapping/*/keyframes/points3D.bin",
+    ):
         kill_when(place.root, stage)
         assert not Place.open(place.root).has_map
     map_place(Place.open(place.root))
@@ -226,6 +232,28 @@ def kill_when(root: Path, pattern: str) -> None:
             assert process.poll() is None, f"ended before {pattern} was there"
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
+
+
+def test_pairs_that_only_look_alike_are_told_from_true_ones(corridor_place):
+    model = corridor_place.map
+    with open_database(corridor_place) as database:
+        verified = database.verified_matches()
+    true = {pair: rows for pair, rows in verified.items() if len(rows) >= 40}
+    names = sorted(model.images)
+    far = len(names) // 2
+    # The matches of a pair, claimed of an image half a corridor away: features of another door.
+    false = {}
+    for first, second in true:
+        other = names[(names.index(second) + far) % len(names)]
+        count = min(len(true[first, second]), len(model.images[other].keypoints))
+        rows = true[first, second][:count].copy()
+        rows[:, 1] = np.arange(count)
+        false[first, other] = rows
+    assert len(true) > 20
+    said_of_true, said_of_false = judge_pairs([model], true), judge_pairs([model], false)
+    assert len(said_of_true.confirmed) >= 0.97 * len(true)
+    assert len(said_of_true.contradicted) <= 0.03 * len(true)
+    assert len(said_of_false.confirmed) <= 0.03 * len(false)
 
 
 def test_pictures_that_share_nothing_are_one_clear_line(tmp_path):

@@ -6,8 +6,9 @@ stage that writes here goes on where a kill left it.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -194,6 +195,30 @@ class FeatureDatabase:
                     geometry.inlier_matches = pair.two_view.matches
                     self._db.write_two_view_geometry(id1, id2, geometry)
 
+    def verified_matches(self) -> dict[Pair, NDArray[np.uint32]]:
+        """Verified matches [V, 2] of every pair, names and columns in order."""
+        names = {image_id: name for name, image_id in self._ids.items()}
+        pairs, geometries = self._db.read_two_view_geometries()
+        result: dict[Pair, NDArray[np.uint32]] = {}
+        for pair, geometry in zip(pairs, geometries, strict=True):
+            i, j = pycolmap.pair_id_to_image_pair(pair)
+            matches = np.asarray(geometry.inlier_matches, dtype=np.uint32).reshape(-1, 2)
+            if len(matches):
+                a, b = names[i], names[j]
+                result[ordered_pair(a, b)] = matches if a < b else matches[:, ::-1]
+        return result
+
+    def copy_without(self, pairs: Iterable[Pair], path: Path) -> None:
+        """A copy of the database at ``path`` in which these pairs are not verified."""
+        copy_database(self.path, path)
+        copy = pycolmap.Database.open(str(path))
+        try:
+            with pycolmap.DatabaseTransaction(copy):
+                for first, second in pairs:
+                    copy.delete_two_view_geometry(self._ids[first], self._ids[second])
+        finally:
+            copy.close()
+
     def fundamental_matrices(self, names: Collection[str]) -> FloatArray:
         """F [N, 3, 3] of the verified pairs among these images."""
         wanted = {self._ids[name] for name in names}
@@ -206,16 +231,12 @@ class FeatureDatabase:
         ]
         return np.array(chosen).reshape(-1, 3, 3)
 
-    def verified_counts(self) -> dict[Pair, int]:
-        """Verified matches of every pair that has any, names in order."""
-        names = {image_id: name for name, image_id in self._ids.items()}
-        pairs, counts = self._db.read_two_view_geometry_num_inliers()
-        result = {}
-        for pair, count in zip(pairs, counts, strict=True):
-            i, j = pycolmap.pair_id_to_image_pair(pair)
-            if count:
-                result[ordered_pair(names[i], names[j])] = int(count)
-        return result
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy a database that may be open: what is still in its write-ahead log comes along."""
+    target.unlink(missing_ok=True)
+    with closing(sqlite3.connect(source)) as original, closing(sqlite3.connect(target)) as copy:
+        original.backup(copy)
 
 
 def ordered_pair(first: str, second: str) -> Pair:

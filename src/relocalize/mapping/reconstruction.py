@@ -1,13 +1,13 @@
-"""From verified matches to a map: attempts, judged, and the best of them taken.
+"""From verified matches to models, each judged by what can be seen without knowing the truth.
 
-Incremental mapping often makes a wild little model first, and identical runs differ, so no model
-is taken because it came first: each is judged by what can be seen without knowing the truth.
+Incremental mapping often makes a wild little model first, so no model is taken because it came
+first.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,8 +16,7 @@ import numpy as np
 import pycolmap
 
 from relocalize import progress
-from relocalize.errors import MappingError
-from relocalize.mapping.database import FeatureDatabase
+from relocalize.mapping.database import copy_database
 
 # Focal lengths of real cameras over the longer image side: 10 mm to 150 mm in 35 mm terms.
 _PLAUSIBLE_FOCAL = (0.28, 4.2)
@@ -100,7 +99,7 @@ class Task:
     """What is to be reconstructed.
 
     Attributes:
-        database: with verified matches.
+        matches: a COLMAP database with verified matches.
         names: images to map, in time order if ``ordered``.
         images_dir: folder that the names are below.
         work: folder for models under way; an interrupted attempt goes on from there.
@@ -108,7 +107,7 @@ class Task:
         seed: of everything random.
     """
 
-    database: FeatureDatabase
+    matches: Path
     names: Sequence[str]
     images_dir: Path
     work: Path
@@ -116,78 +115,62 @@ class Task:
     seed: int
 
 
-def reconstruct(
-    task: Task, begin_with: pycolmap.Reconstruction | None = None
-) -> tuple[pycolmap.Reconstruction, list[pycolmap.Reconstruction], Judgement]:
-    """The best map of the images, the fragments beside it, and the judgement.
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """Models of the same images that one run made.
 
-    Attempts: incremental; incremental from another start; global (rotation averaging and global
-    positioning, with its own relative poses). The first that is good ends it.
+    Attributes:
+        models: best first; none when nothing came together.
+        judgement: of the best.
+    """
+
+    models: list[pycolmap.Reconstruction]
+    judgement: Judgement
+
+    @property
+    def fragments(self) -> list[pycolmap.Reconstruction]:
+        """The models beside the best that hold images which it lacks."""
+        inside = {i.name for i in self.models[0].images.values() if i.has_pose}
+        return [
+            model
+            for model in self.models[1:]
+            if any(i.has_pose and i.name not in inside for i in model.images.values())
+        ]
+
+
+def _judged(models: Iterable[pycolmap.Reconstruction], task: Task, what: str) -> Attempt:
+    rated = [(judge(model, task.names, task.ordered), model) for model in models]
+    rated.sort(key=lambda row: row[0].score, reverse=True)
+    nothing = Judgement(0, len(task.names), float("inf"), 0.0, ("nothing came together",))
+    judgement = rated[0][0] if rated else nothing
+    if not judgement.good:
+        reasons = "; ".join(judgement.alarms) or "too few"
+        progress.say(
+            f"{what}: {judgement.registered} of {len(task.names)} images in the best of "
+            f"{len(rated)} models ({reasons})"
+        )
+    return Attempt([model for _, model in rated], judgement)
+
+
+def map_incrementally(
+    task: Task, what: str, begin_with: pycolmap.Reconstruction | None = None
+) -> Attempt:
+    """Incremental structure from motion.
 
     Args:
         task: what is to be reconstructed.
+        what: names this run for people, and its folder in ``task.work``.
         begin_with: a model to add to, instead of beginning anew.
-
-    Raises:
-        MappingError: nothing came together.
     """
-    attempts: list[tuple[str, Callable[[], list[pycolmap.Reconstruction]]]] = [
-        ("incremental", lambda: _incremental(task, "incremental", task.seed, begin_with))
-    ]
-    if begin_with is None:
-        attempts += [
-            ("incremental, anew", lambda: _incremental(task, "anew", task.seed + 1, None)),
-            ("global", lambda: _global(task)),
-        ]
-    names, ordered = task.names, task.ordered
-    best: tuple[Judgement, list[pycolmap.Reconstruction]] | None = None
-    for what, attempt in attempts:
-        models = attempt()
-        if not models:
-            continue
-        models.sort(key=lambda model: judge(model, names, ordered).score, reverse=True)
-        judgement = judge(models[0], names, ordered)
-        if best is None or judgement.score > best[0].score:
-            best = (judgement, models)
-        if judgement.good:
-            break
-        reasons = "; ".join(judgement.alarms) or "too few"
-        progress.say(
-            f"{what} mapping: {judgement.registered} of {len(names)} images in its best of "
-            f"{len(models)} models ({reasons})"
-        )
-    if best is None:
-        raise MappingError(
-            f"no two of the {len(names)} images could be set in relation: they share too little, "
-            "are blurred, or were taken from one spot; film while walking, with overlap"
-        )
-    judgement, models = best
-    main = models[0]
-    return main, _apart_from(main, models[1:]), judgement
-
-
-def _apart_from(
-    main: pycolmap.Reconstruction, others: Sequence[pycolmap.Reconstruction]
-) -> list[pycolmap.Reconstruction]:
-    inside = {i.name for i in main.images.values() if i.has_pose}
-    return [
-        model
-        for model in others
-        if any(i.has_pose and i.name not in inside for i in model.images.values())
-    ]
-
-
-def _incremental(
-    task: Task, attempt: str, seed: int, begin_with: pycolmap.Reconstruction | None
-) -> list[pycolmap.Reconstruction]:
     options = pycolmap.IncrementalPipelineOptions()
     # One thread, so that the same pictures give the same map; two save a tenth of the time.
     options.num_threads = 1
-    options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = seed
+    options.random_seed = options.mapper.random_seed = task.seed
+    options.triangulation.random_seed = task.seed
     options.extract_colors = False
     options.image_names = list(task.names)
     options.min_model_size = 3
-    work = task.work / attempt
+    work = task.work / what.replace(" ", "-")
     snapshots = work / "snapshots"
     snapshots.mkdir(parents=True, exist_ok=True)
     options.snapshot_path = str(snapshots)
@@ -196,9 +179,9 @@ def _incremental(
     models = work / "models"
     shutil.rmtree(models, ignore_errors=True)
     models.mkdir()
-    with progress.bar("reconstructing", len(task.names)) as bar:
+    with progress.bar(what, len(task.names)) as bar:
         result = pycolmap.incremental_mapping(
-            str(task.database.path),
+            str(task.matches),
             str(task.images_dir),
             str(models),
             options,
@@ -206,7 +189,7 @@ def _incremental(
             next_image_callback=bar.advance,
         )
     shutil.rmtree(work, ignore_errors=True)
-    return list(result.values())
+    return _judged(result.values(), task, what)
 
 
 def _begin_folder(
@@ -229,14 +212,18 @@ def _begin_folder(
     return begin
 
 
-def _global(task: Task) -> list[pycolmap.Reconstruction]:
+def map_globally(task: Task) -> Attempt:
+    """Global structure from motion: rotation averaging, then global positioning.
+
+    It seldom falls into fragments, and is 2 to 3 times less exact than incremental mapping.
+    """
     work = task.work / "global"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     # Global mapping wants relative poses, so the matches are verified once more as calibrated, in
     # a copy: the cache keeps its uncalibrated ones.
     copy = work / "database.db"
-    shutil.copy(task.database.path, copy)
+    copy_database(task.matches, copy)
     db = pycolmap.Database.open(str(copy))
     db.clear_two_view_geometries()
     for camera in db.read_all_cameras():
@@ -258,7 +245,7 @@ def _global(task: Task) -> list[pycolmap.Reconstruction]:
         result = pycolmap.global_mapping(str(copy), str(task.images_dir), str(models), options)
     except RuntimeError as error:
         progress.say(f"global mapping failed: {error}")
-        return []
+        return _judged([], task, "global mapping")
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return list(result.values())
+    return _judged(result.values(), task, "global mapping")

@@ -53,6 +53,7 @@ class MapReport:
         points: of the map.
         reprojection_error: mean over the points, pixels.
         fragments: models that stay apart from the map.
+        look_alikes: pairs that matched well and were left out: the map says they show two things.
         alarms: what is suspicious about the map.
         apart: images without a pose, and why.
         stages: costs by stage, of this run.
@@ -66,6 +67,7 @@ class MapReport:
     points: int
     reprojection_error: float
     fragments: int = 0
+    look_alikes: int = 0
     alarms: tuple[str, ...] = ()
     apart: tuple[Apart, ...] = ()
     stages: dict[str, StageTime] = field(default_factory=dict)

@@ -20,20 +20,20 @@ from relocalize.formats.names import match_names
 from relocalize.formats.registry import read_registration
 from relocalize.geometry import Camera, Similarity3, align_camera_poses
 from relocalize.mapping.bundle_adjustment import refine_map
-from relocalize.mapping.database import FeatureDatabase
+from relocalize.mapping.database import FeatureDatabase, Pair
 from relocalize.mapping.focal import voted_focal
 from relocalize.mapping.gravity import estimate_gravity, registered_cameras, upright
 from relocalize.mapping.keyframes import choose_keyframes
+from relocalize.mapping.main_model import MainModel, make_main_model
 from relocalize.mapping.matching import match_pairs
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
 from relocalize.mapping.pairs import (
     Similarity,
     exhaustive_pairs,
     loop_pairs,
-    pairs_between,
     sequential_pairs,
 )
-from relocalize.mapping.reconstruction import Judgement, Task, judge, reconstruct
+from relocalize.mapping.reconstruction import Task, judge
 from relocalize.mapping.registering import Registrar, Registration, add_to_model
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.scale import metres_per_unit
@@ -41,9 +41,6 @@ from relocalize.mapping.settings import MapSettings
 from relocalize.place import Capture, Frame, MapModel, Place
 from relocalize.place.folder import METRE
 
-_JOIN_ROUNDS = 2
-_JOIN_SIMILAR = 20  # images of the main map that each image outside of it is matched with
-_JOIN_REACH = 15  # and the registered images so near in time
 _REGISTERED_PER_SAVE = 200  # images; a kill loses at most the registration of so many
 
 
@@ -54,13 +51,15 @@ class _Walks:
     Attributes:
         names: all, in capture order.
         keyframes: those that carry the reconstruction, in capture order.
-        pairs_in_time: pairs to match for their order alone.
+        pairs: to match for their order alone.
+        neighbours: those of them that are near in time; none of loose photos.
         ordered: whether the keyframes are of one video.
     """
 
     names: list[str]
     keyframes: list[str]
-    pairs_in_time: set[tuple[str, str]]
+    pairs: set[Pair]
+    neighbours: set[Pair]
     ordered: bool
 
 
@@ -88,18 +87,16 @@ def reconstruct_map(
         count.items = len(names)
     with stages.measure("pairs", "keyframes") as count:
         similarity = Similarity(database, walks.keyframes)
-        pairs = walks.pairs_in_time | loop_pairs(similarity, settings.pairs)
+        pairs = walks.pairs | loop_pairs(similarity, settings.pairs)
         count.items = len(walks.keyframes)
     with stages.measure("matching and verification", "pairs") as count:
         count.items = match_pairs(database, pairs, settings.matching)
     with stages.measure("reconstruction", "keyframes") as count:
-        model, fragments, judgement = _main_model(
-            place, database, work, walks, similarity, settings
-        )
+        main = _main_model(place, database, work, walks, similarity, settings)
         count.items = len(walks.keyframes)
-    in_reconstruction = int(model.num_reg_images())
+    in_reconstruction = int(main.model.num_reg_images())
     with stages.measure("registration of the other frames", "frames") as count:
-        model, results = _register_rest(database, work, walks, similarity, model, settings)
+        model, results = _register_rest(database, work, walks, similarity, main.model, settings)
         count.items = len(results)
     with stages.measure("bundle adjustment of all frames", "images") as count:
         refine_map(model)
@@ -113,7 +110,7 @@ def reconstruct_map(
         first, last = run.images[0], run.images[-1]
         what = first if len(run.images) == 1 else f"{first} to {last} ({len(run.images)} images)"
         progress.say(f"not in the map: {what}: {run.reason}")
-    for alarm in judgement.alarms:
+    for alarm in main.judgement.alarms:
         progress.say(f"warning: {alarm}")
     finished = MapModel.from_colmap(model)
     return Outcome(
@@ -126,8 +123,9 @@ def reconstruct_map(
             keyframes_registered=min(in_reconstruction, len(walks.keyframes)),
             points=len(finished.points),
             reprojection_error=float(model.compute_mean_reprojection_error()),
-            fragments=len(fragments),
-            alarms=judgement.alarms,
+            fragments=main.fragments,
+            alarms=main.judgement.alarms,
+            look_alikes=main.look_alikes,
             apart=apart,
             stages=stages.times,
         ),
@@ -141,7 +139,8 @@ def _walks(
     settings: MapSettings,
 ) -> _Walks:
     keyframes: list[str] = []
-    pairs: set[tuple[str, str]] = set()
+    pairs: set[Pair] = set()
+    neighbours: set[Pair] = set()
     for capture in captures:
         if capture.kind == "video":
             size = (capture.cameras[0].width, capture.cameras[0].height)
@@ -149,6 +148,7 @@ def _walks(
                 database, capture.image_names, size, settings.keyframes, settings.matching
             )
             pairs |= sequential_pairs(chosen, settings.pairs)
+            neighbours |= sequential_pairs(chosen, replace(settings.pairs, reach=0))
         else:
             chosen = capture.image_names
             if len(chosen) <= settings.pairs.exhaustive:
@@ -157,7 +157,7 @@ def _walks(
                 pairs |= sequential_pairs(chosen, settings.pairs)
         keyframes += chosen
     ordered = len(captures) == 1 and captures[0].kind == "video"
-    return _Walks(names, keyframes, pairs, ordered)
+    return _Walks(names, keyframes, pairs, neighbours, ordered)
 
 
 def _main_model(
@@ -167,35 +167,28 @@ def _main_model(
     walks: _Walks,
     similarity: Similarity,
     settings: MapSettings,
-) -> tuple[pycolmap.Reconstruction, list[pycolmap.Reconstruction], Judgement]:
+) -> MainModel:
     """The map of the keyframes; a finished one is read back from ``work``."""
     finished = work / "keyframes"
     if (finished / "points3D.bin").is_file():
         model = pycolmap.Reconstruction(str(finished))
-        return model, [], judge(model, walks.keyframes, walks.ordered)
+        return MainModel(model, 0, judge(model, walks.keyframes, walks.ordered), 0)
     _vote_focals(database, walks.keyframes)
     task = Task(
-        database, walks.keyframes, place.images_dir, work, ordered=walks.ordered, seed=settings.seed
+        database.path,
+        walks.keyframes,
+        place.images_dir,
+        work,
+        ordered=walks.ordered,
+        seed=settings.seed,
     )
-    model, fragments, judgement = reconstruct(task)
-    for _ in range(_JOIN_ROUNDS):
-        inside = {i.name for i in model.images.values() if i.has_pose}
-        outside = [name for name in walks.keyframes if name not in inside]
-        if not outside:
-            break
-        bridges = pairs_between(similarity, outside, inside, _JOIN_SIMILAR)
-        bridges |= _pairs_at_seams(walks.keyframes, inside, outside)
-        verified = len(database.verified_counts())
-        match_pairs(database, bridges, settings.matching, what="joining fragments")
-        if len(database.verified_counts()) == verified:
-            break
-        joined, fragments, joined_judgement = reconstruct(task, begin_with=model)
-        if joined_judgement.score < judgement.score:
-            break
-        model, judgement = joined, joined_judgement
-    finished.mkdir(parents=True, exist_ok=True)
-    model.write_binary(str(finished))
-    return model, fragments, judgement
+    main = make_main_model(task, database, walks.neighbours, similarity, settings.matching)
+    aside = work / "keyframes-new"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    main.model.write_binary(str(aside))
+    aside.rename(finished)
+    return main
 
 
 def _vote_focals(database: FeatureDatabase, names: Sequence[str]) -> None:
@@ -209,13 +202,6 @@ def _vote_focals(database: FeatureDatabase, names: Sequence[str]) -> None:
         if not camera.focal_is_known:
             voted = voted_focal(camera, database.fundamental_matrices(images))
             database.update_camera(camera_id, voted)
-
-
-def _pairs_at_seams(
-    names: Sequence[str], inside: set[str], outside: Sequence[str]
-) -> set[tuple[str, str]]:
-    near = nearest_in_order(names, inside, _JOIN_REACH)
-    return {(name, other) for name in outside for other in near[name]}
 
 
 def _register_rest(

@@ -34,7 +34,7 @@ class WalkSettings:
     fps: int = 30
     speed: float = 1.0
     rest_s: float = 2.0
-    return_m: float = 3.0
+    return_m: float = 0.0
     eye_height: float = 1.5
     shake: float = 1.0
     exposure_s: float = 1 / 100

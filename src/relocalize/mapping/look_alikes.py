@@ -1,0 +1,86 @@
+"""Pairs of images that look alike and are not the same: found by holding a map against them.
+
+Buildings repeat themselves. Two doors of one kind match as well as two views of one door, and a
+few such pairs fold a map. A map made from neighbours in time alone cannot be folded by them; it
+drifts, but where it puts two images it is right to a fraction of a room. So its points tell: if
+the two images saw the same thing, a point that one of them sees lies, by the map, about where
+the other has the matching feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relocalize.geometry.transforms import FloatArray
+from relocalize.mapping.database import Pair
+from relocalize.place import MapModel, PosedImage
+from relocalize.place.model import NO_POINT
+
+# How far from its match, as a share of the image diagonal, the points of a pair may be projected
+# on the median: 55 pixels of 960x540, a quarter of a metre at 3 metres. Drift of the loops of a
+# building's floor stays below; another door does not.
+_MAX_TRANSFER = 0.05
+_MIN_TRANSFERS = 5  # matches with a point that a verdict needs
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What maps say of pairs of images.
+
+    Attributes:
+        confirmed: they show the same thing.
+        contradicted: they do not: look-alikes.
+    """
+
+    confirmed: frozenset[Pair]
+    contradicted: frozenset[Pair]
+
+
+def judge_pairs(models: Iterable[MapModel], matches: Mapping[Pair, NDArray[np.uint32]]) -> Verdict:
+    """Hold pairs with their matches [V, 2] against every model that has both images.
+
+    A pair that no model has both images of, or too few points for, is in neither set.
+    """
+    confirmed: set[Pair] = set()
+    contradicted: set[Pair] = set()
+    for model in models:
+        for pair, rows in matches.items():
+            first, second = (model.images.get(name) for name in pair)
+            if first is None or second is None:
+                continue
+            errors = np.concatenate(
+                [
+                    _transfer_errors(model, first, rows[:, 0], second, rows[:, 1]),
+                    _transfer_errors(model, second, rows[:, 1], first, rows[:, 0]),
+                ]
+            )
+            if len(errors) >= _MIN_TRANSFERS:
+                agrees = float(np.median(errors)) <= _MAX_TRANSFER
+                (confirmed if agrees else contradicted).add(pair)
+    return Verdict(frozenset(confirmed - contradicted), frozenset(contradicted))
+
+
+def _transfer_errors(
+    model: MapModel,
+    seen_by: PosedImage,
+    rows: NDArray[np.uint32],
+    shown_to: PosedImage,
+    matched: NDArray[np.uint32],
+) -> FloatArray:
+    """Distances, in image diagonals, of the points of one image from their matches in another.
+
+    Infinite for a point behind the other camera.
+    """
+    points = seen_by.point_rows[rows]
+    known = points != NO_POINT
+    world = model.points.positions[points[known]]
+    camera = shown_to.camera
+    projected = camera.img_from_cam(shown_to.cam_from_world @ world)
+    distances = np.linalg.norm(projected - shown_to.keypoints[matched[known]], axis=1)
+    diagonal = float(np.hypot(camera.width, camera.height))
+    result: FloatArray = np.nan_to_num(distances / diagonal, nan=np.inf)
+    return result

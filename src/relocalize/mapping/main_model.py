@@ -1,0 +1,172 @@
+"""The one map of the keyframes: neighbours in time first, then the loops that agree with them.
+
+A walk is first mapped from neighbours in time, which look-alikes cannot fold. Pairs further apart
+(loops) are held against that map, and those it contradicts are left out; the others close it and
+join its fragments. Where this gives no sound map, further attempts are made, and the best of all
+is taken by a criterion that does not need the truth.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import pycolmap
+
+from relocalize import progress
+from relocalize.errors import MappingError
+from relocalize.mapping.bundle_adjustment import refine_map
+from relocalize.mapping.database import FeatureDatabase, Pair
+from relocalize.mapping.look_alikes import judge_pairs
+from relocalize.mapping.matching import MatchSettings, match_pairs
+from relocalize.mapping.outcome import nearest_in_order
+from relocalize.mapping.pairs import Similarity, pairs_between
+from relocalize.mapping.reconstruction import (
+    Attempt,
+    Judgement,
+    Task,
+    judge,
+    map_globally,
+    map_incrementally,
+)
+from relocalize.place import MapModel
+
+_JOIN_ROUNDS = 2
+_JOIN_SIMILAR = 20  # images of the main map that each image outside of it is matched with
+_JOIN_REACH = 15  # and the registered images so near in time
+
+
+@dataclass(frozen=True, eq=False)
+class MainModel:
+    """The map of the keyframes.
+
+    Attributes:
+        model: poses and points.
+        fragments: models of images that it lacks.
+        judgement: of the model.
+        look_alikes: pairs that were left out because the map contradicts them.
+    """
+
+    model: pycolmap.Reconstruction
+    fragments: int
+    judgement: Judgement
+    look_alikes: int
+
+
+def make_main_model(
+    task: Task,
+    database: FeatureDatabase,
+    trusted: Collection[Pair],
+    similarity: Similarity,
+    matching: MatchSettings,
+) -> MainModel:
+    """The best map of the task's images.
+
+    Args:
+        task: its ``matches`` is the database itself; further attempts use copies in its ``work``.
+        database: with verified matches.
+        trusted: pairs of neighbours in time, which cannot be look-alikes; none for loose photos.
+        similarity: finds images for joining fragments.
+        matching: how further pairs are matched.
+
+    Raises:
+        MappingError: nothing came together.
+    """
+    if not trusted:
+        best = map_incrementally(task, "reconstructing")
+        left_out: frozenset[Pair] = frozenset()
+    else:
+        best = _in_time(task, database, trusted)
+        loops = {p: m for p, m in database.verified_matches().items() if p not in trusted}
+        verdict = judge_pairs((MapModel.from_colmap(model) for model in best.models), loops)
+        left_out = verdict.contradicted
+        if left_out:
+            progress.say(f"{len(left_out)} look-alike pairs contradict the walk; left out")
+        if best.judgement.good:
+            # The walk holds together by itself, so only what it confirms may move it.
+            unconfirmed = [pair for pair in loops if pair not in verdict.confirmed]
+            closing = _without(task, database, unconfirmed)
+            closed = map_incrementally(closing, "closing loops", best.models[0])
+            # More constraints never lower the error, so it must not decide here.
+            best = closed if closed.judgement.good else best
+        else:
+            task = _without(task, database, left_out)
+            best = _better(best, map_incrementally(task, "reconstructing"))
+    for _ in range(_JOIN_ROUNDS):
+        if best.judgement.good or not _bridged(task, database, best, similarity, matching):
+            break
+        task = _without(task, database, left_out)
+        best = _better(best, map_incrementally(task, "joining fragments", best.models[0]))
+    if not best.judgement.good:
+        anew = replace(task, seed=task.seed + 1)
+        best = _better(best, map_incrementally(anew, "reconstructing anew"))
+    if not best.judgement.good:
+        best = _better(best, map_globally(task))
+    if not best.models:
+        raise MappingError(
+            f"no two of the {len(task.names)} images could be set in relation: they share too "
+            "little, are blurred, or were taken from one spot; film while walking, with overlap"
+        )
+    return MainModel(best.models[0], len(best.fragments), best.judgement, len(left_out))
+
+
+def _in_time(task: Task, database: FeatureDatabase, trusted: Collection[Pair]) -> Attempt:
+    """The map by neighbours in time alone; a finished one is read back after a kill."""
+    finished = task.work / "in-time"
+    if (finished / "0" / "points3D.bin").is_file():
+        models = [pycolmap.Reconstruction(str(folder)) for folder in sorted(finished.iterdir())]
+        return Attempt(models, judge(models[0], task.names, task.ordered))
+    loops = [pair for pair in database.verified_matches() if pair not in trusted]
+    attempt = map_incrementally(_without(task, database, loops), "reconstructing in time")
+    # Robustly, since pairs are going to be judged by it.
+    for model in attempt.models:
+        refine_map(model)
+    aside = task.work / "in-time-new"
+    shutil.rmtree(aside, ignore_errors=True)
+    for number, model in enumerate(attempt.models):
+        folder = aside / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        model.write_binary(str(folder))
+    if attempt.models:
+        aside.rename(finished)
+    return attempt
+
+
+def _without(task: Task, database: FeatureDatabase, pairs: Iterable[Pair]) -> Task:
+    copy = task.work / "matches.db"
+    database.copy_without(pairs, copy)
+    return replace(task, matches=copy)
+
+
+def _better(first: Attempt, second: Attempt) -> Attempt:
+    """The better one; the second when they are equal."""
+    if not first.models:
+        return second
+    return second if second.judgement.score >= first.judgement.score else first
+
+
+def _bridged(
+    task: Task,
+    database: FeatureDatabase,
+    best: Attempt,
+    similarity: Similarity,
+    matching: MatchSettings,
+) -> bool:
+    """Match images outside the best model with it; whether that verified any further pair."""
+    if not best.models:
+        return False
+    inside = {i.name for i in best.models[0].images.values() if i.has_pose}
+    outside = [name for name in task.names if name not in inside]
+    if not outside:
+        return False
+    bridges = pairs_between(similarity, outside, inside, _JOIN_SIMILAR)
+    bridges |= _pairs_at_seams(task.names, inside, outside)
+    before = len(database.verified_matches())
+    match_pairs(database, bridges, matching, what="joining fragments")
+    return len(database.verified_matches()) > before
+
+
+def _pairs_at_seams(names: Sequence[str], inside: set[str], outside: Sequence[str]) -> set[Pair]:
+    near = nearest_in_order(names, inside, _JOIN_REACH)
+    return {(name, other) for name in outside for other in near[name]}
