@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections import defaultdict
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from relocalize.localizers import PoseEstimate, fitted
 from relocalize.localizers.calibration import UncalibratedPhoto, localize_together
 from relocalize.localizers.structure import StructureLocalizer
 from relocalize.mapping import map_place
-from relocalize.mapping.features import Features, colmap_options
+from relocalize.mapping.features import Features
 from relocalize.place import Place, Split
 
 _ALTERNATIVE_EVERY = 5  # COLMAP's default SIFT takes long; every fifth test frame says enough
@@ -174,10 +174,11 @@ def alternative(
     clock: CpuClock,
 ) -> dict[str, PoseEstimate]:
     """COLMAP's default SIFT (doubled image) and its absolute pose estimation, one pass."""
-    settings = replace(localizer.settings.features, first_octave=-1)
-    extractor = pycolmap.FeatureExtractor.create(
-        colmap_options(settings, threads=1), pycolmap.Device.cpu
-    )
+    options = pycolmap.FeatureExtractionOptions()
+    options.use_gpu = False
+    options.num_threads = 1
+    options.sift.max_num_features = localizer.settings.features.max_features
+    extractor = pycolmap.FeatureExtractor.create(options, pycolmap.Device.cpu)
     results = {}
     for name in progress.track(names, "alternative"):
         image, camera = place.read_image(name), truth[name].camera

@@ -243,10 +243,10 @@ def test_pairs_that_only_look_alike_are_told_from_true_ones(corridor_place):
     far = len(names) // 2
     # The matches of a pair, claimed of an image half a corridor away: features of another door.
     false = {}
-    for first, second in true:
+    for (first, second), matches in true.items():
         other = names[(names.index(second) + far) % len(names)]
-        count = min(len(true[first, second]), len(model.images[other].keypoints))
-        rows = true[first, second][:count].copy()
+        count = min(len(matches), len(model.images[other].keypoints))
+        rows = matches[:count].copy()
         rows[:, 1] = np.arange(count)
         false[first, other] = rows
     assert len(true) > 20

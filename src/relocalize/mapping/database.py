@@ -7,11 +7,14 @@ stage that writes here goes on where a kill left it.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
+import cv2
 import numpy as np
 import pycolmap
 from numpy.typing import NDArray
@@ -22,14 +25,15 @@ from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray
 from relocalize.mapping.features import (
     DESCRIPTOR_SIZE,
+    FeatureExtractor,
     Features,
     FeatureSettings,
-    colmap_options,
 )
-from relocalize.parallel import worker_count
+from relocalize.parallel import map_in_order
 from relocalize.place import Place, atomic
 from relocalize.place.folder import read_json
 
+Item = TypeVar("Item")
 Pair = tuple[str, str]  # image names, in alphabetical order
 
 
@@ -142,25 +146,40 @@ class FeatureDatabase:
         missing = [name for name in names if not self._db.exists_descriptors(self._ids[name])]
         if not missing:
             return 0
-        options = colmap_options(self.settings, threads=worker_count())
+        extractors = threading.local()
+
+        def features_of_file(name: str) -> tuple[str, Features | None]:
+            if not hasattr(extractors, "mine"):
+                extractors.mine = FeatureExtractor(self.settings)
+            flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+            grey = cv2.imread(str(images_dir / name), flags)
+            if grey is None:
+                return name, None
+            return name, extractors.mine.extract(np.asarray(grey, dtype=np.uint8))
+
         with progress.bar("extracting features", len(missing)) as bar:
-            for start in range(0, len(missing), _EXTRACTED_PER_COMMIT):
-                chunk = missing[start : start + _EXTRACTED_PER_COMMIT]
-                pycolmap.extract_features(
-                    str(self.path),
-                    str(images_dir),
-                    image_names=chunk,
-                    extraction_options=options,
-                    device=pycolmap.Device.cpu,
-                )
+            for chunk in batched(map_in_order(features_of_file, missing), _EXTRACTED_PER_COMMIT):
+                self._write_features(chunk, images_dir)
                 bar.advance(len(chunk))
-        unread = [name for name in missing if not self._db.exists_descriptors(self._ids[name])]
-        if unread:
-            raise MappingError(
-                f"{len(unread)} images cannot be read, such as {images_dir / unread[0]}; "
-                "replace or remove them"
-            )
         return len(missing)
+
+    def _write_features(
+        self, extracted: Sequence[tuple[str, Features | None]], images_dir: Path
+    ) -> None:
+        with pycolmap.DatabaseTransaction(self._db):
+            for name, features in extracted:
+                if features is None:
+                    raise MappingError(
+                        f"{images_dir / name} cannot be read as a picture; replace or remove it"
+                    )
+                image_id = self._ids[name]
+                self._db.write_keypoints(image_id, features.keypoints)
+                self._db.write_descriptors(
+                    image_id,
+                    pycolmap.FeatureDescriptors(
+                        pycolmap.FeatureExtractorType.SIFT, features.descriptors
+                    ),
+                )
 
     def features(self, name: str) -> Features:
         """The stored features of an image."""
@@ -237,6 +256,18 @@ def copy_database(source: Path, target: Path) -> None:
     target.unlink(missing_ok=True)
     with closing(sqlite3.connect(source)) as original, closing(sqlite3.connect(target)) as copy:
         original.backup(copy)
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of up to ``size`` consecutive items."""
+    batch: list[Item] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def ordered_pair(first: str, second: str) -> Pair:

@@ -20,6 +20,7 @@ from relocalize.mapping.database import (
     MatchedPair,
     Pair,
     TwoView,
+    batched,
     ordered_pair,
 )
 from relocalize.mapping.features import Features
@@ -121,15 +122,11 @@ def match_pairs(
 
     # The database is read and written in this thread; only the computing is in others.
     items = ((pair, read(pair[0]), read(pair[1])) for pair in todo)
-    done: list[MatchedPair] = []
+    matched = map_in_order(lambda item: _match(*item, settings), items)
     with progress.bar(what, len(todo), "pairs") as bar:
-        for result in map_in_order(lambda item: _match(*item, settings), items):
-            done.append(result)
-            if len(done) == _PAIRS_PER_COMMIT:
-                database.write_pairs(done)
-                done.clear()
-            bar.advance()
-        database.write_pairs(done)
+        for done in batched(matched, _PAIRS_PER_COMMIT):
+            database.write_pairs(done)
+            bar.advance(len(done))
     return len(todo)
 
 
