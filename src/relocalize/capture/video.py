@@ -276,9 +276,8 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
         )
     if not container.streams.video:
         kinds = ", ".join(sorted({str(stream.type) for stream in container.streams}))
-        raise CaptureError(
-            f"{path} has no video track, only {kinds or 'nothing'}; give a video file"
-        )
+        only = f", only {kinds}" if kinds else " and no other"
+        raise CaptureError(f"{path} has no video track{only}; give a video file")
     stream = container.streams.video[0]
     if stream.codec_context is None:
         raise CaptureError(

@@ -1,5 +1,7 @@
 """Transforms, cameras, alignment: pure functions on numbers, no files."""
 
+import pycolmap
+
 from relocalize.geometry.alignment import Alignment, align_camera_poses
 from relocalize.geometry.cameras import Camera
 from relocalize.geometry.pose_errors import position_error, rotation_error_deg
@@ -14,3 +16,7 @@ __all__ = [
     "position_error",
     "rotation_error_deg",
 ]
+
+# COLMAP's own log, which goes to stderr, is not for our users: what fails comes back to us as an
+# exception or an empty result, and we say it. Here, because every room that uses COLMAP is above.
+pycolmap.logging.minloglevel = int(pycolmap.logging.Level.FATAL)

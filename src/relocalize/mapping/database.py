@@ -71,8 +71,6 @@ class MatchedPair:
 _UNCALIBRATED = pycolmap.TwoViewGeometryConfiguration.UNCALIBRATED
 _EXTRACTED_PER_COMMIT = 32  # images; a kill loses at most the work on so many
 
-pycolmap.logging.minloglevel = int(pycolmap.logging.Level.ERROR)
-
 
 class FeatureDatabase:
     """Features and verified matches of a Place's images. Use `open_database`."""
@@ -188,18 +186,20 @@ class FeatureDatabase:
             raise MappingError(f"{self.path} has no features of {name!r}; run: relocalize map")
         keypoints = np.asarray(self._db.read_keypoints(image_id), dtype=np.float32)
         data = np.asarray(self._db.read_descriptors(image_id).data, dtype=np.uint8)
-        return Features(
-            keypoints.reshape(len(keypoints), -1)[:, :2], data.reshape(-1, DESCRIPTOR_SIZE)
-        )
+        # A picture without features is stored as arrays without a width.
+        positions = keypoints[:, :2] if keypoints.size else np.empty((0, 2), dtype=np.float32)
+        return Features(positions, data.reshape(-1, DESCRIPTOR_SIZE))
 
     # -- matches ---------------------------------------------------------------------------
 
-    def tried_pairs(self) -> set[Pair]:
-        """Pairs that were matched, whether or not anything came of it, names in order."""
-        names = {image_id: name for name, image_id in self._ids.items()}
-        pairs, _ = self._db.read_num_matches()
-        ids = (pycolmap.pair_id_to_image_pair(pair) for pair in pairs)
-        return {ordered_pair(names[i], names[j]) for i, j in ids}
+    def untried_pairs(self, pairs: Iterable[Pair]) -> list[Pair]:
+        """Those that were never matched, names and pairs in order."""
+        return sorted(
+            (first, second)
+            for first, second in {ordered_pair(*pair) for pair in pairs}
+            # COLMAP lists only pairs with matches; one that has none was tried as well.
+            if not self._db.exists_matches(self._ids[first], self._ids[second])
+        )
 
     def write_pairs(self, pairs: Iterable[MatchedPair]) -> None:
         """Store pairs, in one commit."""

@@ -21,7 +21,6 @@ from relocalize.mapping.database import (
     Pair,
     TwoView,
     batched,
-    ordered_pair,
 )
 from relocalize.mapping.features import Features
 from relocalize.parallel import map_in_order
@@ -110,8 +109,7 @@ def match_pairs(
     what: str = "matching pairs",
 ) -> int:
     """Match and verify pairs of images that were not tried yet; returns how many those were."""
-    tried = database.tried_pairs()
-    todo = sorted({ordered_pair(*pair) for pair in pairs} - tried)
+    todo = database.untried_pairs(pairs)
     if not todo:
         return 0
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from relocalize.errors import MappingError
 from relocalize.mapping.database import FeatureDatabase, Pair, ordered_pair
 from relocalize.mapping.vlad import Vlad, VladSettings
 
@@ -58,8 +59,14 @@ class Similarity:
 
     def __init__(self, database: FeatureDatabase, names: Sequence[str]) -> None:
         descriptors = [database.features(name).descriptors for name in names]
+        count = sum(map(len, descriptors))
+        if not count:
+            raise MappingError(
+                f"the {len(names)} images show nothing that could be recognized: they are black, "
+                "blank or blurred; add sharp ones with: relocalize frames"
+            )
         # A place of few features still gets a vocabulary, of as many words as it can carry.
-        words = min(VladSettings().words, max(1, sum(map(len, descriptors)) // 8))
+        words = min(VladSettings().words, max(1, count // 8))
         self.names = list(names)
         self.vlad = Vlad.fit(descriptors, VladSettings(words=words))
         self.vectors = np.stack([self.vlad.describe(rows) for rows in descriptors])
