@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from relocalize.cli import build as build_command
+from relocalize import pipeline
 from relocalize.cli.main import main
 from relocalize.errors import EvaluationError, PlaceError, RelocalizeError
 from relocalize.evaluation import THRESHOLDS, PoseError, Summary, evaluate, scoring
@@ -377,9 +377,9 @@ def build(walk, script, monkeypatch, capsys):
     """`relocalize build` on a Place whose frames and map are there; returns its JSON."""
     script(lambda index: (0.03, 1.0))
     report = MapReport(COUNT, COUNT, COUNT, COUNT, 0, 0.0, unchanged=True)
-    monkeypatch.setattr(build_command, "capture_frames", lambda *args, **options: None)
-    monkeypatch.setattr(build_command, "map_place", lambda place, settings: report)
-    monkeypatch.setattr(build_command, "fitted", lambda place, name, split=None: None)
+    monkeypatch.setattr(pipeline, "capture_frames", lambda *args, **options: None)
+    monkeypatch.setattr(pipeline, "map_place", lambda place, settings: report)
+    monkeypatch.setattr(pipeline, "fitted", lambda place, name, split=None: None)
 
     def run(*options):
         with pytest.raises(SystemExit) as ended:
@@ -419,7 +419,7 @@ def test_build_evaluates_again_when_what_it_rests_on_changes(build, walk, tmp_pa
 
 def test_build_of_too_few_images_for_a_test_set_still_ends_well(build, walk, monkeypatch):
     (walk.root / "splits" / "fifth.json").unlink()
-    monkeypatch.setattr(build_command, "_LEAST_IMAGES", COUNT + 1)
+    monkeypatch.setattr(pipeline, "_LEAST_IMAGES", COUNT + 1)
     result = build()
     assert (result["evaluation"], result["report"]) == (None, None)
     assert list(result["stages"]) == ["frames", "map", "split", "fit"]

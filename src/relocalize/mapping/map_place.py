@@ -7,11 +7,11 @@ import json
 import os
 import shutil
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pycolmap
 
-import relocalize
 from relocalize.errors import PlaceError
 from relocalize.mapping import known_poses, unknown_poses
 from relocalize.mapping.database import open_database
@@ -48,7 +48,7 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
         _save(place, outcome.model, outcome.report, fingerprint)
         if outcome.frame is not None:
             place.record_poses(
-                poses_from=f"{SFM} (relocalize {relocalize.__version__})", frame=outcome.frame
+                poses_from=f"{SFM} (relocalize {version('relocalize')})", frame=outcome.frame
             )
         shutil.rmtree(work.parent, ignore_errors=True)
     return outcome.report
@@ -56,7 +56,7 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
 
 def _fingerprint(place: Place, settings: MapSettings, poses_known: bool) -> str:
     """Changes when pictures, what is known of their cameras, settings, or given poses do."""
-    facts: list[object] = [relocalize.__version__, asdict(settings)]
+    facts: list[object] = [version("relocalize"), asdict(settings)]
     for capture, image in place.images():
         path = place.image_path(image.name)
         try:
@@ -109,7 +109,7 @@ def _save(place: Place, model: MapModel, report: MapReport, fingerprint: str) ->
         for name in ("database.db", "features.json"):
             _link(place.map_dir / name, folder / name)
         record = {
-            "relocalize": relocalize.__version__,
+            "relocalize": version("relocalize"),
             "pycolmap": pycolmap.__version__,
             "inputs": fingerprint,
             "report": report.to_json(),

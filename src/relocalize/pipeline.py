@@ -1,0 +1,146 @@
+"""The main job, whole: from a video or photos to frames, map, localizers, numbers and a report."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from relocalize import evaluation, progress
+from relocalize.capture.frames import capture_frames
+from relocalize.localizers import fitted
+from relocalize.mapping import MapReport, MapSettings, MeasuredLength, map_place
+from relocalize.place import Place, Split
+
+# A split by blocks needs one test block in four blocks of four images.
+_LEAST_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """How a Place is built.
+
+    Attributes:
+        count: keep about this many frames of the video; None chooses by image motion.
+        lengths: measured lengths that make the map metric.
+        split: evaluate on this split; None takes the only one, or makes one by blocks of time.
+        localizers: names of those to fit and evaluate.
+        truth: poses of another origin to evaluate against.
+    """
+
+    count: int | None = None
+    lengths: tuple[MeasuredLength, ...] = ()
+    split: str | None = None
+    localizers: tuple[str, ...] = evaluation.DEFAULT_LOCALIZERS
+    truth: Path | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage took: seconds that passed, and processor seconds of all threads."""
+
+    wall_s: float
+    cpu_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class BuildReport:
+    """What came of a build.
+
+    Attributes:
+        place: the finished Place.
+        stages: costs of this run by stage, in order.
+        map: what mapping did.
+        results: the evaluation as `relocalize evaluate --json` has it, and more; None where
+            there are too few images for a test set.
+        page: the report's page, or None likewise.
+    """
+
+    place: Place
+    stages: dict[str, Cost]
+    map: MapReport
+    results: dict[str, Any] | None
+    page: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, without the numbers of single images."""
+        private = {"per_image", "schema", "inputs", "made"}
+        table = self.results and {k: v for k, v in self.results.items() if k not in private}
+        return {
+            "place": str(self.place.root),
+            "stages": {name: asdict(cost) for name, cost in self.stages.items()},
+            "map": self.map.to_json(),
+            "evaluation": table,
+            "report": None if self.page is None else str(self.page),
+        }
+
+
+def build(
+    source: str | Path, place: str | Path, settings: BuildSettings = BuildSettings()
+) -> BuildReport:
+    """Frames, map, split, localizers, evaluation, report; what is done already is skipped.
+
+    Args:
+        source: a video file or a folder of photos.
+        place: the Place folder; made if there is none.
+        settings: what differs from the defaults.
+
+    Raises:
+        RelocalizeError: one of the stages cannot be done; the Place stays usable, and the same
+            call goes on from there.
+    """
+    stages: dict[str, Cost] = {}
+    with _timed("frames", stages):
+        capture_frames(source, place, count=settings.count)
+    made = Place.open(place)
+    with _timed("map", stages):
+        mapped = map_place(made, MapSettings(lengths=settings.lengths))
+    with _timed("split", stages):
+        split = _split(made, settings.split)
+    with _timed("fit", stages):
+        for name in settings.localizers:
+            fitted(made, name)
+        for name in evaluation.rows_of(settings.localizers) if split else ():
+            fitted(made, name, split)
+    results: dict[str, Any] | None = None
+    page: Path | None = None
+    if split is not None:
+        with _timed("evaluate", stages):
+            results = _results(made, split, settings)
+        with _timed("report", stages):
+            page = evaluation.write_report(made, split.name)
+    return BuildReport(made, stages, mapped, results, page)
+
+
+def _split(place: Place, name: str | None) -> Split | None:
+    posed = len(place.map.images)
+    if name is None and not place.split_names and posed < _LEAST_IMAGES:
+        progress.say(
+            f"not evaluated: {posed} images with a pose are too few for a test set, "
+            f"which takes {_LEAST_IMAGES}"
+        )
+        return None
+    return evaluation.split_of(place, name)
+
+
+def _results(place: Place, split: Split, settings: BuildSettings) -> dict[str, Any]:
+    current = evaluation.current_results(place, split, settings.localizers, settings.truth)
+    if current is not None:
+        return current
+    return evaluation.evaluate(
+        place, split=split.name, localizers=settings.localizers, truth=settings.truth
+    ).to_json()
+
+
+@contextmanager
+def _timed(name: str, stages: dict[str, Cost]) -> Iterator[None]:
+    """Note a stage's wall and CPU seconds, those of child processes too."""
+    wall, cpu = time.perf_counter(), sum(os.times()[:4])
+    yield
+    wall, cpu = time.perf_counter() - wall, sum(os.times()[:4]) - cpu
+    stages[name] = Cost(round(wall, 2), round(cpu, 2))
+    progress.say(f"{name}: done in {wall:.1f} s, {cpu:.1f} CPU s")
