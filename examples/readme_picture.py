@@ -8,6 +8,7 @@ python examples/readme_picture.py place corridor demo.png
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +32,9 @@ RGB = tuple[int, int, int]
 
 SIZE = (1600, 960)
 FINER = 2  # drawn so much larger, then shrunk: smooth edges
-PICTURE_HEIGHT = 418
+PICTURE_HEIGHT = 404
 LEFT = 32  # pixels of margin
-MAP_MARGIN = (32, 64, 58)  # pixels above, right of and below the corridor: error labels stand there
+MAP_MARGIN = (28, 84, 66)  # pixels above, right of and below the corridor: error labels stand there
 RIGHT_ERROR = 0.1  # metres; a photo further off than this is drawn as wrong
 SEEN_HEIGHT = 2.4  # metres; points of the ceiling would hide the way
 NEAR_VIEWS = 10  # map images whose points are shown in the photo
@@ -45,6 +46,7 @@ FAINT: RGB = (150, 162, 176)
 PATH: RGB = (255, 193, 77)
 GOOD: RGB = (64, 224, 208)
 WRONG: RGB = (255, 92, 92)
+MISS: RGB = (122, 52, 56)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def main(arguments: ReadmePicture) -> None:
         with_seen_points(place, frame, metres_from_place),
         with_projected_points(place, shown, metres_from_place),
     )
-    canvas.write_legend(photos, len(place.map.images))
+    canvas.write_legend(photos)
     canvas.save(arguments.out)
 
 
@@ -245,7 +247,7 @@ class Canvas:
                 self.cross(*truth)
             elif photo.error > RIGHT_ERROR:
                 estimate = self.at(photo.estimated.translation)
-                self.pen.line([tuple(estimate), tuple(truth)], fill=WRONG, width=FINER)
+                self.pen.line([tuple(estimate), tuple(truth)], fill=MISS, width=FINER)
                 self.cross(*truth)
                 self.camera(photo.estimated, WRONG)
             else:
@@ -255,8 +257,8 @@ class Canvas:
         if shown.estimated is not None:
             x, y = self.at(shown.estimated.translation)
             self.pen.ellipse((x - 36, y - 36, x + 36, y + 36), outline=TEXT, width=2 * FINER)
-        self.label(bottom, axis=0, spacing=33)
-        self.label(right, axis=1, spacing=19)
+        self.label(bottom, axis=0, spacing=47)
+        self.label(right, axis=1, spacing=23)
 
     def camera(self, pose: Rigid3, fill: RGB) -> None:
         """A wedge that opens to where the camera looks."""
@@ -286,8 +288,8 @@ class Canvas:
             ends = [(true, start), (place, end)] if axis == 0 else [(start, true), (end, place)]
             fine = [(x * FINER, y * FINER) for x, y in ends]
             self.pen.line(fine, fill=WRONG if wrong else WALL, width=FINER)
-            x, y = (place, end + 4) if axis == 0 else (end + 4, place)
-            self.text(x, y, said, 14, WRONG if wrong else GOOD, "mt" if axis == 0 else "lm")
+            x, y = (place, end + 1) if axis == 0 else (end + 4, place)
+            self.text(x, y, said, 20, WRONG if wrong else GOOD, "ma" if axis == 0 else "lm")
 
     def draw_pictures(self, frame: Pixels, photo: Pixels) -> None:
         """The frame of the video and the photo, side by side."""
@@ -306,49 +308,54 @@ class Canvas:
         ):
             picture = Image.fromarray(pixels)
             self.image.paste(picture, (x * FINER, y * FINER))
-            self.text(x, y - 40, title, 24)
-            self.text(x, y - 14, remark, 17, FAINT)
+            self.text(x, y - 42, title, 28)
+            self.text(x, y - 14, remark, 21, FAINT)
             x += picture.width // FINER + 20
 
-    def write_legend(self, photos: list[LocalizedPhoto], frames: int) -> None:
+    def write_legend(self, photos: list[LocalizedPhoto]) -> None:
         """What is to be seen, and the numbers."""
-        right = [photo for photo in photos if photo.error <= RIGHT_ERROR]
         centimetres = 100 * float(np.median([photo.error for photo in photos]))
         angle = np.median(
             [rotation_error_deg(p.estimated, p.true) if p.estimated else 180 for p in photos]
         )
-        y = 92 + PICTURE_HEIGHT + 62
-        self.text(LEFT, y, f"{centimetres:.1f} cm, {angle:.2f}°", 52)
-        self.text(LEFT, y + 34, f"median error of {len(photos)} photos by a camera that", 19, FAINT)
-        self.text(LEFT, y + 58, f"the map, made of {frames} frames, has never seen", 19, FAINT)
-        x = LEFT + 560
-        self.camera_sign(x, y - 32, GOOD)
-        self.text(x + 40, y - 26, f"{len(right)} localized; the number is the error in cm", 19)
-        failed = sum(photo.estimated is None for photo in photos)
-        wrong = len(photos) - len(right) - failed
+        x, y = LEFT + 600, 92 + PICTURE_HEIGHT + 38
+        self.text(LEFT, y + 30, f"{centimetres:.1f} cm, {angle:.2f}°", 60)
+        self.text(LEFT, y + 70, f"median error of {len(photos)} photos by a", 24, FAINT)
+        self.text(LEFT, y + 102, "camera that the map has never seen", 24, FAINT)
+        right = sum(photo.error <= RIGHT_ERROR for photo in photos)
+        refused = sum(photo.estimated is None for photo in photos)
+        wrong = len(photos) - right - refused
+        rows: list[tuple[Callable[[float, float, RGB], None], RGB, str]] = [
+            (self.wedge_sign, GOOD, f"{right} localized; the number is the error in cm")
+        ]
         if wrong:
-            self.camera_sign(x, y, WRONG)
-            self.text(
-                x + 40, y + 6, f"{wrong} wrong, taken for a look-alike; the cross is the truth", 19
-            )
-        y += 32 if wrong else 0
-        if failed:
-            self.cross((x + 12) * FINER, y * FINER)
-            self.text(x + 40, y + 6, f"{failed} refused, with the reason", 19)
-        y += 32 if failed else 0
-        self.pen.line(
-            [(x * FINER, y * FINER), ((x + 26) * FINER, y * FINER)], fill=PATH, width=2 * FINER
-        )
-        self.text(x + 40, y + 6, "way of the video camera", 19)
-        ring = [(x + 3) * FINER, (y + 22) * FINER, (x + 23) * FINER, (y + 42) * FINER]
-        self.pen.ellipse(ring, outline=TEXT, width=2 * FINER)
-        self.text(x + 40, y + 38, "the photo shown above", 19)
-        self.scale_bar(LEFT, SIZE[1] - 92, 5)
+            said = f"{wrong} wrong, taken for a look-alike; the cross is the truth"
+            rows.append((self.wedge_sign, WRONG, said))
+        if refused:
+            rows.append((self.cross_sign, WRONG, f"{refused} refused, with the reason"))
+        rows.append((self.line_sign, PATH, "way of the video camera"))
+        rows.append((self.ring_sign, TEXT, "the photo shown above"))
+        for sign, colour, said in rows:
+            sign(FINER * x, FINER * y, colour)
+            self.text(x + 44, y + 8, said, 24)
+            y += 36
+        self.scale_bar(LEFT, SIZE[1] - 100, 5)
 
-    def camera_sign(self, x: float, y: float, fill: RGB) -> None:
-        """A wedge in the legend."""
-        corners = [(x, y), (x + 26, y - 10), (x + 26, y + 10)]
-        self.pen.polygon([(a * FINER, b * FINER) for a, b in corners], fill=fill)
+    def wedge_sign(self, x: float, y: float, fill: RGB) -> None:
+        """A photo in the legend; the signs take fine pixels of their left edge's middle."""
+        self.pen.polygon([(x, y), (x + 52, y - 20), (x + 52, y + 20)], fill=fill)
+
+    def cross_sign(self, x: float, y: float, _: RGB) -> None:
+        """A refused photo in the legend."""
+        self.cross(x + 26, y)
+
+    def line_sign(self, x: float, y: float, fill: RGB) -> None:
+        """The camera's way in the legend."""
+        self.pen.line([(x, y), (x + 52, y)], fill=fill, width=2 * FINER)
+
+    def ring_sign(self, x: float, y: float, fill: RGB) -> None:
+        """The ring around the shown photo in the legend."""
+        self.pen.ellipse((x + 6, y - 20, x + 46, y + 20), outline=fill, width=2 * FINER)
 
     def scale_bar(self, x: float, y: float, metres: int) -> None:
         """With its length."""
@@ -359,7 +366,7 @@ class Canvas:
             ((end, y - 5), (end, y + 5)),
         ):
             self.pen.line([*(v * FINER for v in a), *(v * FINER for v in b)], fill=FAINT, width=3)
-        self.text((x + end) / 2, y + 24, f"{metres} m", 17, FAINT, "ms")
+        self.text((x + end) / 2, y + 28, f"{metres} m", 21, FAINT, "ms")
 
     def save(self, path: Path) -> None:
         """As PNG with a palette, a third of the size of full colours."""
