@@ -98,25 +98,25 @@ def test_a_video_without_frames_is_one_line(tmp_path: Path, relocalize: Run) -> 
     assert not (tmp_path / "place").exists()
 
 
-def test_a_damaged_map_is_one_line_for_every_command(
+def test_a_damaged_map_is_one_line_for_readers_and_is_mapped_again(
     tmp_path: Path, corridor_place: Place, relocalize: Run
 ) -> None:
-    place = Place.create(tmp_path / "place")
-    place.map_dir.mkdir()
-    for file in corridor_place.map_dir.glob("*.bin"):
-        data = file.read_bytes()
-        cut = len(data) // 2 if file.name == "images.bin" else len(data)
-        (place.map_dir / file.name).write_bytes(data[:cut])
+    root = tmp_path / "place"
+    shutil.copytree(corridor_place.root, root)
+    for file in (root / "map" / "points3D.bin", root / "map" / "map.json"):
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
     photo = folder_of(tmp_path / "photos", [noise(1)]) / "0.png"
-    for command in (
-        ["info", place.root],
-        ["localize", place.root, photo],
-        ["evaluate", place.root],
-    ):
+    for command in (["info", root], ["localize", root, photo], ["evaluate", root]):
         code, out, err = relocalize(*command)
         assert (code, out) == (1, "")
-        assert "images.bin" in error_line(err)
+        assert "points3D.bin is damaged" in error_line(err)
+        assert "relocalize map" in error_line(err)
         assert only_progress(err)
+    code, out, err = relocalize("map", root)
+    assert code == 0
+    assert "mapping again" in err
+    assert Place.open(root).map.images.keys() == corridor_place.map.images.keys()
 
 
 def test_each_photo_that_cannot_be_localized_is_one_json_line(
@@ -144,3 +144,21 @@ def test_each_photo_that_cannot_be_localized_is_one_json_line(
         )
     }
     assert only_progress(err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--scale", "walk/nowhere.jpg", "walk/frame-000000.jpg", "1"), "'walk/nowhere.jpg'"),
+        (("--scale", "walk/frame-000000.jpg@left", "walk/frame-000000.jpg", "1"), "IMAGE@X,Y"),
+        (("--scale", "walk/frame-000000.jpg", "walk/frame-000000.jpg@9,9", "nan"), "length nan"),
+        (("--reference", "no_such_poses.txt"), "no_such_poses.txt does not exist"),
+    ],
+)
+def test_a_wrong_length_or_reference_is_said_before_any_work(
+    arguments: tuple[str, ...], said: str, corridor_place: Place, relocalize: Run
+) -> None:
+    code, out, err = relocalize("map", corridor_place.root, *arguments)
+    assert (code, out) == (1, "")
+    assert said in error_line(err)
+    assert err.count("\n") == 1  # nothing was mapped before it was said

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pycolmap
 
+from relocalize import progress
 from relocalize.errors import PlaceError
+from relocalize.formats.registry import read_registration
 from relocalize.mapping import known_poses, unknown_poses
 from relocalize.mapping.database import open_database
 from relocalize.mapping.report import MapReport
+from relocalize.mapping.scale import check_lengths
 from relocalize.mapping.settings import MapSettings
 from relocalize.place import MapModel, Place, atomic
 from relocalize.place.folder import read_json
@@ -34,6 +37,9 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
         PlaceError: the Place is locked or damaged, or has no images.
     """
     with place.lock():
+        check_lengths(settings.lengths, {image.name for _, image in place.images()})
+        if settings.reference is not None:
+            read_registration(settings.reference)  # now, not after minutes of work
         poses_known = place.has_map and not (place.poses_from or "").startswith(SFM)
         fingerprint = _fingerprint(place, settings, poses_known)
         done = _finished(place, fingerprint)
@@ -77,17 +83,22 @@ def _fingerprint(place: Place, settings: MapSettings, poses_known: bool) -> str:
 
 
 def _finished(place: Place, fingerprint: str) -> MapReport | None:
-    """The report of the map that is there, when it is of just these inputs."""
+    """The report of the map that is there, when it is whole and of just these inputs."""
     path = place.map_dir / "map.json"
     if not path.is_file() or not place.has_map:
         return None
-    record = read_json(path)
-    if record.get("inputs") != fingerprint:
-        return None
     try:
+        record = read_json(path)
+        if record.get("inputs") != fingerprint:
+            return None
+        # A map that cannot be read is made again, like one that was never made.
+        _ = place.map
         return replace(MapReport.from_json(record["report"]), unchanged=True)
+    except PlaceError as error:
+        progress.say(f"mapping again: {error}")
     except (KeyError, TypeError) as error:
-        raise PlaceError(f"{path} is damaged: {error!r}; delete it and map again") from error
+        progress.say(f"mapping again: {path} is damaged: {error!r}")
+    return None
 
 
 def _work_folder(place: Place, fingerprint: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,16 +33,32 @@ class MeasuredLength:
     metres: float
 
 
-def metres_per_unit(model: MapModel, lengths: Sequence[MeasuredLength]) -> float:
-    """The factor from map units to metres: the median over the lengths.
+def check_lengths(lengths: Sequence[MeasuredLength], names: Collection[str]) -> None:
+    """What can be said of lengths before there is a map, given the Place's image names.
 
     Raises:
-        MappingError: an end is not in the map, a length is not positive, or lengths disagree.
+        MappingError: a length is not positive, or an end names no image.
     """
-    factors = []
     for length in lengths:
         if not np.isfinite(length.metres) or length.metres <= 0:
             raise MappingError(f"measured length {length.metres}; want metres > 0")
+        for end in (length.first, length.second):
+            name, _ = _image_and_pixel(end)
+            if name not in match_names([name], names).present_of:
+                raise MappingError(
+                    f"{name!r} is no image of the Place, so no length can start there; "
+                    f"it has such as {min(names, default='none')!r}"
+                )
+
+
+def metres_per_unit(model: MapModel, lengths: Sequence[MeasuredLength]) -> float:
+    """The factor from map units to metres: the median over lengths that `check_lengths` passed.
+
+    Raises:
+        MappingError: an end is not in the map, or lengths disagree.
+    """
+    factors = []
+    for length in lengths:
         ends = [_position(model, end) for end in (length.first, length.second)]
         distance = float(np.linalg.norm(ends[0] - ends[1]))
         if distance < 1e-9:
@@ -61,24 +77,29 @@ def metres_per_unit(model: MapModel, lengths: Sequence[MeasuredLength]) -> float
     return factor
 
 
-def _position(model: MapModel, end: str) -> FloatArray:
+def _image_and_pixel(end: str) -> tuple[str, tuple[float, float] | None]:
     name, at, pixel = end.rpartition("@")
     if not at:
-        name, pixel = end, ""
+        return end, None
+    try:
+        x, y = (float(value) for value in pixel.split(","))
+    except ValueError:
+        raise MappingError(f"{end!r}: want IMAGE@X,Y with a pixel's x and y") from None
+    return name, (x, y)
+
+
+def _position(model: MapModel, end: str) -> FloatArray:
+    name, pixel = _image_and_pixel(end)
     image = model.images.get(match_names([name], model.images).present_of.get(name, name))
     if image is None:
         raise MappingError(
             f"{name!r} has no pose in the map, so no length can start there; "
             f"it has such as {next(iter(model.images), 'none')!r}"
         )
-    if not pixel:
+    if pixel is None:
         return image.world_from_cam.translation
-    try:
-        x, y = (float(value) for value in pixel.split(","))
-    except ValueError:
-        raise MappingError(f"{end!r}: want IMAGE@X,Y with a pixel's x and y") from None
     seen = np.flatnonzero(image.point_rows != NO_POINT)
-    distance = np.linalg.norm(image.keypoints[seen] - np.array([x, y]), axis=1)
+    distance = np.linalg.norm(image.keypoints[seen] - np.array(pixel), axis=1)
     reach = _PIXEL_REACH * float(np.hypot(image.camera.width, image.camera.height))
     if not len(seen) or distance.min() > reach:
         raise MappingError(

@@ -273,14 +273,20 @@ class Place:
         """Posed images and points, read again whenever the file has changed.
 
         Raises:
-            PlaceError: there is no map yet.
+            PlaceError: there is no map yet, or it is damaged.
         """
         path = self.map_dir / "images.bin"
         if not path.is_file():
             raise PlaceError(f"{self.root} has no map; make one with: relocalize map {self.root}")
         stamp = path.stat().st_mtime_ns
         if self._map is None or self._map[0] != stamp:
-            self._map = (stamp, MapModel.read(self.map_dir))
+            try:
+                self._map = (stamp, MapModel.read(self.map_dir))
+            except PlaceError as error:
+                raise PlaceError(
+                    f"{error}; put a whole one there, or make it anew with: "
+                    f"relocalize map {self.root}"
+                ) from error
         return self._map[1]
 
     def posed_images(self) -> Iterator[PosedImage]:
