@@ -74,13 +74,18 @@ def _rays(camera: Camera):
     return np.concatenate([plane, np.ones((len(plane), 1))], axis=1)
 
 
-def render(world_from_cam: Rigid3, camera: Camera = CAMERA, *, room: int = 0):
-    """The picture of room ``room`` from a pose, RGB [H, W, 3]."""
+def render(world_from_cam: Rigid3, camera: Camera = CAMERA, *, room: int | tuple = 0):
+    """The picture of room ``room`` from a pose, RGB [H, W, 3].
+
+    Three rooms: one whose two walls and floor look like theirs.
+    """
+    rooms = (room,) * len(_PLANES) if isinstance(room, int) else room
+    textures = [_textures(number)[plane] for plane, number in enumerate(rooms)]
     rays = _rays(camera) @ world_from_cam.rotation.T
     shape = (camera.height, camera.width)
     nearest = np.full(len(rays), np.inf)
     picture = np.full((*shape, 3), 90, np.uint8)
-    for plane, texture in zip(_PLANES, _textures(room), strict=True):
+    for plane, texture in zip(_PLANES, textures, strict=True):
         corner, u, v = np.array(plane)
         normal = np.cross(u, v)
         with np.errstate(divide="ignore", invalid="ignore"):

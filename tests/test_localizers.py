@@ -171,6 +171,44 @@ def test_what_cannot_be_localized_fails_with_a_reason(structure, picture, reason
     assert found.covariance is None
 
 
+LOOK_ALIKES = {
+    "one wall": (0, 1, 1),
+    "the other wall": (1, 0, 1),
+    "one wall and the floor": (0, 1, 0),
+}
+
+
+@pytest.mark.parametrize("rooms", LOOK_ALIKES.values(), ids=LOOK_ALIKES)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_look_alike_is_refused_by_what_stands_around_it(structure, rooms, known):
+    # Another place with something of this one in it: its matches alone agree on a pose.
+    for pose in (TEST_POSES["test-00.png"], TEST_POSES["test-03.png"]):
+        picture = render(pose, room=rooms)
+        found = structure.localize(picture, CAMERA if known else None)
+        assert found.status == "failed"
+        assert "look-alike" in found.reason
+        assert found.inliers > 30
+
+
+def test_other_exposure_and_something_in_the_way_are_no_look_alikes(structure, pictures):
+    for name, picture in pictures.items():
+        dark = (255 * (picture / 255.0) ** 1.6).astype(np.uint8)
+        blurred = cv2.GaussianBlur(picture, (0, 0), 1.2)
+        covered = picture.copy()
+        covered[:, 60:160] = _noise(1.5)[:, 60:160]
+        for changed in (dark, blurred, covered):
+            found = structure.localize(changed, CAMERA)
+            assert found.status == "localized", found.reason
+            assert position_error(found.world_from_cam, TEST_POSES[name]) < 0.03
+
+
+def test_the_bound_on_look_alikes_is_the_maps_own(place, structure, tmp_path):
+    structure.save(tmp_path)
+    loaded = StructureLocalizer.load(tmp_path)
+    assert loaded.settings.pose.max_missing == structure.settings.pose.max_missing
+    assert 0.15 < structure.settings.pose.max_missing <= 0.5
+
+
 def test_a_flat_patch_does_not_determine_an_unknown_camera(structure, pictures):
     # A small part of one wall, pasted on grey: focal length and distance cannot be told apart.
     picture = np.full_like(pictures["test-00.png"], 90)

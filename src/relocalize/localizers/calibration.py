@@ -126,7 +126,8 @@ def _better_of_both(
     if shared is None:
         return localizer.pose_of(matches, prior=prior)
     found = localizer.pose_of(matches, camera=shared)
-    if (found.inliers or 0) >= _CONVINCING_SHARE * len(matches.feature_rows):
+    convincing = _CONVINCING_SHARE * len(matches.feature_rows)
+    if found.status == "localized" and (found.inliers or 0) >= convincing:
         return found
     alone = localizer.pose_of(matches, prior=prior)
     if alone.status == "failed":

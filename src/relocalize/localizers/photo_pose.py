@@ -20,6 +20,7 @@ from relocalize.localizers.refinement import (
     reprojection_errors,
 )
 from relocalize.localizers.scene import Scene
+from relocalize.localizers.surroundings import Surroundings, look_around
 
 _VGA = 640.0  # the pixel bounds of `PoseSettings` are for pictures of this width
 
@@ -45,6 +46,9 @@ class PoseSettings:
         max_rotation_sigma_deg: of the result.
         max_view_distance: from the nearest view of the map, as a multiple of that view's
             distance to the points: SIFT does not match across larger changes of scale.
+        surroundings_radius: of a point's projection, within which a feature should look like it.
+        max_missing: share of what should be seen from the pose that may look different;
+            `StructureLocalizer.fit` puts the map's own here.
         focal_sigma: of a focal length from EXIF, as a share.
         focal_range: plausible focal lengths as shares of the longer side.
         max_radial: plausible radial term, either sign.
@@ -60,6 +64,8 @@ class PoseSettings:
     max_position_sigma: float = 0.05
     max_rotation_sigma_deg: float = 2.0
     max_view_distance: float = 4.0
+    surroundings_radius: float = 4.0
+    max_missing: float = 1.0
     focal_sigma: float = 0.1
     focal_range: tuple[float, float] = (0.3, 3.0)
     max_radial: float = 0.5
@@ -101,11 +107,13 @@ class Solved:
         view: the pose, and the matches that agree with it.
         covariance: [6, 6] as in `PoseEstimate`.
         camera: the given one, or the estimated SIMPLE_RADIAL.
+        surroundings: what of the photo contradicts the pose, within bounds.
     """
 
     view: View
     covariance: FloatArray
     camera: Camera
+    surroundings: Surroundings
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,7 @@ def solve_pose(
     *,
     camera: Camera | None = None,
     prior: Camera | None = None,
+    without: int | None = None,
 ) -> Solved | Refused:
     """The pose of one photo.
 
@@ -133,6 +142,7 @@ def solve_pose(
         camera: the photo's intrinsics, taken as they are; None estimates focal length and one
             radial term, with the principal point at the centre.
         prior: roughly the photo's camera, where that estimation starts, such as EXIF's.
+        without: a view of the scene that is not asked: the photo itself.
     """
     if len(matches.keypoints) < settings.min_features:
         return Refused(
@@ -142,11 +152,11 @@ def solve_pose(
     if found < settings.min_inliers:
         return Refused(f"too few matches with the map ({found}): another place, or blurred", 0)
 
-    result = _solve(_Photo(matches, scene, settings, camera, prior), found)
+    result = _solve(_Photo(matches, scene, settings, camera, prior, without), found)
     if isinstance(result, Refused) and camera is None and prior is not None:
         # The prior can be wrong: a zoomed or cropped picture keeps its EXIF.
-        without = _solve(_Photo(matches, scene, settings, None, None), found)
-        return without if isinstance(without, Solved) else result
+        without_prior = _solve(_Photo(matches, scene, settings, None, None, without), found)
+        return without_prior if isinstance(without_prior, Solved) else result
     return result
 
 
@@ -175,9 +185,10 @@ class _Photo:
         settings: PoseSettings,
         camera: Camera | None,
         prior: Camera | None,
+        without: int | None,
     ) -> None:
         self.matches, self.scene, self.settings = matches, scene, settings
-        self.camera, self.prior = camera, prior
+        self.camera, self.prior, self.without = camera, prior, without
         self.max_error = settings.max_error * matches.pixel
         self.loss_scale = settings.loss_scale * matches.pixel
         if camera is None:
@@ -280,10 +291,24 @@ class _Photo:
         seen_from = np.linalg.norm(view.points - self.scene.centres[nearest], axis=1)
         if distances[nearest] > settings.max_view_distance * float(np.median(seen_from)):
             return Refused("the pose is implausible: far from every view of the map", count)
+        surroundings = look_around(
+            view,
+            lens,
+            self.scene,
+            self.pixels,
+            self.matches.descriptors,
+            radius=settings.surroundings_radius * self.matches.pixel,
+            without=self.without,
+        )
+        contradiction = surroundings.contradiction(settings.max_missing)
+        if contradiction is not None:
+            return Refused(
+                f"a look-alike: {count} matches agree on a pose, but {contradiction}", count
+            )
         camera = self.camera
         if camera is None:
             camera = camera_of(lens, self.matches.width, self.matches.height)
-        return Solved(view, uncertainty, camera)
+        return Solved(view, uncertainty, camera, surroundings)
 
     def _refine_once(self, view: View, lens: Lens) -> tuple[View, Lens]:
         result = refine((view,), lens, loss_scale=self.loss_scale, with_lens=self.camera is None)

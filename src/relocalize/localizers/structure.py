@@ -27,14 +27,15 @@ from relocalize.localizers.photo_pose import Matches, PoseSettings, Refused, Sol
 from relocalize.localizers.saving import read_saved, write_saved
 from relocalize.localizers.scene import Scene
 from relocalize.localizers.stored import StoredDescriptors
+from relocalize.localizers.surroundings import largest_plausible_share
 from relocalize.mapping import model_of_images
 from relocalize.mapping.database import FeatureDatabase, open_database
 from relocalize.mapping.features import FeatureExtractor, Features, FeatureSettings
 from relocalize.mapping.vlad import VladSettings
 from relocalize.place import Place, PosedImage, Split
 
-_VERSION = 1
-_NOISE_VIEWS = 60  # views localized to measure the map's noise; a median of 60 is good to 20%
+_VERSION = 2
+_OWN_VIEWS = 60  # views localized like photos; a median of 60 is good to 20%
 
 
 @dataclass(frozen=True)
@@ -103,26 +104,33 @@ class StructureLocalizer(Localizer):
         model = place.map if split is None else model_of_images(place, split.train)
         views = [image for image in model.images.values() if (image.point_rows >= 0).any()]
         with open_database(place) as database:
-            settings = replace(settings, features=database.settings)
+            pose = replace(settings.pose, max_missing=1.0)  # until the map's own is measured
+            settings = replace(settings, features=database.settings, pose=pose)
             descriptors = StoredDescriptors(database, [view.name for view in views])
             scene = Scene.from_map(model.points, views, descriptors, settings.vlad)
             localizer = cls(scene, place.unit, settings, MapNoise())
-            localizer.noise = localizer._measured_noise(views, database)
+            localizer._learn_from_own(views, database)
         return localizer
 
-    def _measured_noise(self, views: Sequence[PosedImage], database: FeatureDatabase) -> MapNoise:
-        """From some of the scene's views, each localized by the others."""
-        localized, posed = [], []
-        count = min(len(views), _NOISE_VIEWS)
-        for index in np.unique(np.linspace(0, len(views) - 1, count).astype(int)):
-            image = views[int(index)]
+    def _learn_from_own(self, views: Sequence[PosedImage], database: FeatureDatabase) -> None:
+        """Localize some of the scene's views by the others: the map's noise, what photos miss."""
+        localized, posed, missing = [], [], []
+        count = min(len(views), _OWN_VIEWS)
+        for row in np.unique(np.linspace(0, len(views) - 1, count).astype(int)):
+            image, index = views[int(row)], int(row)
             camera, features = image.camera, database.features(image.name)
-            matches = self.match(features, camera.width, camera.height, without=int(index))
-            found = solve_pose(matches, self.scene, self.settings.pose, camera=camera)
+            matches = self.match(features, camera.width, camera.height, without=index)
+            found = solve_pose(
+                matches, self.scene, self.settings.pose, camera=camera, without=index
+            )
             if isinstance(found, Solved):
                 localized.append((found.view.world_from_cam, found.covariance))
                 posed.append(image.world_from_cam)
-        return measured_noise(localized, posed)
+                if found.surroundings.missing is not None:
+                    missing.append(found.surroundings.missing)
+        self.noise = measured_noise(localized, posed)
+        pose = replace(self.settings.pose, max_missing=largest_plausible_share(missing))
+        self.settings = replace(self.settings, pose=pose)
 
     def localize(
         self,
