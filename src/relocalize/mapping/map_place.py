@@ -13,7 +13,7 @@ from pathlib import Path
 import pycolmap
 
 from relocalize import progress
-from relocalize.errors import PlaceError
+from relocalize.errors import MappingError, PlaceError
 from relocalize.formats.registry import read_registration
 from relocalize.mapping import known_poses, unknown_poses
 from relocalize.mapping.database import open_database
@@ -33,7 +33,7 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
     from the split's train images only. Otherwise poses come from structure from motion.
 
     Raises:
-        MappingError: the images do not come together to a map.
+        MappingError: the images do not come together to a map; a length or reference is wrong.
         PlaceError: the Place is locked or damaged, or has no images.
     """
     with place.lock():
@@ -41,6 +41,11 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
         if settings.reference is not None:
             read_registration(settings.reference)  # now, not after minutes of work
         poses_known = place.has_map and not (place.poses_from or "").startswith(SFM)
+        if poses_known and (settings.lengths or settings.reference):
+            raise MappingError(
+                f"the poses of {place.root} come from {place.poses_from} and keep its frame and "
+                f"unit ({place.unit}); measured lengths and references are for maps made here"
+            )
         fingerprint = _fingerprint(place, settings, poses_known)
         done = _finished(place, fingerprint)
         if done is not None:
