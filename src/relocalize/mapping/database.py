@@ -20,7 +20,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from relocalize import progress
-from relocalize.errors import MappingError
+from relocalize.errors import MappingError, PlaceError
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray
 from relocalize.mapping.features import (
@@ -290,22 +290,48 @@ def open_database(
     """
     folder = place.map_dir
     path, record = folder / "database.db", folder / "features.json"
-    if settings is None:
-        if not path.is_file() or not record.is_file():
-            raise MappingError(
-                f"{place.root} has no features yet; run: relocalize map {place.root}"
-            )
-        settings = FeatureSettings(**read_json(record))
-    elif not record.is_file() or read_json(record) != asdict(settings):
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("database.db*"):
-            old.unlink()
-        atomic.write_json(record, asdict(settings))
-    database = FeatureDatabase(path, settings)
+    if settings is not None:
+        database = _of_settings(path, record, settings)
+    elif path.is_file() and record.is_file():
+        database = _opened(path, FeatureSettings(**read_json(record)))
+    else:
+        raise MappingError(f"{place.root} has no features yet; run: relocalize map {place.root}")
     try:
         yield database
+    except RuntimeError as error:
+        if "SQLite" not in str(error):
+            raise
+        said = str(error).rpartition("SQLite error: ")[2]
+        raise MappingError(
+            f"{path} cannot be used ({said}); if the disk is not full, delete this file and run: "
+            f"relocalize map {place.root}"
+        ) from error
     finally:
         database.close()
+
+
+def _opened(path: Path, settings: FeatureSettings) -> FeatureDatabase:
+    try:
+        return FeatureDatabase(path, settings)
+    except RuntimeError as error:
+        raise MappingError(
+            f"{path} is damaged; make it anew with: relocalize map {path.parent.parent}"
+        ) from error
+
+
+def _of_settings(path: Path, record: Path, settings: FeatureSettings) -> FeatureDatabase:
+    """The database when it is of these settings and whole, else a new one."""
+    try:
+        if read_json(record) == asdict(settings):
+            return _opened(path, settings)
+    except (PlaceError, MappingError) as error:
+        if record.is_file():
+            progress.say(f"extracting features again: {error}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for old in path.parent.glob("database.db*"):
+        old.unlink()
+    atomic.write_json(record, asdict(settings))
+    return FeatureDatabase(path, settings)
 
 
 def features_of(place: Place, name: str) -> Features:
