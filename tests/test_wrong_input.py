@@ -103,7 +103,8 @@ def test_a_damaged_map_is_one_line_for_readers_and_is_mapped_again(
 ) -> None:
     root = tmp_path / "place"
     shutil.copytree(corridor_place.root, root)
-    for file in (root / "map" / "points3D.bin", root / "map" / "map.json"):
+    for name in ("points3D.bin", "map.json", "database.db"):
+        file = root / "map" / name
         whole = file.read_bytes()
         file.write_bytes(whole[: len(whole) // 2])
     photo = folder_of(tmp_path / "photos", [noise(1)]) / "0.png"
@@ -116,6 +117,8 @@ def test_a_damaged_map_is_one_line_for_readers_and_is_mapped_again(
     code, out, err = relocalize("map", root)
     assert code == 0
     assert "mapping again" in err
+    assert "extracting features again" in err
+    assert only_progress(err)
     assert Place.open(root).map.images.keys() == corridor_place.map.images.keys()
 
 
@@ -162,3 +165,24 @@ def test_a_wrong_length_or_reference_is_said_before_any_work(
     assert (code, out) == (1, "")
     assert said in error_line(err)
     assert err.count("\n") == 1  # nothing was mapped before it was said
+
+
+def test_a_length_for_imported_poses_is_refused_and_not_ignored(
+    tmp_path: Path, corridor_place: Place, relocalize: Run
+) -> None:
+    root = tmp_path / "imported"
+    poses = (corridor_place.map_dir, root, "--images", corridor_place.images_dir)
+    assert relocalize("import", *poses)[0] == 0
+    first, last = [image.name for _, image in Place.open(root).images()][:2]
+    code, out, err = relocalize("map", root, "--scale", first, last, "1")
+    assert (code, out) == (1, "")
+    assert "measured lengths and references are for maps made here" in error_line(err)
+    assert Place.open(root).unit == "map unit"
+
+
+@pytest.mark.parametrize("command", ["info", "map", "evaluate", "report"])
+def test_what_the_file_system_refuses_is_one_line(command: str, relocalize: Run) -> None:
+    code, out, err = relocalize(command, "n" * 5000)
+    assert (code, out) == (1, "")
+    assert "too long" in error_line(err)
+    assert err.count("\n") == 1

@@ -83,6 +83,8 @@ def read_photo(path: str | Path) -> Photo:
         raise CaptureError(
             f"photo {path} is not a JPEG, PNG, TIFF, WebP, BMP or HEIC picture; convert it first"
         ) from error
+    except PermissionError as error:
+        raise CaptureError(f"photo {path} cannot be read: {error.strerror}") from error
     except Exception as error:
         # The decoders of six formats raise a dozen kinds on damaged files; all mean this.
         reason = " ".join(str(error).split())[:200] or type(error).__name__

@@ -65,4 +65,9 @@ def main(arguments: list[str] | None = None) -> None:
         # The reader of our output went away (`| head`); it saw what it wanted.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        # The machine's side, which can fail anywhere: no permission, disk full, name too long.
+        what = error.strerror or str(error)
+        print(f"error: {f'{error.filename}: ' if error.filename else ''}{what}", file=sys.stderr)
+        code = 1
     sys.exit(code)
