@@ -186,3 +186,17 @@ def test_what_the_file_system_refuses_is_one_line(command: str, relocalize: Run)
     assert (code, out) == (1, "")
     assert "too long" in error_line(err)
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--localizer", "nowhere-known"), ("--truth", "no_such_poses.txt")]
+)
+def test_build_says_what_it_cannot_do_in_the_end_before_it_begins(
+    wrong: tuple[str, str], tmp_path: Path, relocalize: Run
+) -> None:
+    photos = folder_of(tmp_path / "photos", [noise(1), noise(2), noise(3)])
+    code, out, err = relocalize("build", photos, tmp_path / "place", *wrong)
+    assert (code, out) == (1, "")
+    assert wrong[1] in error_line(err)
+    assert err.count("\n") == 1
+    assert not (tmp_path / "place").exists()

@@ -12,7 +12,9 @@ from typing import Any
 
 from relocalize import evaluation, progress
 from relocalize.capture.frames import capture_frames
+from relocalize.formats.registry import read_registration
 from relocalize.localizers import fitted
+from relocalize.localizers.registry import localizer_type
 from relocalize.mapping import MapReport, MapSettings, MeasuredLength, map_place
 from relocalize.place import Place, Split
 
@@ -93,6 +95,11 @@ def build(
         RelocalizeError: one of the stages cannot be done; the Place stays usable, and the same
             call goes on from there.
     """
+    # What is asked for at the end is checked now, not after minutes of work.
+    for name in settings.localizers:
+        localizer_type(name)
+    if settings.truth is not None:
+        read_registration(settings.truth)
     stages: dict[str, Cost] = {}
     with _timed("frames", stages):
         capture_frames(source, place, count=settings.count)
