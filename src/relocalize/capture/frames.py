@@ -144,5 +144,5 @@ def _same(former: Capture, job: dict[str, Any], place: Place, paths: list[Path])
         )
     raise CaptureError(
         f"{place.root} already has a capture {former.name!r}, {what}; "
-        "name the new one with --capture"
+        "ask for the same again, or name a new one: relocalize frames --capture NAME"
     )
