@@ -25,6 +25,9 @@ from relocalize.localizers.scene import Scene
 _MAX_VIEWS = 60  # asked of those nearby; more change no result and cost time
 _ANGLE_DEG = 30.0  # SIFT finds few points again from a direction that differs by more
 _DISTANCE_RATIO = 1.6  # nor at a scale that differs by more
+# Whole parts of the picture go missing behind furniture sooner than that.
+_UNOCCLUDED_ANGLE_DEG = 12.0
+_UNOCCLUDED_DISTANCE_RATIO = 1.25
 _MIN_SIMILARITY = 0.8  # dot product of unit descriptors of the same thing
 _MIN_CHECKED = 25  # a share of fewer points is too uncertain to count
 
@@ -53,11 +56,15 @@ _BEST_PERCENTILE = 90
 
 @dataclass(frozen=True)
 class _Expected:
-    """Points that similar views see: rows [P], their pixels [P, 2], how many views see each."""
+    """Points that similar views see: rows [P], their pixels [P, 2], how many views see each.
+
+    ``unoccluded`` [P] says whether one of these views is so near that nothing comes between.
+    """
 
     rows: Rows
     pixels: FloatArray
     views: FloatArray
+    unoccluded: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -120,9 +127,11 @@ def look_around(
     best = np.full(len(expected.rows), -1.0, np.float32)
     np.maximum.at(best, points, alike)
     weights = expected.views**_WEIGHT_POWER
+    here = expected.unoccluded
+    found = weights * (best >= _MIN_SIMILARITY)
     return Surroundings(
         _missing(best, weights),
-        _unlike(expected.pixels, weights * (best >= _MIN_SIMILARITY), weights, pixels),
+        _unlike(expected.pixels[here], found[here], weights[here], pixels),
     )
 
 
@@ -207,11 +216,16 @@ def _expected(
     cosine = np.einsum("ij,ij->i", from_view, from_photo) / np.maximum(
         view_distance * photo_distance, 1e-12
     )
-    similar = (
-        (cosine > np.cos(np.radians(_ANGLE_DEG)))
-        & (view_distance < _DISTANCE_RATIO * photo_distance)
-        & (photo_distance < _DISTANCE_RATIO * view_distance)
-    )
-    views = np.bincount(place[similar], minlength=len(used))
+
+    def seen_within(angle_deg: float, ratio: float) -> NDArray[np.int64]:
+        similar = (
+            (cosine > np.cos(np.radians(angle_deg)))
+            & (view_distance < ratio * photo_distance)
+            & (photo_distance < ratio * view_distance)
+        )
+        return np.bincount(place[similar], minlength=len(used))
+
+    views = seen_within(_ANGLE_DEG, _DISTANCE_RATIO)
+    near = seen_within(_UNOCCLUDED_ANGLE_DEG, _UNOCCLUDED_DISTANCE_RATIO)
     seen = np.flatnonzero(views)
-    return _Expected(used[seen], pixels[seen], views[seen].astype(np.float64))
+    return _Expected(used[seen], pixels[seen], views[seen].astype(np.float64), near[seen] > 0)
