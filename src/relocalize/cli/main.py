@@ -21,6 +21,7 @@ from relocalize.cli.map import Map
 from relocalize.cli.report import Report
 from relocalize.cli.synthesize import Synthesize
 from relocalize.errors import RelocalizeError
+from relocalize.parallel import one_native_thread
 
 
 class Command(Protocol):
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
         command: Command = tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="relocalize", args=arguments, sort_subcommands=False
         )
-        with progress.shown():
+        with progress.shown(), one_native_thread():
             code = command.run()
         sys.stdout.flush()
     except RelocalizeError as error:
