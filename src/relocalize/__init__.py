@@ -4,7 +4,20 @@
 where a photo was taken. Conventions of frames and quaternions: docs/conventions.md.
 """
 
+import sys
+
+# pycolmap's Linux wheel exports a zlib of its own. A system libz that is first loaded along with
+# it calls into that one, and Pillow's PNG code then corrupts the heap (pycolmap 4.2.1). Loaded
+# before pycolmap, as Pillow loads it here, libz calls itself.
+if sys.platform == "linux" and "pycolmap" in sys.modules and "zlib" not in sys.modules:
+    raise ImportError(
+        "pycolmap was imported before relocalize, which makes Pillow corrupt memory; "
+        "import relocalize first (or zlib, before pycolmap)"
+    )
+
 from importlib.metadata import version
+
+import PIL.Image  # noqa: F401  # for the libz that it loads, see above
 
 __version__ = version("relocalize")
 
