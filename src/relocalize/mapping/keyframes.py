@@ -26,11 +26,14 @@ class KeyframeSettings:
             the image's diagonal.
         min_shared: share of the last keyframe's features that must still be matched.
         min_matches: fewer matches than this say nothing about motion; the frame is taken.
+        least: a walk of up to so many frames is all keyframes; reconstruction can afford it, and
+            a short walk has no accuracy to give away.
     """
 
     motion: float = 0.03
     min_shared: float = 0.2
     min_matches: int = 30
+    least: int = 60
 
 
 def choose_keyframes(
@@ -49,8 +52,8 @@ def choose_keyframes(
         settings: when a frame becomes a keyframe.
         matching: how features are matched.
     """
-    if not names:
-        return []
+    if len(names) <= settings.least:
+        return list(names)
     reach = settings.motion * float(np.hypot(*size))
     chosen = [names[0]]
     last = previous = database.features(names[0])
