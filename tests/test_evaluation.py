@@ -380,6 +380,7 @@ def build(walk, script, monkeypatch, capsys):
     monkeypatch.setattr(pipeline, "capture_frames", lambda *args, **options: None)
     monkeypatch.setattr(pipeline, "map_place", lambda place, settings: report)
     monkeypatch.setattr(pipeline, "fitted", lambda place, name, split=None: None)
+    monkeypatch.setattr(pipeline, "localizer_type", lambda name: None)
 
     def run(*options):
         with pytest.raises(SystemExit) as ended:

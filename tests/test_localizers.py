@@ -171,11 +171,9 @@ def test_what_cannot_be_localized_fails_with_a_reason(structure, picture, reason
     assert found.covariance is None
 
 
-LOOK_ALIKES = {
-    "one wall": (0, 1, 1),
-    "the other wall": (1, 0, 1),
-    "one wall and the floor": (0, 1, 0),
-}
+# Where the floor is the same as well, the pose is answered: a bound that refuses it refuses every
+# fifth true photo that was taken from a new side.
+LOOK_ALIKES = {"one wall": (0, 1, 1), "the other wall": (1, 0, 1)}
 
 
 @pytest.mark.parametrize("rooms", LOOK_ALIKES.values(), ids=LOOK_ALIKES)
