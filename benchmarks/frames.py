@@ -146,7 +146,8 @@ def render_walk(path: Path, seconds: float) -> Path:
             flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
             picture = cv2.warpAffine(wall, shift, (WIDTH, HEIGHT), flags=flags)
             picture = cv2.add(picture, noise[index % len(noise)], dtype=cv2.CV_8U)
-            frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+            pixels = np.asarray(picture, dtype=np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, format="bgr24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path

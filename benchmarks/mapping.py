@@ -163,9 +163,9 @@ def colmap_defaults(
 
 
 def keyframes_of(place: Place) -> list[str]:
-    """The frames that took part in matching."""
+    """The frames that were matched with others."""
     with open_database(place) as database:
-        return sorted({name for pair in database.tried_pairs() for name in pair})
+        return sorted({name for pair in database.verified_matches() for name in pair})
 
 
 def main(settings: Settings) -> None:
