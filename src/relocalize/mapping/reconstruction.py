@@ -34,14 +34,12 @@ class Judgement:
         registered: images in it.
         images: images that were to be in it.
         reprojection_error: mean, pixels.
-        mean_track: mean number of images that see a point.
         alarms: what is suspicious about it, for people.
     """
 
     registered: int
     images: int
     reprojection_error: float
-    mean_track: float
     alarms: tuple[str, ...]
 
     @property
@@ -78,7 +76,6 @@ def judge(model: pycolmap.Reconstruction, names: Sequence[str], ordered: bool) -
         registered=int(model.num_reg_images()),
         images=len(names),
         reprojection_error=error,
-        mean_track=float(model.compute_mean_track_length()) if model.num_points3D() else 0.0,
         alarms=tuple(alarms),
     )
 
@@ -141,7 +138,7 @@ class Attempt:
 def _judged(models: Iterable[pycolmap.Reconstruction], task: Task, what: str) -> Attempt:
     rated = [(judge(model, task.names, task.ordered), model) for model in models]
     rated.sort(key=lambda row: row[0].score, reverse=True)
-    nothing = Judgement(0, len(task.names), float("inf"), 0.0, ("nothing came together",))
+    nothing = Judgement(0, len(task.names), float("inf"), ("nothing came together",))
     judgement = rated[0][0] if rated else nothing
     if not judgement.good:
         reasons = "; ".join(judgement.alarms) or "too few"
