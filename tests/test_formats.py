@@ -107,7 +107,7 @@ def test_a_pose_lists_principal_point_is_the_image_centre(tmp_path):
     [
         ("d.jpg nan 0 0 1 0 0 0 500", "not finite"),
         ("d.jpg 1 0 0 0 0 inf 0 500", "not finite"),
-        ("d.jpg 0 0 0 0 1 2 3 500", "quaternion of length 0"),
+        ("d.jpg 0 0 0 0 1 2 3 500", "quaternion of four zeros"),
         ("d.jpg 2 0 0 0 1 2 3", "quaternion of length 2"),
         ("a.jpg 1 0 0 0 1 2 3 500", "a.jpg a second time"),
         ("d.jpg 1 0 0 0 1 2", "7 columns"),

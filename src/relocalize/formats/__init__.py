@@ -2,17 +2,18 @@
 
 from relocalize.formats.importing import ImportReport, ImportSettings, import_registration
 from relocalize.formats.names import NameMatch, match_names
-from relocalize.formats.registration import FocalOnly, Registration
+from relocalize.formats.registration import Registration, SizelessCamera, StatedPoses
 from relocalize.formats.registry import AUTO, FORMATS, read_registration
 
 __all__ = [
     "AUTO",
     "FORMATS",
-    "FocalOnly",
     "ImportReport",
     "ImportSettings",
     "NameMatch",
     "Registration",
+    "SizelessCamera",
+    "StatedPoses",
     "import_registration",
     "match_names",
     "read_registration",

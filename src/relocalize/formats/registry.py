@@ -8,6 +8,7 @@ from pathlib import Path
 
 from relocalize.errors import FormatError
 from relocalize.formats import colmap, pose_list
+from relocalize.formats.posed_pictures import PosedPictures
 from relocalize.formats.registration import Registration
 
 
@@ -19,11 +20,13 @@ class Format:
         name: for people.
         detect: whether a path looks like it, from its names and first row; never raises.
         read: the whole of it; raises `FormatError`.
+        write: to a path that does not exist yet, where the format can be written.
     """
 
     name: str
     detect: Callable[[Path], bool]
     read: Callable[[Path], Registration]
+    write: Callable[[PosedPictures, Path], None] | None = None
 
 
 # By the name that `--format` takes, the most telling detection first.

@@ -4,12 +4,14 @@ import pycolmap
 
 from relocalize.geometry.alignment import Alignment, align_camera_poses
 from relocalize.geometry.cameras import Camera
+from relocalize.geometry.conventions import Convention
 from relocalize.geometry.pose_errors import position_error, rotation_error_deg
 from relocalize.geometry.transforms import Rigid3, Similarity3
 
 __all__ = [
     "Alignment",
     "Camera",
+    "Convention",
     "Rigid3",
     "Similarity3",
     "align_camera_poses",
