@@ -11,7 +11,12 @@ MAX_BYTES = 200_000_000
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, UTF-8 with or without a byte order mark.
+    """The lines of a text file; refuses what `read_text` refuses."""
+    return read_text(path).splitlines()
+
+
+def read_text(path: Path) -> str:
+    """A text file, UTF-8 with or without a byte order mark.
 
     Raises:
         FormatError: it is missing, a folder, larger than `MAX_BYTES`, or no text.
@@ -31,4 +36,4 @@ def read_lines(path: Path) -> list[str]:
         raise FormatError(f"{path} is no text file: {error.reason} at byte {error.start}") from None
     if "\0" in text:
         raise FormatError(f"{path} is no text file: byte {text.index(chr(0))} is zero")
-    return text.splitlines()
+    return text

@@ -1,0 +1,208 @@
+"""Reading JSON files of strangers: bounded, and every value is checked where it is used.
+
+A `JsonObject` hands out its values by key as the type that the reader asks for; anything else is
+a one-line `FormatError` with the place, the key and the value that was there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from relocalize.errors import FormatError
+from relocalize.formats.text import read_text
+
+# Two bytes of JSON can become 64 of Python objects; this bounds a hostile file to half a gigabyte
+# and leaves room for a million points.
+_MOST_CONTAINERS = 5_000_000
+_LONGEST_TEXT = 4096
+_SHOWN = 60
+
+
+def read_json(path: Path) -> object:
+    """The value in a JSON file; NaN and Infinity come as floats, which `JsonObject` refuses.
+
+    Raises:
+        FormatError: it is missing, too large, too deep, has a key twice, or is no JSON.
+    """
+    text = read_text(path)
+    if text.count("[") + text.count("{") > _MOST_CONTAINERS:
+        raise FormatError(f"{path} has more than {_MOST_CONTAINERS} lists and objects")
+    try:
+        value: object = json.loads(text, object_pairs_hook=_unique)
+    except RecursionError:
+        raise FormatError(f"{path} is nested too deep") from None
+    except json.JSONDecodeError as error:
+        raise FormatError(f"{path}, line {error.lineno} is no JSON: {error.msg}") from None
+    except ValueError as error:  # a key twice, an integer of thousands of digits
+        raise FormatError(f"{path} is no JSON to read: {str(error).splitlines()[0]}") from None
+    return value
+
+
+def read_json_object(path: Path) -> JsonObject:
+    """The object that a JSON file holds.
+
+    Raises:
+        FormatError: as `read_json`, or it holds something else.
+    """
+    return JsonObject.of(read_json(path), str(path))
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"key {_shown(twice)} twice in one object")
+    return values
+
+
+@dataclass(frozen=True)
+class JsonObject:
+    """A JSON object whose values are checked as they are taken.
+
+    Attributes:
+        values: by key.
+        where: begins every message: the file, and the place in it. Empty says nothing.
+    """
+
+    values: dict[str, object]
+    where: str = ""
+
+    @classmethod
+    def of(cls, value: object, where: str = "") -> JsonObject:
+        """``value`` as an object; raises `FormatError` where it is something else."""
+        if not isinstance(value, dict):
+            raise FormatError(f"{_prefix(where)}{_shown(value)}, want an object {{...}}")
+        return cls(value, where)
+
+    def __contains__(self, key: str) -> bool:
+        return self.values.get(key) is not None
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """A finite number; ``default``, where there is one, stands for a missing or null value."""
+        if key not in self and default is not None:
+            return default
+        return self._number(key, self._value(key))
+
+    def whole(self, key: str, default: int | None = None) -> int:
+        """An integer, also where it is written as 640.0."""
+        number = self.number(key, default)
+        if number != int(number):
+            raise self.wrong(key, "a whole number")
+        return int(number)
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        """True or false, also where it is written as 1 or 0."""
+        value = self.values.get(key)
+        if value is None:
+            return default
+        if value not in (0, 1):
+            raise self.wrong(key, "true or false")
+        return bool(value)
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """A string that can be printed and can be a file's name."""
+        if key not in self and default is not None:
+            return default
+        value = self._value(key)
+        if not isinstance(value, str) or not is_name(value):
+            raise self.wrong(key, f"a text without control characters, up to {_LONGEST_TEXT} long")
+        return value
+
+    def array(self, key: str) -> list[object]:
+        """A list of anything; a missing one is empty."""
+        value = self.values.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.wrong(key, "a list [...]")
+        return value
+
+    def child(self, key: str) -> JsonObject:
+        """An object; a missing one is empty."""
+        value = self.values.get(key)
+        return JsonObject.of({} if value is None else value, f"{_prefix(self.where)}{_shown(key)}")
+
+    def items(self) -> Iterator[tuple[str, object]]:
+        """Keys, which can be printed, and values of anything."""
+        for key, value in self.values.items():
+            if not is_name(key):
+                raise FormatError(f"{_prefix(self.where)}key {_shown(key)} is no name")
+            yield key, value
+
+    def numbers(self, key: str, count: int) -> tuple[float, ...]:
+        """``count`` finite numbers."""
+        return self._numbers(key, self._value(key), count)
+
+    def matrix(self, key: str, shapes: Sequence[tuple[int, int]]) -> list[tuple[float, ...]]:
+        """Rows of finite numbers of one of the ``shapes``."""
+        value = self._value(key)
+        want = " or ".join(f"[{rows}, {columns}]" for rows, columns in shapes)
+        if not isinstance(value, list):
+            raise self.wrong(key, f"numbers of shape {want}")
+        for rows, columns in shapes:
+            if len(value) == rows and all(isinstance(r, list) and len(r) == columns for r in value):
+                return [self._numbers(key, row, columns) for row in value]
+        raise self.wrong(key, f"numbers of shape {want}")
+
+    def wrong(self, key: str, want: str) -> FormatError:
+        """The error that says what stands under ``key`` and what was wanted."""
+        if key not in self.values:
+            return FormatError(f"{_prefix(self.where)}no {key!r}, want {want}")
+        return FormatError(
+            f"{_prefix(self.where)}{key!r} is {_shown(self.values[key])}, want {want}"
+        )
+
+    def _value(self, key: str) -> object:
+        return self.values.get(key)
+
+    def _number(self, key: str, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.wrong(key, "a number")
+        try:
+            number = float(value)
+        except OverflowError:
+            raise self.wrong(key, "a number that is not so large") from None
+        if not math.isfinite(number):
+            raise self.wrong(key, "a finite number")
+        return number
+
+    def _numbers(self, key: str, value: object, count: int) -> tuple[float, ...]:
+        if not isinstance(value, list) or len(value) != count:
+            raise self.wrong(key, f"{count} numbers")
+        return tuple(self._number(key, one) for one in value)
+
+
+def is_name(text: str) -> bool:
+    """Whether a string can be printed and stored: no control characters, no lone surrogates."""
+    return len(text) <= _LONGEST_TEXT and (text.isprintable() or not _has_control(text))
+
+
+def _has_control(text: str) -> bool:
+    return any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in text)
+
+
+def _shown(value: object) -> str:
+    """The beginning of a value, on one line and printable; hostile depth stays unread."""
+    if isinstance(value, dict):
+        return f"an object of {len(value)} keys"
+    if isinstance(value, list) and any(isinstance(one, list | dict) for one in value[:8]):
+        return f"a list of {len(value)} parts"
+    if isinstance(value, list):
+        shown = "[" + ", ".join(_shown(one) for one in value[:8])
+        shown += ", ...]" if len(value) > 8 else "]"
+    elif isinstance(value, str):
+        shown = ascii(value[: _SHOWN + 1])
+    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**18:
+        shown = "an integer of more than 18 digits"
+    else:
+        shown = json.dumps(value)
+    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
+
+
+def _prefix(where: str) -> str:
+    return f"{where}: " if where else ""
