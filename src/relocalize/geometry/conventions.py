@@ -165,7 +165,7 @@ class Convention:
         result = np.broadcast_to(np.eye(3), (len(values), 3, 3))
         for sign, axis, column in _FACTOR.findall(factors):
             angle = radians[:, int(column)] * (-1 if sign else 1)
-            result = result @ Rotation.from_euler(axis, angle).as_matrix()
+            result = result @ Rotation.from_euler(axis, angle[:, None]).as_matrix()
         return np.asarray(result, dtype=np.float64)
 
     def world_from_cam(self, numbers: ArrayLike, positions: ArrayLike) -> list[Rigid3]:
