@@ -83,7 +83,7 @@ def main(arguments: Arguments) -> None:
         print(f"fit: {time.process_time() - started:.1f} CPU s")
         folder = place.localizer_dir(f"structure.{split.name}")
         size = sum(file.stat().st_size for file in folder.iterdir())
-        scene = localizer.scene
+        scene = localizer.resector.scene
         print(
             f"on disk: {size / 1e6:.2f} MB for {len(scene.positions)} points, "
             f"{len(scene.centres)} views"
@@ -154,9 +154,11 @@ def localize_in_stages(
     with clock.stage("features"):
         features = localizer.features(image)
     with clock.stage("retrieval"):
-        localizer.scene.retrieve(features.descriptors, localizer.settings.retrieved)
+        localizer.resector.scene.retrieve(
+            features.descriptors, localizer.resector.settings.retrieved
+        )
     with clock.stage("retrieval and matching"):
-        matches = localizer.match(features, width, height)
+        matches = localizer.resector.match(features, width, height)
     # `match` retrieves as well; it is not counted twice.
     with clock.stage("pose"):
         estimate = localizer.pose_of(matches, camera=camera)
@@ -177,7 +179,7 @@ def alternative(
     options = pycolmap.FeatureExtractionOptions()
     options.use_gpu = False
     options.num_threads = 1
-    options.sift.max_num_features = localizer.settings.features.max_features
+    options.sift.max_num_features = localizer.resector.settings.features.max_features
     extractor = pycolmap.FeatureExtractor.create(options, pycolmap.Device.cpu)
     results = {}
     for name in progress.track(names, "alternative"):
@@ -188,11 +190,11 @@ def alternative(
             pixels = pycolmap.keypoints_to_matrix(keypoints)[:, :2]
             features = Features(np.asarray(pixels, np.float32), np.asarray(descriptors.data))
         with clock.stage("matching"):
-            matches = localizer.match(features, camera.width, camera.height)
+            matches = localizer.resector.match(features, camera.width, camera.height)
         with clock.stage("pose"):
             found = pycolmap.estimate_and_refine_absolute_pose(
                 matches.keypoints[matches.feature_rows],
-                localizer.scene.positions[matches.point_rows],
+                localizer.resector.scene.positions[matches.point_rows],
                 camera.to_colmap(),
             )
         if found is None:

@@ -16,9 +16,10 @@ from localizers_place import CAMERA, SPLIT, TEST_POSES, TRAIN_POSES, VISITOR, ma
 from relocalize.errors import LocalizerError, PlaceError
 from relocalize.geometry import Camera, position_error, rotation_error_deg
 from relocalize.localizers import LOCALIZERS, fitted
-from relocalize.localizers.calibration import UncalibratedPhoto, localize_together, shared_camera
+from relocalize.localizers.calibration import UncalibratedPhoto, localize_together
 from relocalize.localizers.saving import ARRAYS, DESCRIPTION
 from relocalize.localizers.structure import StructureLocalizer
+from relocalize.mapping.resection.shared_camera import shared_camera
 from relocalize.place import Place
 
 JSON_KEYS = [
@@ -92,7 +93,7 @@ def test_photos_of_one_camera_calibrate_it_together(structure):
     photos = [
         UncalibratedPhoto.of(structure, render(pose, VISITOR), None) for pose in TEST_POSES.values()
     ]
-    camera = shared_camera(structure, [photo.matches for photo in photos])
+    camera = shared_camera(structure.resector, [photo.matches for photo in photos])
     assert camera.focal_px == pytest.approx(VISITOR.focal_px, rel=0.005)
     assert camera.params[3] == pytest.approx(VISITOR.params[3], abs=0.01)
     for found, true in zip(localize_together(structure, photos), TEST_POSES.values(), strict=True):
@@ -123,7 +124,7 @@ def test_a_grossly_wrong_exif_focal_length_does_not_lose_the_photo(structure, pi
 def test_two_photos_are_too_few_to_share_a_calibration(structure):
     poses = list(TEST_POSES.values())[:2]
     photos = [UncalibratedPhoto.of(structure, render(pose, VISITOR), None) for pose in poses]
-    assert shared_camera(structure, [photo.matches for photo in photos]) is None
+    assert shared_camera(structure.resector, [photo.matches for photo in photos]) is None
     first, second = localize_together(structure, photos)
     assert first.camera != second.camera
 
@@ -203,8 +204,8 @@ def test_other_exposure_and_something_in_the_way_are_no_look_alikes(structure, p
 def test_the_bound_on_look_alikes_is_the_maps_own(place, structure, tmp_path):
     structure.save(tmp_path)
     loaded = StructureLocalizer.load(tmp_path)
-    assert loaded.settings.pose.max_missing == structure.settings.pose.max_missing
-    assert 0.15 < structure.settings.pose.max_missing <= 0.5
+    assert loaded.resector.settings.pose.max_missing == structure.resector.settings.pose.max_missing
+    assert 0.15 < structure.resector.settings.pose.max_missing <= 0.5
 
 
 def test_a_flat_patch_does_not_determine_an_unknown_camera(structure, pictures):
@@ -225,11 +226,11 @@ def test_nothing_of_a_test_image_is_used(place, structure, copied, pictures):
     for name in copied.split(SPLIT).test:
         copied.image_path(name).unlink()
     again = StructureLocalizer.fit(copied, copied.split(SPLIT))
-    assert len(again.scene.centres) == len(TRAIN_POSES)
+    assert len(again.resector.scene.centres) == len(TRAIN_POSES)
     for name, picture in pictures.items():
         assert same(again.localize(picture, CAMERA), structure.localize(picture, CAMERA)), name
     for pose in TEST_POSES.values():
-        distances = np.linalg.norm(again.scene.centres - pose.translation, axis=1)
+        distances = np.linalg.norm(again.resector.scene.centres - pose.translation, axis=1)
         assert distances.min() > 1e-3
 
 
@@ -256,7 +257,7 @@ def test_a_current_localizer_is_loaded_and_an_outdated_one_fitted_again(copied):
     # A train image less is another localizer.
     fewer = replace(split, train=split.train[:-1])
     second = fitted(copied, "structure", fewer)
-    assert len(second.scene.centres) == len(first.scene.centres) - 1
+    assert len(second.resector.scene.centres) == len(first.resector.scene.centres) - 1
     assert path.stat().st_mtime_ns != stamp
 
     # So is another map, here one whose unit became known to be something else.

@@ -7,10 +7,11 @@ from scipy.spatial.transform import Rotation
 from localizers_place import looking_at
 from relocalize.errors import MappingError
 from relocalize.geometry import position_error, rotation_error_deg
-from relocalize.localizers.absolute_pose import ransac_pose, ransac_pose_and_focal
-from relocalize.localizers.map_noise import measured_noise
-from relocalize.localizers.matching import match_mutually, match_nearby
-from relocalize.localizers.refinement import (
+from relocalize.mapping.resection.absolute_pose import ransac_pose, ransac_pose_and_focal
+from relocalize.mapping.resection.map_noise import measured_noise
+from relocalize.mapping.resection.matching import match_mutually, match_nearby
+from relocalize.mapping.resection.refinement import (
+    Freedom,
     Lens,
     View,
     covariance,
@@ -63,7 +64,9 @@ def test_ransac_and_refinement_find_an_unknown_focal_length(focal):
             view.pixels, view.points, longer_side=640, prior=None, max_error=10.0
         )
         start = View(view.pixels, view.points, first.world_from_cam).only(first.inliers)
-        found = refine((start,), Lens(first.focal), loss_scale=2.0, with_lens=True)
+        found = refine(
+            (start,), Lens(first.focal), loss_scale=2.0, freedom=Freedom.FOCAL_AND_RADIAL
+        )
         assert found.lens.focal == pytest.approx(focal, rel=0.01)
         assert position_error(found.views[0].world_from_cam, view.world_from_cam) < 0.05
 
@@ -78,7 +81,9 @@ def test_exact_matches_give_the_exact_pose_and_lens():
     rng = np.random.default_rng(3)
     views = [view_of(rng, LENS) for _ in range(4)]
     starts = tuple(disturbed(rng, view) for view in views)
-    found = refine(starts, Lens(540.0), loss_scale=2.0, with_lens=True, iterations=60)
+    found = refine(
+        starts, Lens(540.0), loss_scale=2.0, freedom=Freedom.FOCAL_AND_RADIAL, iterations=60
+    )
     # The radial term's prior of 0.15 keeps it from being exact.
     assert found.lens.focal == pytest.approx(LENS.focal, rel=1e-4)
     assert found.lens.radial == pytest.approx(LENS.radial, abs=1e-3)
@@ -87,17 +92,17 @@ def test_exact_matches_give_the_exact_pose_and_lens():
         assert reprojection_errors(view, found.lens).max() < 0.05
 
 
-@pytest.mark.parametrize("with_lens", [False, True])
+@pytest.mark.parametrize("freedom", [Freedom.HELD, Freedom.FOCAL_AND_RADIAL])
 @pytest.mark.parametrize("noise", [0.3, 1.5])
-def test_the_covariance_is_calibrated_under_pixel_noise(with_lens, noise):
+def test_the_covariance_is_calibrated_under_pixel_noise(freedom, noise):
     rng = np.random.default_rng(4)
     squares = []
     for _ in range(150):
         view = view_of(rng, LENS, count=60, noise=noise)
         start = (disturbed(rng, view),)
-        found = refine(start, LENS, loss_scale=2.0, with_lens=with_lens)
+        found = refine(start, LENS, loss_scale=2.0, freedom=freedom)
         refined = found.views[0]
-        cov = covariance(refined, found.lens, loss_scale=2.0, with_lens=with_lens)
+        cov = covariance(refined, found.lens, loss_scale=2.0, freedom=freedom)
         true, estimated = view.world_from_cam, refined.world_from_cam
         error = np.concatenate(
             [
@@ -114,7 +119,7 @@ def test_the_covariance_is_calibrated_under_pixel_noise(with_lens, noise):
 def test_a_pose_that_the_matches_leave_open_has_infinite_covariance():
     rng = np.random.default_rng(5)
     view = view_of(rng, LENS, count=3)
-    assert np.isinf(np.diag(covariance(view, LENS, loss_scale=2.0, with_lens=False))).all()
+    assert np.isinf(np.diag(covariance(view, LENS, loss_scale=2.0, freedom=Freedom.HELD))).all()
 
 
 def test_the_maps_noise_is_measured_where_there_is_some():

@@ -1,14 +1,10 @@
-"""One camera for all photos of a camera: focal length and radial term estimated together.
-
-A single photo leaves focal length and distance to trade against each other (0.6 cm median in the
-kitchen, with outliers of several); the photos of one camera together do not.
-"""
+"""Poses of photos of unknown cameras: those of one camera calibrate it together."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,15 +12,11 @@ from numpy.typing import NDArray
 
 from relocalize.geometry import Camera
 from relocalize.localizers.estimate import PoseEstimate
-from relocalize.localizers.photo_pose import Matches, Solved, camera_of, solve_pose
-from relocalize.localizers.refinement import Lens, refine
 from relocalize.localizers.structure import StructureLocalizer
+from relocalize.mapping.resection import Matches
+from relocalize.mapping.resection.shared_camera import shared_camera
 
 MIN_PHOTOS = 3  # fewer photos of a camera are localized each for itself
-_MAX_PHOTOS = 40  # more photos of a camera do not make its calibration better in any figure
-# Photos whose own focal length is further off than this from the median take no part: a wrong
-# pose, or a flat scene that does not determine it.
-_FOCAL_AGREEMENT = 0.15
 # With the right camera more points agree in the end, found again near their projections, than
 # were matched before (frames of the kitchen, blurred ones too); a photo below that is tried alone
 # as well, and the shared camera stays unless alone this many times as many agree.
@@ -52,45 +44,9 @@ class UncalibratedPhoto:
     ) -> UncalibratedPhoto:
         """From an RGB image [H, W, 3]."""
         started = time.perf_counter()
-        matches = localizer.match(localizer.features(image), image.shape[1], image.shape[0])
+        height, width = image.shape[:2]
+        matches = localizer.resector.match(localizer.features(image), width, height)
         return cls(matches, prior, time.perf_counter() - started)
-
-
-def shared_camera(
-    localizer: StructureLocalizer, photos: Sequence[Matches], *, prior: Camera | None = None
-) -> Camera | None:
-    """The SIMPLE_RADIAL camera that photos of one size and camera share.
-
-    Args:
-        localizer: of the place.
-        photos: their matches.
-        prior: roughly the camera, such as EXIF's, or None.
-
-    Returns:
-        The camera, or None where fewer than `MIN_PHOTOS` photos can be localized.
-    """
-    chosen = np.unique(np.linspace(0, len(photos) - 1, min(len(photos), _MAX_PHOTOS)).astype(int))
-    settings = localizer.settings.pose
-    solved: list[Solved] = []
-    for index in chosen:
-        found = solve_pose(photos[int(index)], localizer.scene, settings, prior=prior)
-        if isinstance(found, Solved):
-            solved.append(found)
-    focals = np.array([photo.camera.focal_px for photo in solved])
-    if solved:
-        close = np.abs(np.log(focals / np.median(focals))) < _FOCAL_AGREEMENT
-        solved = [photo for photo, keep in zip(solved, close, strict=True) if keep]
-    if len(solved) < MIN_PHOTOS:
-        return None
-    width, height = solved[0].camera.width, solved[0].camera.height
-    start = Lens(
-        float(np.median([photo.camera.focal_px for photo in solved])),
-        float(np.median([photo.camera.params[3] for photo in solved])),
-    )
-    views = tuple(photo.view for photo in solved)
-    scale = settings.loss_scale * photos[0].pixel
-    result = refine(views, start, loss_scale=scale, with_lens=True)
-    return camera_of(result.lens, width, height)
 
 
 def localize_together(
@@ -110,7 +66,7 @@ def localize_together(
         started = time.perf_counter()
         if len(members) >= MIN_PHOTOS:
             matches = [photos[index].matches for index in members]
-            camera = shared_camera(localizer, matches, prior=prior)
+            camera = shared_camera(localizer.resector, matches, prior=prior, least=MIN_PHOTOS)
         share = (time.perf_counter() - started) / len(members)
         for index in members:
             found = _better_of_both(localizer, photos[index].matches, camera, prior)

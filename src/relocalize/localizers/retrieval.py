@@ -17,11 +17,11 @@ from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.localizers.estimate import PoseEstimate
 from relocalize.localizers.localizer import Localizer
-from relocalize.localizers.matching import Float32Array
 from relocalize.localizers.saving import read_saved, write_saved
-from relocalize.localizers.stored import StoredDescriptors
 from relocalize.mapping.database import open_database
 from relocalize.mapping.features import FeatureExtractor, FeatureSettings
+from relocalize.mapping.resection.matching import Float32Array
+from relocalize.mapping.resection.stored import StoredDescriptors
 from relocalize.mapping.vlad import Vlad
 from relocalize.place import Place, Split
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from relocalize.geometry.transforms import FloatArray
-from relocalize.localizers.matching import Float32Array, Rows, unit_descriptors
-from relocalize.localizers.refinement import Lens, View, project
-from relocalize.localizers.scene import Scene
+from relocalize.mapping.resection.matching import Float32Array, Rows, unit_descriptors
+from relocalize.mapping.resection.refinement import Lens, View, project
+from relocalize.mapping.resection.scene import Scene
 
 _MAX_VIEWS = 60  # asked of those nearby; more change no result and cost time
 _ANGLE_DEG = 30.0  # SIFT finds few points again from a direction that differs by more

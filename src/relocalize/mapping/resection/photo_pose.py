@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray
-from relocalize.localizers.absolute_pose import ransac_pose, ransac_pose_and_focal
-from relocalize.localizers.matching import Rows, match_nearby, unit_descriptors
-from relocalize.localizers.refinement import (
+from relocalize.mapping.resection.absolute_pose import ransac_pose, ransac_pose_and_focal
+from relocalize.mapping.resection.matching import Rows, match_nearby, unit_descriptors
+from relocalize.mapping.resection.refinement import (
+    Freedom,
     Lens,
     View,
     covariance,
@@ -19,8 +20,8 @@ from relocalize.localizers.refinement import (
     refine,
     reprojection_errors,
 )
-from relocalize.localizers.scene import Scene
-from relocalize.localizers.surroundings import Surroundings, look_around
+from relocalize.mapping.resection.scene import Scene
+from relocalize.mapping.resection.surroundings import Surroundings, look_around
 
 _VGA = 640.0  # the pixel bounds of `PoseSettings` are for pictures of this width
 
@@ -48,7 +49,7 @@ class PoseSettings:
             distance to the points: SIFT does not match across larger changes of scale.
         surroundings_radius: of a point's projection, within which a feature should look like it.
         max_missing: share of what should be seen from the pose that may look different;
-            `StructureLocalizer.fit` puts the map's own here.
+            `Resector.learn` puts the map's own here.
         focal_sigma: of a focal length from EXIF, as a share.
         focal_range: plausible focal lengths as shares of the longer side.
         max_radial: plausible radial term, either sign.
@@ -189,6 +190,7 @@ class _Photo:
     ) -> None:
         self.matches, self.scene, self.settings = matches, scene, settings
         self.camera, self.prior, self.without = camera, prior, without
+        self.freedom = Freedom.HELD if camera is not None else Freedom.FOCAL_AND_RADIAL
         self.max_error = settings.max_error * matches.pixel
         self.loss_scale = settings.loss_scale * matches.pixel
         if camera is None:
@@ -272,9 +274,7 @@ class _Photo:
             )
         centre = view.world_from_cam.translation
         depth = float(np.median(np.linalg.norm(view.points - centre, axis=1)))
-        uncertainty = covariance(
-            view, lens, loss_scale=self.loss_scale, with_lens=self.camera is None
-        )
+        uncertainty = covariance(view, lens, loss_scale=self.loss_scale, freedom=self.freedom)
         sigmas = np.sqrt(np.diag(uncertainty))
         position, rotation = sigmas[:3].max(), float(np.degrees(sigmas[3:].max()))
         if (
@@ -311,7 +311,7 @@ class _Photo:
         return Solved(view, uncertainty, camera, surroundings)
 
     def _refine_once(self, view: View, lens: Lens) -> tuple[View, Lens]:
-        result = refine((view,), lens, loss_scale=self.loss_scale, with_lens=self.camera is None)
+        result = refine((view,), lens, loss_scale=self.loss_scale, freedom=self.freedom)
         return result.views[0], result.lens
 
     def _agreeing(self, view: View, lens: Lens) -> View:
@@ -319,5 +319,11 @@ class _Photo:
 
 
 def camera_of(lens: Lens, width: int, height: int) -> Camera:
-    """SIMPLE_RADIAL with the principal point at the centre."""
-    return Camera("SIMPLE_RADIAL", width, height, (lens.focal, width / 2, height / 2, lens.radial))
+    """The lens in a picture whose pixels it counts from the centre.
+
+    SIMPLE_RADIAL where that says it all, else RADIAL.
+    """
+    centre = (width / 2 + lens.centre[0], height / 2 + lens.centre[1])
+    if lens.radial2 or lens.centre != (0.0, 0.0):
+        return Camera("RADIAL", width, height, (lens.focal, *centre, lens.radial, lens.radial2))
+    return Camera("SIMPLE_RADIAL", width, height, (lens.focal, *centre, lens.radial))

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relocalize.errors import LocalizerError, MappingError
+from relocalize.errors import MappingError
 from relocalize.geometry.transforms import FloatArray
-from relocalize.localizers.matching import Float32Array, Rows, unit_descriptors
 from relocalize.mapping.features import DESCRIPTOR_SIZE
+from relocalize.mapping.resection.matching import Float32Array, Rows, unit_descriptors
 from relocalize.mapping.vlad import Vlad, VladSettings
 from relocalize.place import Points, PosedImage
 
@@ -76,10 +76,10 @@ class Scene:
         The images become the views, in their order.
 
         Raises:
-            LocalizerError: the map has no points, or too few features for retrieval.
+            MappingError: the map has no points, or too few features for retrieval.
         """
         if not images or not len(points):
-            raise LocalizerError(
+            raise MappingError(
                 "the map has no points to localize against; map the place first: "
                 "relocalize map PLACE"
             )
@@ -98,7 +98,7 @@ class Scene:
         try:
             learned = _compact(Vlad.fit(descriptors, vlad))
         except MappingError as error:
-            raise LocalizerError(f"the map has too few features: {error}") from error
+            raise MappingError(f"the map has too few features: {error}") from error
         return cls(
             positions=points.positions[used].astype(np.float32).astype(np.float64),
             descriptors=np.clip(np.rint(mean * _DESCRIPTOR_NORM), 0, 255).astype(np.uint8),
@@ -129,7 +129,7 @@ class Scene:
         """From what `to_arrays` gave.
 
         Raises:
-            LocalizerError: an array is missing or does not fit the others.
+            MappingError: an array is missing or does not fit the others.
         """
         try:
             scene = cls(
@@ -148,7 +148,7 @@ class Scene:
                 vectors=arrays["vectors"].astype(np.float32),
             )
         except (KeyError, MappingError, ValueError, TypeError) as error:
-            raise LocalizerError(f"the saved scene is damaged: {error}") from error
+            raise MappingError(f"the saved scene is damaged: {error}") from error
         scene._check()
         return scene
 
@@ -169,7 +169,7 @@ class Scene:
             and (not len(rows) or (int(rows.min()) >= 0 and int(rows.max()) < points))
         )
         if not fits:
-            raise LocalizerError(
+            raise MappingError(
                 f"the saved scene is damaged: its arrays for {points} points and {views} views "
                 "do not fit each other"
             )

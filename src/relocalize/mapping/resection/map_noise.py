@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from relocalize.errors import LocalizerError
+from relocalize.errors import MappingError
 from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray
 
@@ -49,7 +49,7 @@ class MapNoise:
         """From what `to_arrays` gave.
 
         Raises:
-            LocalizerError: it is missing or no pair of sigmas.
+            MappingError: it is missing or no pair of sigmas.
         """
         sigmas = arrays.get(_ARRAY)
         if (
@@ -57,7 +57,7 @@ class MapNoise:
             or sigmas.shape != (2,)
             or not (np.isfinite(sigmas) & (sigmas >= 0)).all()
         ):
-            raise LocalizerError("the saved map noise is damaged: want 2 numbers >= 0")
+            raise MappingError("the saved map noise is damaged: want 2 numbers >= 0")
         return cls(float(sigmas[0]), float(sigmas[1]))
 
 
