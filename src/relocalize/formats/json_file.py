@@ -52,6 +52,15 @@ def read_json_object(path: Path) -> JsonObject:
     return JsonObject.of(read_json(path), str(path))
 
 
+def json_head(path: Path, size: int = 100_000) -> str:
+    """The beginning of a file, to tell formats apart by; empty where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(size).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     values = dict(pairs)
     if len(values) != len(pairs):

@@ -42,6 +42,11 @@ class PoseRows:
     def __len__(self) -> int:
         return len(self._of)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The images with a pose so far, in the file's order."""
+        return tuple(self._of)
+
     def add(
         self,
         where: str,
