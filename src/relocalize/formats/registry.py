@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relocalize.errors import FormatError
-from relocalize.formats import colmap, pose_list
+from relocalize.formats import (
+    cambridge,
+    colmap,
+    navvis,
+    nerfstudio,
+    pose_list,
+    reality_capture,
+    trajectory_euroc,
+    trajectory_kitti,
+    trajectory_tum,
+)
 from relocalize.formats.posed_pictures import PosedPictures
 from relocalize.formats.registration import Registration
 
@@ -32,7 +42,28 @@ class Format:
 # By the name that `--format` takes, the most telling detection first.
 FORMATS: dict[str, Format] = {
     "colmap": Format(colmap.NAME, colmap.detect, colmap.read_colmap),
+    "nerfstudio": Format(
+        nerfstudio.NAME,
+        nerfstudio.detect,
+        nerfstudio.read_nerfstudio,
+        nerfstudio.write_nerfstudio,
+    ),
+    "navvis": Format(navvis.NAME, navvis.detect, navvis.read_navvis),
+    "cambridge": Format(
+        cambridge.NAME, cambridge.detect, cambridge.read_cambridge, cambridge.write_cambridge
+    ),
+    "euroc": Format(trajectory_euroc.NAME, trajectory_euroc.detect, trajectory_euroc.read_euroc),
+    "kitti": Format(trajectory_kitti.NAME, trajectory_kitti.detect, trajectory_kitti.read_kitti),
+    "tum": Format(
+        trajectory_tum.NAME,
+        trajectory_tum.detect,
+        trajectory_tum.read_tum,
+        trajectory_tum.write_tum,
+    ),
     "pose-list": Format(pose_list.NAME, pose_list.detect, pose_list.read_pose_list),
+    "reality-capture": Format(
+        reality_capture.NAME, reality_capture.detect, reality_capture.read_reality_capture
+    ),
 }
 AUTO = "auto"
 

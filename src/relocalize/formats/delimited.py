@@ -1,0 +1,145 @@
+"""Tables in text: a header that names the columns, rows of cells, and lines of comment.
+
+Commas, semicolons or tabs part the cells, whichever make the header one; where it is no comma,
+numbers may have a decimal comma. Names of columns count in any order and in any case.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from relocalize.errors import FormatError
+from relocalize.formats.text import read_lines
+
+_DELIMITERS = (",", ";", "\t")
+_HEAD_BYTES = 65536
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+IsHeader = Callable[[tuple[str, ...]], bool]
+
+
+@dataclass(frozen=True)
+class Header:
+    """The line that names the columns.
+
+    Attributes:
+        columns: names in lower case, as the line has them but for ``#`` and quotes.
+        delimiter: between cells.
+        line: its number, from 1.
+        comments: the lines before it, without their ``#``.
+    """
+
+    columns: tuple[str, ...]
+    delimiter: str
+    line: int
+    comments: tuple[str, ...]
+
+    def cells(self, line: str) -> list[str]:
+        """The cells of a row, blanks around them removed.
+
+        Raises:
+            ValueError: quotes that do not close, or not as many cells as columns.
+        """
+        cells = _split(line, self.delimiter)
+        while len(cells) > len(self.columns) and not cells[-1]:
+            cells.pop()  # some tools end a row with a delimiter
+        if len(cells) != len(self.columns):
+            raise ValueError(f"{len(cells)} columns, want {len(self.columns)}")
+        return cells
+
+    def number(self, cell: str) -> float:
+        """The number in a cell.
+
+        Raises:
+            ValueError: it is none; ``nan`` and ``inf`` are none either.
+        """
+        text = cell if self.delimiter == "," else cell.replace(",", ".")
+        if not _NUMBER.fullmatch(text):
+            shown = cell if len(cell) <= 40 else cell[:37] + "..."
+            raise ValueError(f"{shown!r} is no number")
+        return float(text)
+
+
+def find_header(lines: list[str], is_header: IsHeader) -> Header | None:
+    """The header of a table, which only comments and blank lines may precede."""
+    comments: list[str] = []
+    for number, line in enumerate(lines, start=1):
+        text = line.strip()
+        if not text:
+            continue
+        for delimiter in _DELIMITERS:
+            try:
+                names = tuple(cell.lower() for cell in _split(text.lstrip("#").strip(), delimiter))
+            except ValueError:
+                continue
+            while names and not names[-1]:
+                names = names[:-1]
+            if is_header(names):
+                return Header(names, delimiter, number, tuple(comments))
+        if not text.startswith("#"):
+            return None
+        comments.append(text.lstrip("#").strip())
+    return None
+
+
+def head_lines(path: Path) -> list[str]:
+    """The first lines of a file, for telling formats apart; none where it is no text file."""
+    try:
+        if not path.is_file():
+            return []
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return []
+    return [] if b"\0" in head else head.decode("utf-8-sig", errors="replace").splitlines()
+
+
+def read_table(
+    path: Path, is_header: IsHeader, want: str
+) -> tuple[Header, Iterator[tuple[int, str]]]:
+    """A table's header, and its rows as line numbers and text.
+
+    Raises:
+        FormatError: the file cannot be read or has no such header, or a column is there twice.
+    """
+    lines = read_lines(path)
+    header = find_header(lines, is_header)
+    if header is None:
+        raise FormatError(f"{path} has no header line that names the columns {want}")
+    twice = [name for name in header.columns if name and header.columns.count(name) > 1]
+    if twice:
+        raise FormatError(f"{path}, line {header.line}: two columns are called {twice[0]!r}")
+    return header, _rows(lines, header.line)
+
+
+def _rows(lines: list[str], header_line: int) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(lines[header_line:], start=header_line + 1):
+        text = line.strip()
+        if text and not text.startswith("#"):
+            # Tabs at the end are empty cells.
+            yield number, line.strip(" \r\n")
+
+
+def _split(line: str, delimiter: str) -> list[str]:
+    if '"' not in line:
+        return [cell.strip() for cell in line.split(delimiter)]
+    try:
+        rows = list(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise ValueError(f"no row of a table: {error}") from None
+    return [cell.strip() for cell in rows[0]]
+
+
+def pick(columns: tuple[str, ...], aliases: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
+    """Where each wanted column is, by the first of its names that the header has."""
+    found = {}
+    for wanted, names in aliases.items():
+        for name in names:
+            if name in columns:
+                found[wanted] = columns.index(name)
+                break
+    return found
