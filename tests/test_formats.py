@@ -135,8 +135,6 @@ def test_a_bad_row_is_left_out_with_file_line_and_reason(tmp_path, row, what):
         b"\xff\xd8\xff\xe0 a JPEG",
         b"a.jpg 1 0 0 0\0 1 2 3 500",
         b"timestamp,x,y,z\n1,2,3,4\n",
-        # a TUM trajectory: timestamp tx ty tz qx qy qz qw
-        b"1.0 0.5 3.0 -2.0 0 0 0 1\n2.0 0.6 3.0 -2.0 0 0 0 1\n",
     ],
 )
 def test_a_file_that_is_no_pose_list_is_refused_in_one_line(tmp_path, content):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from relocalize import progress
 from relocalize.errors import FormatError
-from relocalize.formats.names import match_names
+from relocalize.formats.names import NameMatch, match_names, match_numbers, match_times
 from relocalize.formats.registration import Registration
 from relocalize.geometry import Camera
 from relocalize.place import DroppedFrame, Place, atomic
@@ -46,7 +46,7 @@ def find_pictures(
         for path in sorted(images.rglob("*"))
         if path.suffix.lower() in IMAGE_ENDINGS and path.is_file()
     }
-    match = match_names(registration.poses, files)
+    match = _match(registration, files)
     left_out: list[DroppedFrame] = []
     found: list[Picture] = []
     for listed, present in progress.track(match.present_of.items(), "picture headers"):
@@ -60,10 +60,12 @@ def find_pictures(
     found.sort(key=lambda picture: natural_key(picture.name))
     unused = set(files) - set(match.present_of.values())
     say_some([f"{d.source}: {d.reason}" for d in left_out], "pictures were left out")
-    say_some(match.absent, "listed images have no picture and were left out")
+    say_some([f"{name}: {why}" for name, why in match.why.items()], "pictures have no pose")
+    if not registration.times:  # a trajectory has more poses than pictures, as it should
+        say_some(match.absent, "listed images have no picture and were left out")
     say_some(match.ambiguous, "listed names could mean several pictures and were left out")
     left_out += [
-        DroppedFrame(name, f"no pose in {registration.source}")
+        DroppedFrame(name, match.why.get(name, f"no pose in {registration.source}"))
         for name in sorted(unused, key=natural_key)
     ]
     if not found:
@@ -74,6 +76,25 @@ def find_pictures(
             + (f", a picture is {min(files)!r}" if files else "")
         )
     return found, match.absent, match.ambiguous, tuple(left_out)
+
+
+def _match(registration: Registration, files: Iterable[str]) -> NameMatch:
+    """Which pose is which picture's: by name, by time, or by number, as the file has it."""
+    if registration.times:
+        return match_times(registration.times, files)
+    if not all(re.fullmatch(r"[0-9]{1,18}", name) for name in registration.poses):
+        return match_names(registration.poses, files)
+    # Rows that are numbers are easily shifted by one against pictures that count from 1.
+    rows = {int(name) for name in registration.poses}
+    numbers = {frame_index(name) for name in files} - {None}
+    if len(rows) == len(numbers) > 1 and rows != numbers and len(rows & numbers) > len(rows) / 2:
+        raise FormatError(
+            f"{registration.source} numbers its {len(rows)} poses {min(rows)} to {max(rows)}, and "
+            f"as many pictures end in other numbers, such as {max(files)!r}: which is the first "
+            "pose's? rename the pictures to the poses' numbers"
+        )
+    match = match_names(registration.poses, files)
+    return match if match.present_of else match_numbers(registration.poses, files)
 
 
 def _picture_size(path: Path) -> tuple[int, int]:

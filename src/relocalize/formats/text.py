@@ -8,6 +8,7 @@ from relocalize.errors import FormatError
 
 # A row of a pose list has about 100 bytes, so this is room for two million images.
 MAX_BYTES = 200_000_000
+_HEAD_BYTES = 16_384  # enough for the comments that formats begin with, and a row
 
 
 def read_lines(path: Path) -> list[str]:
@@ -37,3 +38,19 @@ def read_text(path: Path) -> str:
     if "\0" in text:
         raise FormatError(f"{path} is no text file: byte {text.index(chr(0))} is zero")
     return text
+
+
+def first_lines(path: Path) -> list[str]:
+    """The whole lines in the first bytes of a text file, for telling formats apart.
+
+    Never raises: what cannot be read, or is no text, has none.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES + 1)
+        if len(head) > _HEAD_BYTES:
+            head = head[: head.rindex(b"\n")]
+        text = head.decode("utf-8-sig")
+    except (OSError, ValueError):
+        return []
+    return [] if "\0" in text else text.splitlines()

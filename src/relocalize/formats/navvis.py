@@ -1,0 +1,115 @@
+"""NavVis Indoor Dataset, of which TUM-LSI is one scan: ``<scan>_poses.xml``.
+
+Source: readme of the NavVis Indoor Dataset: each ``pose`` has the id of a picture (capture location
+and camera, ``00012-cam3``), its translation and its quaternion (w, x, y, z) with respect to the
+scan's coordinate system, metric; the picture is ``<scan>/<id>.jpg``. Camera axes are not in the
+readme; the files have them: of the six cameras, ``cam5`` looks up and the others away from the
+trolley's axis only if the quaternion is camera-to-world with z forward, and then their x points up:
+the cameras stand on end. So pictures as the sensor gave them (4592 x 3448) have OpenCV's axes, and
+pictures turned upright have x up, y right: `UPRIGHT`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+from relocalize.errors import FormatError
+from relocalize.formats.pose_rows import PoseRows
+from relocalize.formats.registration import Registration
+from relocalize.formats.text import read_lines
+from relocalize.formats.xml_file import number_in, read_xml, root_name
+from relocalize.geometry import Convention
+from relocalize.place.folder import METRE
+
+NAME = "NavVis poses"
+CONVENTION = Convention("wxyz", "world_from_cam", "RDF", "centre")
+UPRIGHT = Convention("wxyz", "world_from_cam", "URF", "centre")
+_LAYOUT = "a pose with id, translation x y z and rotation w x y z"
+_ENDING = "_poses.xml"
+_ROOT = "poses"
+
+
+def detect(path: Path) -> bool:
+    """Whether the file is XML whose root is ``poses``, or the folder holds one such file."""
+    files = _scans(path)
+    return bool(files) and root_name(files[0]) == _ROOT
+
+
+def read_navvis(path: Path) -> Registration:
+    """Read one scan: its file, or a folder with one (also in its ``poses``).
+
+    Lists such as ``tum-lsi_train.txt`` and ``tum-lsi_test.txt`` in the file's folder, or the one
+    above, become `Registration.train` and ``test`` where they name pictures of the scan.
+
+    Raises:
+        FormatError: there is no scan, there are several, or it cannot be read.
+    """
+    files = _scans(path)
+    if len(files) != 1:
+        raise FormatError(
+            f"{path} has {len(files)} scans (*{_ENDING}); each has its own frame, so name one"
+            if files
+            else f"{path} has no scan (*{_ENDING})"
+        )
+    file = files[0]
+    root = read_xml(file)
+    if root.tag != _ROOT:
+        raise FormatError(f"{file} has <{root.tag[:60]}> where a scan has <{_ROOT}>")
+    scan = file.name.removesuffix(_ENDING)
+    rows = PoseRows(file, CONVENTION, _LAYOUT)
+    for number, pose in enumerate(root.iter("pose"), start=1):
+        _take(rows, f"pose {number}", scan, pose)
+    registration = rows.registration(
+        format_name=NAME,
+        unit=METRE,
+        scale_from="the format's unit, metres",
+        remarks=(
+            "the cameras stand on end; if your pictures are turned upright, "
+            f"import with --convention {UPRIGHT.name}",
+        ),
+    )
+    return _with_lists(registration, file)
+
+
+def _scans(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path] if path.suffix.lower() == ".xml" else []
+    return sorted(path.glob(f"*{_ENDING}")) or sorted(path.glob(f"poses/*{_ENDING}"))
+
+
+def _take(rows: PoseRows, where: str, scan: str, pose: Element) -> None:
+    name = (pose.findtext("id") or "").strip()
+    if not name:
+        rows.reject(where, "no id")
+        return
+    try:
+        position = _numbers(pose, "translation", "xyz")
+        quat_wxyz = _numbers(pose, "rotation", "wxyz")
+    except FormatError as error:
+        rows.reject(where, str(error))
+        return
+    rows.add(where, f"{scan}/{name}.jpg", quat_wxyz, position)
+
+
+def _numbers(pose: Element, tag: str, letters: str) -> list[float]:
+    return [number_in(pose.findtext(f"{tag}/{letter}"), f"{tag}/{letter}") for letter in letters]
+
+
+def _with_lists(registration: Registration, file: Path) -> Registration:
+    sides = {}
+    for side in ("train", "test"):
+        lists = [
+            one
+            for folder in (file.parent, file.parent.parent)
+            for one in sorted(folder.glob(f"*_{side}.txt"))
+        ]
+        named = [line.strip() for one in lists[:1] for line in read_lines(one)]
+        sides[side] = tuple(_known(named, registration))
+    return replace(registration, train=sides["train"], test=sides["test"])
+
+
+def _known(names: Iterable[str], registration: Registration) -> list[str]:
+    return [name for name in dict.fromkeys(names) if name in registration.poses]

@@ -1,0 +1,179 @@
+"""EuRoC trajectories: a CSV of nanoseconds, positions and w-first quaternions of the body frame.
+
+Source: Burri et al., "The EuRoC micro aerial vehicle datasets", IJRR 2016, and the ASL data set
+format that it defines: ``p_RS_R`` and ``q_RS`` are the sensor S in the reference frame R, and the
+sensor of ``state_groundtruth_estimate0`` is the body, which is the IMU. A camera's ``sensor.yaml``
+has ``T_BS``, the camera in the body's frame, and OpenCV's intrinsics, whose pixel (0, 0) is the
+first pixel's centre: 0.5 is added to the principal point.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from relocalize.errors import FormatError, GeometryError
+from relocalize.formats.pose_rows import PoseRows
+from relocalize.formats.registration import Registration, brown_camera
+from relocalize.formats.text import first_lines, read_text
+from relocalize.formats.trajectory_rows import first_row, floats, number_rows
+from relocalize.geometry import Camera, Convention, Rigid3
+from relocalize.place.folder import METRE
+
+NAME = "EuRoC trajectory"
+CONVENTION = Convention("wxyz", "world_from_cam", "RDF", "centre")
+# With a camera's sensor.yaml the poses are products, and not numbers of the file any more.
+_COMPOSED = Convention("matrix", "world_from_cam", "RDF", "centre")
+_LAYOUT = "timestamp [ns], p_x, p_y, p_z, q_w, q_x, q_y, q_z"
+_SENSOR, _DATA = "sensor.yaml", "data.csv"
+_NANOSECONDS = re.compile(r"\d{10,20}")
+
+
+@dataclass(frozen=True)
+class _Sensor:
+    """What ``sensor.yaml`` says of a camera; ``camera`` is None where its model is unknown."""
+
+    source: str
+    body_from_cam: Rigid3
+    camera: Camera | None
+
+
+def detect(path: Path) -> bool:
+    """Whether the file begins with EuRoC's header, or its first row is one of nanoseconds."""
+    path = _trajectory_of(path)
+    if any(line.startswith("#") and "p_RS_R_x" in line for line in first_lines(path)[:3]):
+        return True
+    rows, first = PoseRows(path, CONVENTION, _LAYOUT), first_row(path, ",")
+    if first is not None:
+        _take(rows, {}, *first, None)
+    return len(rows) == 1
+
+
+def read_euroc(path: Path) -> Registration:
+    """Read a EuRoC ground truth; images are named by their nanoseconds.
+
+    Where the ``sensor.yaml`` of a camera lies beside the file, or in the data set's ``cam0``, the
+    poses are that camera's; otherwise they are the body's, and `Registration.remarks` says so.
+
+    Args:
+        path: the CSV file, or the folder of its ``data.csv``.
+
+    Raises:
+        FormatError: a file cannot be read, holds no pose, or is mostly something else.
+    """
+    path = _trajectory_of(path)
+    sensor = _sensor_beside(path)
+    rows = PoseRows(path, CONVENTION if sensor is None else _COMPOSED, _LAYOUT)
+    times: dict[str, float] = {}
+    for where, columns in number_rows(path, ","):
+        _take(rows, times, where, columns, sensor)
+    remark = (
+        "these are poses of the body (the IMU), not of a camera: put the sensor.yaml of the "
+        "pictures' camera beside the file"
+    )
+    if sensor is not None:
+        remark = f"poses of the camera of {sensor.source}: the body's poses times its T_BS"
+    return rows.registration(
+        format_name=NAME,
+        unit=METRE,
+        scale_from="the format's unit, metres",
+        times=times,
+        remarks=(remark, "no image names: a picture is found by the nanoseconds that name it"),
+    )
+
+
+def _trajectory_of(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    truth = path / "state_groundtruth_estimate0"
+    return (truth if truth.is_dir() else path) / _DATA
+
+
+def _take(
+    rows: PoseRows, times: dict[str, float], where: str, columns: list[str], sensor: _Sensor | None
+) -> None:
+    if len(columns) < 8:
+        rows.reject(where, f"{len(columns)} columns, want {_LAYOUT}")
+        return
+    stamp = columns[0]
+    if not _NANOSECONDS.fullmatch(stamp):
+        rows.reject(where, f"a time of {stamp[:20]!r}, want nanoseconds")
+        return
+    try:
+        numbers = floats(columns[1:8])
+    except ValueError as error:
+        rows.reject(where, str(error))
+        return
+    if sensor is None:
+        taken = rows.add(where, stamp, numbers[3:], numbers[:3])
+    else:
+        # The file's own numbers are checked as such before they are multiplied.
+        body = PoseRows(rows.path, CONVENTION, _LAYOUT)
+        if not body.add(where, stamp, numbers[3:], numbers[:3]):
+            rows.reject(where, body.problems[0].split(": ", 1)[-1])
+            return
+        pose = Rigid3.from_quat_wxyz(numbers[3:], numbers[:3]) @ sensor.body_from_cam
+        taken = rows.add(where, stamp, pose.rotation, pose.translation, sensor.camera)
+    if taken:
+        times[stamp] = int(stamp) * 1e-9
+
+
+# -- the camera ------------------------------------------------------------------------------
+
+
+def _sensor_beside(path: Path) -> _Sensor | None:
+    """The camera of the ``sensor.yaml`` beside the file, or of ``cam0`` in its data set."""
+    for candidate in (path.with_name(_SENSOR), path.parent.parent / "cam0" / _SENSOR):
+        if candidate.is_file():
+            sensor = _read_sensor(candidate)
+            if sensor is not None:
+                return sensor
+    return None
+
+
+def _read_sensor(path: Path) -> _Sensor | None:
+    """A camera's ``sensor.yaml``; None for one of another sensor, such as the ground truth's."""
+    text = re.sub(r"#.*", "", read_text(path))
+    kind = re.search(r"^sensor_type:\s*(\w+)", text, re.MULTILINE)
+    if kind is None or kind.group(1) != "camera":
+        return None
+    block = re.search(r"^T_BS:(.*?)\bdata:\s*\[([^\]]*)\]", text, re.MULTILINE | re.DOTALL)
+    try:
+        if block is None:
+            raise ValueError("no T_BS")
+        body_from_cam = Rigid3.from_matrix(np.array(_listed(block.group(2), 16)).reshape(4, 4))
+        camera = _camera(text)
+    except (ValueError, GeometryError) as error:
+        raise FormatError(f"{path} is no camera of the ASL format: {error}") from None
+    return _Sensor(f"{path.parent.name}/{path.name}", body_from_cam, camera)
+
+
+def _camera(text: str) -> Camera | None:
+    def value(key: str) -> str | None:
+        found = re.search(rf"^{key}:\s*\[?([^\]\n]*)", text, re.MULTILINE)
+        return None if found is None else found.group(1).strip()
+
+    size, pinhole, terms = (
+        value(key) for key in ("resolution", "intrinsics", "distortion_coefficients")
+    )
+    if value("camera_model") != "pinhole" or size is None or pinhole is None or terms is None:
+        return None
+    width, height = (int(number) for number in _listed(size, 2))
+    fx, fy, cx, cy = _listed(pinhole, 4)
+    distortion = tuple(_listed(terms, 4))
+    if value("distortion_model") in {"radial-tangential", "radtan", "plumb_bob"}:
+        return brown_camera(width, height, (fx, fy, cx + 0.5, cy + 0.5), distortion)
+    if value("distortion_model") == "equidistant":
+        params = (fx, fy, cx + 0.5, cy + 0.5, *distortion)
+        return Camera("OPENCV_FISHEYE", width, height, params)
+    return None
+
+
+def _listed(text: str, count: int) -> list[float]:
+    numbers = floats([part.strip() for part in text.split(",") if part.strip()])
+    if len(numbers) != count or not all(abs(number) < 1e9 for number in numbers):
+        raise ValueError(f"{len(numbers)} numbers where there should be {count}")
+    return numbers
