@@ -12,6 +12,8 @@ from relocalize.formats import (
     colmap,
     navvis,
     nerfstudio,
+    openmvg,
+    opensfm,
     pose_list,
     reality_capture,
     trajectory_euroc,
@@ -48,6 +50,8 @@ FORMATS: dict[str, Format] = {
         nerfstudio.read_nerfstudio,
         nerfstudio.write_nerfstudio,
     ),
+    "opensfm": Format(opensfm.NAME, opensfm.detect, opensfm.read_opensfm),
+    "openmvg": Format(openmvg.NAME, openmvg.detect, openmvg.read_openmvg),
     "navvis": Format(navvis.NAME, navvis.detect, navvis.read_navvis),
     "cambridge": Format(
         cambridge.NAME, cambridge.detect, cambridge.read_cambridge, cambridge.write_cambridge
