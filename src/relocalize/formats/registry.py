@@ -10,6 +10,7 @@ from relocalize.errors import FormatError
 from relocalize.formats import (
     cambridge,
     colmap,
+    metashape,
     navvis,
     nerfstudio,
     openmvg,
@@ -68,6 +69,7 @@ FORMATS: dict[str, Format] = {
     "reality-capture": Format(
         reality_capture.NAME, reality_capture.detect, reality_capture.read_reality_capture
     ),
+    "metashape": Format(metashape.NAME, metashape.detect, metashape.read_metashape),
 }
 AUTO = "auto"
 

@@ -1,0 +1,247 @@
+"""Metashape's (PhotoScan's) cameras as XML: *File > Export > Export Cameras*.
+
+Sources: "Agisoft Metashape User Manual", appendix "Camera models" (camera axes x right, y down,
+z forward); "Metashape Python Reference", `Camera.transform` (camera to chunk),
+`Chunk.transform` (chunk to world) and `Component.transform`; Agisoft's ``metashape-scripts``, which
+place a camera by ``chunk.transform.matrix * camera.transform``, with the chunk's matrix being
+``[scale * rotation | translation]``. A camera of a rig has its master's transform times its
+sensor's offset: `Sensor.rotation` and `Sensor.location`, slave to master.
+Intrinsics are read in `metashape_lens`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from relocalize.errors import FormatError, GeometryError
+from relocalize.formats.distortion import NEGLIGIBLE_PX
+from relocalize.formats.metashape_lens import SensorLens, sensor_lens
+from relocalize.formats.pose_rows import PoseRows
+from relocalize.formats.registration import Registration
+from relocalize.formats.xml_file import number_in, numbers_in, read_xml, root_name
+from relocalize.geometry import Convention, Rigid3
+from relocalize.geometry.transforms import FloatArray, Similarity3
+from relocalize.place.folder import MAP_UNIT, METRE
+
+NAME = "Metashape XML"
+CONVENTION = Convention("matrix", "world_from_cam", "RDF", "centre")
+_WANT = "a camera's transform of 4 x 4 numbers"
+_EARTH_RADIUS = 6.3e6  # metres; a map that far from its origin has geocentric coordinates
+
+
+def detect(path: Path) -> bool:
+    """Whether it is an XML file whose root is a ``document`` with chunks."""
+    if path.suffix.lower() != ".xml" or root_name(path) != "document":
+        return False
+    try:
+        with path.open("rb") as file:
+            return b"<chunk" in file.read(4096)
+    except OSError:
+        return False
+
+
+def read_metashape(path: Path) -> Registration:
+    """Read the cameras of the one chunk of an XML file, in the world that the chunk is placed in.
+
+    Cameras that are disabled, not aligned or panoramic are left out and counted in the remarks.
+
+    Raises:
+        FormatError: it cannot be read, is something else, or has no aligned camera.
+    """
+    chunk = _Chunk.of(path, _only_chunk(path))
+    rows = PoseRows(path, CONVENTION, _WANT)
+    said: Counter[str] = Counter()
+    worst_px = 0.0
+    cut_sensors: set[str | None] = set()
+    placed: list[Similarity3] = []
+    for camera in chunk.cameras():
+        where, label = f"camera {camera.get('id')}", (camera.get("label") or "").strip()
+        lens = chunk.lenses.get(camera.get("sensor_id", ""), SensorLens(None))
+        try:
+            kind = _left_out(camera, lens)
+            pose = None if kind else chunk.chunk_from_cam(camera)
+            if kind or pose is None:
+                said[kind or "are not aligned (they have no transform)"] += 1
+                continue
+            if pose.of_rig:
+                said["of a rig are placed by their sensor's offset from the master's"] += 1
+            world = chunk.world_from_component(camera)
+        except (FormatError, GeometryError) as error:
+            rows.reject(where, f"{label}: {error}")
+            continue
+        world_from_cam = world.move_camera(pose.transform)
+        if not rows.add(
+            where, label, world_from_cam.rotation, world_from_cam.translation, lens.camera
+        ):
+            continue
+        placed.append(world)
+        if camera.find("rolling_shutter") is not None:
+            said["have a rolling shutter's motion, which is not read"] += 1
+        if lens.error_px > NEGLIGIBLE_PX:
+            worst_px = max(worst_px, lens.error_px)
+            cut_sensors.add(camera.get("sensor_id"))
+    remarks = [f"{count} cameras {what}" for what, count in said.items()]
+    if cut_sensors:
+        remarks.append(
+            f"{len(cut_sensors)} sensors have skew (b2) or other terms that no camera model here "
+            f"holds; without them pixels are off by up to {worst_px:.2f}"
+        )
+    if not len(rows) and not rows.problems:
+        raise FormatError(
+            f"{path} has no aligned camera: {'; '.join(remarks) or 'it lists none'}; align the "
+            "photos in Metashape and export the cameras again"
+        )
+    return _registration(rows, placed, remarks)
+
+
+def _registration(rows: PoseRows, placed: list[Similarity3], remarks: list[str]) -> Registration:
+    scaled = any(world.scale != 1 for world in placed)
+    far = [float(np.linalg.norm(world.translation)) for world in placed]
+    if scaled and far and float(np.median(far)) > _EARTH_RADIUS:
+        remarks.append("positions are geocentric: z is not up, but the earth's axis")
+    return rows.registration(
+        format_name=NAME,
+        unit=METRE if scaled else MAP_UNIT,
+        scale_from="the scale of Metashape's chunk" if scaled else None,
+        remarks=remarks,
+    )
+
+
+def _only_chunk(path: Path) -> ElementTree.Element:
+    root = read_xml(path)
+    if root.tag != "document":
+        raise FormatError(f"{path} is no {NAME}: its root is <{root.tag}>, want <document>")
+    chunks = [chunk for chunk in root.iter("chunk") if chunk.find("cameras") is not None]
+    if len(chunks) != 1:
+        raise FormatError(
+            f"{path} has {len(chunks)} chunks with cameras, want 1; export one chunk at a time"
+        )
+    return chunks[0]
+
+
+def _left_out(camera: ElementTree.Element, lens: SensorLens) -> str | None:
+    """Why a camera is no posed photo, for the remarks."""
+    if camera.get("enabled", "true").lower() in {"false", "0"}:
+        return "are disabled"
+    if lens.see_all_around:
+        return "are panoramic or of a type that is not read"
+    return None
+
+
+@dataclass(frozen=True)
+class _Placed:
+    transform: Rigid3
+    of_rig: bool = False
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """What a chunk's cameras refer to.
+
+    Attributes:
+        element: the chunk.
+        lenses: by sensor id.
+        offsets: ``master_from_slave`` by sensor id.
+        world: ``world_from_chunk``.
+        components: ``world_from_component`` by component id.
+        by_id: cameras by their id.
+    """
+
+    element: ElementTree.Element
+    lenses: dict[str, SensorLens]
+    offsets: dict[str, Rigid3]
+    world: Similarity3
+    components: dict[str, Similarity3]
+    by_id: dict[str, ElementTree.Element]
+
+    @classmethod
+    def of(cls, path: Path, element: ElementTree.Element) -> _Chunk:
+        sensors = element.findall("sensors/sensor")
+        try:
+            world = _similarity(element.find("transform"))
+            components = {
+                component.get("id", ""): _similarity(component.find("transform"))
+                for component in element.findall("components/component")
+                if component.find("transform") is not None
+            }
+            lenses = {sensor.get("id", ""): sensor_lens(sensor) for sensor in sensors}
+            offsets = {sensor.get("id", ""): _offset(sensor) for sensor in sensors}
+        except (FormatError, GeometryError) as error:
+            raise FormatError(f"{path}: {error}") from None
+        return cls(
+            element=element,
+            lenses=lenses,
+            offsets={key: offset for key, offset in offsets.items() if offset is not None},
+            world=world,
+            components=components,
+            by_id={camera.get("id", ""): camera for camera in _cameras(element)},
+        )
+
+    def cameras(self) -> Iterator[ElementTree.Element]:
+        return _cameras(self.element)
+
+    def world_from_component(self, camera: ElementTree.Element) -> Similarity3:
+        """A component that was placed on its own overrides the chunk."""
+        return self.components.get(camera.get("component_id", ""), self.world)
+
+    def chunk_from_cam(self, camera: ElementTree.Element) -> _Placed | None:
+        """A camera's own transform, or its rig's; None where it is not aligned."""
+        own = _transform(camera)
+        if own is not None:
+            return _Placed(own)
+        master = self.by_id.get(camera.get("master_id", ""))
+        offset = self.offsets.get(camera.get("sensor_id", ""))
+        chunk_from_master = None if master is None or master is camera else _transform(master)
+        if chunk_from_master is None or offset is None:
+            return None
+        return _Placed(chunk_from_master @ offset, of_rig=True)
+
+
+def _cameras(chunk: ElementTree.Element) -> Iterator[ElementTree.Element]:
+    """All cameras, those in groups too."""
+    return (camera for cameras in chunk.findall("cameras") for camera in cameras.iter("camera"))
+
+
+def _transform(camera: ElementTree.Element) -> Rigid3 | None:
+    text = camera.findtext("transform")
+    if text is None or not text.strip():
+        return None
+    matrix = np.array(numbers_in(text, 16, "the transform")).reshape(4, 4)
+    return Rigid3.from_matrix(matrix)
+
+
+def _similarity(transform: ElementTree.Element | None) -> Similarity3:
+    """A chunk's or component's ``<transform>``; the identity where it is absent or in part."""
+    if transform is None:
+        return Similarity3.identity()
+    scale = transform.findtext("scale")
+    return Similarity3(
+        1.0 if scale is None else number_in(scale, "a transform's scale"),
+        _rotation(transform.findtext("rotation")),
+        _vector(transform.findtext("translation")),
+    )
+
+
+def _offset(sensor: ElementTree.Element) -> Rigid3 | None:
+    """Where a rig's sensor sits: ``master_from_slave``; None where the file does not say."""
+    rotation = sensor.findtext("rotation")
+    location = sensor.findtext("translation") or sensor.findtext("location")
+    if rotation is None and location is None:
+        return None
+    return Rigid3(_rotation(rotation), _vector(location))
+
+
+def _rotation(text: str | None) -> FloatArray:
+    if text is None:
+        return np.eye(3)
+    return np.array(numbers_in(text, 9, "a rotation")).reshape(3, 3)
+
+
+def _vector(text: str | None) -> FloatArray:
+    return np.zeros(3) if text is None else np.array(numbers_in(text, 3, "a translation"))
