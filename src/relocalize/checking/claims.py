@@ -1,0 +1,119 @@
+"""What is to be checked: pictures with the poses that somebody claims for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from relocalize.capture.photos import read_photo
+from relocalize.checking.measuring import ReadPixels
+from relocalize.errors import PlaceError
+from relocalize.formats import Registration, StatedPoses
+from relocalize.formats.pictures import find_pictures, natural_key
+from relocalize.geometry import Camera, Convention, Rigid3
+from relocalize.geometry.transforms import FloatArray
+from relocalize.place import Place
+
+
+@dataclass(frozen=True, eq=False)
+class Claims:
+    """N pictures in the natural order of their names, and what is claimed of them.
+
+    Attributes:
+        names: of the pictures.
+        stated: the numbers of their poses, a row per picture.
+        read: decodes a picture, RGB [H, W, 3].
+        camera_of: the claimed camera of a picture of so many pixels.
+        unused: pictures that could not be used, with the reason, as ``name: reason``.
+    """
+
+    names: tuple[str, ...]
+    stated: StatedPoses
+    read: ReadPixels
+    camera_of: Callable[[str, int, int], Camera]
+    unused: tuple[str, ...] = ()
+
+    @classmethod
+    def of_registration(cls, registration: Registration, images: Path) -> Claims:
+        """The listed images that have a picture in the folder ``images``.
+
+        Raises:
+            FormatError: there is none.
+        """
+        found, absent, ambiguous, left_out = find_pictures(registration, images, "pictures")
+        stated = registration.stated
+        row_of = {name: row for row, name in enumerate(stated.names)}
+        rows = np.array([row_of[picture.listed] for picture in found])
+        file_of = {picture.name: picture.file for picture in found}
+        listed_of = {picture.name: picture.listed for picture in found}
+        return cls(
+            names=tuple(file_of),
+            stated=_rows_of(stated, tuple(file_of), rows),
+            read=lambda name: read_photo(file_of[name]).pixels,
+            camera_of=lambda name, width, height: registration.camera_of(
+                listed_of[name], width, height
+            ),
+            unused=(
+                *(f"{name}: no picture" for name in absent),
+                *(f"{name}: could mean several pictures" for name in ambiguous),
+                *(f"{dropped.source}: {dropped.reason}" for dropped in left_out),
+            ),
+        )
+
+    @classmethod
+    def of_place(cls, place: Place) -> Claims:
+        """Every posed image of a Place.
+
+        Raises:
+            PlaceError: it has no poses.
+        """
+        if not place.has_map:
+            raise PlaceError(
+                f"{place.root} has no poses to check; make them with: relocalize map {place.root}"
+            )
+        images = place.map.images
+        names = tuple(sorted(images, key=natural_key))
+        poses = [images[name].cam_from_world.inverse() for name in names]
+        return cls(
+            names=names,
+            stated=StatedPoses(
+                names=names,
+                rotations=np.array([pose.rotation for pose in poses]).reshape(-1, 3, 3),
+                positions=np.array([pose.translation for pose in poses]).reshape(-1, 3),
+                convention=Convention("matrix", camera_axes="RDF"),
+            ),
+            read=place.read_image,
+            camera_of=lambda name, width, height: images[name].camera,
+        )
+
+    def only(self, rows: Sequence[int]) -> Claims:
+        """The claims of some of the pictures."""
+        names = tuple(self.names[row] for row in rows)
+        return replace(self, names=names, stated=_rows_of(self.stated, names, np.asarray(rows)))
+
+    def poses(self, convention: Convention) -> list[Rigid3]:
+        """``world_from_cam`` of each picture under a convention."""
+        return convention.world_from_cam(self.stated.rotations, self.stated.positions)
+
+    @property
+    def runs(self) -> list[range]:
+        """Rows of pictures in one folder: a walk's frames lie together, in order."""
+        folders = [str(PurePosixPath(name).parent) for name in self.names]
+        starts = [row for row, here in enumerate(folders) if not row or here != folders[row - 1]]
+        return [
+            range(start, end)
+            for start, end in zip(starts, [*starts[1:], len(folders)], strict=True)
+        ]
+
+
+def _rows_of(stated: StatedPoses, names: tuple[str, ...], rows: FloatArray) -> StatedPoses:
+    chosen = rows.astype(int)
+    return replace(
+        stated,
+        names=names,
+        rotations=stated.rotations[chosen],
+        positions=stated.positions[chosen],
+    )

@@ -1,0 +1,207 @@
+"""What the pictures themselves say: relative poses of pairs, from matches and intrinsics alone.
+
+Essential matrices by LO-RANSAC over the five-point solver (poselib; Nistér, "An efficient solution
+to the five-point relative pose problem", PAMI 2004).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import poselib
+from numpy.typing import NDArray
+
+from relocalize import progress
+from relocalize.geometry import Camera, Rigid3
+from relocalize.geometry.transforms import FloatArray
+from relocalize.mapping.features import FeatureExtractor, Features, FeatureSettings
+from relocalize.mapping.focal import voted_focal
+from relocalize.mapping.matching import (
+    MatchSettings,
+    match_descriptors,
+    unit_descriptors,
+    verify,
+)
+from relocalize.parallel import map_in_order
+
+Pair = tuple[int, int]
+ReadPixels = Callable[[str], NDArray[np.uint8]]
+
+# Enough to measure a relative pose to a fraction of a degree, in a third of a map's time.
+FEATURES = FeatureSettings(max_features=1024, max_image_size=960)
+MATCHING = MatchSettings()
+# Of the longer image side; 2 pixels at VGA. Also how far a match may be from its epipolar line.
+MAX_EPIPOLAR_SHARE = 2 / 640
+# Below this median angle between matched rays (after the rotation) a direction is noise.
+MIN_PARALLAX_DEG = 1.0
+_THUMBNAIL = 32
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One picture as the doctor sees it.
+
+    Attributes:
+        name: its name.
+        camera: claimed, or with a focal length from the matches.
+        features: keypoints [K, 2] in pixels of the picture, and descriptors.
+        thumbnail: [32, 32] grey, zero mean and unit norm; zeros when blank.
+    """
+
+    name: str
+    camera: Camera
+    features: Features
+    thumbnail: FloatArray
+
+    def rays(self, rows: NDArray[np.integer]) -> FloatArray:
+        """Undistorted image-plane points [M, 2] of some features."""
+        return self.camera.cam_from_img(self.features.keypoints[rows].astype(np.float64))
+
+    @property
+    def max_error(self) -> float:
+        """Bound on the epipolar error, on the image plane (at depth 1)."""
+        side = max(self.camera.width, self.camera.height)
+        return MAX_EPIPOLAR_SHARE * side / self.camera.focal_px
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredPair:
+    """Two pictures of the same thing.
+
+    Attributes:
+        pair: rows of the two views.
+        matches: [M, 2] feature rows in the first and the second view.
+        rays: [M, 2, 2] matched image-plane points, of the first and the second view.
+        second_from_first: relative pose with a translation of length 1.
+        parallax_deg: median angle between the matched rays once the rotation is undone.
+        max_error: bound on the epipolar error at depth 1.
+    """
+
+    pair: Pair
+    matches: NDArray[np.uint32]
+    rays: FloatArray
+    second_from_first: Rigid3
+    parallax_deg: float
+    max_error: float
+
+
+def read_views(
+    names: Sequence[str],
+    read: ReadPixels,
+    camera_of: Callable[[str, int, int], Camera],
+    *,
+    settings: FeatureSettings = FEATURES,
+) -> list[View]:
+    """The views of pictures, in order."""
+
+    def view(name: str) -> View:
+        grey = cv2.cvtColor(read(name), cv2.COLOR_RGB2GRAY)
+        height, width = grey.shape
+        features = FeatureExtractor(settings).extract(np.asarray(grey, dtype=np.uint8))
+        small = cv2.resize(grey, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
+        centred = small.astype(np.float64) - small.mean()
+        norm = float(np.linalg.norm(centred))
+        return View(
+            name,
+            camera_of(name, width, height),
+            features,
+            centred / norm if norm > 1 else np.zeros_like(centred),
+        )
+
+    with progress.bar("features", len(names), "pictures") as bar:
+        views = []
+        for one in map_in_order(view, names):
+            views.append(one)
+            bar.advance()
+    return views
+
+
+def with_focal_lengths(views: list[View], pairs: Iterable[Pair]) -> list[View]:
+    """The views with a focal length from the matches where theirs is a mere default."""
+    unknown = {v.camera for v in views if not v.camera.focal_is_known}
+    if not unknown:
+        return views
+    fundamentals: dict[Camera, list[FloatArray]] = {camera: [] for camera in unknown}
+    for i, j in pairs:
+        camera = views[i].camera
+        if camera != views[j].camera or camera not in unknown:
+            continue
+        two = verify(_matches(views[i], views[j]), views[i].features, views[j].features, MATCHING)
+        if two is not None:
+            fundamentals[camera].append(two.F)
+    voted = {camera: voted_focal(camera, np.array(Fs)) for camera, Fs in fundamentals.items()}
+    return [replace(view, camera=voted.get(view.camera, view.camera)) for view in views]
+
+
+def measure_pairs(
+    views: Sequence[View], pairs: Collection[Pair], *, what: str = "relative poses"
+) -> Iterator[MeasuredPair]:
+    """The pairs that enough matches agree on a relative pose of, in order."""
+
+    def measured(pair: Pair) -> MeasuredPair | None:
+        return measure_pair(views, pair)
+
+    with progress.bar(what, len(pairs), "pairs") as bar:
+        for result in map_in_order(measured, pairs):
+            bar.advance()
+            if result is not None:
+                yield result
+
+
+def measure_pair(views: Sequence[View], pair: Pair) -> MeasuredPair | None:
+    """The relative pose of two views, or None where too few matches agree on one."""
+    first, second = views[pair[0]], views[pair[1]]
+    matches = _matches(first, second)
+    if len(matches) < MATCHING.min_verified:
+        return None
+    rays = np.stack([first.rays(matches[:, 0]), second.rays(matches[:, 1])], axis=1)
+    finite = np.all(np.isfinite(rays), axis=(1, 2))
+    matches, rays = matches[finite], rays[finite]
+    max_error = max(first.max_error, second.max_error)
+    plane = {"model": "SIMPLE_PINHOLE", "width": 2, "height": 2, "params": [1.0, 0.0, 0.0]}
+    pose, info = poselib.estimate_relative_pose(
+        np.ascontiguousarray(rays[:, 0]),
+        np.ascontiguousarray(rays[:, 1]),
+        plane,
+        plane,
+        {"max_epipolar_error": max_error, "min_iterations": 50, "max_iterations": 1000},
+        {},
+    )
+    inliers = np.asarray(info["inliers"], dtype=bool)
+    norm = float(np.linalg.norm(pose.t))
+    if inliers.sum() < MATCHING.min_verified or not np.isfinite(norm) or norm < 1e-9:
+        return None
+    second_from_first = Rigid3.from_quat_wxyz(pose.q, pose.t / norm)
+    kept = rays[inliers]
+    return MeasuredPair(
+        pair,
+        matches[inliers],
+        kept,
+        second_from_first,
+        _parallax_deg(kept, second_from_first),
+        max_error,
+    )
+
+
+def _matches(first: View, second: View) -> NDArray[np.uint32]:
+    return match_descriptors(
+        unit_descriptors(first.features.descriptors),
+        unit_descriptors(second.features.descriptors),
+        MATCHING,
+    )
+
+
+def _parallax_deg(rays: FloatArray, second_from_first: Rigid3) -> float:
+    first = directions(rays[:, 0]) @ second_from_first.rotation.T
+    cosines = np.einsum("mi,mi->m", first, directions(rays[:, 1]))
+    return float(np.median(np.degrees(np.arccos(np.clip(cosines, -1, 1)))))
+
+
+def directions(plane_points: FloatArray) -> FloatArray:
+    """Unit rays [M, 3] through image-plane points [M, 2]."""
+    rays = np.concatenate([plane_points, np.ones((len(plane_points), 1))], axis=1)
+    unit: FloatArray = rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    return unit

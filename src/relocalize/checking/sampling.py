@@ -1,0 +1,123 @@
+"""Which pictures are looked at, and which of them are matched with which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from relocalize.checking.claims import Claims
+from relocalize.checking.measuring import (
+    MIN_PARALLAX_DEG,
+    MeasuredPair,
+    Pair,
+    View,
+    measure_pair,
+    measure_pairs,
+    read_views,
+    with_focal_lengths,
+)
+from relocalize.mapping.vlad import Vlad, VladSettings
+
+# Pictures that a convention is judged by: 200 pairs of them say it beyond doubt on both a walk and
+# a set of photos, in ten seconds.
+SAMPLE = 60
+_STEPS = (1, 2, 3, 5, 8)
+# Fewer measured pairs than this with parallax, and the next way of choosing is tried.
+_ENOUGH = 40
+_RUN = 6  # neighbours in each cluster, where an even sample is too sparse to overlap
+_STRIDES = (1, 2, 4, 8, 16, 32, 64)
+_PROBES = 12
+# A stride is used while this share of the probes still match across it.
+_OVERLAPPING = 0.75
+_LIKE = 2  # look-alikes elsewhere that each picture is matched with as well
+
+
+def sample_pairs(claims: Claims) -> tuple[Claims, list[MeasuredPair]]:
+    """Measured pairs among some of the pictures, and the claims of just these.
+
+    An even sample first; where its pictures do not overlap, clusters of neighbours; where these
+    do not either (loose photos), each with each.
+    """
+    count = len(claims.names)
+    even = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).round().astype(int))
+    best = _measured(claims.only(even.tolist()), _step_pairs(len(even)))
+    if len(_moving(best[1])) < _ENOUGH and count > SAMPLE:
+        starts = np.linspace(0, count - _RUN, SAMPLE // _RUN).round().astype(int)
+        rows = np.unique(starts[:, None] + np.arange(_RUN))
+        best = max(
+            best,
+            _measured(claims.only(rows.tolist()), _step_pairs(len(rows), _STEPS[:3])),
+            key=_evidence,
+        )
+    if len(_moving(best[1])) < _ENOUGH:
+        pairs = [(i, j) for i in range(len(even)) for j in range(i + 1, len(even))]
+        best = max(best, _measured(claims.only(even.tolist()), pairs), key=_evidence)
+    return best
+
+
+def _measured(claims: Claims, pairs: list[Pair]) -> tuple[Claims, list[MeasuredPair]]:
+    views = read_views(claims.names, claims.read, claims.camera_of)
+    views = with_focal_lengths(views, pairs)
+    return claims, list(measure_pairs(views, pairs))
+
+
+def _evidence(measured: tuple[Claims, list[MeasuredPair]]) -> int:
+    return len(_moving(measured[1]))
+
+
+def _moving(measured: Sequence[MeasuredPair]) -> list[MeasuredPair]:
+    return [pair for pair in measured if pair.parallax_deg >= MIN_PARALLAX_DEG]
+
+
+def _step_pairs(count: int, steps: Sequence[int] = _STEPS) -> list[Pair]:
+    return [(i, i + step) for step in steps for i in range(count - step)]
+
+
+def check_pairs(views: Sequence[View], runs: Sequence[range]) -> list[Pair]:
+    """Pairs that test every picture: near and far neighbours in its run, look-alikes elsewhere."""
+    pairs: set[Pair] = set()
+    for run in runs:
+        stride = _stride(views, run)
+        steps = sorted({1, max(1, stride // 4), max(1, stride // 2), stride})
+        pairs |= {(i, i + step) for step in steps for i in run[: len(run) - step]}
+    pairs |= _look_alikes(views, apart=8)
+    return sorted(pairs)
+
+
+def _stride(views: Sequence[View], run: range) -> int:
+    """The farthest step across which most pictures of a run still match."""
+    chosen = 1
+    for stride in _STRIDES:
+        if stride >= len(run):
+            break
+        probes = np.unique(np.linspace(0, len(run) - stride - 1, _PROBES).round().astype(int))
+        matched = [
+            measure_pair(views, (run[probe], run[probe + stride])) is not None for probe in probes
+        ]
+        if np.mean(matched) < _OVERLAPPING:
+            break
+        chosen = stride
+    return chosen
+
+
+def _look_alikes(views: Sequence[View], *, apart: int) -> set[Pair]:
+    """Each picture with those most like it, at least ``apart`` rows away."""
+    descriptors = [view.features.descriptors for view in views]
+    count = sum(map(len, descriptors))
+    if len(views) < 3 or not count:
+        return set()
+    words = min(VladSettings().words, max(1, count // 8))
+    vlad = Vlad.fit(descriptors, VladSettings(words=words))
+    vectors = np.stack([vlad.describe(rows) for rows in descriptors])
+    similarity = vectors @ vectors.T
+    rows = np.arange(len(views))
+    near = np.abs(rows[:, None] - rows[None]) < min(apart, len(views) // 3)
+    similarity[near] = -np.inf
+    best = np.argsort(-similarity, axis=1)[:, :_LIKE]
+    return {
+        (min(i, int(j)), max(i, int(j)))
+        for i in range(len(views))
+        for j in best[i]
+        if np.isfinite(similarity[i, j])
+    }
