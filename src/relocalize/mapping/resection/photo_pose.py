@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from relocalize.geometry import Camera
+from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.mapping.resection.absolute_pose import ransac_pose, ransac_pose_and_focal
 from relocalize.mapping.resection.matching import Rows, match_nearby, unit_descriptors
@@ -117,12 +117,19 @@ class Solved:
     surroundings: Surroundings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Refused:
-    """Why there is no pose, for people."""
+    """Why there is no pose.
+
+    Attributes:
+        reason: for people.
+        inliers: matches that agreed with the best one.
+        doubted: the pose, where nothing but its surroundings speaks against it: a look-alike's.
+    """
 
     reason: str
     inliers: int | None = None
+    doubted: Rigid3 | None = None
 
 
 def solve_pose(
@@ -236,21 +243,10 @@ class _Photo:
         It finds what the ratio test threw away: half as many matches again, which halves the
         largest errors where few matches were (measured on the kitchen's train blocks).
         """
-        matches, settings = self.matches, self.settings
-        points = self.scene.positions[matches.near]
-        projected, front = project(points, view.world_from_cam, lens)
-        extent = np.abs(self.pixels).max(axis=0) + settings.guided_radius * matches.pixel
-        inside = front & (np.abs(projected) <= extent).all(axis=1)
-        near = matches.near[inside]
-        rows, columns = match_nearby(
-            unit_descriptors(matches.descriptors),
-            unit_descriptors(self.scene.descriptors[near]),
-            self.pixels,
-            projected[inside],
-            radius=settings.guided_radius * matches.pixel,
-            similarity=settings.guided_similarity,
+        rows, points = guided_matches(
+            self.matches, self.scene, self.settings, self.pixels, view.world_from_cam, lens
         )
-        guided = View(self.pixels[rows], self.scene.positions[near[columns]], view.world_from_cam)
+        guided = View(self.pixels[rows], self.scene.positions[points], view.world_from_cam)
         guided = self._agreeing(guided, lens)
         if len(guided.pixels) < len(view.pixels):
             return view, lens
@@ -303,7 +299,9 @@ class _Photo:
         contradiction = surroundings.contradiction(settings.max_missing)
         if contradiction is not None:
             return Refused(
-                f"a look-alike: {count} matches agree on a pose, but {contradiction}", count
+                f"a look-alike: {count} matches agree on a pose, but {contradiction}",
+                count,
+                view.world_from_cam,
             )
         camera = self.camera
         if camera is None:
@@ -316,6 +314,39 @@ class _Photo:
 
     def _agreeing(self, view: View, lens: Lens) -> View:
         return view.only(reprojection_errors(view, lens) <= self.max_error)
+
+
+def guided_matches(
+    matches: Matches,
+    scene: Scene,
+    settings: PoseSettings,
+    pixels: FloatArray,
+    world_from_cam: Rigid3,
+    lens: Lens,
+) -> tuple[Rows, Rows]:
+    """Rows of features and of scene points that look alike where a pose puts the points.
+
+    Args:
+        matches: of the photo.
+        scene: that they were matched to.
+        settings: how near and how alike.
+        pixels: [K, 2] all the photo's features, in the lens's pixels.
+        world_from_cam: the pose.
+        lens: of the photo.
+    """
+    projected, front = project(scene.positions[matches.near], world_from_cam, lens)
+    extent = np.abs(pixels).max(axis=0) + settings.guided_radius * matches.pixel
+    inside = front & (np.abs(projected) <= extent).all(axis=1)
+    near = matches.near[inside]
+    rows, columns = match_nearby(
+        unit_descriptors(matches.descriptors),
+        unit_descriptors(scene.descriptors[near]),
+        pixels,
+        projected[inside],
+        radius=settings.guided_radius * matches.pixel,
+        similarity=settings.guided_similarity,
+    )
+    return rows, near[columns]
 
 
 def camera_of(lens: Lens, width: int, height: int) -> Camera:

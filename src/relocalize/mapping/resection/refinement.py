@@ -7,7 +7,6 @@ J^T J). Small dense problems: a photo has hundreds of matches, and numpy takes 0
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -160,36 +159,13 @@ def covariance(view: View, lens: Lens, *, loss_scale: float, freedom: Freedom) -
     """
     information = _information(view, lens, freedom)
     information[_POSE:, _POSE:] += _lens_prior(lens, lens, loss_scale, freedom)[0]
-    variance = _variance_of_unit_weight((view,), lens, loss_scale, len(information))
+    variance = _variance_of_unit_weight(view, lens, loss_scale, len(information))
     inverse = _inverse(information)
     if variance is None or inverse is None:
         return np.diag(np.full(_POSE, np.inf))
     result: FloatArray = variance * inverse[:_POSE, :_POSE]
     symmetric: FloatArray = (result + result.T) / 2
     return symmetric
-
-
-def lens_sigmas(
-    views: Sequence[View], lens: Lens, *, loss_scale: float, freedom: Freedom
-) -> FloatArray:
-    """Standard deviations of a lens that ``views`` share, at the optimum of poses and lens.
-
-    Of the parameters that are free: [focal in pixels, k1, k2, principal point x, y in pixels].
-    Those that the matches do not determine are ``inf``.
-    """
-    remaining = _lens_prior(lens, lens, loss_scale, freedom)[0]
-    for view in views:
-        information = _information(view, lens, freedom)
-        pose, cross = information[:_POSE, :_POSE], information[:_POSE, _POSE:]
-        remaining = remaining + information[_POSE:, _POSE:]
-        remaining = remaining - cross.T @ np.linalg.pinv(pose, hermitian=True) @ cross
-    variance = _variance_of_unit_weight(views, lens, loss_scale, _POSE * len(views) + freedom)
-    inverse = _inverse(remaining)
-    if variance is None or inverse is None:
-        return np.full(freedom, np.inf)
-    by_parameter = np.array([lens.focal, 1.0, 1.0, lens.focal, lens.focal])[:freedom]
-    sigmas: FloatArray = np.sqrt(variance * np.diag(inverse)) * by_parameter
-    return sigmas
 
 
 def _information(view: View, lens: Lens, freedom: Freedom) -> FloatArray:
@@ -199,11 +175,9 @@ def _information(view: View, lens: Lens, freedom: Freedom) -> FloatArray:
     return information
 
 
-def _variance_of_unit_weight(
-    views: Sequence[View], lens: Lens, loss_scale: float, size: int
-) -> float | None:
+def _variance_of_unit_weight(view: View, lens: Lens, loss_scale: float, size: int) -> float | None:
     """What ``(J^T J)^-1`` is multiplied by, or None where ``size`` parameters are too many."""
-    residuals = np.concatenate([_residuals(view, lens) for view in views])
+    residuals = _residuals(view, lens)
     squared = (residuals**2).sum(axis=1) / loss_scale**2
     weight = 1 / (1 + squared)
     freedom = 2 * len(residuals) - size

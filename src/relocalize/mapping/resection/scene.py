@@ -7,7 +7,7 @@ same accuracy (Sattler et al., "Efficient & Effective Prioritized Matching", PAM
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,29 @@ class Scene:
         seen = [self.seen_rows[self.view_starts[i] : self.view_starts[i + 1]] for i in views]
         return np.unique(np.concatenate([np.zeros(0, np.int64), *seen]))
 
+    def as_seen_by(
+        self, centres: FloatArray, seen: Sequence[Rows], descriptors: Sequence[NDArray[np.uint8]]
+    ) -> Scene:
+        """The same points, with other photos as the views and their descriptors as the points'.
+
+        Args:
+            centres: [N, 3] camera centres of the photos.
+            seen: rows of the points that each photo sees.
+            descriptors: [len(rows), 128] what each photo sees there.
+        """
+        sums = np.zeros((len(self.positions), DESCRIPTOR_SIZE))
+        for rows, of_photo in zip(seen, descriptors, strict=True):
+            np.add.at(sums, rows, unit_descriptors(of_photo))
+        mean = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+        return replace(
+            self,
+            descriptors=np.clip(np.rint(mean * _DESCRIPTOR_NORM), 0, 255).astype(np.uint8),
+            centres=centres,
+            view_starts=np.cumsum([0, *map(len, seen)]).astype(np.int64),
+            seen_rows=np.concatenate([np.zeros(0, np.int64), *map(np.sort, seen)]),
+            vectors=np.zeros((len(centres), self.vlad.size), np.float32),
+        )
+
     @classmethod
     def from_map(
         cls,
@@ -91,7 +114,7 @@ class Scene:
             np.add.at(sums, rows, unit_descriptors(of_image[observed]))
             seen.append(np.unique(rows))
         # Points without an observation left are nobody's; they go.
-        used = np.unique(np.concatenate(seen))
+        used = observed_rows(images)
         new_row = np.full(len(points), -1, np.int64)
         new_row[used] = np.arange(len(used))
         mean = sums[used] / np.linalg.norm(sums[used], axis=1, keepdims=True)
@@ -173,6 +196,15 @@ class Scene:
                 f"the saved scene is damaged: its arrays for {points} points and {views} views "
                 "do not fit each other"
             )
+
+
+def observed_rows(images: Iterable[PosedImage]) -> Rows:
+    """Rows of the map's points that images observe, ascending: row i of a scene is point [i]."""
+    return np.unique(
+        np.concatenate(
+            [np.zeros(0, np.int64), *(image.point_rows[image.point_rows >= 0] for image in images)]
+        )
+    )
 
 
 def _half(array: NDArray[Any]) -> Float32Array:

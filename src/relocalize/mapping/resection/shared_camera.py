@@ -47,6 +47,8 @@ def shared_camera(
         solved = [photo for photo, keep in zip(solved, close, strict=True) if keep]
     if not solved or len(solved) < least:
         return None
+    if len(solved) == 1:
+        return solved[0].camera
     width, height = solved[0].camera.width, solved[0].camera.height
     start = Lens(
         float(np.median([photo.camera.focal_px for photo in solved])),
