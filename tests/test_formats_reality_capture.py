@@ -9,6 +9,8 @@ import pytest
 
 from relocalize.errors import FormatError
 from relocalize.formats.reality_capture import detect, read_reality_capture
+from relocalize.formats.reality_capture_xmp import detect as detect_xmp
+from relocalize.formats.reality_capture_xmp import read_reality_capture_xmp
 
 HEADING = "#name,x,y,alt,heading,pitch,roll,f,px,py,k1,k2,k3,k4,t1,t2\n"
 
@@ -139,7 +141,7 @@ class TestIntrinsics:
         np.testing.assert_allclose(got, 2000 + focal * want, atol=0.05)
 
         registration, _ = read(5.0)
-        assert any("k4 of 1 rows" in remark for remark in registration.remarks)
+        assert any("k4 of 1 images" in remark for remark in registration.remarks)
 
     def test_a_focal_length_that_no_lens_has_is_left_open(self, tmp_path):
         text = HEADING + "a.jpg,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0\n"
@@ -202,3 +204,112 @@ class TestRealExports:
     def test_no_other_sample_looks_like_it(self, data_dir):
         for path in (data_dir / "formats").rglob("*"):
             assert not detect(path) or "realitycapture" in path.parts, path
+
+
+# The same camera as a sidecar and as a row of the table: Epic's forum, "Different rotation of
+# cameras in XMP and CSV", where the last number is cut off after 0.114.
+FORUMS_ROTATION = (
+    "0.982594073038806 0.185426733553445 -0.0112166890261935 -0.032113633044729 0.11008102707942 "
+    "-0.993403685341366 -0.18296885582437 0.976472781986697 0.114119"
+)
+FORUMS_ANGLES = "163.736597399311,83.4154313461628,174.386496244756"
+SPACES = (
+    'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" '
+    'xmlns:xcr="http://www.capturingreality.com/ns/xcr/1.1#"'
+)
+
+
+def sidecar(elements: str = "", attributes: str = "") -> str:
+    return (
+        f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF {SPACES}><rdf:Description xcr:Version="3" '
+        f"{attributes}>{elements}</rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+
+
+POSE = f"<xcr:Rotation>{FORUMS_ROTATION}</xcr:Rotation><xcr:Position>1 2 3</xcr:Position>"
+LENS = 'xcr:FocalLength35mm="32.4" xcr:PrincipalPointU="0.01" xcr:PrincipalPointV="-0.02"'
+
+
+class TestSidecars:
+    def test_pose_is_that_of_the_same_camera_in_a_table(self, tmp_path):
+        path = written(tmp_path, sidecar(POSE), "a.xmp")
+        assert detect_xmp(path)
+        pose = read_reality_capture_xmp(path).world_from_cam("a")
+        table = written(tmp_path, f"#name,x,y,z,heading,pitch,roll\na.jpg,1,2,3,{FORUMS_ANGLES}\n")
+        want = read_reality_capture(table).world_from_cam("a.jpg")
+        np.testing.assert_allclose(pose.rotation, want.rotation, atol=2e-4)
+        np.testing.assert_allclose(pose.translation, [1, 2, 3], atol=1e-12)
+
+    @pytest.mark.parametrize("form", ["attributes", "elements"])
+    def test_intrinsics(self, tmp_path, form):
+        names = {
+            "DistortionModel": "brown3t2",
+            "DistortionCoeficients": "-0.12 0.03 0.004 0 0.0002 0.0001",
+            "FocalLength35mm": "32.4",
+            "AspectRatio": "1.25",
+            "Skew": "0",
+            "PrincipalPointU": "0.01",
+            "PrincipalPointV": "-0.02",
+        }
+        if form == "attributes":
+            attributes = " ".join(f'xcr:{key}="{value}"' for key, value in names.items())
+            text = sidecar(POSE, attributes)
+        else:
+            text = sidecar(
+                POSE + "".join(f"<xcr:{key}>{value}</xcr:{key}>" for key, value in names.items())
+            )
+        registration = read_reality_capture_xmp(written(tmp_path, text, "a.xmp"))
+        camera = registration.camera_of("a", 800, 450)
+        want = (720, 900, 408, 209, -0.12, 0.03, 1e-4, 2e-4, 0.004)
+        np.testing.assert_allclose(camera.params[:9], want, atol=1e-9)
+        assert not registration.remarks
+
+    def test_a_folder_names_images_by_their_sidecars(self, tmp_path):
+        (tmp_path / "hall").mkdir()
+        written(tmp_path, sidecar(POSE), "a.xmp")
+        written(tmp_path, sidecar(POSE), "hall/b.jpg.XMP")
+        written(tmp_path, sidecar(attributes=LENS), "c.xmp")
+        written(tmp_path, '<x:xmpmeta xmlns:x="adobe:ns:meta/"/>', "d.xmp")
+        assert detect_xmp(tmp_path)
+        registration = read_reality_capture_xmp(tmp_path)
+        assert list(registration.poses) == ["a", "hall/b.jpg"]
+        assert registration.remarks == ("2 sidecars have no pose",)
+
+    @pytest.mark.parametrize(
+        ("attributes", "part"),
+        [
+            (
+                f'{LENS} xcr:DistortionModel="division" xcr:DistortionCoeficients="-0.1 0 0 0 0 0"',
+                "division",
+            ),
+            (f'{LENS} xcr:Skew="0.01"', "skew"),
+            ('xcr:Coordinates="relative"', "relative"),
+            ('xcr:FocalLength35mm="0"', "no lens"),
+        ],
+    )
+    def test_what_is_not_read_is_said(self, tmp_path, attributes, part):
+        path = written(tmp_path, sidecar(POSE, attributes), "a.xmp")
+        remarks = read_reality_capture_xmp(path).remarks
+        assert len(remarks) == 1
+        assert part in remarks[0]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "<x/>",
+            sidecar(),
+            sidecar("<xcr:Rotation>1 2 3</xcr:Rotation><xcr:Position>1 2 3</xcr:Position>"),
+            sidecar(POSE.replace("1 2 3", "1 2 nan")),
+            sidecar(POSE, 'xcr:FocalLength35mm="x"'),
+            '<!DOCTYPE x [<!ENTITY a "b">]>' + sidecar(POSE),
+        ],
+    )
+    def test_bad_sidecars_are_one_line(self, tmp_path, text):
+        with pytest.raises(FormatError) as error:
+            read_reality_capture_xmp(written(tmp_path, text, "a.xmp"))
+        assert "\n" not in str(error.value)
+
+    @pytest.mark.data
+    def test_no_sample_looks_like_it(self, data_dir):
+        assert not [path for path in (data_dir / "formats").rglob("*") if detect_xmp(path)]

@@ -8,12 +8,7 @@ What its columns mean, and who says so:
   right, y up, z back, degrees. nerfstudio's ``realitycapture_utils`` reads it the same way.
 - Omega, phi, kappa: photogrammetry's Rx(omega) Ry(phi) Rz(kappa) of the same camera axes, degrees.
 - Position: the camera's centre, in the coordinate system that was chosen at the export.
-- ``f`` is in millimetres of a 36 mm wide film whose width is the picture's longer side, ``px`` and
-  ``py`` are shares of that side from the picture's middle, right and down positive: RealityScan's
-  export templates (calibration.xml) write ``f*36``, call them ``px_norm``, ``py_norm``, and make
-  pixels by ``px*scale + width*0.5``. The middle is width/2, so pixel (0, 0) is a corner.
-- ``k1 k2 k3 k4`` are factors of r^2 to r^8 (Epic, "RealityCapture XMP Camera Math"); the same
-  templates put ``k1,k2,t2,t1,k3`` in OpenCV's order, so ``t2`` is OpenCV's p1 and ``t1`` its p2.
+- Intrinsics: `reality_capture_lens`.
 """
 
 from __future__ import annotations
@@ -26,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from relocalize.formats.delimited import Header, find_header, head_lines, pick, read_table
-from relocalize.formats.distortion import NEGLIGIBLE_PX, three_radial_terms
 from relocalize.formats.pose_rows import PoseRows
+from relocalize.formats.reality_capture_lens import FilmLenses
 from relocalize.formats.registration import Registration, SizelessCamera
 from relocalize.geometry import Convention
 from relocalize.place.folder import MAP_UNIT
@@ -36,7 +31,6 @@ NAME = "RealityCapture table"
 CONVENTION = Convention("euler:-z0x1y2:deg", "world_from_cam", "RUB", "centre")
 OMEGA_PHI_KAPPA = Convention("euler:x0y1z2:deg", "world_from_cam", "RUB", "centre")
 
-FILM_WIDTH_MM = 36.0
 _ALIASES: Mapping[str, tuple[str, ...]] = {
     "name": ("name", "image", "imagename", "filename"),
     "x": ("x",),
@@ -59,10 +53,6 @@ _OMEGA = ("omega", "phi", "kappa")
 _LENS = ("k1", "k2", "k3", "k4", "t1", "t2")
 _WANT = "name, x, y, alt (or z), and heading, pitch, roll or omega, phi, kappa"
 _COUNT = re.compile(r"cameras\s*[,;:]?\s*(\d{1,9})")
-# Focal lengths of real lenses lie between 1 mm and 10 m at 35 mm film.
-_SHORTEST, _LONGEST = 1.0, 10_000.0
-_WIDE_PX = 4000  # a picture's longer side, which the table does not have, for saying an error
-_HALF_DIAGONAL = 0.5**0.5  # of a square picture, the farthest that a corner can be
 
 
 def detect(path: Path) -> bool:
@@ -90,7 +80,7 @@ def read_reality_capture(path: Path) -> Registration:
         if name and index not in {at[key] for key in used if key in at}
     ]
     columns: dict[str, dict[str, str]] = {}
-    lenses = _Lenses()
+    lenses = FilmLenses()
     count = 0
     for number, line in lines:
         count += 1
@@ -99,7 +89,7 @@ def read_reality_capture(path: Path) -> Registration:
             cells = header.cells(line)
             position = [header.number(cells[at[key]]) for key in ("x", "y", "z")]
             rotation = [header.number(cells[at[key]]) for key in angles]
-            camera = lenses.camera(_numbers(header, cells, at))
+            camera = _camera(header, cells, at, lenses)
         except ValueError as error:
             rows.reject(where, str(error))
             continue
@@ -122,77 +112,16 @@ def _is_header(names: tuple[str, ...]) -> bool:
     )
 
 
-def _numbers(header: Header, cells: list[str], at: Mapping[str, int]) -> dict[str, float]:
+def _camera(
+    header: Header, cells: list[str], at: Mapping[str, int], lenses: FilmLenses
+) -> SizelessCamera | None:
+    """The row's camera; None where the table has no focal lengths, or this one is none."""
+    if "f" not in at:
+        return None
     wanted = ("f", "px", "py", *_LENS)
-    return {key: header.number(cells[at[key]]) for key in wanted if key in at}
-
-
-class _Lenses:
-    """Cameras of the rows, and what could not be said of them exactly."""
-
-    def __init__(self) -> None:
-        self._unusable = 0
-        self._folded = 0
-        self._worst_px = 0.0
-
-    def camera(self, numbers: Mapping[str, float]) -> SizelessCamera | None:
-        if "f" not in numbers:
-            return None
-        offset = (numbers.get("px", 0.0), numbers.get("py", 0.0))
-        if not _SHORTEST <= numbers["f"] <= _LONGEST or max(map(abs, offset)) > 1:
-            self._unusable += 1
-            return None
-        camera, shift = thirty_five_mm_camera(
-            numbers["f"], offset, [numbers.get(key, 0.0) for key in _LENS]
-        )
-        if shift:
-            self._folded += 1
-            self._worst_px = max(self._worst_px, shift * _WIDE_PX)
-        return camera
-
-    def remarks(self) -> list[str]:
-        said = []
-        if self._unusable:
-            said.append(
-                f"{self._unusable} rows have a focal length or principal point that no lens has; "
-                "their intrinsics are estimated"
-            )
-        if self._worst_px > NEGLIGIBLE_PX:
-            said.append(
-                f"k4 of {self._folded} rows is expressed by k1, k2 and k3, which is off by up to "
-                f"{self._worst_px:.2f} pixels on a picture of {_WIDE_PX} pixels"
-            )
-        return said
-
-
-def thirty_five_mm_camera(
-    focal_mm: float,
-    offset: tuple[float, float],
-    lens: list[float],
-    aspect: float = 1.0,
-) -> tuple[SizelessCamera, float]:
-    """The camera of RealityCapture's numbers, and how far off its distortion is.
-
-    Args:
-        focal_mm: at 35 mm film.
-        offset: of the principal point, in shares of the longer side.
-        lens: k1, k2, k3, k4, t1, t2.
-        aspect: vertical over horizontal focal length.
-
-    Returns:
-        The camera, and the largest shift from leaving out k4, in shares of the longer side.
-    """
-    focal = focal_mm / FILM_WIDTH_MM
-    k1, k2, k3, k4, t1, t2 = lens
-    (k1, k2, k3), shift = three_radial_terms((k1, k2, k3, k4), _HALF_DIAGONAL / focal)
-    camera = SizelessCamera(
-        focal=focal,
-        unit="longer side",
-        focal_y=None if aspect == 1 else focal * aspect,
-        principal_offset=offset,
-        distortion=(k1, k2, t2, t1, k3),
-    )
-    return camera, shift * focal
+    values = {key: header.number(cells[at[key]]) for key in wanted if key in at}
+    lens = [values.get(key, 0.0) for key in _LENS] if "k1" in at else []
+    return lenses.camera(values["f"], (values.get("px", 0.0), values.get("py", 0.0)), lens)
 
 
 def _missing(header: Header, count: int) -> list[str]:

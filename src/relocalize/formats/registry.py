@@ -17,6 +17,7 @@ from relocalize.formats import (
     opensfm,
     pose_list,
     reality_capture,
+    reality_capture_xmp,
     trajectory_euroc,
     trajectory_kitti,
     trajectory_tum,
@@ -70,6 +71,11 @@ FORMATS: dict[str, Format] = {
         reality_capture.NAME, reality_capture.detect, reality_capture.read_reality_capture
     ),
     "metashape": Format(metashape.NAME, metashape.detect, metashape.read_metashape),
+    "reality-capture-xmp": Format(
+        reality_capture_xmp.NAME,
+        reality_capture_xmp.detect,
+        reality_capture_xmp.read_reality_capture_xmp,
+    ),
 }
 AUTO = "auto"
 

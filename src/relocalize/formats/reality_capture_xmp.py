@@ -1,0 +1,140 @@
+"""RealityCapture's and RealityScan's XMP sidecars: one ``.xmp`` beside each picture.
+
+Source: Epic, "RealityCapture XMP Camera Math": ``xcr:Rotation`` is row by row the rotation R that
+maps the world to the camera (x right, y down, z forward), ``xcr:Position`` the camera's centre C,
+so that t = -R C. Epic's forum, "Different rotation of cameras in XMP and CSV", gives the same
+camera in both forms, and R is there what the table's angles mean. Intrinsics are those of
+`reality_capture_lens`; ``xcr:AspectRatio`` scales the vertical focal length. Each value is an
+attribute of ``rdf:Description`` or an element in it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from relocalize.errors import FormatError
+from relocalize.formats.pose_rows import PoseRows
+from relocalize.formats.reality_capture_lens import FilmLenses
+from relocalize.formats.registration import Registration, SizelessCamera
+from relocalize.formats.xml_file import number_in, numbers_in, read_xml
+from relocalize.geometry import Convention
+from relocalize.place.folder import MAP_UNIT
+
+NAME = "RealityCapture XMP sidecar"
+CONVENTION = Convention("matrix", "cam_from_world", "RDF", "centre")
+_WANT = "xcr:Rotation of 9 numbers and xcr:Position of 3"
+_NAMESPACE = "www.capturingreality.com/ns/xcr/"
+_LOOKED_AT = 20  # sidecars of a folder that are opened to tell whether they are RealityCapture's
+_MAX_BYTES = 4_000_000  # a sidecar has 1 kB; other tools keep previews in theirs
+_MAX_FILES = 200_000
+_BROWN = frozenset({"brown3", "brown3t2", "brown4", "brown4t2"})
+
+
+def detect(path: Path) -> bool:
+    """Whether it is a sidecar of RealityCapture or a folder with some."""
+    try:
+        if path.is_dir():
+            files = sorted(one for one in path.iterdir() if one.suffix.lower() == ".xmp")
+            return any(_is_sidecar(file) for file in files[:_LOOKED_AT])
+        return path.suffix.lower() == ".xmp" and _is_sidecar(path)
+    except OSError:
+        return False
+
+
+def read_reality_capture_xmp(path: Path) -> Registration:
+    """Read one sidecar, or those in a folder and the folders in it.
+
+    Images are named by their sidecar without its ending, as RealityCapture pairs them.
+
+    Raises:
+        FormatError: there is none with a pose, or most are something else.
+    """
+    rows = PoseRows(path, CONVENTION, _WANT)
+    lenses = FilmLenses()
+    said: Counter[str] = Counter()
+    for file, name in _sidecars(path):
+        try:
+            values = _values(read_xml(file, max_bytes=_MAX_BYTES))
+            if "Rotation" not in values or "Position" not in values:
+                said["have no pose"] += 1
+                continue
+            rotation = np.array(numbers_in(values["Rotation"], 9, "xcr:Rotation")).reshape(3, 3)
+            position = numbers_in(values["Position"], 3, "xcr:Position")
+            camera = _camera(values, lenses, said)
+        except FormatError as error:
+            rows.reject(file.name, str(error).removeprefix(f"{file}, "))
+            continue
+        if rows.add(file.name, name, rotation, position, camera):
+            coordinates = values.get("Coordinates", "absolute")
+            if coordinates != "absolute":
+                said[f"have {coordinates} coordinates"] += 1
+    if not len(rows) and not rows.problems:
+        raise FormatError(
+            f"{path} has no sidecar with a pose ({said['have no pose']} without); export the "
+            "metadata with camera poses"
+        )
+    return rows.registration(
+        format_name=NAME,
+        unit=MAP_UNIT,
+        remarks=[*(f"{count} sidecars {what}" for what, count in said.items()), *lenses.remarks()],
+    )
+
+
+def _is_sidecar(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _NAMESPACE.encode() in file.read(8192)
+
+
+def _sidecars(path: Path) -> Iterator[tuple[Path, str]]:
+    """The sidecars, and the names of their images below the folder."""
+    if not path.is_dir():
+        yield path, path.stem
+        return
+    files = sorted(one for one in path.rglob("*") if one.suffix.lower() == ".xmp")
+    if len(files) > _MAX_FILES:
+        raise FormatError(f"{path} has {len(files)} sidecars; the limit is {_MAX_FILES}")
+    for file in files:
+        yield file, file.relative_to(path).with_suffix("").as_posix()
+
+
+def _values(root: ElementTree.Element) -> dict[str, str]:
+    """RealityCapture's attributes and elements by their name without prefix."""
+    values: dict[str, str] = {}
+    for element in root.iter():
+        for name, value in (*element.attrib.items(), (element.tag, element.text or "")):
+            space, _, local = name.rpartition("}")
+            if _NAMESPACE in space:
+                values.setdefault(local, value.strip())
+    return values
+
+
+def _camera(
+    values: dict[str, str], lenses: FilmLenses, said: Counter[str]
+) -> SizelessCamera | None:
+    if "FocalLength35mm" not in values:
+        return None
+
+    def number(name: str, default: float) -> float:
+        return number_in(values[name], f"xcr:{name}") if name in values else default
+
+    lens: tuple[float, ...] = ()
+    if "DistortionCoeficients" in values:
+        lens = numbers_in(values["DistortionCoeficients"], 6, "xcr:DistortionCoeficients")
+    model = values.get("DistortionModel", "brown3").lower()
+    if model not in _BROWN and any(lens):
+        if model != "perspective":
+            said[f"have the lens distortion model {model}, which is left open"] += 1
+        lens = ()
+    if number("Skew", 0.0) != 0:
+        said["have a skew, which is left out"] += 1
+    return lenses.camera(
+        number("FocalLength35mm", 0.0),
+        (number("PrincipalPointU", 0.0), number("PrincipalPointV", 0.0)),
+        lens,
+        aspect=number("AspectRatio", 1.0),
+    )
