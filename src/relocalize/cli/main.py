@@ -13,6 +13,7 @@ import tyro
 from relocalize import progress
 from relocalize.cli.build import Build
 from relocalize.cli.evaluate import Evaluate
+from relocalize.cli.export import Export
 from relocalize.cli.frames import Frames
 from relocalize.cli.import_ import Import
 from relocalize.cli.info import Info
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "map": Map,
     "evaluate": Evaluate,
     "report": Report,
+    "export": Export,
     "info": Info,
     "localize": Localize,
     "synthesize": Synthesize,

@@ -8,11 +8,11 @@ x right, y down, z forward ("NVM", VisualSFM's documentation). Metres, as the au
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from relocalize.errors import FormatError
+from relocalize.formats.picture_links import place_picture
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.posed_pictures import PosedPictures
 from relocalize.formats.registration import Registration
@@ -72,9 +72,7 @@ def write_cambridge(posed: PosedPictures, out: Path) -> None:
         for name, images in ((_TRAIN, train), (_TEST, posed.test)):
             atomic.write_text(folder / name, "\n".join([*_HEADER, *_rows(posed, images), ""]))
         for name, file in posed.files.items():
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
+            place_picture(file, folder / name)
 
 
 def _is_header(line: str) -> bool:

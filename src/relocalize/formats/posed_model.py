@@ -33,9 +33,7 @@ def posed_model(registration: Registration, found: Sequence[Picture]) -> MapMode
     points, images = _no_points(), {}
     new_row: dict[int, int] = {}
     if registration.model is not None:
-        points, new_row = _observed_points(
-            registration.model, [picture.listed for picture in found]
-        )
+        points, new_row = observed_points(registration.model, [picture.listed for picture in found])
     for picture, row in sorted(zip(found, camera_rows, strict=True), key=lambda pair: pair[0].name):
         keypoints = np.zeros((0, 2), dtype=np.float32)
         point_rows = np.zeros(0, dtype=np.int64)
@@ -58,7 +56,7 @@ def posed_model(registration: Registration, found: Sequence[Picture]) -> MapMode
     return MapModel(images, points)
 
 
-def _observed_points(model: MapModel, names: Sequence[str]) -> tuple[Points, dict[int, int]]:
+def observed_points(model: MapModel, names: Sequence[str]) -> tuple[Points, dict[int, int]]:
     """The points that at least two of the images observe, and their new row by old row."""
     rows = [np.unique(model.images[name].point_rows) for name in names]
     values, counts = np.unique(np.concatenate(rows), return_counts=True)

@@ -7,13 +7,13 @@ w last, metres; ``rgb.txt`` names the picture of each time. The camera's axes ar
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from relocalize import progress
 from relocalize.errors import FormatError
 from relocalize.formats.names import LONGEST_GAP_S, nearest_in_time
+from relocalize.formats.picture_links import place_picture
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.posed_pictures import PosedPictures
 from relocalize.formats.registration import Registration, StatedPoses
@@ -90,9 +90,7 @@ def write_tum(posed: PosedPictures, out: Path) -> None:
                 " ".join([stamp, *(repr(float(v)) for v in (*pose.translation, x, y, z, w))])
             )
             pictures.append(f"{stamp} rgb/{image.name}")
-            target = folder / "rgb" / image.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(posed.files[image.name], target)
+            place_picture(posed.files[image.name], folder / "rgb" / image.name)
         atomic.write_text(folder / _TRAJECTORY, "\n".join(poses) + "\n")
         atomic.write_text(folder / _PICTURES, "\n".join(pictures) + "\n")
 

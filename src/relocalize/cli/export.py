@@ -1,0 +1,78 @@
+"""`relocalize export PLACE OUT --format NAME`: posed pictures for another tool."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from relocalize.errors import FormatError
+from relocalize.formats.exporting import AUTO, ExportReport, ExportSettings, export_place
+from relocalize.formats.resizing import Aspect
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a Place's posed pictures in another tool's format."""
+
+    place: tyro.conf.Positional[Path]
+    """The Place folder; it is only read."""
+    out: tyro.conf.Positional[Path]
+    """File or folder to make; a folder that is there has to be empty."""
+    format: str
+    """One that can be written: colmap, nerfstudio, kapture, 7-scenes, cambridge, tum, ..."""
+    split: str = AUTO
+    """Split whose images become train and test; auto takes the only one, none takes all images."""
+    capture: str | None = None
+    """Only the images of this capture."""
+    resize: str | None = None
+    """WIDTHxHEIGHT of the exported pictures, such as 455x256; their cameras change with them."""
+    aspect: Aspect = "crop"
+    """Where the shapes differ: crop to the middle, pad with black, or stretch. The default keeps
+    the shape of things and fills every pixel."""
+    mean_image: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Also write mean.npy and mean.png, the mean of the train pictures only."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print one JSON object instead of text."""
+
+    def run(self) -> int:
+        """Export, and print what was written."""
+        report = export_place(
+            self.place,
+            self.out,
+            ExportSettings(
+                format=self.format,
+                split=self.split,
+                capture=self.capture,
+                resize=None if self.resize is None else _size(self.resize),
+                aspect=self.aspect,
+                mean_image=self.mean_image,
+            ),
+        )
+        print(json.dumps(asdict(report), indent=2) if self.json else _as_text(report))
+        return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
+    if found is None:
+        raise FormatError(f"--resize {text!r}; want WIDTHxHEIGHT such as 455x256")
+    return int(found.group(1)), int(found.group(2))
+
+
+def _as_text(report: ExportReport) -> str:
+    lines = [f"{report.images} images are in {report.out} as {report.format}"]
+    if report.split is not None:
+        lines.append(f"  split {report.split}: {report.train} train, {report.test} test")
+        if report.not_in_split:
+            lines.append(f"  {report.not_in_split} posed images are in neither and left out")
+    lines += [f"  pictures {change}" for change in report.resized]
+    if report.mean_image_of is not None:
+        of = "train pictures" if report.split is not None else "pictures (there is no split)"
+        lines.append(f"  mean.npy and mean.png: of the {report.mean_image_of} {of}")
+    lines.append(f"  unit: {report.unit}; points: {report.points}")
+    return "\n".join(lines)

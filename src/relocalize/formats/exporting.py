@@ -1,0 +1,304 @@
+"""Writing a Place's posed pictures for another tool, in any format that can be written."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from relocalize import progress
+from relocalize.errors import FormatError
+from relocalize.formats.posed_model import observed_points
+from relocalize.formats.posed_pictures import PosedPictures
+from relocalize.formats.registry import FORMATS
+from relocalize.formats.resizing import ASPECTS, Aspect, Resizing
+from relocalize.place import MapModel, Place, PosedImage, Split
+from relocalize.place.model import NO_POINT
+
+AUTO, NONE = "auto", "none"
+_LARGEST_SIDE = 65535  # JPEG's limit
+_JPEG_QUALITY = 95
+_MEAN = "mean"  # file name of the mean image, without its ending
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What is exported, and how.
+
+    Attributes:
+        format: a key of `FORMATS` that can be written.
+        split: name of the split whose images are exported as train and test; ``auto`` takes the
+            only one there is; ``none`` exports every posed image and no lists.
+        capture: only its images; None is all.
+        resize: width and height of the exported pictures; None keeps them.
+        aspect: what gives where the shapes differ: ``crop`` (the default, because it keeps the
+            shape of things and fills every pixel, as networks want it), ``pad`` or ``stretch``.
+        mean_image: whether the mean of the train pictures is written beside them.
+    """
+
+    format: str
+    split: str = AUTO
+    capture: str | None = None
+    resize: tuple[int, int] | None = None
+    aspect: Aspect = "crop"
+    mean_image: bool = False
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What came of an export.
+
+    Attributes:
+        out: the file or folder written.
+        format: the format's name.
+        images: images written.
+        train: of them, those listed as train.
+        test: likewise.
+        split: the split's name, or None.
+        not_in_split: posed images that the split leaves out of both sides.
+        resized: per size and shape of picture, what happened to it.
+        mean_image_of: how many train pictures the mean image is of, or None.
+        points: map points that were there to be written.
+        unit: of the poses.
+    """
+
+    out: str
+    format: str
+    images: int
+    train: int
+    test: int
+    split: str | None
+    not_in_split: int
+    resized: tuple[str, ...]
+    mean_image_of: int | None
+    points: int
+    unit: str
+
+
+def export_place(place: Path | Place, out: Path, settings: ExportSettings) -> ExportReport:
+    """Write posed pictures of a Place in another tool's format.
+
+    The result is whole or not there. The Place is only read.
+
+    Args:
+        place: the Place or its folder.
+        out: file or folder to make; where it is there, it has to be an empty folder.
+        settings: format, images, size.
+
+    Raises:
+        FormatError: the format cannot be written, there is nothing to write, ``out`` holds
+            something, or a picture or camera cannot be resized.
+        PlaceError: there is no Place, map, capture or split of that name.
+    """
+    name, write = _writer(settings.format)
+    _check_settings(settings)
+    if not isinstance(place, Place):
+        place = Place.open(place)
+    _check_out(place, out)
+    split = _split(place, settings.split)
+    posed, not_in_split = _posed_pictures(place, split, settings.capture)
+    changes = _changes(posed, settings)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Everything is made beside `out` and becomes it in one step; a kill leaves a hidden folder.
+    with tempfile.TemporaryDirectory(prefix=f".writing-{out.name}-", dir=out.parent) as aside:
+        whole, pictures = Path(aside) / "whole" / out.name, Path(aside) / "pictures"
+        mean = _mean_image(place, posed, changes) if settings.mean_image else None
+        if changes:
+            posed = _resized(place, posed, changes, pictures)
+        whole.parent.mkdir()
+        write(posed, whole)
+        if mean is not None:
+            _write_mean(mean, whole, name)
+        if out.is_dir():
+            out.rmdir()
+        whole.rename(out)
+    return ExportReport(
+        out=str(out),
+        format=name,
+        images=len(posed.model.images),
+        train=len(posed.train),
+        test=len(posed.test),
+        split=None if split is None else split.name,
+        not_in_split=not_in_split,
+        resized=tuple(dict.fromkeys(change.description for change in changes.values())),
+        mean_image_of=None if mean is None else len(_train(posed)),
+        points=len(posed.model.points),
+        unit=posed.unit,
+    )
+
+
+# -- what is asked for -----------------------------------------------------------------------
+
+
+def _writer(format_name: str) -> tuple[str, Callable[[PosedPictures, Path], None]]:
+    known = FORMATS.get(format_name)
+    if known is None or known.write is None:
+        what = "unknown format" if known is None else "relocalize reads and does not write"
+        writable = ", ".join(name for name, one in FORMATS.items() if one.write is not None)
+        raise FormatError(f"{what} {format_name!r}; it writes {writable}")
+    return known.name, known.write
+
+
+def _check_settings(settings: ExportSettings) -> None:
+    if settings.aspect not in ASPECTS:
+        raise FormatError(f"unknown aspect {settings.aspect!r}; want {', '.join(ASPECTS)}")
+    if settings.resize is not None and not all(
+        1 <= side <= _LARGEST_SIDE for side in settings.resize
+    ):
+        width, height = settings.resize
+        raise FormatError(f"pictures of {width}x{height} pixels; want sides of 1 to 65535")
+
+
+def _check_out(place: Place, out: Path) -> None:
+    if out.resolve().is_relative_to(place.root.resolve()):
+        raise FormatError(f"{out} lies in the Place {place.root}; give a folder outside of it")
+    if out.is_dir():
+        if any(out.iterdir()):
+            raise FormatError(f"{out} is not empty; give a new or empty folder")
+    elif out.exists():
+        raise FormatError(f"{out} is there already; give a name that is not")
+
+
+def _split(place: Place, name: str) -> Split | None:
+    if name == NONE or (name == AUTO and not place.split_names):
+        return None
+    if name == AUTO and len(place.split_names) > 1:
+        raise FormatError(
+            f"{place.root} has the splits {', '.join(place.split_names)}: name one with --split, "
+            f"or --split {NONE} for every posed image and no lists"
+        )
+    return place.split(None if name == AUTO else name)
+
+
+def _posed_pictures(
+    place: Place, split: Split | None, capture: str | None
+) -> tuple[PosedPictures, int]:
+    """The pictures to write, and how many posed images belong to neither side of the split."""
+    if capture is not None:
+        place.capture(capture)
+    names = [name for name in place.map.images if capture in {None, name.split("/", 1)[0]}]
+    listed = set(names) if split is None else {*split.train, *split.test}
+    kept = [name for name in names if name in listed]
+    if not kept:
+        raise FormatError(
+            f"none of the {len(place.map.images)} posed images of {place.root} is in "
+            + (f"capture {capture}" if capture else "the export")
+            + (f" and in split {split.name}" if split else "")
+        )
+    files = {name: place.image_path(name) for name in kept}
+    missing = [name for name, file in files.items() if not file.is_file()]
+    if missing:
+        raise FormatError(f"{len(missing)} pictures are missing, such as {files[missing[0]]}")
+    chosen = set(kept)
+    posed = PosedPictures(
+        model=_part(place.map, kept),
+        files=files,
+        unit=place.unit,
+        train=() if split is None else tuple(name for name in split.train if name in chosen),
+        test=() if split is None else tuple(name for name in split.test if name in chosen),
+        times={
+            image.name: image.time_s
+            for _, image in place.images()
+            if image.name in chosen and image.time_s is not None
+        },
+    )
+    return posed, len(names) - len(kept)
+
+
+def _train(posed: PosedPictures) -> Sequence[str]:
+    """The train images; without a split, all of them."""
+    return posed.train if posed.train or posed.test else tuple(posed.files)
+
+
+def _part(model: MapModel, names: Sequence[str]) -> MapModel:
+    """Some images of a model, with the points that at least two of them observe."""
+    images = {name: model.images[name] for name in names}
+    points, new_row = observed_points(model, names)
+    if len(points) == len(model.points):
+        return MapModel(images, points)
+    rows = np.full(len(model.points) + 1, NO_POINT, dtype=np.int64)  # the last is for NO_POINT
+    rows[list(new_row)] = list(new_row.values())
+    return MapModel(
+        {name: replace(image, point_rows=rows[image.point_rows]) for name, image in images.items()},
+        points,
+    )
+
+
+# -- other sizes -----------------------------------------------------------------------------
+
+
+def _changes(posed: PosedPictures, settings: ExportSettings) -> dict[tuple[int, int], Resizing]:
+    """What happens to pictures, by their size; nothing where it stays."""
+    if settings.resize is None:
+        return {}
+    sizes = {(one.width, one.height) for one in posed.model.cameras.values()}
+    return {size: Resizing.to(size, settings.resize, settings.aspect) for size in sorted(sizes)}
+
+
+def _resized(
+    place: Place, posed: PosedPictures, changes: dict[tuple[int, int], Resizing], folder: Path
+) -> PosedPictures:
+    """The same pictures in another size, which are written below ``folder``."""
+    images: dict[str, PosedImage] = {}
+    for name, image in progress.track(posed.model.images.items(), "pictures resized"):
+        change = changes[image.camera.width, image.camera.height]
+        _write_picture(folder / name, change.pixels(place.read_image(name)))
+        points = change.points(image.keypoints)
+        inside = np.all((points >= 0) & (points <= change.new_size), axis=1)
+        images[name] = replace(
+            image,
+            camera=change.camera(image.camera),
+            keypoints=points[inside],
+            point_rows=image.point_rows[inside],
+        )
+    return replace(
+        posed,
+        model=_part(MapModel(images, posed.model.points), list(images)),
+        files={name: folder / name for name in posed.files},
+    )
+
+
+def _write_picture(path: Path, rgb: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    try:
+        done, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
+    except cv2.error:  # an ending that OpenCV does not write
+        done = False
+    if not done:
+        raise FormatError(f"pictures ending in {path.suffix!r} cannot be written in another size")
+    path.write_bytes(data.tobytes())
+
+
+def _mean_image(
+    place: Place, posed: PosedPictures, changes: dict[tuple[int, int], Resizing]
+) -> NDArray[np.float32]:
+    """The mean [H, W, 3] of the train pictures in the size in which they are written, RGB."""
+    names = _train(posed)
+    cameras = [posed.model.images[name].camera for name in names]
+    sizes = {(camera.width, camera.height) for camera in cameras}
+    if not names or (len(sizes) > 1 and not changes):
+        said = ", ".join(f"{width}x{height}" for width, height in sorted(sizes)) or "none"
+        raise FormatError(f"a mean image needs train pictures of one size, not {said}; --resize")
+    width, height = next(iter(changes.values())).new_size if changes else sizes.pop()
+    total = np.zeros((height, width, 3))
+    for name, camera in progress.track(list(zip(names, cameras, strict=True)), "mean image"):
+        rgb = place.read_image(name)
+        if changes:
+            rgb = changes[camera.width, camera.height].pixels(rgb)
+        if rgb.shape != total.shape:
+            raise FormatError(f"{name} has {rgb.shape[1]}x{rgb.shape[0]} pixels, not its camera's")
+        total += rgb
+    return np.asarray(total / len(names), dtype=np.float32)
+
+
+def _write_mean(mean: NDArray[np.float32], folder: Path, format_name: str) -> None:
+    if not folder.is_dir():
+        raise FormatError(f"a {format_name} is one file, with no place for a mean image")
+    np.save(folder / f"{_MEAN}.npy", mean)
+    _write_picture(folder / f"{_MEAN}.png", np.rint(mean).astype(np.uint8))
