@@ -10,6 +10,7 @@ from relocalize.errors import FormatError
 from relocalize.formats import (
     cambridge,
     colmap,
+    kapture,
     metashape,
     navvis,
     nerfstudio,
@@ -52,6 +53,7 @@ FORMATS: dict[str, Format] = {
         nerfstudio.read_nerfstudio,
         nerfstudio.write_nerfstudio,
     ),
+    "kapture": Format(kapture.NAME, kapture.detect, kapture.read_kapture, kapture.write_kapture),
     "opensfm": Format(opensfm.NAME, opensfm.detect, opensfm.read_opensfm),
     "openmvg": Format(openmvg.NAME, openmvg.detect, openmvg.read_openmvg),
     "navvis": Format(navvis.NAME, navvis.detect, navvis.read_navvis),

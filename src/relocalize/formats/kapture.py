@@ -1,0 +1,424 @@
+"""kapture folders: ``sensors/`` with cameras, records, trajectories and rigs.
+
+A trajectory's row maps the world to the device, a rig's row maps the rig to one of its devices,
+which may be a rig again; w-first quaternions and translations, OpenCV axes. Cameras and their
+parameters are COLMAP's, so the half pixel is COLMAP's too: (0, 0) is the first pixel's corner.
+Source: "kapture: data format v1.1" (``kapture_format.adoc``) and kapture's ``core/Rigs.py`` and
+``core/Trajectories.py`` (``rigs_remove``: cam_from_world = cam_from_rig rig_from_world).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relocalize import progress
+from relocalize.errors import FormatError, GeometryError
+from relocalize.formats.json_file import is_name
+from relocalize.formats.picture_links import place_picture
+from relocalize.formats.pose_rows import PoseRows
+from relocalize.formats.posed_pictures import PosedPictures
+from relocalize.formats.registration import Registration
+from relocalize.formats.text import first_lines, read_lines
+from relocalize.formats.tracks import model_of_tracks
+from relocalize.geometry import Camera, Convention, Rigid3
+from relocalize.geometry.transforms import FloatArray
+from relocalize.place import MapModel, atomic
+from relocalize.place.folder import MAP_UNIT
+from relocalize.place.model import NO_POINT
+
+NAME = "kapture folder"
+CONVENTION = Convention("wxyz", "cam_from_world", "RDF", "translation")
+# Poses that come by way of a rig have no numbers of their own.
+_COMPOSED = Convention("matrix", "world_from_cam", "RDF", "centre")
+_LAYOUT = "timestamp, device, qw, qx, qy, qz, tx, ty, tz"
+_HEADER = "# kapture format: 1.1"
+_FILES = ("sensors.txt", "records_camera.txt", "trajectories.txt")
+_MODELS = (
+    *("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE"),
+    *("FULL_OPENCV", "FOV", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "THIN_PRISM_FISHEYE"),
+)
+_DEEPEST_RIG = 10  # kapture's own bound
+_NORM_TOLERANCE = 0.02
+_KEYPOINTS = "relocalize"  # the type's name of the keypoints that are written
+_FLOATS = {"float32": np.float32, "float64": np.float64, "float": np.float64}
+
+
+def detect(path: Path) -> bool:
+    """Whether ``path`` is such a folder, its ``sensors`` folder, or one of the files in there."""
+    folder = _sensors_folder(path)
+    if folder is None:
+        return False
+    head = first_lines(folder / "sensors.txt")
+    return bool(head) and head[0].lower().startswith("# kapture format")
+
+
+def _sensors_folder(path: Path) -> Path | None:
+    if path.is_file():
+        candidates = [path.parent] if path.name in (*_FILES, "rigs.txt") else []
+    else:
+        candidates = [path / "sensors", path]
+    return next((one for one in candidates if (one / "sensors.txt").is_file()), None)
+
+
+def read_kapture(path: Path) -> Registration:
+    """Read the images that have a pose, by way of rigs where need be, and the points.
+
+    Raises:
+        FormatError: a file is missing or something else, or no image has a pose.
+    """
+    folder = _sensors_folder(path)
+    if folder is None:
+        raise FormatError(f"{path} is no {NAME}: it has no sensors/sensors.txt")
+    for name in _FILES[1:]:
+        if not (folder / name).is_file():
+            raise FormatError(f"{folder} has no {name}; without it no image has a pose")
+    sensors = {cells[0]: cells for _, cells in _rows(folder / "sensors.txt")}
+    poses = _Poses.read(folder)
+    records = list(_records(folder / "records_camera.txt"))
+    rigid = any(poses.is_by_rig(record) for record in records)
+    rows = PoseRows(folder, _COMPOSED if rigid else CONVENTION, _LAYOUT)
+    cameras: dict[str, Camera | str | None] = {}
+    without_pose = 0
+    for record in progress.track(records, "images"):
+        try:
+            if isinstance(record.reason, str):
+                raise FormatError(record.reason)
+            chain = poses.chain(record)
+            if not chain:
+                without_pose += 1
+                continue
+            camera = _camera_of(record.device, sensors, cameras)
+            where = f"{record.where} ({chain[-1].where})"
+            if rigid:
+                pose = _composed(chain).inverse()
+                rows.add(where, record.name, pose.rotation, pose.translation, camera)
+            else:
+                rows.add(where, record.name, *chain[0].numbers(), camera)
+        except (FormatError, GeometryError) as error:
+            rows.reject(record.where, str(error))
+    remarks = [f"{without_pose} images have no pose"] if without_pose else []
+    remarks += poses.twice
+    registration = rows.registration(format_name=NAME, unit=MAP_UNIT, remarks=remarks)
+    registration = replace(registration, source=path.name)
+    try:
+        return replace(registration, model=_model(registration, folder.parent / "reconstruction"))
+    except (FormatError, OSError) as error:
+        left_out = f"the points are left out: {error}"
+        return replace(registration, remarks=(*registration.remarks, left_out))
+
+
+# -- rows ------------------------------------------------------------------------------------
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line numbers from 1 and cells of the rows that are neither empty nor comments."""
+    for number, line in enumerate(read_lines(path), start=1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield number, [cell.strip() for cell in line.split(",")]
+
+
+@dataclass(frozen=True)
+class _Record:
+    """A picture: when, by which device, its name; or the reason why the row is none."""
+
+    where: str
+    time: int = 0
+    device: str = ""
+    name: str = ""
+    reason: str | None = None
+
+
+def _records(path: Path) -> Iterator[_Record]:
+    for number, cells in _rows(path):
+        where = f"{path.name}, line {number}"
+        if len(cells) != 3:
+            yield _Record(where, reason=f"{len(cells)} columns, want timestamp, device, image_path")
+        elif not is_name(cells[2]):
+            yield _Record(where, reason=f"{cells[2][:60]!a} is no name")
+        else:
+            try:
+                yield _Record(where, _time(cells[0]), cells[1], cells[2])
+            except ValueError:
+                yield _Record(where, reason=f"timestamp {cells[0][:30]!a} is no whole number")
+
+
+def _time(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError
+    return int(text)
+
+
+@dataclass(frozen=True)
+class _PoseRow:
+    """Seven cells, which are read only where an image needs them."""
+
+    where: str
+    cells: tuple[str, ...]
+
+    def numbers(self) -> tuple[list[float], list[float]]:
+        """Quaternion, w first, and translation."""
+        if len(self.cells) != 7:
+            raise FormatError(f"{self.where} has {len(self.cells) + 2} columns, want {_LAYOUT}")
+        if not all(self.cells):
+            raise FormatError(f"{self.where} has a pose with an empty rotation or translation")
+        try:
+            values = [float(cell) for cell in self.cells]
+        except ValueError:
+            raise FormatError(f"{self.where} has a cell that is no number") from None
+        return values[:4], values[4:]
+
+    def transform(self) -> Rigid3:
+        """``device_from_parent``."""
+        quat, translation = self.numbers()
+        if not abs(float(np.linalg.norm(quat)) - 1) < _NORM_TOLERANCE:
+            raise FormatError(f"{self.where} has a quaternion of length {np.linalg.norm(quat):.3g}")
+        return Rigid3.from_quat_wxyz(quat, translation)
+
+
+@dataclass(frozen=True)
+class _Poses:
+    """Trajectories by time and device, and rigs by the device that is mounted on them."""
+
+    trajectories: dict[tuple[int, str], _PoseRow]
+    rigs_of: dict[str, list[tuple[str, _PoseRow]]]
+    twice: tuple[str, ...]
+
+    @classmethod
+    def read(cls, folder: Path) -> _Poses:
+        trajectories: dict[tuple[int, str], _PoseRow] = {}
+        twice = []
+        for number, cells in _rows(folder / "trajectories.txt"):
+            where = f"trajectories.txt, line {number}"
+            try:
+                key = _time(cells[0]), cells[1] if len(cells) > 1 else ""
+            except ValueError:
+                raise FormatError(
+                    f"{folder}, {where}: timestamp {cells[0][:30]!a} is no whole number"
+                ) from None
+            if key in trajectories:
+                twice.append(f"{where}: a second pose of its device at its time; the first is kept")
+            trajectories.setdefault(key, _PoseRow(where, tuple(cells[2:])))
+        rigs_of: dict[str, list[tuple[str, _PoseRow]]] = {}
+        rigs = _rows(folder / "rigs.txt") if (folder / "rigs.txt").is_file() else ()
+        for number, cells in rigs:
+            if len(cells) < 2:
+                raise FormatError(f"{folder}, rigs.txt, line {number} names no device")
+            row = _PoseRow(f"rigs.txt, line {number}", tuple(cells[2:]))
+            rigs_of.setdefault(cells[1], []).append((cells[0], row))
+        return cls(trajectories, rigs_of, tuple(twice))
+
+    def is_by_rig(self, record: _Record) -> bool:
+        return len(self.chain(record)) > 1
+
+    def chain(self, record: _Record) -> tuple[_PoseRow, ...]:
+        """The rows from the device up to the world; none where there is no pose."""
+        reached: list[tuple[str, tuple[_PoseRow, ...]]] = [(record.device, ())]
+        seen = {record.device}
+        for _ in range(_DEEPEST_RIG + 1):
+            for device, rows in reached:
+                own = self.trajectories.get((record.time, device))
+                if own is not None:
+                    return (*rows, own)
+            above = []
+            for device, rows in reached:
+                for rig, row in self.rigs_of.get(device, ()):
+                    if rig not in seen:
+                        seen.add(rig)
+                        above.append((rig, (*rows, row)))
+            reached = above
+        return ()
+
+
+def _composed(chain: Sequence[_PoseRow]) -> Rigid3:
+    cam_from_world = Rigid3.identity()
+    for row in chain:
+        cam_from_world = cam_from_world @ row.transform()
+    return cam_from_world
+
+
+def _camera_of(
+    device: str, sensors: dict[str, list[str]], cameras: dict[str, Camera | str | None]
+) -> Camera | None:
+    if device not in cameras:
+        try:
+            cameras[device] = _camera(sensors.get(device, []))
+        except (FormatError, GeometryError, ValueError, OverflowError) as error:
+            cameras[device] = f"sensor {device[:60]!a}: {error}"
+    camera = cameras[device]
+    if isinstance(camera, str):
+        raise FormatError(camera)
+    return camera
+
+
+def _camera(cells: Sequence[str]) -> Camera | None:
+    """The camera of a row ``id, name, type, model, w, h, params``; None where it says nothing."""
+    if not cells:
+        return None
+    if len(cells) < 3 or cells[2] != "camera":
+        raise FormatError(f"it is a {ascii(cells[2][:30]) if len(cells) > 2 else 'row'}, no camera")
+    model, params = (cells[3], [float(cell) for cell in cells[4:]]) if cells[3:] else ("", [])
+    if not np.all(np.isfinite(params)) or np.any(np.abs(params) > 1e9):
+        raise FormatError("its parameters are not finite numbers")
+    if len(params) < 2:
+        return None
+    width, height = int(params[0]), int(params[1])
+    if model == "UNKNOWN_CAMERA":
+        return Camera.from_focal(width, height)
+    return Camera(model, width, height, tuple(params[2:]))
+
+
+# -- points ----------------------------------------------------------------------------------
+
+
+def _model(registration: Registration, folder: Path) -> MapModel | None:
+    """The points that observations of stored keypoints see; None where there are none."""
+    points_file, observations_file = folder / "points3d.txt", folder / "observations.txt"
+    if not points_file.is_file() or not observations_file.is_file():
+        return None
+    table = _table(points_file)
+    pixels: dict[str, list[FloatArray]] = {}
+    rows: dict[str, list[int]] = {}
+    keypoints: dict[tuple[str, str], FloatArray] = {}
+    for number, cells in progress.track(list(_rows(observations_file)), "points"):
+        where = f"{observations_file}, line {number}"
+        if len(cells) % 2 or len(cells) < 2:
+            raise FormatError(f"{where}: want point3d_id, keypoints_type, [image, feature]*")
+        kind, pairs = cells[1], cells[2:]
+        row = _index(cells[0], len(table), where)
+        for name, feature in zip(pairs[::2], pairs[1::2], strict=True):
+            if name not in registration.poses:
+                continue
+            if (kind, name) not in keypoints:
+                keypoints[kind, name] = _keypoints(folder / "keypoints", kind, name)
+            at = keypoints[kind, name]
+            pixels.setdefault(name, []).append(at[_index(feature, len(at), where)])
+            rows.setdefault(name, []).append(row)
+    observations = {
+        name: (np.array(pixels[name], dtype=np.float64), np.array(rows[name], dtype=np.int64))
+        for name in pixels
+    }
+    colors = np.clip(table[:, 3:6], 0, 255).astype(np.uint8)
+    return model_of_tracks(registration, table[:, :3], colors, observations)
+
+
+def _table(path: Path) -> FloatArray:
+    """Positions and colors [P, 6]; black where the file has none."""
+    rows = []
+    for number, cells in _rows(path):
+        try:
+            rows.append([float(cell) for cell in cells])
+        except ValueError:
+            raise FormatError(f"{path}, line {number} has a cell that is no number") from None
+        if len(cells) not in {3, 6} or not np.all(np.isfinite(rows[-1])):
+            raise FormatError(f"{path}, line {number}: want X, Y, Z or X, Y, Z, R, G, B")
+        rows[-1] += [0.0] * (6 - len(cells))
+    return np.array(rows, dtype=np.float64).reshape(-1, 6)
+
+
+def _index(text: str, count: int, where: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) < count):
+        raise FormatError(f"{where}: {text[:30]!a} is none of {count} rows")
+    return int(text)
+
+
+def _keypoints(folder: Path, kind: str, name: str) -> FloatArray:
+    """Pixels [K, 2] of one image's keypoint file."""
+    if any(".." in PurePosixPath(part).parts or part.startswith("/") for part in (kind, name)):
+        raise FormatError(f"{name[:60]!a} leads out of the folder")
+    described = folder / kind / "keypoints.txt"
+    if not described.is_file():
+        raise FormatError(f"{described} is missing")
+    _, cells = next(_rows(described), (0, []))
+    if len(cells) != 3 or cells[1] not in _FLOATS:
+        raise FormatError(f"{described}: want name, float32 or float64, dsize")
+    dtype, size = np.dtype(_FLOATS[cells[1]]).newbyteorder("<"), _index(cells[2], 10_000, "dsize")
+    file = folder / kind / f"{name}.kpt"
+    data = file.read_bytes() if file.is_file() else None
+    if data is None:
+        raise FormatError(f"{file} is missing (features in a tar are not read)")
+    if size < 2 or len(data) % (dtype.itemsize * size):
+        raise FormatError(f"{file} has {len(data)} bytes, not rows of {size} {cells[1]}")
+    values: NDArray[np.floating] = np.frombuffer(data, dtype).reshape(-1, size)
+    pixels = values[:, :2].astype(np.float64)
+    if not np.all(np.isfinite(pixels)):
+        raise FormatError(f"{file} has a keypoint that is not finite")
+    return pixels
+
+
+# -- writing ---------------------------------------------------------------------------------
+
+
+def write_kapture(posed: PosedPictures, out: Path) -> None:
+    """Write a kapture folder: sensors, pictures, and the points with their keypoints.
+
+    The format has no train and test lists; kapture's tools take one folder for each.
+
+    Raises:
+        FormatError: a camera or name is none that the format has, or a picture cannot be placed.
+    """
+    model = posed.model
+    for name in model.images:
+        if "," in name or name != name.strip():
+            raise FormatError(f"kapture cannot hold the image name {name!r}: it parts by commas")
+    with atomic.new_folder(out) as folder:
+        sensors = folder / "sensors"
+        _write(
+            sensors / "sensors.txt",
+            "sensor_id, name, sensor_type, [sensor_params]+",
+            (_sensor(number, camera) for number, camera in sorted(model.cameras.items())),
+        )
+        records, trajectories = [], []
+        for time, (name, image) in enumerate(model.images.items()):
+            device = _device(image.camera_id)
+            pose = image.cam_from_world
+            numbers = [*pose.quat_wxyz.tolist(), *pose.translation.tolist()]
+            records.append([time, device, name])
+            trajectories.append([time, device, *numbers])
+        _write(sensors / "records_camera.txt", "timestamp, device_id, image_path", records)
+        layout = _LAYOUT.replace("device", "device_id")
+        _write(sensors / "trajectories.txt", layout, trajectories)
+        for name in progress.track(model.images, "pictures"):
+            place_picture(posed.files[name], sensors / "records_data" / name)
+        if len(model.points):
+            _write_points(model, folder / "reconstruction")
+
+
+def _device(camera_id: int) -> str:
+    return f"cam_{camera_id:05d}"
+
+
+def _sensor(number: int, camera: Camera) -> list[object]:
+    if camera.model not in _MODELS:
+        raise FormatError(f"kapture has no {camera.model} camera; it has {', '.join(_MODELS)}")
+    size = [camera.width, camera.height]
+    return [_device(number), "", "camera", camera.model, *size, *camera.params]
+
+
+def _write(path: Path, columns: str, rows: Iterable[Sequence[object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [_HEADER, f"# {columns}", *(", ".join(map(str, row)) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_points(model: MapModel, folder: Path) -> None:
+    tracks: list[list[object]] = [[] for _ in range(len(model.points))]
+    described = folder / "keypoints" / _KEYPOINTS / "keypoints.txt"
+    _write(described, "name, dtype, dsize", [[_KEYPOINTS, "float32", 2]])
+    for name, image in model.images.items():
+        file = described.parent / f"{name}.kpt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(image.keypoints.astype("<f4").tobytes())
+        for feature in np.flatnonzero(image.point_rows != NO_POINT):
+            tracks[image.point_rows[feature]] += [name, int(feature)]
+    points = zip(model.points.positions.tolist(), model.points.colors.tolist(), strict=True)
+    _write(folder / "points3d.txt", "X, Y, Z, R, G, B", ([*xyz, *rgb] for xyz, rgb in points))
+    _write(
+        folder / "observations.txt",
+        "point3d_id, keypoints_type, [image_path, feature_id]*",
+        ([row, _KEYPOINTS, *track] for row, track in enumerate(tracks) if track),
+    )
