@@ -16,7 +16,6 @@ from relocalize.errors import FormatError
 from relocalize.formats.text import read_lines
 
 _DELIMITERS = (",", ";", "\t")
-_HEAD_BYTES = 65536
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 IsHeader = Callable[[tuple[str, ...]], bool]
@@ -84,18 +83,6 @@ def find_header(lines: list[str], is_header: IsHeader) -> Header | None:
             return None
         comments.append(text.lstrip("#").strip())
     return None
-
-
-def head_lines(path: Path) -> list[str]:
-    """The first lines of a file, for telling formats apart; none where it is no text file."""
-    try:
-        if not path.is_file():
-            return []
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError:
-        return []
-    return [] if b"\0" in head else head.decode("utf-8-sig", errors="replace").splitlines()
 
 
 def read_table(

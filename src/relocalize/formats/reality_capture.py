@@ -20,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from relocalize.formats.delimited import Header, find_header, head_lines, pick, read_table
+from relocalize.formats.delimited import Header, find_header, pick, read_table
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.reality_capture_lens import FilmLenses
 from relocalize.formats.registration import Registration, SizelessCamera
+from relocalize.formats.text import first_lines
 from relocalize.geometry import Convention
 from relocalize.place.folder import MAP_UNIT
 
@@ -57,7 +58,7 @@ _COUNT = re.compile(r"cameras\s*[,;:]?\s*(\d{1,9})")
 
 def detect(path: Path) -> bool:
     """Whether the first lines name RealityCapture's columns."""
-    lines = head_lines(path)
+    lines = first_lines(path)
     declared = any(line.lstrip("# ").startswith("convention:") for line in lines[:50])
     return not declared and find_header(lines, _is_header) is not None
 

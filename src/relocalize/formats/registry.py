@@ -8,6 +8,7 @@ from pathlib import Path
 
 from relocalize.errors import FormatError
 from relocalize.formats import (
+    bundler,
     cambridge,
     colmap,
     kapture,
@@ -78,6 +79,7 @@ FORMATS: dict[str, Format] = {
         reality_capture_xmp.detect,
         reality_capture_xmp.read_reality_capture_xmp,
     ),
+    "bundler": Format(bundler.NAME, bundler.detect, bundler.read_bundler),
 }
 AUTO = "auto"
 
