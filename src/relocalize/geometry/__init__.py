@@ -2,7 +2,7 @@
 
 import pycolmap
 
-from relocalize.geometry.alignment import Alignment, align_camera_poses
+from relocalize.geometry.alignment import Alignment, align_camera_poses, align_points
 from relocalize.geometry.cameras import Camera
 from relocalize.geometry.conventions import Convention
 from relocalize.geometry.pose_errors import position_error, rotation_error_deg
@@ -15,6 +15,7 @@ __all__ = [
     "Rigid3",
     "Similarity3",
     "align_camera_poses",
+    "align_points",
     "position_error",
     "rotation_error_deg",
 ]
