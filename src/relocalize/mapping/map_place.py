@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -17,11 +16,12 @@ from relocalize.errors import MappingError, PlaceError
 from relocalize.formats.registry import read_registration
 from relocalize.mapping import known_poses, unknown_poses
 from relocalize.mapping.database import open_database
+from relocalize.mapping.moving import given_poses
 from relocalize.mapping.report import MapReport
 from relocalize.mapping.scale import check_lengths
 from relocalize.mapping.settings import MapSettings
 from relocalize.place import MapModel, Place, atomic
-from relocalize.place.folder import read_json
+from relocalize.place.folder import MOVED, read_json
 
 SFM = "structure from motion"  # how `Place.poses_from` begins when the poses are our own
 
@@ -56,7 +56,7 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
                 outcome = known_poses.triangulate_map(place, database, work, settings)
             else:
                 outcome = unknown_poses.reconstruct_map(place, database, work, settings)
-        _save(place, outcome.model, outcome.report, fingerprint)
+        _save(place, outcome.model, outcome.report, fingerprint, poses_known=poses_known)
         if outcome.frame is not None:
             place.record_poses(
                 poses_from=f"{SFM} (relocalize {version('relocalize')})", frame=outcome.frame
@@ -80,8 +80,7 @@ def _fingerprint(place: Place, settings: MapSettings, poses_known: bool) -> str:
         facts.append([image.name, status.st_size, status.st_mtime_ns, camera])
     digest = hashlib.sha256(json.dumps(facts, default=str).encode())
     if poses_known:
-        for name, posed in place.map.images.items():
-            digest.update(name.encode() + posed.cam_from_world.matrix.tobytes())
+        digest.update(given_poses(place))
         if place.split_names:
             digest.update(json.dumps(place.split(settings.split).train).encode())
     return digest.hexdigest()
@@ -118,12 +117,17 @@ def _work_folder(place: Place, fingerprint: str) -> Path:
     return work
 
 
-def _save(place: Place, model: MapModel, report: MapReport, fingerprint: str) -> None:
+def _save(
+    place: Place, model: MapModel, report: MapReport, fingerprint: str, *, poses_known: bool
+) -> None:
     """The new model in place of the old, in one step; the feature database comes along."""
+    kept = ["database.db", "features.json"]
+    if poses_known and (place.map_dir / MOVED).is_file():
+        kept.append(MOVED)  # the poses are still those that were moved
     with atomic.new_folder(place.map_dir) as folder:
         model.write(folder)
-        for name in ("database.db", "features.json"):
-            _link(place.map_dir / name, folder / name)
+        for name in kept:
+            atomic.link_file(place.map_dir / name, folder / name)
         record = {
             "relocalize": version("relocalize"),
             "pycolmap": pycolmap.__version__,
@@ -131,10 +135,3 @@ def _save(place: Place, model: MapModel, report: MapReport, fingerprint: str) ->
             "report": report.to_json(),
         }
         atomic.write_json(folder / "map.json", record)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copy2(source, target)

@@ -1,7 +1,7 @@
 """The Place: a folder that every command reads and adds to."""
 
 from relocalize.place.captures import Capture, CapturedImage, DroppedFrame
-from relocalize.place.folder import Frame, Place
+from relocalize.place.folder import Frame, Move, Place
 from relocalize.place.model import MapModel, Points, PosedImage
 from relocalize.place.splits import Split
 
@@ -11,6 +11,7 @@ __all__ = [
     "DroppedFrame",
     "Frame",
     "MapModel",
+    "Move",
     "Place",
     "Points",
     "PosedImage",

@@ -65,6 +65,14 @@ def new_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def link_file(source: Path, target: Path) -> None:
+    """The file at ``source`` at ``target`` too, without a copy where the file system can."""
+    try:
+        os.link(source, target)
+    except OSError:  # no hard links there
+        shutil.copy2(source, target)
+
+
 def recover_folder(path: Path) -> None:
     """Finish what a kill inside `new_folder` left: the old folder back, or its remains away."""
     old = path.with_name(f"{_OLD}{path.name}")

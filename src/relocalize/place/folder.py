@@ -26,6 +26,7 @@ from relocalize.place.splits import Split
 SCHEMA = 1
 MAP_UNIT = "map unit"
 METRE = "metre"
+MOVED = "moved.json"  # in the map's folder: the moves it went through
 _SHOWN = "[!.]*"  # a pattern for names, not of what is being written aside
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -48,6 +49,25 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class Move:
+    """A change of the world frame: ``x_now = scale * R(quat_wxyz) @ x_before + translation``.
+
+    Attributes:
+        scale: units of the frame since then per unit of the one before.
+        quat_wxyz: [4].
+        translation: [3], in the units since then.
+        onto: what the frame was moved onto, for people.
+        frame_before: what was known of the frame before.
+    """
+
+    scale: float
+    quat_wxyz: tuple[float, ...]
+    translation: tuple[float, ...]
+    onto: str
+    frame_before: Frame
+
+
+@dataclass(frozen=True)
 class _Manifest:
     """``place.json``."""
 
@@ -57,6 +77,7 @@ class _Manifest:
     frame: Frame
     captures: tuple[str, ...]
     poses_from: str | None
+    moves: tuple[Move, ...] = ()
 
 
 class Place:
@@ -88,6 +109,7 @@ class Place:
             )
         place._manifest()
         place._recover()
+        place._finish_move()
         return place
 
     def _recover(self) -> None:
@@ -156,8 +178,9 @@ class Place:
                 frame=Frame(**value["frame"]),
                 captures=tuple(checked_name(name, "capture") for name in value["captures"]),
                 poses_from=value.get("poses_from"),
+                moves=_moves(value.get("moves") or []),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise PlaceError(f"{self._manifest_path} is damaged: {error}") from error
 
     def _write_manifest(self, manifest: _Manifest) -> None:
@@ -184,9 +207,34 @@ class Place:
         return self._manifest().poses_from
 
     def record_poses(self, *, poses_from: str, frame: Frame) -> None:
-        """Note where the poses come from and what is known of their frame."""
+        """Note where new poses come from and what is known of their frame."""
         with self.lock():
-            self._write_manifest(replace(self._manifest(), poses_from=poses_from, frame=frame))
+            self._write_manifest(
+                replace(self._manifest(), poses_from=poses_from, frame=frame, moves=())
+            )
+
+    @property
+    def moves(self) -> tuple[Move, ...]:
+        """How the world frame has changed since the poses were made, the latest last."""
+        return self._manifest().moves
+
+    def record_moves(self, moves: tuple[Move, ...], frame: Frame) -> None:
+        """Note all changes of the world frame, and what is known of it now."""
+        with self.lock():
+            self._write_manifest(replace(self._manifest(), moves=moves, frame=frame))
+
+    def _finish_move(self) -> None:
+        """Note a move of the map that a kill kept out of ``place.json``."""
+        path = self.map_dir / MOVED
+        if not path.is_file():
+            return
+        # A record that is damaged, or a Place that cannot be written, is left as it is.
+        with suppress(PlaceError, KeyError, TypeError, ValueError):
+            value = read_json(path)
+            moves, frame = _moves(value["moves"]), Frame(**value["frame"])
+            known = self._manifest().moves
+            if len(moves) == len(known) + 1 and moves[:-1] == known:
+                self.record_moves(moves, frame)
 
     # -- captures and images ---------------------------------------------------------------
 
@@ -349,6 +397,20 @@ class Place:
     def report_dir(self, name: str) -> Path:
         """Where the report ``name`` is or will be."""
         return self.root / "reports" / checked_name(name, "report")
+
+
+def _moves(rows: list[dict[str, Any]]) -> tuple[Move, ...]:
+    """Moves of plain values; raises KeyError, TypeError or ValueError where they are none."""
+    return tuple(
+        Move(
+            scale=float(row["scale"]),
+            quat_wxyz=tuple(float(value) for value in row["quat_wxyz"]),
+            translation=tuple(float(value) for value in row["translation"]),
+            onto=str(row["onto"]),
+            frame_before=Frame(**row["frame_before"]),
+        )
+        for row in rows
+    )
 
 
 def checked_name(name: str, what: str) -> str:
