@@ -59,7 +59,7 @@ def metres_per_unit(model: MapModel, lengths: Sequence[MeasuredLength]) -> float
     """
     factors = []
     for length in lengths:
-        ends = [_position(model, end) for end in (length.first, length.second)]
+        ends = [position_of(model, end) for end in (length.first, length.second)]
         distance = float(np.linalg.norm(ends[0] - ends[1]))
         if distance < 1e-9:
             raise MappingError(
@@ -88,13 +88,17 @@ def _image_and_pixel(end: str) -> tuple[str, tuple[float, float] | None]:
     return name, (x, y)
 
 
-def _position(model: MapModel, end: str) -> FloatArray:
+def position_of(model: MapModel, end: str) -> FloatArray:
+    """Where an image's camera, or what is seen at ``IMAGE@X,Y``, is in the map: [3].
+
+    Raises:
+        MappingError: the image has no pose, or no map point is seen there.
+    """
     name, pixel = _image_and_pixel(end)
     image = model.images.get(match_names([name], model.images).present_of.get(name, name))
     if image is None:
         raise MappingError(
-            f"{name!r} has no pose in the map, so no length can start there; "
-            f"it has such as {next(iter(model.images), 'none')!r}"
+            f"{name!r} has no pose in the map; it has such as {next(iter(model.images), 'none')!r}"
         )
     if pixel is None:
         return image.world_from_cam.translation

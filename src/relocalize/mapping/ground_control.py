@@ -1,0 +1,294 @@
+"""The frame from measured things: positions of cameras or points, lengths, what is up.
+
+A control file has rows of two kinds, separated by commas (or semicolons, or blanks):
+
+    image, x, y, z             where a camera was, in metres
+    point, x, y, z             where a point is, in metres
+    point, image, u, v         where an image shows that point, in pixels
+
+Lines that start with # are remarks, and the first line may be a heading. A point seen in two or
+more images is triangulated from the map's poses; one seen in a single image is the map's own point
+at that pixel. Pixels count from the corner of the top-left one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import least_squares
+from scipy.spatial.transform import Rotation
+
+from relocalize.errors import MappingError
+from relocalize.formats.names import match_names
+from relocalize.formats.text import read_lines
+from relocalize.geometry import Similarity3, align_points
+from relocalize.geometry.alignment_doubts import why_not
+from relocalize.geometry.transforms import FloatArray
+from relocalize.mapping.aligning import FoundFrame, Stations, remarks_on, up_after
+from relocalize.mapping.scale import MeasuredLength, check_lengths, metres_per_unit, position_of
+from relocalize.place import MapModel, Place, PosedImage
+from relocalize.place.folder import METRE
+
+# A point whose rays all meet under less has no sure distance.
+_MIN_RAY_ANGLE_DEG = 1.0
+# Of the picture's diagonal: what a hand clicks is good to a few pixels, not to 1% (16 px in 1080p).
+_MAX_PIXEL_ERROR = 0.01
+_AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
+
+
+@dataclass(frozen=True, eq=False)
+class GroundControl:
+    """What a control file says.
+
+    Attributes:
+        source: its name.
+        positions: [3] metres by name of an image or point.
+        observations: by point, the pixels that show it: (image name, u, v).
+    """
+
+    source: str
+    positions: dict[str, FloatArray]
+    observations: dict[str, list[tuple[str, float, float]]] = field(default_factory=dict)
+
+
+def read_control(path: Path) -> GroundControl:
+    """Read a control file.
+
+    Raises:
+        FormatError: it is no text file.
+        MappingError: a row is of neither kind, or a name has two positions; with file and line.
+    """
+    positions: dict[str, FloatArray] = {}
+    observations: dict[str, list[tuple[str, float, float]]] = {}
+    rows = [
+        (number, cells)
+        for number, line in enumerate(read_lines(path), start=1)
+        if (cells := _cells(line)) and not cells[0].startswith("#")
+    ]
+    for index, (number, cells) in enumerate(rows):
+        values = [_number(cell) for cell in cells[1:]]
+        if len(cells) == 4 and all(np.isfinite(values)):
+            if cells[0] in positions:
+                raise MappingError(f"{path}, line {number}: a second position of {cells[0]!r}")
+            positions[cells[0]] = np.array(values)
+        elif len(cells) == 4 and all(np.isfinite(values[1:])):
+            observations.setdefault(cells[0], []).append((cells[1], values[1], values[2]))
+        elif index > 0 or any(np.isfinite(values)):
+            raise MappingError(
+                f"{path}, line {number}: want `image, x, y, z`, `point, x, y, z` or "
+                f"`point, image, u, v`, got {', '.join(cells)[:80]!r}"
+            )
+    unplaced = [name for name in observations if name not in positions]
+    if unplaced:
+        raise MappingError(
+            f"{path}: point {unplaced[0]!r} is seen in images but has no row `point, x, y, z`"
+        )
+    return GroundControl(path.name, positions, observations)
+
+
+def _cells(line: str) -> list[str]:
+    for separator in (",", ";", "\t"):
+        if separator in line:
+            return [cell.strip() for cell in line.split(separator)]
+    return line.split()
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return float("nan")
+
+
+def align_to_control(
+    place: Place, control: GroundControl, *, rigid: bool = False, seed: int = 0
+) -> FoundFrame:
+    """The transform to the frame of measured positions, in metres.
+
+    Raises:
+        MappingError: fewer than three positions can be found in the map, or they do not determine
+            the answer; with the reason.
+    """
+    model = place.map
+    names, found = [], []
+    for name in control.positions:
+        observed = control.observations.get(name)
+        position = _seen(model, name, observed) if observed else _camera(model, name, control)
+        names.append(name)
+        found.append(position)
+    if len(names) < 3:
+        raise MappingError(
+            f"{control.source} has {len(names)} positions; ground control needs three or more, "
+            "not on one line (for a length alone: --distance A B METRES)"
+        )
+    in_place, measured = np.stack(found), np.stack([control.positions[name] for name in names])
+    alignment = align_points(in_place, measured, fix_scale=rigid, seed=seed)
+    reason = why_not(alignment, what="control positions", unit="metres")
+    if reason is not None:
+        raise MappingError(
+            f"{place.root} cannot be aligned with {control.source}: {reason}; check the rows, or "
+            "measure more points that are apart from each other"
+        )
+    onto = f"ground control {control.source}"
+    frame = up_after(place.frame, alignment.b_from_a)
+    return FoundFrame(
+        reference_from_place=alignment.b_from_a,
+        onto=onto,
+        frame=replace(frame, unit=METRE, scale_from=onto),
+        unit=METRE,
+        names=tuple(names),
+        alignment=alignment,
+        in_place=Stations(in_place, None),
+        in_reference=Stations(measured, None),
+        remarks=remarks_on(alignment, "control positions"),
+    )
+
+
+def _image(model: MapModel, name: str) -> PosedImage | None:
+    return model.images.get(match_names([name], model.images).present_of.get(name, name))
+
+
+def _camera(model: MapModel, name: str, control: GroundControl) -> FloatArray:
+    image = _image(model, name)
+    if image is None:
+        raise MappingError(
+            f"{control.source}: {name!r} is no posed image of the map, and no row `{name}, image, "
+            f"u, v` says where one shows it; images are such as {next(iter(model.images), 'none')}"
+        )
+    return image.world_from_cam.translation
+
+
+def _seen(model: MapModel, point: str, observed: Sequence[tuple[str, float, float]]) -> FloatArray:
+    """The position in the map of a point seen in images: [3]."""
+    images = []
+    for name, _, _ in observed:
+        image = _image(model, name)
+        if image is None:
+            raise MappingError(f"point {point!r}: image {name!r} has no pose in the map")
+        images.append(image)
+    if len(observed) == 1:
+        name, u, v = observed[0]
+        return position_of(model, f"{name}@{u},{v}")
+    return triangulated(point, images, np.array([(u, v) for _, u, v in observed]))
+
+
+def triangulated(point: str, images: Sequence[PosedImage], pixels: FloatArray) -> FloatArray:
+    """The position [3] that images see at ``pixels`` [N, 2], by least squares of pixel errors.
+
+    Args:
+        point: its name, for errors.
+        images: N posed images, two or more.
+        pixels: where each of them shows it.
+
+    Raises:
+        MappingError: the rays are nearly parallel, or do not meet.
+    """
+    centres = np.stack([image.world_from_cam.translation for image in images])
+    rays = []
+    for image, pixel in zip(images, pixels, strict=True):
+        ray = np.append(image.camera.cam_from_img(pixel[None])[0], 1.0)
+        rays.append(image.world_from_cam.rotation @ (ray / np.linalg.norm(ray)))
+    directions = np.stack(rays)
+    cosines = np.clip(directions @ directions.T, -1, 1)
+    angle = float(np.degrees(np.arccos(cosines.min())))
+    if not np.isfinite(angle) or angle < _MIN_RAY_ANGLE_DEG:
+        raise MappingError(
+            f"point {point!r}: the images look at it under {angle:.2g} degrees at most, which "
+            "gives it no sure distance; add an image from another side"
+        )
+    # The point nearest to all rays, then the one with the least pixel errors.
+    across = np.eye(3) - directions[:, :, None] * directions[:, None, :]
+    start = np.linalg.solve(across.sum(axis=0), np.einsum("nij,nj->i", across, centres))
+
+    def errors(position: FloatArray) -> FloatArray:
+        rows = [
+            image.camera.img_from_cam(image.cam_from_world @ position[None])[0] - pixel
+            for image, pixel in zip(images, pixels, strict=True)
+        ]
+        return np.asarray(np.nan_to_num(np.concatenate(rows), nan=1e6))
+
+    position: FloatArray = least_squares(errors, start, x_scale="jac").x
+    off = np.linalg.norm(errors(position).reshape(-1, 2), axis=1)
+    worst = int(off.argmax())
+    camera = images[worst].camera
+    if off[worst] > _MAX_PIXEL_ERROR * np.hypot(camera.width, camera.height):
+        raise MappingError(
+            f"point {point!r}: its rays do not meet, in {images[worst].name} the best position is "
+            f"{off[worst]:.0f} px off; check the pixels"
+        )
+    return position
+
+
+def frame_of_measurements(
+    place: Place, lengths: Sequence[MeasuredLength] = (), up: Sequence[str] = ()
+) -> FoundFrame:
+    """The transform that makes lengths metres, and turns the stated up to z; the origin stays.
+
+    Args:
+        place: with a map.
+        lengths: that were measured; none keep the unit.
+        up: one direction in the Place's frame (``y``, ``-z``, ``0,0.1,1``), or two images or
+            IMAGE@X,Y of which the second is above the first; none keeps the axes.
+
+    Raises:
+        MappingError: an end is not in the map, lengths disagree, or up is no direction.
+    """
+    model, frame = place.map, place.frame
+    scale, rotation, onto = 1.0, np.eye(3), []
+    if lengths:
+        check_lengths(lengths, model.images)
+        scale = metres_per_unit(model, lengths)
+        onto += [f"{one.first} to {one.second} {one.metres:g} m" for one in lengths]
+        frame = replace(frame, unit=METRE, scale_from=f"measured lengths: {'; '.join(onto)}")
+    if up:
+        rotation = _to_z(_up_direction(model, up))
+        onto.append(f"up is {' to '.join(up)}")
+        frame = replace(frame, up="z", up_from="stated")
+    ends = [end for one in lengths for end in (one.first, one.second)]
+    return FoundFrame(
+        reference_from_place=Similarity3(scale, rotation, np.zeros(3)),
+        onto="; ".join(onto),
+        frame=frame,
+        unit=frame.unit,
+        names=tuple(dict.fromkeys(ends + (list(up) if len(up) == 2 else []))),
+    )
+
+
+def _up_direction(model: MapModel, up: Sequence[str]) -> FloatArray:
+    """[3] unit vector in the map."""
+    if len(up) == 2:
+        ends = [position_of(model, end) for end in up]
+        direction = ends[1] - ends[0]
+    elif len(up) == 1:
+        direction = _direction(up[0])
+    else:
+        raise MappingError(f"up: got {len(up)} values, want a direction, or two images or points")
+    length = float(np.linalg.norm(direction))
+    if length < 1e-9:
+        raise MappingError(f"up {' to '.join(up)}: no direction (its length is {length:.2g})")
+    return direction / length
+
+
+def _direction(text: str) -> FloatArray:
+    sign, name = (-1.0, text[1:]) if text.startswith("-") else (1.0, text)
+    if name in _AXES:
+        return sign * np.array(_AXES[name])
+    values = [_number(cell) for cell in text.split(",")]
+    if len(values) != 3 or not np.isfinite(values).all():
+        raise MappingError(
+            f"up {text!r}: want an axis such as y or -z, three numbers such as 0,0.1,1, or two "
+            "images or IMAGE@X,Y"
+        )
+    return np.array(values)
+
+
+def _to_z(direction: FloatArray) -> FloatArray:
+    """The smallest rotation [3, 3] that turns a unit vector to z; about x where any would do."""
+    axis = np.cross(direction, _AXES["z"])
+    sine, cosine = float(np.linalg.norm(axis)), float(direction[2])
+    if sine < 1e-12:
+        return np.eye(3) if cosine > 0 else np.diag([1.0, -1.0, -1.0])
+    return Rotation.from_rotvec(axis / sine * np.arctan2(sine, cosine)).as_matrix()
