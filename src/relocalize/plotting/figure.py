@@ -1,0 +1,210 @@
+"""A figure of cameras from above, drawn by Matplotlib: PNG, SVG or PDF."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+
+from relocalize.errors import PlaceError
+from relocalize.geometry.transforms import FloatArray
+from relocalize.place import atomic
+from relocalize.place.folder import METRE
+
+INK, SOFT, GRID = "#1d2329", "#5d6670", "#e8eaed"
+_TICK = 0.035  # length of a viewing direction, of the longer side of what is drawn
+_MOST_TICKS = 250  # directions drawn per walk: a thousand would be a fur
+_SUFFIXES = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
+_DOTS_PER_INCH = 200
+_STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "svg.fonttype": "none",  # text stays text, which papers and editors can change
+    "svg.hashsalt": "relocalize",  # the same figure is the same file
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "text.color": INK,
+    "legend.frameon": False,
+}
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of inches, on white."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+        FigureCanvasAgg(figure)
+    return figure
+
+
+def style() -> AbstractContextManager[None]:
+    """The style to draw in: everything of a figure is made within it."""
+    return mpl.rc_context(_STYLE)
+
+
+def check_suffix(path: Path, *more: str) -> None:
+    """Raise `PlaceError` where a figure cannot be written under that name."""
+    known = [*_SUFFIXES, *more]
+    if path.suffix.lower() not in known:
+        raise PlaceError(f"{path}: a figure can be {', '.join(known)}, not {path.suffix!r}")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the format that its name says, whole or not at all."""
+    check_suffix(path)
+    kind = _SUFFIXES[path.suffix.lower()]
+    # Without the date, the same figure is the same file.
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    file = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(file, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
+    atomic.write_bytes(path, file.getvalue())
+
+
+def draw_ground(axes: Axes, seen: FloatArray, labels: tuple[str, str], unit: str) -> float:
+    """Equal axes around what is seen [N, 2], with unit and scale bar; returns the longer side."""
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    side = float(max((high - low).max(), 1e-9))
+    margin = 0.09 * side
+    axes.set_aspect("equal", adjustable="box")
+    # A straight walk gets some room across it.
+    middle, half = (low + high) / 2, np.maximum((high - low) / 2, 0.12 * side) + margin
+    axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
+    axes.set_ylim(middle[1] - half[1], middle[1] + half[1])
+    short = "m" if unit == METRE else f"{unit}s"
+    axes.set_xlabel(f"{labels[0]} ({short})")
+    axes.set_ylabel(f"{labels[1]} ({short})")
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for edge in ("top", "right"):
+        axes.spines[edge].set_visible(False)
+    _draw_scale_bar(axes, float(2 * half[0]), unit)
+    return side
+
+
+def _draw_scale_bar(axes: Axes, width: float, unit: str) -> None:
+    step = 10.0 ** np.floor(np.log10(0.25 * width))
+    length = max(factor * step for factor in (1, 2, 5) if factor * step <= 0.25 * width)
+    right, (bottom, top) = axes.get_xlim()[1], axes.get_ylim()
+    x, y = right - 0.03 * width - length, bottom + 0.03 * (top - bottom)
+    axes.plot([x, x + length], [y, y], color=INK, linewidth=2.2, solid_capstyle="butt", zorder=6)
+    short = "m" if unit == METRE else (unit if length == 1 else f"{unit}s")
+    axes.annotate(
+        f"{length:g} {short}",
+        (x + length / 2, y),
+        (0, 3),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize=8,
+        zorder=6,
+    )
+
+
+def draw_cameras(
+    axes: Axes,
+    positions: FloatArray,
+    directions: FloatArray | None,
+    side: float,
+    *,
+    color: str,
+    label: str | None = None,
+    in_order: bool = False,
+    size: float | None = None,
+) -> None:
+    """Cameras as dots with a tick in the direction that each looks, and their path.
+
+    Args:
+        axes: to draw in.
+        positions: [N, 2].
+        directions: [N, 2], shorter than 1 where the camera looks up or down; None draws none.
+        side: the longer side of all that is drawn.
+        color: of all of it.
+        label: for the legend.
+        in_order: whether to join them by a line.
+        size: of a dot, points; None chooses by their number.
+    """
+    count = len(positions)
+    size = size or float(np.clip(80 / np.sqrt(max(count, 1)), 2.0, 5.0))
+    if in_order:
+        for run in _runs(positions):
+            axes.plot(*run.T, color=color, linewidth=0.8, alpha=0.45, zorder=3)
+    if directions is not None:
+        rows = np.unique(np.linspace(0, count - 1, min(count, _MOST_TICKS)).round().astype(int))
+        ends = positions[rows] + _TICK * side * directions[rows]
+        lines = np.stack([positions[rows], ends], axis=1)
+        axes.add_collection(LineCollection(list(lines), colors=color, linewidths=0.8, zorder=4))
+    axes.scatter(
+        positions[:, 0],
+        positions[:, 1],
+        s=size**2,
+        color=color,
+        linewidths=0,
+        label=label,
+        zorder=5,
+    )
+
+
+def _runs(positions: FloatArray) -> list[FloatArray]:
+    """A path, cut where it jumps: over ten median steps are no step."""
+    if len(positions) < 2:
+        return [positions]
+    steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
+    moving = steps[steps > 0]
+    limit = 10 * float(np.median(moving)) if len(moving) else np.inf
+    return np.split(positions, np.flatnonzero(steps > limit) + 1)
+
+
+def draw_points(axes: Axes, points: FloatArray, colors: NDArray[np.uint8] | None) -> None:
+    """Map points [N, 2] in the background, in their colours or grey."""
+    shade = "#b9c0c7" if colors is None else colors / 255.0
+    axes.scatter(
+        points[:, 0],
+        points[:, 1],
+        s=1.2,
+        c=shade,
+        alpha=0.5,
+        linewidths=0,
+        zorder=1,
+        rasterized=True,
+    )
+
+
+def draw_names(axes: Axes, positions: FloatArray, names: Sequence[str]) -> int:
+    """Write names beside positions [N, 2] where there is room; returns how many there are."""
+    figure = axes.get_figure()
+    if not isinstance(figure, Figure):
+        return 0
+    figure.draw_without_rendering()
+    room = axes.get_window_extent().get_points()
+    taken: list[FloatArray] = []
+    for name, position in zip(names, positions, strict=True):
+        text = axes.annotate(
+            name,
+            (position[0], position[1]),
+            (4, 3),
+            textcoords="offset points",
+            fontsize=6,
+            color=SOFT,
+            zorder=7,
+            path_effects=[withStroke(linewidth=1.5, foreground="white")],
+        )
+        box = text.get_window_extent().get_points()
+        outside = (box[0] < room[0]).any() or (box[1] > room[1]).any()
+        if outside or any((box[0] < one[1]).all() and (one[0] < box[1]).all() for one in taken):
+            text.remove()
+        else:
+            taken.append(box)
+    return len(taken)

@@ -1,0 +1,136 @@
+"""A Place from above, or as a scene to look around in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relocalize.geometry.transforms import FloatArray
+from relocalize.place import Place
+from relocalize.plotting.figure import (
+    SOFT,
+    check_suffix,
+    draw_cameras,
+    draw_ground,
+    draw_names,
+    draw_points,
+    new_figure,
+    save_figure,
+    style,
+)
+from relocalize.plotting.scene_page import scene_page, write_page
+from relocalize.plotting.walks import View, Walk, view_from_above, walks_of
+
+_WIDTH = 7.2  # inches: two columns of a paper
+_MOST_POINTS = 20_000  # drawn: walls are seen with fewer, and an SVG stays small
+_HTML = (".html", ".htm")
+
+
+@dataclass(frozen=True)
+class PlotSettings:
+    """What a plot of a Place shows.
+
+    Attributes:
+        captures: which ones; none means all.
+        names: whether images are named.
+        points: whether the map's points are drawn.
+    """
+
+    captures: tuple[str, ...] = ()
+    names: bool = False
+    points: bool = False
+
+
+def plot_place(place: Place, out: Path, settings: PlotSettings = PlotSettings()) -> list[str]:
+    """Draw a Place's cameras: ``.png``, ``.svg`` and ``.pdf`` from above, ``.html`` in 3D.
+
+    Returns:
+        What to know about the figure, for people.
+
+    Raises:
+        PlaceError: there is no map, no such capture, or no such kind of figure.
+    """
+    check_suffix(out, *_HTML)
+    walks = walks_of(place, settings.captures)
+    rotations = np.stack([pose.rotation for walk in walks for pose in walk.world_from_cam])
+    centres = np.concatenate([walk.centres for walk in walks])
+    view = view_from_above(centres, rotations, up_is_z=place.frame.up == "z")
+    points, colors = _points(place, centres) if settings.points else (np.empty((0, 3)), None)
+    if out.suffix.lower() in _HTML:
+        page = scene_page(
+            place.name, walks, points, colors, view, unit=place.unit, names=settings.names
+        )
+        write_page(page, out)
+        return []
+    return _draw(place, walks, points, colors, view, out, names=settings.names)
+
+
+def _draw(
+    place: Place,
+    walks: list[Walk],
+    points: FloatArray,
+    colors: NDArray[np.uint8] | None,
+    view: View,
+    out: Path,
+    *,
+    names: bool,
+) -> list[str]:
+    seen = view.of(np.concatenate([*(walk.centres for walk in walks), points]))
+    extent = np.maximum(np.ptp(seen, axis=0), 0.3 * np.ptp(seen, axis=0).max())
+    height = float(np.clip(_WIDTH * extent[1] / max(extent[0], 1e-12), 2.4, 9.0)) + 0.6
+    remarks = []
+    with style():
+        figure = new_figure(_WIDTH, height)
+        axes = figure.add_subplot()
+        side = draw_ground(axes, seen, view.labels, place.unit)
+        if len(points):
+            draw_points(axes, view.of(points), colors)
+        for walk in walks:
+            draw_cameras(
+                axes,
+                view.of(walk.centres),
+                view.of(walk.directions),
+                side,
+                color=walk.color,
+                label=f"{walk.name} ({len(walk.names)})",
+                in_order=walk.in_order,
+            )
+        if len(walks) > 1:
+            axes.legend(loc="outside upper left", ncols=4, fontsize=8, handletextpad=0.2)
+        axes.set_title(f"{place.name}, {view.words}", fontsize=9, color=SOFT, loc="left")
+        if names:
+            written = draw_names(
+                axes,
+                view.of(np.concatenate([walk.centres for walk in walks])),
+                [
+                    name if len(walks) > 1 else name.split("/", 1)[-1]
+                    for walk in walks
+                    for name in walk.names
+                ],
+            )
+            count = sum(len(walk.names) for walk in walks)
+            if written < count:
+                remarks.append(
+                    f"names of {written} of {count} images: there is no room for the others "
+                    "(an .html shows each under the pointer)"
+                )
+        save_figure(figure, out)
+    return remarks
+
+
+def _points(place: Place, centres: FloatArray) -> tuple[FloatArray, NDArray[np.uint8]]:
+    """Positions [P, 3] and colours [P, 3] of the map's points near the cameras."""
+    points = place.points
+    middle = np.median(centres, axis=0)
+    distance = np.linalg.norm(points.positions - middle, axis=1)
+    reach = np.linalg.norm(centres - middle, axis=1).max()
+    # Points far outside, of which there always are some, would shrink the rest.
+    near = np.flatnonzero(
+        distance <= max(np.quantile(distance, 0.95), reach) if len(points) else []
+    )
+    if len(near) > _MOST_POINTS:
+        near = np.random.default_rng(0).permutation(near)[:_MOST_POINTS]
+    return points.positions[near], points.colors[near]
