@@ -1,0 +1,39 @@
+"""`relocalize plot PLACE`: where the cameras are, from above or in 3D."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from relocalize.place import Place
+from relocalize.plotting import PlotSettings, plot_place
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw the trajectory and the viewing directions of a Place's cameras."""
+
+    place: tyro.conf.Positional[Path]
+    """The Place folder."""
+    out: Path | None = None
+    """The figure: .png, .svg or .pdf from above, .html in 3D with camera frusta; without it
+    plot.png in the Place."""
+    names: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write the images' names beside them."""
+    captures: tuple[str, ...] = ()
+    """Draw only these; without it all."""
+    points: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Draw the map's points too."""
+
+    def run(self) -> int:
+        """Draw it, and print where it is."""
+        out = self.out or self.place / "plot.png"
+        settings = PlotSettings(captures=self.captures, names=self.names, points=self.points)
+        for remark in plot_place(Place.open(self.place), out, settings):
+            print(f"note: {remark}", file=sys.stderr)
+        print(out)
+        return 0
