@@ -47,7 +47,10 @@ class Format:
 
 # By the name that `--format` takes, the most telling detection first.
 FORMATS: dict[str, Format] = {
-    "colmap": Format(colmap.NAME, colmap.detect, colmap.read_colmap),
+    "colmap": Format(colmap.NAME, colmap.detect, colmap.read_colmap, colmap.write_colmap),
+    "colmap-text": Format(
+        colmap.TEXT_NAME, colmap.detect_text, colmap.read_colmap, colmap.write_colmap_text
+    ),
     "nerfstudio": Format(
         nerfstudio.NAME,
         nerfstudio.detect,

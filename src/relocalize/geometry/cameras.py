@@ -127,5 +127,19 @@ class Camera:
         )
 
 
+def model_of_number(number: int) -> tuple[str, int]:
+    """Name, and how many parameters it takes, of the model that has ``number`` in binary files.
+
+    Raises:
+        GeometryError: COLMAP has no such model.
+    """
+    try:
+        model = pycolmap.CameraModelId(number)
+        blank = pycolmap.Camera.create_from_model_id(1, model, 1.0, 1, 1)
+    except ValueError:
+        raise GeometryError(f"COLMAP has no camera model number {number}") from None
+    return blank.model_name, len(blank.params)
+
+
 def _blank(model: str, width: int, height: int) -> pycolmap.Camera:
     return pycolmap.Camera.create_from_model_name(1, model, 1.0, width, height)
