@@ -38,7 +38,7 @@ class Header:
     comments: tuple[str, ...]
 
     def cells(self, line: str) -> list[str]:
-        """The cells of a row, blanks around them removed.
+        """The cells of a row, without the blanks around those that are not quoted.
 
         Raises:
             ValueError: quotes that do not close, or not as many cells as columns.
@@ -56,7 +56,8 @@ class Header:
         Raises:
             ValueError: it is none; ``nan`` and ``inf`` are none either.
         """
-        text = cell if self.delimiter == "," else cell.replace(",", ".")
+        text = cell.strip()
+        text = text if self.delimiter == "," else text.replace(",", ".")
         if not _NUMBER.fullmatch(text):
             shown = cell if len(cell) <= 40 else cell[:37] + "..."
             raise ValueError(f"{shown!r} is no number")
@@ -118,7 +119,7 @@ def _split(line: str, delimiter: str) -> list[str]:
         rows = list(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True))
     except csv.Error as error:
         raise ValueError(f"no row of a table: {error}") from None
-    return [cell.strip() for cell in rows[0]]
+    return rows[0]  # what is in quotes is meant, blanks too
 
 
 def pick(columns: tuple[str, ...], aliases: Mapping[str, tuple[str, ...]]) -> dict[str, int]:

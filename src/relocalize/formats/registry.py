@@ -17,6 +17,7 @@ from relocalize.formats import (
     nerfstudio,
     openmvg,
     opensfm,
+    plain_csv,
     pose_list,
     reality_capture,
     reality_capture_xmp,
@@ -83,6 +84,9 @@ FORMATS: dict[str, Format] = {
         reality_capture_xmp.read_reality_capture_xmp,
     ),
     "bundler": Format(bundler.NAME, bundler.detect, bundler.read_bundler),
+    "plain-csv": Format(
+        plain_csv.NAME, plain_csv.detect, plain_csv.read_plain_csv, plain_csv.write_plain_csv
+    ),
 }
 AUTO = "auto"
 

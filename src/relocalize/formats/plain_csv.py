@@ -1,0 +1,338 @@
+"""A plain table of poses that says what it means: for spreadsheets, scripts, and other tools.
+
+    # convention: wxyz,cam_from_world,RDF,translation
+    # unit: metre
+    name,qw,qx,qy,qz,tx,ty,tz,width,height,camera_model,fx,fy,cx,cy,k1,k2,p1,p2
+    hall/001.jpg,0.99,0.01,0.1,0.02,0.4,-0.1,2.5,640,480,OPENCV,525,525,320,240,0.01,0,0,0
+
+The convention is a `Convention`'s name. Rotations are ``qw qx qy qz``, ``r00 ... r22`` row by row,
+or three angles (``yaw`` or ``heading``, ``pitch``, ``roll``; ``omega``, ``phi``, ``kappa``; ``rx``,
+``ry``, ``rz``), which are angles 0, 1 and 2 of the convention in the order given here; positions
+``tx ty tz`` or ``x y z``. Of cameras, ``camera_model`` is COLMAP's, its parameters are columns, and
+the principal point counts from the corner of the top-left pixel; without it the model is the
+smallest that holds the columns, ``f`` or ``focal_px`` standing for ``fx`` and ``fy``, and k1 k2 p1
+p2 k3 k4 k5 k6 mean what OpenCV means by them. ``split`` says ``train`` or ``test``. All but a name,
+a rotation and a position may be missing.
+
+Where no convention is declared, the names are read as they are most often meant, and a remark says
+that this has to be proven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from relocalize.errors import FormatError, GeometryError
+from relocalize.formats.delimited import Header, find_header, pick, read_table
+from relocalize.formats.picture_links import place_picture
+from relocalize.formats.pose_rows import PoseRows
+from relocalize.formats.posed_pictures import PosedPictures
+from relocalize.formats.registration import Registration, SizelessCamera, brown_camera
+from relocalize.formats.text import first_lines
+from relocalize.geometry import Camera, Convention
+from relocalize.place import PosedImage, atomic
+from relocalize.place.folder import MAP_UNIT, METRE
+
+NAME = "plain CSV"
+CONVENTION = Convention("wxyz", "cam_from_world", "RDF", "translation")
+_FILE = "poses.csv"
+_IMAGES = "images"
+
+_NAME = ("name", "image", "image_name", "filename", "file_name", "file")
+_QUATERNION = ("qw", "qx", "qy", "qz")
+_MATRIX = tuple(f"r{row}{column}" for row in range(3) for column in range(3))
+_YAW, _OMEGA, _RX = ("yaw", "pitch", "roll"), ("omega", "phi", "kappa"), ("rx", "ry", "rz")
+_TRANSLATION, _CENTRE = ("tx", "ty", "tz"), ("x", "y", "z")
+# What the names mean most often: COLMAP's, a camera's pose in the world, photogrammetry's.
+_USUAL: Mapping[tuple[str, ...], tuple[str, str, str]] = {
+    _QUATERNION: ("wxyz", "world_from_cam", "RDF"),
+    _MATRIX: ("matrix", "world_from_cam", "RDF"),
+    _OMEGA: ("euler:x0y1z2:deg", "world_from_cam", "RUB"),
+    _YAW: ("euler:-z0x1y2:deg", "world_from_cam", "RUB"),
+    _RX: ("euler:z2y1x0:deg", "world_from_cam", "RDF"),
+}
+_ALIASES: Mapping[str, tuple[str, ...]] = {
+    "name": _NAME,
+    "yaw": ("yaw", "heading"),
+    "z": ("z", "alt"),
+    "focal_px": ("focal_px", "f"),
+    **{
+        key: (key,)
+        for key in (*_QUATERNION, *_MATRIX, "pitch", "roll", *_OMEGA, *_RX, *_TRANSLATION)
+    },
+    **{key: (key,) for key in ("x", "y", "width", "height", "camera_model", "fx", "fy", "split")},
+    **{key: (key,) for key in ("cx", "cy", "k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")},
+    **{key: (key,) for key in ("sx1", "sy1")},
+}
+_WANT = "name, qw qx qy qz (or r00 to r22, or three angles), and tx ty tz (or x y z)"
+_DECLARES = "convention:"
+_UNIT = "unit:"
+
+_FOCAL, _PINHOLE = ("focal_px", "cx", "cy"), ("fx", "fy", "cx", "cy")
+# COLMAP's models and their parameters in its order, by column.
+_MODELS: Mapping[str, tuple[str, ...]] = {
+    "SIMPLE_PINHOLE": _FOCAL,
+    "PINHOLE": _PINHOLE,
+    "SIMPLE_RADIAL": (*_FOCAL, "k1"),
+    "RADIAL": (*_FOCAL, "k1", "k2"),
+    "SIMPLE_RADIAL_FISHEYE": (*_FOCAL, "k1"),
+    "RADIAL_FISHEYE": (*_FOCAL, "k1", "k2"),
+    "OPENCV": (*_PINHOLE, "k1", "k2", "p1", "p2"),
+    "OPENCV_FISHEYE": (*_PINHOLE, "k1", "k2", "k3", "k4"),
+    "FULL_OPENCV": (*_PINHOLE, "k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
+    "THIN_PRISM_FISHEYE": (*_PINHOLE, "k1", "k2", "p1", "p2", "k3", "k4", "sx1", "sy1"),
+}
+_PARAMETERS = ("focal_px", "fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+_BROWN, _RATIONAL = ("k1", "k2", "p1", "p2", "k3"), ("k4", "k5", "k6")
+_LARGEST = 1e9  # of a focal length or side in pixels
+
+
+def detect(path: Path) -> bool:
+    """Whether a header names such columns; angles need a declared convention.
+
+    Undeclared heading, pitch and roll, or omega, phi and kappa, are RealityCapture's.
+    """
+    lines = first_lines(path / _FILE if path.is_dir() else path)
+    header = find_header(lines, _is_header)
+    if header is None:
+        return False
+    if _declared(header, _DECLARES) is not None:
+        return True
+    # COLMAP's images.txt has a comment that reads like a header.
+    commented = lines[header.line - 1].lstrip().startswith("#")
+    return not commented and _rotation_columns(header.columns) not in {_YAW, _OMEGA}
+
+
+def read_plain_csv(path: Path) -> Registration:
+    """Read a table, or the folder with ``poses.csv`` that `write_plain_csv` makes.
+
+    Raises:
+        FormatError: it cannot be read, has no such header, declares a convention that is none or
+            does not fit its columns, or is mostly something else.
+    """
+    file = path / _FILE if path.is_dir() else path
+    header, lines = read_table(file, _is_header, _WANT)
+    at = pick(header.columns, _ALIASES)
+    rotation, position = _rotation_columns(header.columns), _position_columns(header.columns)
+    convention, remarks = _convention(file, header, rotation, position)
+    needs_size = [key for key in ("cx", "cy", *_RATIONAL) if key in at]
+    if needs_size and not {"width", "height"} <= at.keys():
+        remarks.append(
+            f"{', '.join(needs_size)} are not used: they need columns width and height; the "
+            "principal point is taken to be the picture's middle"
+        )
+    if convention.rotation == "xyzw":
+        rotation = (*rotation[1:], rotation[0])
+    rows = PoseRows(file, convention, _WANT)
+    known = {at[key] for key in at}
+    extra = [i for i, name in enumerate(header.columns) if name and i not in known]
+    columns: dict[str, dict[str, str]] = {}
+    split: dict[str, list[str]] = {"train": [], "test": []}
+    for number, line in lines:
+        where = f"line {number}"
+        try:
+            cells = header.cells(line)
+            values = [header.number(cells[at[key]]) for key in rotation]
+            place = [header.number(cells[at[key]]) for key in position]
+            camera = _camera(header, {key: cells[index] for key, index in at.items()})
+        except (ValueError, GeometryError) as error:
+            rows.reject(where, str(error))
+            continue
+        name = cells[at["name"]]
+        if not rows.add(where, name, np.reshape(values, convention.numbers), place, camera):
+            continue
+        if extra:
+            columns[name] = {header.columns[index]: cells[index] for index in extra}
+        side = cells[at["split"]].lower() if "split" in at else ""
+        if side in split:
+            split[side].append(name)
+    unit = METRE if _declared(header, _UNIT) == METRE else MAP_UNIT
+    return rows.registration(
+        format_name=NAME,
+        unit=unit,
+        scale_from="the imported file says metre" if unit == METRE else None,
+        train=split["train"],
+        test=split["test"],
+        columns=columns,
+        remarks=remarks,
+    )
+
+
+def write_plain_csv(posed: PosedPictures, out: Path) -> None:
+    """Write a table to ``out`` where that ends in ``.csv``, else a folder with pictures as well.
+
+    The folder has ``poses.csv``, and the pictures under their names in ``images/``. Points are
+    not written.
+
+    Raises:
+        FormatError: a camera's model or an image's name cannot be in a table.
+    """
+    text = _table(posed)
+    if out.suffix.lower() == ".csv":
+        atomic.write_text(out, text)
+        return
+    with atomic.new_folder(out) as folder:
+        atomic.write_text(folder / _FILE, text)
+        for name, file in posed.files.items():
+            place_picture(file, folder / _IMAGES / name)
+
+
+# -- reading ---------------------------------------------------------------------------------
+
+
+def _is_header(names: tuple[str, ...]) -> bool:
+    at = pick(names, _ALIASES)
+    return "name" in at and bool(_rotation_columns(names)) and bool(_position_columns(names))
+
+
+def _rotation_columns(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The first set of rotation columns that the header has; empty where it has none."""
+    at = pick(names, _ALIASES)
+    return next((one for one in _USUAL if all(key in at for key in one)), ())
+
+
+def _position_columns(names: tuple[str, ...]) -> tuple[str, ...]:
+    at = pick(names, _ALIASES)
+    sets = (_TRANSLATION, _CENTRE)
+    return next((one for one in sets if all(key in at for key in one)), ())
+
+
+def _declared(header: Header, key: str) -> str | None:
+    """What a comment before the header says after ``key``."""
+    said = [line for line in header.comments if line.lower().startswith(key)]
+    return said[0][len(key) :].strip() if said else None
+
+
+def _convention(
+    file: Path, header: Header, rotation: tuple[str, ...], position: tuple[str, ...]
+) -> tuple[Convention, list[str]]:
+    """The declared convention, or the usual one and a remark."""
+    declared = _declared(header, _DECLARES)
+    if declared is not None:
+        try:
+            convention = Convention.parse(declared)
+        except GeometryError as error:
+            raise FormatError(f"{file}: {error}") from None
+        kinds = {_QUATERNION: "quaternion", _MATRIX: "matrix"}
+        wants = {(4,): "quaternion", (3, 3): "matrix"}.get(convention.numbers, "three angles")
+        has = kinds.get(rotation, "three angles")
+        if has != wants:
+            raise FormatError(
+                f"{file} declares {convention.name}, whose rotation is a {wants}, and has columns "
+                f"{', '.join(rotation)}"
+            )
+        return convention, []
+    numbers, direction, axes = _USUAL[rotation]
+    if position == _TRANSLATION:
+        direction = "cam_from_world"
+    convention = Convention(
+        numbers, direction, axes, "translation" if position == _TRANSLATION else "centre"
+    )
+    return convention, [
+        f"its convention is not declared and was read as {convention.name}, which is not proven: "
+        "prove it against the pictures (relocalize check), or declare it in a first line "
+        "'# convention: NAME'"
+    ]
+
+
+def _camera(header: Header, cells: Mapping[str, str]) -> Camera | SizelessCamera | None:
+    """The row's camera; None where it has no focal length.
+
+    Raises:
+        ValueError: a cell is no number, or no possible one.
+        GeometryError: the numbers are no camera of the model.
+    """
+    values = {
+        key: header.number(cells[key])
+        for key in (*_PARAMETERS, "sx1", "sy1", "width", "height")
+        if cells.get(key)
+    }
+    model = cells.get("camera_model", "")
+    if model:
+        return _camera_of_model(model.upper(), values)
+    fx = values.get("fx", values.get("focal_px"))
+    if fx is None:
+        return None
+    fy = values.get("fy", fx)
+    if not (0 < fx <= _LARGEST and 0 < fy <= _LARGEST):
+        raise ValueError(f"a focal length of {fx:g} and {fy:g} pixels")
+    given = [key for key in _BROWN if key in values]
+    distortion = tuple(values.get(key, 0.0) for key in _BROWN) if given else ()
+    rational = tuple(values.get(key, 0.0) for key in _RATIONAL)
+    if "width" not in values or "height" not in values:
+        return SizelessCamera(fx, focal_y=None if fy == fx else fy, distortion=distortion)
+    width, height = _side(values["width"]), _side(values["height"])
+    pinhole = (fx, fy, values.get("cx", width / 2), values.get("cy", height / 2))
+    if any(rational):
+        brown = tuple(values.get(key, 0.0) for key in _BROWN)
+        return Camera("FULL_OPENCV", width, height, (*pinhole, *brown, *rational))
+    return brown_camera(width, height, pinhole, distortion)
+
+
+def _camera_of_model(model: str, values: Mapping[str, float]) -> Camera:
+    if model not in _MODELS:
+        raise ValueError(f"camera model {model[:40]!r}; want {', '.join(_MODELS)}")
+    missing = [key for key in ("width", "height", *_MODELS[model]) if key not in values]
+    if missing:
+        raise ValueError(f"a {model} camera without {', '.join(missing)}")
+    params = tuple(values[key] for key in _MODELS[model])
+    return Camera(model, _side(values["width"]), _side(values["height"]), params)
+
+
+def _side(value: float) -> int:
+    if not 1 <= value <= _LARGEST or value != int(value):
+        raise ValueError(f"a picture's side of {value:g} pixels")
+    return int(value)
+
+
+# -- writing ---------------------------------------------------------------------------------
+
+
+def _table(posed: PosedPictures) -> str:
+    images = list(posed.model.images.values())
+    models = {image.camera.model for image in images}
+    for model in sorted(models - _MODELS.keys()):
+        raise FormatError(f"a plain CSV has no columns for {model} cameras")
+    used = {key for model in models for key in _MODELS[model]}
+    parameters = [key for key in (*_PARAMETERS, "sx1", "sy1") if key in used]
+    split = {**dict.fromkeys(posed.train, "train"), **dict.fromkeys(posed.test, "test")}
+    columns = ["name", *_QUATERNION, *_TRANSLATION, "width", "height", "camera_model", *parameters]
+    columns += ["split"] if split else []
+    columns += ["time"] if posed.times else []
+    rows = [f"# {_DECLARES} {CONVENTION.name}", f"# {_UNIT} {posed.unit}", ",".join(columns)]
+    for image in images:
+        cells = _cells(image, parameters)
+        cells += [split.get(image.name, "")] if split else []
+        cells += [_exact(posed.times.get(image.name))] if posed.times else []
+        rows.append(",".join(cells))
+    return "\n".join(rows) + "\n"
+
+
+def _cells(image: PosedImage, parameters: Sequence[str]) -> list[str]:
+    pose, camera = image.cam_from_world, image.camera
+    params = dict(zip(_MODELS[camera.model], camera.params, strict=True))
+    return [
+        _quoted(image.name),
+        *map(_exact, pose.quat_wxyz),
+        *map(_exact, pose.translation),
+        str(camera.width),
+        str(camera.height),
+        camera.model,
+        *(_exact(params.get(key)) for key in parameters),
+    ]
+
+
+def _exact(value: float | None) -> str:
+    """The number so that it is read back to its last bit; nothing for None."""
+    return "" if value is None else f"{float(value):.17g}"
+
+
+def _quoted(name: str) -> str:
+    if len(name.splitlines()) != 1:
+        raise FormatError(f"image {name!r} has a line break in its name, which no table can hold")
+    if name != name.strip() or any(letter in name for letter in '",#'):
+        return '"' + name.replace('"', '""') + '"'
+    return name
