@@ -148,6 +148,9 @@ class Convention:
         """The rotations [N, 3, 3] of rows of numbers [N, ...], as the file means them.
 
         Matrices are taken as they are; quaternions are normalised.
+
+        Raises:
+            GeometryError: numbers of another shape, or a quaternion that is zero or not finite.
         """
         values = np.asarray(numbers, dtype=np.float64)
         if values.ndim != 1 + len(self.numbers) or values.shape[1:] != self.numbers:
@@ -158,6 +161,10 @@ class Convention:
         if self.rotation == "matrix":
             return values
         if self.rotation in {"wxyz", "xyzw"}:
+            lengths = np.linalg.norm(values, axis=1)
+            if not np.all(np.isfinite(lengths) & (lengths > 0)):
+                row = int(np.argmin(np.isfinite(lengths) & (lengths > 0)))
+                raise GeometryError(f"no rotation: quaternion {values[row].tolist()} in row {row}")
             first = self.rotation == "wxyz"
             return Rotation.from_quat(values, scalar_first=first).as_matrix()
         factors, unit = _EULER.fullmatch(self.rotation).groups()  # type: ignore[union-attr]
@@ -172,9 +179,14 @@ class Convention:
         """Camera poses of rows of rotation numbers [N, ...] and positions [N, 3].
 
         Raises:
-            GeometryError: a matrix is no rotation.
+            GeometryError: numbers of another shape, a matrix that is no rotation, or a quaternion
+                that is zero.
         """
         stated = self.rotations(numbers)
+        if np.shape(positions) != (len(stated), 3):
+            raise GeometryError(
+                f"positions of shape {np.shape(positions)} for {len(stated)} rotations; want [N, 3]"
+            )
         columns = np.asarray(positions, dtype=np.float64) @ column_matrix(self.columns).T
         if self.direction == CAM_FROM_WORLD:
             stated = np.swapaxes(stated, 1, 2)
