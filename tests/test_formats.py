@@ -284,7 +284,10 @@ def test_an_imported_walk_has_its_poses_cameras_and_split(tmp_path, walk):
     )
     assert (report.listed, report.posed, report.train, report.test) == (20, 20, 15, 3)
     assert place.unit == "metre"
-    assert place.poses_from == "imported: poses.txt (pose list)"
+    assert place.poses_from == (
+        "imported: poses.txt (pose list; wxyz,cam_from_world,RDF,translation by its format, "
+        "not tested)"
+    )
     image = place.map.images["imported/frame-000012.jpg"]
     np.testing.assert_allclose(image.world_from_cam.translation, [1.2, 0, 0], atol=1e-9)
     np.testing.assert_allclose(image.camera.principal_point, [32, 24])

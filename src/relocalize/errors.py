@@ -25,6 +25,10 @@ class FormatError(RelocalizeError):
     """A foreign file that is not what it claims to be; names file and line."""
 
 
+class CheckError(RelocalizeError):
+    """Poses whose convention the pictures do not decide."""
+
+
 class MappingError(RelocalizeError):
     """Images that do not come together to a map."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relocalize.checking.agreement import PairMatches
-from relocalize.checking.measuring import MeasuredPair, directions
+from relocalize.checking.measuring import MeasuredPair, Pair, directions
 from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray
 
@@ -30,6 +30,9 @@ _MIN_POINTS = 8
 # Points of which the other views' rays do not cross at this angle say nothing of a length.
 _MIN_CROSSING_DEG = 1.5
 _ROUNDS = 3
+# Repeated patterns agree on a false relative pose by up to 47 matches (fox); beyond, pairs are
+# evidence of their own.
+_STRONG = 60
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class PoseTests:
         pair_error_px: median over all pairs.
         three_view_error_px: median over the pictures, or None where no three see the same.
         supported: [N] pairs of it that agree, with pictures that are no outliers.
+        contradictions: pairs of rows that disagree although neither is an outlier, worst first.
     """
 
     outliers: tuple[PoseOutlier, ...]
@@ -66,6 +70,7 @@ class PoseTests:
     pair_error_px: float
     three_view_error_px: float | None
     supported: NDArray[np.int64]
+    contradictions: tuple[Pair, ...]
 
 
 def pose_tests(poses: Sequence[Rigid3], measured: Sequence[MeasuredPair]) -> PoseTests:
@@ -110,6 +115,7 @@ def pose_tests(poses: Sequence[Rigid3], measured: Sequence[MeasuredPair]) -> Pos
         pair_error_px=typical,
         three_view_error_px=float(np.median(lengths)) if lengths else None,
         supported=_supported(len(poses), matches, bad, flagged | too_far),
+        contradictions=_contradictions(matches, errors, bad & _strong(measured), flagged | too_far),
     )
 
 
@@ -165,6 +171,19 @@ def _supported(
     rows = sorted(outliers)
     good = ~bad & ~np.isin(matches.first, rows) & ~np.isin(matches.second, rows)
     return _per_row(count, matches, good)
+
+
+def _strong(measured: Sequence[MeasuredPair]) -> NDArray[np.bool_]:
+    return np.array([len(pair.matches) >= _STRONG for pair in measured], dtype=bool)
+
+
+def _contradictions(
+    matches: PairMatches, errors: FloatArray, bad: NDArray[np.bool_], outliers: Collection[int]
+) -> tuple[Pair, ...]:
+    rows = sorted(outliers)
+    left = bad & ~np.isin(matches.first, rows) & ~np.isin(matches.second, rows)
+    order = sorted(np.flatnonzero(left), key=lambda pair: -errors[pair])
+    return tuple((int(matches.first[pair]), int(matches.second[pair])) for pair in order)
 
 
 def _local_maxima(

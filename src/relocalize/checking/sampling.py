@@ -30,6 +30,7 @@ _STRIDES = (1, 2, 4, 8, 16, 32, 64)
 _PROBES = 12
 # A stride is used while this share of the probes still match across it.
 _OVERLAPPING = 0.75
+_FEW = 25  # loose photos up to this many are matched each with each
 _LIKE = 2  # look-alikes elsewhere that each picture is matched with as well
 
 
@@ -82,6 +83,8 @@ def check_pairs(views: Sequence[View], runs: Sequence[range]) -> list[Pair]:
         steps = sorted({1, max(1, stride // 4), max(1, stride // 2), stride})
         pairs |= {(i, i + step) for step in steps for i in run[: len(run) - step]}
     pairs |= _look_alikes(views, apart=8)
+    if len(views) <= _FEW:
+        pairs |= {(i, j) for i in range(len(views)) for j in range(i + 1, len(views))}
     return sorted(pairs)
 
 

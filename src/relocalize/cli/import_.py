@@ -9,7 +9,15 @@ from typing import Annotated, Literal
 
 import tyro
 
-from relocalize.formats import AUTO, ImportReport, ImportSettings, import_registration
+from relocalize import progress
+from relocalize.checking import AS_STATED, proven
+from relocalize.formats import (
+    AUTO,
+    ImportReport,
+    ImportSettings,
+    import_registration,
+    read_registration,
+)
 
 
 @dataclass(frozen=True)
@@ -17,13 +25,16 @@ class Import:
     """Bring pictures and their poses from another tool into a Place."""
 
     file: tyro.conf.Positional[Path]
-    """The poses: a pose list (`name qw qx qy qz tx ty tz [focal]`) or a COLMAP model folder."""
+    """The poses: a file or folder of any format in docs/formats.md."""
     place: tyro.conf.Positional[Path]
     """The Place folder; made if there is none."""
     images: Path
     """Folder with the pictures; they are hard-linked into the Place, or copied across disks."""
     format: str = AUTO
-    """pose-list, colmap, or auto to look."""
+    """Format of the poses, or auto to look."""
+    convention: str = AUTO
+    """How the numbers are meant: auto lets the pictures prove it; stated takes what the format
+    documents, untested; or a name such as wxyz,cam_from_world,RDF,translation."""
     capture: str = "imported"
     """Name of the capture that the pictures become."""
     train: Path | None = None
@@ -39,13 +50,22 @@ class Import:
 
     def run(self) -> int:
         """Import, and print what came of it."""
+        registration = read_registration(self.file, self.format)
+        proof = proven(registration, self.images, self.convention)
+        if self.convention != AS_STATED:
+            progress.say(f"convention: {proof.convention} by {proof.said_by}")
         report = import_registration(
-            self.file,
+            proof.registration,
             self.place,
             images=self.images,
             train=self.train,
             test=self.test,
-            settings=ImportSettings(self.format, self.capture, self.unit, self.split),
+            settings=ImportSettings(
+                capture=self.capture,
+                unit=self.unit,
+                split=self.split,
+                convention_from=proof.said_by,
+            ),
         )
         print(json.dumps(asdict(report), indent=2) if self.json else _as_text(report, self.place))
         return 0
@@ -64,6 +84,7 @@ def _as_text(report: ImportReport, place: Path) -> str:
     ):
         if count:
             lines.append(f"  {count} {what}")
+    lines.append(f"  convention: {report.convention}")
     lines.append(f"  unit: {report.unit}; points: {report.points}")
     if report.split is not None:
         lines.append(f"  split {report.split}: {report.train} train, {report.test} test")

@@ -11,7 +11,9 @@ from typing import Any, Protocol
 import tyro
 
 from relocalize import progress
+from relocalize.cli.align import Align
 from relocalize.cli.build import Build
+from relocalize.cli.check import Check
 from relocalize.cli.evaluate import Evaluate
 from relocalize.cli.export import Export
 from relocalize.cli.frames import Frames
@@ -19,6 +21,8 @@ from relocalize.cli.import_ import Import
 from relocalize.cli.info import Info
 from relocalize.cli.localize import Localize
 from relocalize.cli.map import Map
+from relocalize.cli.plot import Plot
+from relocalize.cli.register import Register
 from relocalize.cli.report import Report
 from relocalize.cli.synthesize import Synthesize
 from relocalize.errors import RelocalizeError
@@ -37,13 +41,17 @@ class Command(Protocol):
 COMMANDS: dict[str, Callable[..., Any]] = {
     "build": Build,
     "frames": Frames,
+    "check": Check,
     "import": Import,
     "map": Map,
+    "register": Register,
     "evaluate": Evaluate,
     "report": Report,
     "export": Export,
     "info": Info,
     "localize": Localize,
+    "align": Align,
+    "plot": Plot,
     "synthesize": Synthesize,
 }
 

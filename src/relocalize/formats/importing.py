@@ -41,16 +41,18 @@ class ImportSettings:
     """How a registration is imported.
 
     Attributes:
-        format: a key of `FORMATS`, or ``auto``.
+        format: a key of `FORMATS`, or ``auto``; not looked at for a file that is read already.
         capture: name of the capture that the pictures become.
         unit: ``metre`` or ``map unit``; None takes what the format states.
         split: name of the split that the train and test lists become.
+        convention_from: what makes the poses' convention believable, for the Place's record.
     """
 
     format: str = AUTO
     capture: str = "imported"
     unit: str | None = None
     split: str = "imported"
+    convention_from: str = "its format, not tested"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class ImportReport:
     Attributes:
         capture: its name.
         format: the format's name.
+        convention: that the poses were read under.
         listed: images in the file.
         posed: images that are now in the Place with a pose.
         without_picture: listed images whose picture was not found.
@@ -76,6 +79,7 @@ class ImportReport:
 
     capture: str
     format: str
+    convention: str
     listed: int
     posed: int
     without_picture: tuple[str, ...]
@@ -91,7 +95,7 @@ class ImportReport:
 
 
 def import_registration(
-    source: Path,
+    source: Path | Registration,
     place: Path | Place,
     *,
     images: Path,
@@ -106,11 +110,12 @@ def import_registration(
     is whole or not there, the same import again changes nothing, and one after a kill goes on.
 
     Args:
-        source: the file or folder with the poses.
+        source: the file or folder with the poses, or what was read from it.
         place: the Place or its folder, made if there is none; it has no poses yet, or those of
             this capture's last import.
         images: folder with the pictures, searched with its folders.
-        train: text file with a name per line; with ``test``, becomes a split.
+        train: text file with a name per line; with ``test``, becomes a split. Without them the
+            format's own lists do, where it has such.
         test: the same for test images.
         settings: names, format, unit.
 
@@ -124,12 +129,16 @@ def import_registration(
         raise FormatError(f"unit {settings.unit!r}; want {METRE!r} or {MAP_UNIT!r}")
     if (train is None) != (test is None):
         raise FormatError("give both --train and --test, or neither")
-    registration = read_registration(source, settings.format)
+    registration = source
+    if isinstance(registration, Path):
+        registration = read_registration(registration, settings.format)
     say_some(registration.problems, "rows were left out")
+    for remark in registration.remarks:
+        progress.say(f"{registration.source}: {remark}")
     found, without_picture, ambiguous, left_out = find_pictures(
         registration, images, settings.capture
     )
-    split = _listed_split(train, test, found, settings.split) if train and test else None
+    split = _split(registration, train, test, found, settings.split)
     unit = settings.unit or registration.unit
     if not isinstance(place, Place):
         place = Place.open_or_create(place)
@@ -138,16 +147,27 @@ def import_registration(
         fingerprint = _fingerprint(registration, found, unit)
         unchanged = _is_there(place, settings.capture, fingerprint, found)
         if not unchanged:
-            capture = _capture(registration, source, found, left_out, settings.capture)
+            capture = _capture(registration, found, left_out, settings.capture)
             link_pictures(place, found, settings.capture)
             place.write_capture(capture)
-            _write_poses(place, registration, found, unit)
-            place.write_capture(replace(capture, settings={"fingerprint": fingerprint}))
+            _write_poses(place, registration, found, unit, settings.convention_from)
+            place.write_capture(
+                replace(
+                    capture,
+                    settings={
+                        "fingerprint": fingerprint,
+                        "convention": registration.stated.convention.name,
+                        "convention_from": settings.convention_from,
+                        "columns": _columns(registration, found),
+                    },
+                )
+            )
         if split is not None and not _has_split(place, split):
             place.write_split(split)
     return ImportReport(
         capture=settings.capture,
         format=registration.format,
+        convention=registration.stated.convention.name,
         listed=len(registration.poses),
         posed=len(found),
         without_picture=without_picture,
@@ -181,7 +201,6 @@ def _refuse_other_poses(place: Place, capture: str) -> None:
 
 def _capture(
     registration: Registration,
-    source: Path,
     found: Sequence[Picture],
     left_out: tuple[DroppedFrame, ...],
     name: str,
@@ -190,7 +209,7 @@ def _capture(
     return Capture(
         name=name,
         kind="imported",
-        source=source.name,
+        source=registration.source,
         cameras=cameras,
         images=tuple(
             CapturedImage(picture.name, camera=row, frame_index=frame_index(picture.name))
@@ -200,15 +219,29 @@ def _capture(
     )
 
 
+def _columns(registration: Registration, found: Sequence[Picture]) -> dict[str, dict[str, str]]:
+    """Further columns of the file, under the pictures' names in the Place."""
+    return {
+        picture.name: registration.columns[picture.listed]
+        for picture in found
+        if picture.listed in registration.columns
+    }
+
+
 def _write_poses(
-    place: Place, registration: Registration, found: Sequence[Picture], unit: str
+    place: Place,
+    registration: Registration,
+    found: Sequence[Picture],
+    unit: str,
+    convention_from: str,
 ) -> None:
     scale_from = registration.scale_from if unit == registration.unit else "stated at import"
     # Where the new poses come from is said first: a kill before the map leaves no map, not one
     # of unknown origin.
     shutil.rmtree(place.map_dir, ignore_errors=True)
     place.record_poses(
-        poses_from=f"imported: {registration.source} ({registration.format})",
+        poses_from=f"imported: {registration.source} ({registration.format}; "
+        f"{registration.stated.convention.name} by {convention_from})",
         frame=Frame(unit=unit, scale_from=scale_from if unit == METRE else None),
     )
     with atomic.new_folder(place.map_dir) as folder:
@@ -218,28 +251,54 @@ def _write_poses(
 # -- splits ----------------------------------------------------------------------------------
 
 
-def _listed_split(train: Path, test: Path, found: Sequence[Picture], name: str) -> Split:
-    """The split of two lists of names, over the images that have a pose."""
-    sides = []
-    for path in (train, test):
-        rows = [line.strip() for line in read_lines(path)]
-        listed = [row for row in rows if row and not row.startswith("#")]
-        names = {picture.name.split("/", 1)[1]: picture.name for picture in found}
-        match = match_names(listed, names)
-        if not match.present_of:
-            raise FormatError(f"none of the {len(listed)} names in {path} is an image with a pose")
-        missing = len(set(listed)) - len(match.present_of)
-        if missing:
-            progress.say(f"{path}: {missing} of {len(set(listed))} names have no posed image")
-        order = {picture.name: row for row, picture in enumerate(found)}
-        sides.append(
-            sorted((names[one] for one in match.present_of.values()), key=order.__getitem__)
-        )
+def _split(
+    registration: Registration,
+    train: Path | None,
+    test: Path | None,
+    found: Sequence[Picture],
+    name: str,
+) -> Split | None:
+    """The split of two lists of names, the user's or the format's, over the posed images."""
+    if train is not None and test is not None:
+        sides = [
+            _listed(found, [row for row in map(str.strip, read_lines(path)) if _is_name(row)], path)
+            for path in (train, test)
+        ]
+        settings = {"train": train.name, "test": test.name}
+    elif registration.train and registration.test:
+        sides = [
+            tuple(picture.name for picture in found if picture.listed in names)
+            for names in (set(registration.train), set(registration.test))
+        ]
+        if not all(sides):
+            progress.say(f"{registration.source}: its train or test images have no picture")
+            return None
+        settings = {"lists": registration.source}
+    else:
+        return None
     both = set(sides[0]) & set(sides[1])
     if both:
-        raise FormatError(f"{len(both)} images are in {train} and in {test}, such as {min(both)!r}")
-    settings = {"train": train.name, "test": test.name}
-    return Split(name, "list", train=tuple(sides[0]), test=tuple(sides[1]), settings=settings)
+        raise FormatError(
+            f"{len(both)} images are in both the train and the test list, such as {min(both)!r}"
+        )
+    return Split(name, "list", train=sides[0], test=sides[1], settings=settings)
+
+
+def _is_name(row: str) -> bool:
+    return bool(row) and not row.startswith("#")
+
+
+def _listed(found: Sequence[Picture], listed: Sequence[str], path: Path) -> tuple[str, ...]:
+    """Names in the Place of a user's list."""
+    names = {picture.name.split("/", 1)[1]: picture.name for picture in found}
+    match = match_names(listed, names)
+    if not match.present_of:
+        raise FormatError(f"none of the {len(listed)} names in {path} is an image with a pose")
+    missing = len(set(listed)) - len(match.present_of)
+    if missing:
+        progress.say(f"{path}: {missing} of {len(set(listed))} names have no posed image")
+    order = {picture.name: row for row, picture in enumerate(found)}
+    return tuple(sorted((names[one] for one in match.present_of.values()), key=order.__getitem__))
 
 
 def _has_split(place: Place, split: Split) -> bool:

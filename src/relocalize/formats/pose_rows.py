@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from relocalize.errors import FormatError, GeometryError
 from relocalize.formats.registration import Registration, SizelessCamera, StatedPoses
+from relocalize.formats.text import one_line
 from relocalize.geometry import Camera, Convention, Rigid3
 from relocalize.geometry.transforms import FloatArray, checked_rotation
 
@@ -81,7 +82,7 @@ class PoseRows:
     def reject(self, where: str, reason: str) -> None:
         """Leave out a row that is no pose."""
         self._rows += 1
-        self.problems.append(f"{self.path}, {where}: {reason}")
+        self.problems.append(f"{self.path}, {where}: {one_line(reason)}")
 
     def _checked(self, name: str, numbers: FloatArray, position: FloatArray) -> Rigid3:
         if not name:
@@ -95,6 +96,9 @@ class PoseRows:
             )
         if not (np.all(np.isfinite(numbers)) and np.all(np.isfinite(position))):
             raise ValueError(f"{name} has a number that is not finite")
+        # Before they are multiplied: no angle, quaternion or matrix is that large.
+        if float(np.abs(numbers).max()) > _FARTHEST:
+            raise ValueError(f"{name} has a rotation with {float(np.abs(numbers).max()):.3g} in it")
         if numbers.shape == (4,):
             norm = float(np.linalg.norm(numbers))
             if norm < 1e-9:
@@ -118,6 +122,7 @@ class PoseRows:
         format_name: str,
         unit: str,
         scale_from: str | None = None,
+        declared: bool = True,
         times: Mapping[str, float] | None = None,
         train: Sequence[str] = (),
         test: Sequence[str] = (),
@@ -149,6 +154,7 @@ class PoseRows:
                 positions=np.array([row[1] for row in self._of.values()]),
                 convention=self.convention,
             ),
+            declared=declared,
             times=dict(times or {}),
             train=tuple(train),
             test=tuple(test),

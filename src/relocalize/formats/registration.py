@@ -104,6 +104,8 @@ class Registration:
         scale_from: what makes the unit believable, or None.
         model: the points and the images' observations, where the format has such.
         stated_poses: the numbers behind ``poses``, where the format has its own.
+        declared: whether the format or the file says which convention that is; otherwise the
+            stated one is merely the commonest, and only the pictures can prove it.
         times: seconds, of trajectories whose poses have a time and no picture's name.
         train: names of the train images, where the format lists them.
         test: names of the test images, likewise.
@@ -120,6 +122,7 @@ class Registration:
     scale_from: str | None = None
     model: MapModel | None = None
     stated_poses: StatedPoses | None = None
+    declared: bool = True
     times: dict[str, float] = field(default_factory=dict)
     train: tuple[str, ...] = ()
     test: tuple[str, ...] = ()

@@ -1,0 +1,316 @@
+"""The whole check: convention, poses, intrinsics, pictures, motion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from relocalize.checking.claims import Claims
+from relocalize.checking.conventions import Verdict, judge_conventions
+from relocalize.checking.intrinsics import IntrinsicsFit, fit_intrinsics
+from relocalize.checking.measuring import (
+    MIN_PARALLAX_DEG,
+    MeasuredPair,
+    View,
+    measure_pairs,
+    read_views,
+    with_focal_lengths,
+)
+from relocalize.checking.motion import implausible_motion
+from relocalize.checking.outliers import PoseTests, pose_tests
+from relocalize.checking.pictures import disagreeing, mirrored, same_numbers, twins
+from relocalize.checking.report import CheckReport, Problem
+from relocalize.checking.sampling import check_pairs, sample_pairs
+from relocalize.geometry import Rigid3
+
+# Pairs that the convention is judged by; more do not make it surer, and it tries thousands.
+_JUDGED_PAIRS = 300
+# Pictures whose features fit into a laptop's memory (0.15 MB each); of more, an even share.
+_MAX_PICTURES = 6000
+# Pairs that agree in two views while three views are this far off: positions are stretched.
+_SCALE_PX = 12.0
+# Contradictions that are no outliers are worth a word from this share of the pairs.
+_CONTRADICTING = 0.02
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """How thoroughly is checked.
+
+    Attributes:
+        quick: the convention only, from a sample of the pictures.
+    """
+
+    quick: bool = False
+
+
+def check_claims(
+    claims: Claims,
+    source: str,
+    *,
+    problems: Sequence[str] = (),
+    settings: CheckSettings = CheckSettings(),
+) -> CheckReport:
+    """Check claimed poses against their pictures.
+
+    Args:
+        claims: pictures and poses.
+        source: what is checked, for people.
+        problems: rows of the file that were left out.
+        settings: how thoroughly.
+    """
+    found = [Problem("file", (), line) for line in problems]
+    if claims.unused:
+        names = tuple(line.split(": ", 1)[0] for line in claims.unused)
+        reason = claims.unused[0].split(": ", 1)[1]
+        found.append(
+            Problem("unused", names, f"{len(names)} are not checked (the first: {reason})")
+        )
+    if settings.quick:
+        sampled, measured = sample_pairs(claims)
+        verdict = _judge(sampled, measured)
+        return _report(claims, source, measured, verdict, None, (), found, complete=False)
+
+    if len(claims.names) > _MAX_PICTURES:
+        rows = np.linspace(0, len(claims.names) - 1, _MAX_PICTURES).round().astype(int)
+        left = len(claims.names) - len(rows)
+        found.append(
+            Problem("untested", (), f"{left} of {len(claims.names)} pictures are not looked at")
+        )
+        claims = claims.only(rows.tolist())
+    views = read_views(claims.names, claims.read, claims.camera_of)
+    pairs = check_pairs(views, claims.runs)
+    views = with_focal_lengths(views, pairs)
+    measured = list(measure_pairs(views, pairs))
+    verdict = _judge(claims, measured)
+    if verdict is None or not verdict.best.explains:
+        return _report(claims, source, measured, verdict, None, (), found, complete=True)
+    poses = claims.poses(verdict.best.convention)
+    tests = pose_tests(poses, measured)
+    outliers, said = _pose_problems(claims, poses, tests, len(measured))
+    found = said + _picture_problems(claims, views, poses, measured, tests) + found
+    flagged = [claims.names.index(name) for name in outliers]
+    fits = fit_intrinsics(views, poses, measured, excluded=flagged)
+    found = [problem for fit in fits for problem in _intrinsics_problems(claims, fit)] + found
+    return _report(claims, source, measured, verdict, tests, outliers, found, complete=True)
+
+
+def _judge(claims: Claims, measured: Sequence[MeasuredPair]) -> Verdict | None:
+    moving = [pair for pair in measured if pair.parallax_deg >= MIN_PARALLAX_DEG]
+    chosen = np.unique(
+        np.linspace(0, len(moving) - 1, min(_JUDGED_PAIRS, len(moving))).round().astype(int)
+    )
+    stated = claims.stated
+    return judge_conventions(
+        stated.convention, stated.rotations, stated.positions, [moving[row] for row in chosen]
+    )
+
+
+def _report(
+    claims: Claims,
+    source: str,
+    measured: Sequence[MeasuredPair],
+    verdict: Verdict | None,
+    tests: PoseTests | None,
+    outliers: tuple[str, ...],
+    problems: Sequence[Problem],
+    *,
+    complete: bool,
+) -> CheckReport:
+    return CheckReport(
+        source=source,
+        images=len(claims.names),
+        pairs=len(measured),
+        stated=claims.stated.convention.name,
+        verdict=verdict,
+        outliers=outliers,
+        problems=(*_verdict_problems(verdict, len(measured)), *problems),
+        pair_error_px=tests.pair_error_px if tests else None,
+        three_view_error_px=tests.three_view_error_px if tests else None,
+        complete=complete,
+    )
+
+
+# -- what is said ----------------------------------------------------------------------------
+
+
+def _verdict_problems(verdict: Verdict | None, pairs: int) -> list[Problem]:
+    if verdict is None:
+        return [
+            Problem(
+                "untestable",
+                (),
+                f"only {pairs} pairs of pictures show the same with parallax, so the poses cannot "
+                "be tested; give more of the pictures, or overlapping ones",
+            )
+        ]
+    best = verdict.best
+    if not best.explains:
+        if best.rotation_deg > verdict.best.direction_deg / 4:
+            kind, what = "rotation", "the rotations fit in no convention"
+        else:
+            kind, what = "translation", "rotations fit, positions do not"
+        return [
+            Problem(
+                kind,
+                (),
+                f"{what}: the best is {best.convention.name}, off by a median of "
+                f"{best.rotation_deg:.3g} deg of rotation and {best.direction_deg:.3g} deg of "
+                "direction; do the poses belong to these pictures?",
+            )
+        ]
+    problems = []
+    if not verdict.consistent:
+        problems.append(
+            Problem(
+                "convention",
+                (),
+                f"the poses are {best.convention.name}, not {verdict.stated.convention.name}",
+            )
+        )
+    if not verdict.decided and verdict.runner_up:
+        problems.append(
+            Problem(
+                "undecided",
+                (),
+                f"{verdict.runner_up.convention.name} fits as well ({verdict.margin:.2f} times "
+                "the error): the camera's motion does not tell them apart",
+            )
+        )
+    return problems
+
+
+def _pose_problems(
+    claims: Claims, poses: Sequence[Rigid3], tests: PoseTests, pairs: int
+) -> tuple[tuple[str, ...], list[Problem]]:
+    """Images that are outliers, in order, and what is wrong with the poses."""
+    names = claims.names
+    problems = []
+    rows = {outlier.row for outlier in tests.outliers}
+    for fault in ("rotation", "translation", "distance"):
+        of_fault = [outlier for outlier in tests.outliers if outlier.fault == fault]
+        if of_fault:
+            angle = max(outlier.rotation_deg for outlier in of_fault)
+            error = max(outlier.error_px for outlier in of_fault)
+            extent = {
+                "rotation": f"the rotation is off, by up to {angle:.3g} deg",
+                "translation": f"the position is off, matches by up to {error:.3g} px",
+                "distance": "the position is off along the line of sight to its neighbours",
+            }[fault]
+            images = tuple(names[outlier.row] for outlier in of_fault)
+            problems.append(
+                Problem("outlier", images, f"{len(images)} disagree with the pictures: {extent}")
+            )
+    isolated, jumps = [], []
+    for run in claims.runs:
+        motion = implausible_motion(poses, run)
+        isolated += [row for row in motion.isolated if not tests.supported[row]]
+        jumps += [row for row in motion.jumps if row not in rows and row + 1 not in rows]
+    isolated = [row for row in isolated if row not in rows]
+    if isolated:
+        images = tuple(names[row] for row in isolated)
+        problems.append(Problem("outlier", images, f"{len(images)} are far off the path"))
+    problems += [
+        Problem(
+            "jump",
+            (names[row], names[row + 1]),
+            "the camera is suddenly elsewhere: a cut, missing frames, or two registrations",
+        )
+        for row in jumps
+    ]
+    if len(tests.contradictions) > _CONTRADICTING * pairs:
+        i, j = tests.contradictions[0]
+        problems.append(
+            Problem(
+                "contradiction",
+                (names[i], names[j]),
+                f"{len(tests.contradictions)} of {pairs} pairs disagree though neither picture is "
+                "an outlier: parts of the path are in different frames or scales, or it drifts",
+            )
+        )
+    lengths = tests.three_view_error_px
+    if lengths is not None and lengths > _SCALE_PX and tests.pair_error_px < _SCALE_PX / 3:
+        problems.append(
+            Problem(
+                "scale",
+                (),
+                f"directions fit, lengths do not ({lengths:.3g} px between three views): the "
+                "scale is not one over the whole path",
+            )
+        )
+    return tuple(names[row] for row in sorted(rows | set(isolated))), problems
+
+
+def _picture_problems(
+    claims: Claims,
+    views: Sequence[View],
+    poses: Sequence[Rigid3],
+    measured: Sequence[MeasuredPair],
+    tests: PoseTests,
+) -> list[Problem]:
+    names = claims.names
+    problems = []
+    same = twins(views)
+    if same:
+        apart = disagreeing(same, poses)
+        images = tuple(names[row] for pair in (apart or same) for row in pair)
+        what = f"{len(same)} pairs are the same picture"
+        if apart:
+            what += f"; {len(apart)} of them with different poses, shown first"
+        problems.append(Problem("duplicate", images, what))
+    for rows in same_numbers(poses, same):
+        images = tuple(names[row] for row in rows)
+        problems.append(Problem("same pose", images, "different pictures with one pose"))
+    pairs_of = np.bincount(
+        np.array([pair.pair for pair in measured], dtype=int).ravel(), minlength=len(names)
+    )
+    run_of = {row: run for run in claims.runs for row in run}
+    suspects = [row for row in range(len(names)) if pairs_of[row] < 2]
+
+    def neighbours(row: int) -> list[int]:
+        run = run_of[row]
+        return [other for other in range(row - 2, row + 3) if other in run and other != row]
+
+    turned = list(mirrored(views, suspects, neighbours, claims.read))
+    if turned:
+        images = tuple(names[row] for row in turned)
+        problems.append(Problem("mirrored", images, "left and right are exchanged"))
+    untested = tuple(names[row] for row in np.flatnonzero(~tests.tested) if row not in turned)
+    if untested:
+        problems.append(
+            Problem(
+                "untested",
+                untested,
+                f"{len(untested)} match no other picture, so nothing tests their pose",
+            )
+        )
+    return problems
+
+
+def _intrinsics_problems(claims: Claims, fit: IntrinsicsFit) -> list[Problem]:
+    camera = fit.camera
+    images = tuple(claims.names[row] for row in fit.images)
+    x, y = fit.principal_offset_px
+    focal = camera.focal_px
+    messages = {
+        "focal length": f"claimed {focal:.5g} px, the matches want {focal * fit.focal_ratio:.5g}",
+        "aspect": f"fy / fx is off by {fit.aspect - 1:+.1%}: pictures resized without keeping "
+        "their shape?",
+        "principal point": f"the matches want it {x:+.1f}, {y:+.1f} px from the claimed one: "
+        "pictures cropped?",
+        "distortion": _distortion(fit),
+    }
+    return [Problem(fault, images, messages[fault]) for fault in fit.faults]
+
+
+def _distortion(fit: IntrinsicsFit) -> str:
+    if fit.distortion_amount is None:
+        return (
+            f"the claimed camera has none, the pictures have "
+            f"{abs(fit.missing_distortion):.1%} of their size at the corner"
+        )
+    if abs(fit.distortion_amount) < 0.3:
+        return "the claimed camera distorts, the pictures do not: are they undistorted already?"
+    return f"the pictures have {fit.distortion_amount:.2f} times the claimed distortion"

@@ -1,0 +1,211 @@
+"""Whether claimed intrinsics explain the pictures as well as others would.
+
+With the poses held, the epipolar errors of the matches are minimised over the focal length, the
+aspect of the pixels, the principal point and the amount of distortion. What moves far, and by
+more than its own uncertainty, is suspicious.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from relocalize.checking.measuring import MIN_PARALLAX_DEG, MeasuredPair, View
+from relocalize.geometry import Camera, Rigid3
+from relocalize.geometry.transforms import FloatArray
+
+_MIN_PAIRS = 20
+_MAX_PAIRS = 250
+_MATCHES_PER_PAIR = 24
+# What is reported: two percent of focal length move a photo's position by two percent of the depth;
+# one percent of the picture's size in the principal point turns it by half a degree.
+_MIN_FOCAL = 0.02
+_MIN_ASPECT = 0.01
+_MIN_OFFSET = 0.01
+_MIN_CORNER = 0.01  # of the picture's size, at its corner, by wrong distortion
+# Matches of a pair share its noise, so their count overstates the certainty.
+_SIGMAS = 8.0
+# Other intrinsics must also explain the matches better by this much.
+_MIN_GAIN = 0.1
+
+
+@dataclass(frozen=True)
+class IntrinsicsFit:
+    """The intrinsics that the matches ask for, beside the claimed ones.
+
+    Attributes:
+        camera: as claimed.
+        images: rows of its pictures.
+        focal_ratio: wanted focal length over the claimed one.
+        aspect: wanted fy / fx over the claimed one.
+        principal_offset_px: [2] wanted principal point minus the claimed one.
+        distortion_amount: wanted amount of the claimed distortion (1: as claimed, 0: none); None
+            where the claimed camera has none.
+        missing_distortion: where it has none, the shift that is wanted at the corner, as a share
+            of the picture's longer side.
+        gain: share of the median error that the wanted intrinsics take away.
+        faults: ``focal length``, ``aspect``, ``principal point``, ``distortion``.
+    """
+
+    camera: Camera
+    images: tuple[int, ...]
+    focal_ratio: float
+    aspect: float
+    principal_offset_px: tuple[float, float]
+    distortion_amount: float | None
+    missing_distortion: float
+    gain: float
+    faults: tuple[str, ...]
+
+
+def fit_intrinsics(
+    views: Sequence[View],
+    poses: Sequence[Rigid3],
+    measured: Sequence[MeasuredPair],
+    *,
+    excluded: Collection[int] = (),
+) -> list[IntrinsicsFit]:
+    """A fit for each claimed camera that enough pairs of its own pictures test.
+
+    Args:
+        views: by row.
+        poses: claimed ``world_from_cam`` by row.
+        measured: pairs of rows.
+        excluded: rows whose pose is known to be wrong.
+    """
+    by_camera: dict[Camera, list[MeasuredPair]] = defaultdict(list)
+    for pair in measured:
+        first, second = (views[row].camera for row in pair.pair)
+        usable = pair.parallax_deg >= MIN_PARALLAX_DEG and not set(pair.pair) & set(excluded)
+        if first == second and first.focal_is_known and usable:
+            by_camera[first].append(pair)
+    return [
+        _fit(camera, views, poses, pairs)
+        for camera, pairs in by_camera.items()
+        if len(pairs) >= _MIN_PAIRS
+    ]
+
+
+def _fit(
+    camera: Camera,
+    views: Sequence[View],
+    poses: Sequence[Rigid3],
+    pairs: Sequence[MeasuredPair],
+) -> IntrinsicsFit:
+    data = _Data(camera, views, poses, _evenly(pairs, _MAX_PAIRS))
+    start = data.claimed
+    solution = least_squares(
+        data.residuals, start, loss="soft_l1", f_scale=1.0, x_scale=data.steps, max_nfev=60
+    )
+    before = float(np.median(np.abs(data.residuals(start))))
+    after = float(np.median(np.abs(solution.fun)))
+    change = np.asarray(solution.x - start)
+    jacobian = np.asarray(solution.jac, dtype=np.float64)
+    variance = float(np.mean(np.minimum(solution.fun**2, 9.0)))
+    sigma = np.sqrt(np.maximum(np.diag(np.linalg.pinv(jacobian.T @ jacobian)), 0))
+    clear = np.abs(change) > _SIGMAS * sigma * np.sqrt(variance)
+    side = max(camera.width, camera.height)
+    offset = change[2:4] * np.array([data.fx, data.fy])
+    corner = float(change[4]) * data.corner_shift
+    gain = 1 - after / max(before, 1e-9)
+    focal_ratio = float(np.exp(-change[0] - change[1] / 2))
+    wanted = {
+        # The plane's points are multiplied by exp(x), so the focal length is divided.
+        "focal length": clear[0] and abs(focal_ratio - 1) > _MIN_FOCAL,
+        "aspect": clear[1] and abs(float(np.expm1(-change[1]))) > _MIN_ASPECT,
+        "principal point": clear[2:4].any() and float(np.abs(offset).max()) > _MIN_OFFSET * side,
+        "distortion": clear[4] and abs(corner) > _MIN_CORNER,
+    }
+    rows = sorted({row for row, view in enumerate(views) if view.camera == camera})
+    return IntrinsicsFit(
+        camera=camera,
+        images=tuple(rows),
+        focal_ratio=focal_ratio,
+        aspect=float(np.exp(-change[1])),
+        principal_offset_px=(float(offset[0]), float(offset[1])),
+        distortion_amount=float(solution.x[4]) if data.is_distorted else None,
+        missing_distortion=0.0 if data.is_distorted else corner,
+        gain=gain,
+        faults=tuple(name for name, found in wanted.items() if found) if gain > _MIN_GAIN else (),
+    )
+
+
+class _Data:
+    """Matches of one camera's pictures on the image plane, with and without distortion.
+
+    The unknowns: log of the scale of x, log of the further scale of y, the principal point's
+    offset [2] at depth 1, and the amount of distortion.
+    """
+
+    steps = np.array([0.01, 0.01, 0.01, 0.01, 0.1])
+
+    def __init__(
+        self,
+        camera: Camera,
+        views: Sequence[View],
+        poses: Sequence[Rigid3],
+        pairs: Sequence[MeasuredPair],
+    ) -> None:
+        K = camera.calibration_matrix
+        self.fx, self.fy = float(K[0, 0]), float(K[1, 1])
+        corners = np.array([[0.0, 0.0], [camera.width, camera.height]])
+        raw_corners = (corners - K[:2, 2]) / [self.fx, self.fy]
+        shift = np.linalg.norm(camera.cam_from_img(corners) - raw_corners, axis=1)
+        side = max(camera.width, camera.height)
+        self.is_distorted = bool(np.nanmax(shift) * self.fx / side > 1e-3)
+        # How far one unit of the last unknown moves a point at the corner, in picture sizes.
+        radius = float(np.linalg.norm(raw_corners, axis=1).max())
+        unit_shift = float(np.nanmax(shift)) if self.is_distorted else radius**3
+        self.corner_shift = unit_shift * self.fx / side
+        self.claimed = np.array([0.0, 0.0, 0.0, 0.0, 1.0 if self.is_distorted else 0.0])
+
+        first: list[FloatArray] = []
+        second: list[FloatArray] = []
+        essential: list[FloatArray] = []
+        pixels: list[float] = []
+        for pair in pairs:
+            rows = np.unique(
+                np.linspace(0, len(pair.matches) - 1, _MATCHES_PER_PAIR).round().astype(int)
+            )
+            for side_rows, view, column in ((first, 0, 0), (second, 1, 1)):
+                keypoints = views[pair.pair[view]].features.keypoints
+                side_rows.append(keypoints[pair.matches[rows, column]].astype(np.float64))
+            relative = poses[pair.pair[1]].inverse() @ poses[pair.pair[0]]
+            x, y, z = relative.translation / max(float(np.linalg.norm(relative.translation)), 1e-12)
+            cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+            essential += [cross @ relative.rotation] * len(rows)
+            pixels += [pair.max_error / 2] * len(rows)
+        self._essential = np.array(essential)
+        self._pixel = np.array(pixels)
+        stacked = [np.concatenate(first), np.concatenate(second)]
+        self._raw = [(points - K[:2, 2]) / [self.fx, self.fy] for points in stacked]
+        self._undistorted = [camera.cam_from_img(points) for points in stacked]
+
+    def residuals(self, unknowns: FloatArray) -> FloatArray:
+        """[M] signed Sampson errors in pixels at 640."""
+        first, second = (self._rays(side, unknowns) for side in (0, 1))
+        lines = np.einsum("mij,mj->mi", self._essential, first)
+        back = np.einsum("mji,mj->mi", self._essential, second)
+        slope = np.sqrt((lines[:, :2] ** 2).sum(axis=1) + (back[:, :2] ** 2).sum(axis=1))
+        error = np.einsum("mi,mi->m", second, lines) / np.maximum(slope, 1e-12) / self._pixel
+        return np.asarray(np.nan_to_num(error, nan=0.0))
+
+    def _rays(self, side: int, unknowns: FloatArray) -> FloatArray:
+        raw, undistorted = self._raw[side], self._undistorted[side]
+        amount = unknowns[4]
+        if self.is_distorted:
+            points = raw + amount * (undistorted - raw)
+        else:
+            points = raw * (1 + amount * (raw**2).sum(axis=1, keepdims=True))
+        scale = np.exp([unknowns[0], unknowns[0] + unknowns[1]])
+        points = (points - unknowns[2:4]) * scale
+        return np.concatenate([points, np.ones((len(points), 1))], axis=1)
+
+
+def _evenly(pairs: Sequence[MeasuredPair], count: int) -> list[MeasuredPair]:
+    rows = np.unique(np.linspace(0, len(pairs) - 1, count).round().astype(int))
+    return [pairs[int(row)] for row in rows]

@@ -1,0 +1,77 @@
+"""Settling a file's convention before its poses are used: proven, chosen, or refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from relocalize import progress
+from relocalize.checking.check import CheckSettings
+from relocalize.checking.doctor import check_registration
+from relocalize.checking.report import CheckReport
+from relocalize.errors import CheckError
+from relocalize.formats import AUTO, Registration
+from relocalize.geometry import Convention
+
+AS_STATED = "stated"
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """A registration under the convention that holds for it.
+
+    Attributes:
+        registration: under that convention.
+        convention: its name.
+        said_by: who says so, for people and for the Place's record.
+        report: of the check, or None where the user chose.
+    """
+
+    registration: Registration
+    convention: str
+    said_by: str
+    report: CheckReport | None
+
+
+def proven(registration: Registration, images: Path, convention: str = AUTO) -> Proof:
+    """The registration under a convention that the pictures prove, or that the user names.
+
+    Args:
+        registration: as its format states it.
+        images: folder with the pictures.
+        convention: ``auto`` to let the pictures decide; ``stated`` for what the format documents,
+            untested; or a convention's name, such as ``wxyz,cam_from_world,RDF,translation``.
+
+    Raises:
+        CheckError: the pictures contradict every convention, or cannot tell two apart, or
+            cannot test the poses of a file that declares no convention.
+        GeometryError: there is no such convention, or it reads other numbers than the file has.
+        FormatError: no listed image has a usable picture.
+    """
+    stated = registration.stated.convention
+    if convention == AS_STATED:
+        return Proof(registration, stated.name, "its format, not tested", None)
+    if convention != AUTO:
+        chosen = Convention.parse(convention)
+        return Proof(registration.under(chosen), chosen.name, "the user, not tested", None)
+    report = check_registration(registration, images, settings=CheckSettings(quick=True))
+    verdict = report.verdict
+    choose = f"choose with --convention NAME, or --convention {AS_STATED} ({stated.name})"
+    if verdict is None:
+        why = report.problems[0].message
+        if not registration.declared:
+            raise CheckError(f"{registration.source} declares no convention, and {why}; {choose}")
+        progress.say(f"{registration.source}: its convention is NOT proven: {why}")
+        return Proof(registration, stated.name, "its format, not proven", report)
+    best = verdict.best
+    if not best.explains:
+        raise CheckError(f"{registration.source}: {report.problems[0].message}; or {choose}")
+    if not verdict.decided and verdict.runner_up:
+        raise CheckError(
+            f"{registration.source}: {best.convention.name} and "
+            f"{verdict.runner_up.convention.name} explain the pictures equally; {choose}"
+        )
+    margin = f"{report.pairs} pairs of pictures"
+    if verdict.runner_up:
+        margin += f"; the next best is {verdict.margin:.1f} times further off"
+    return Proof(registration.under(best.convention), best.convention.name, margin, report)

@@ -1,0 +1,147 @@
+"""What a check found, as a value, as JSON and as text."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from relocalize.checking.conventions import Fit, Verdict
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, or that nobody could test.
+
+    Attributes:
+        kind: ``convention``, ``undecided``, ``untestable``, ``rotation``, ``translation``,
+            ``scale``, ``outlier``, ``contradiction``, ``focal length``, ``aspect``,
+            ``principal point``, ``distortion``, ``duplicate``, ``same pose``, ``mirrored``,
+            ``jump``, ``untested``, ``unused`` or ``file``.
+        images: that it concerns.
+        message: one line for people, with the next step where there is one.
+    """
+
+    kind: str
+    images: tuple[str, ...]
+    message: str
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What the pictures say of the claimed poses.
+
+    Attributes:
+        source: what was checked.
+        images: pictures with a pose.
+        pairs: of pictures whose relative pose was measured.
+        stated: name of the claimed convention.
+        verdict: of all conventions, or None where too few pairs could be measured.
+        outliers: images whose pose the pictures contradict.
+        problems: everything that is wrong, the gravest first.
+        pair_error_px: median epipolar error in pixels of a picture of 640, or None.
+        three_view_error_px: median error of points from other views, likewise.
+        complete: whether every picture was tested; a quick check takes a sample.
+    """
+
+    source: str
+    images: int
+    pairs: int
+    stated: str
+    verdict: Verdict | None
+    outliers: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    pair_error_px: float | None
+    three_view_error_px: float | None
+    complete: bool
+
+    @property
+    def consistent(self) -> bool:
+        """Whether the claimed convention explains the pictures and none does it better."""
+        return self.verdict is not None and self.verdict.consistent
+
+    @property
+    def convention(self) -> str | None:
+        """Name of the convention that explains the pictures, or None."""
+        if self.verdict is None or not self.verdict.best.explains:
+            return None
+        return self.verdict.best.convention.name
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; an infinite margin (no other convention was left) is None."""
+        verdict = self.verdict
+        return {
+            "source": self.source,
+            "consistent": self.consistent,
+            "convention": self.convention,
+            "stated": self.stated,
+            "margin": _finite(verdict.margin) if verdict else None,
+            "runner_up": verdict.runner_up.convention.name
+            if verdict and verdict.runner_up
+            else None,
+            "decided": verdict.decided if verdict else False,
+            "images": self.images,
+            "pairs": self.pairs,
+            "stated_fit": _fit(verdict.stated) if verdict else None,
+            "best_fit": _fit(verdict.best) if verdict else None,
+            "pair_error_px": self.pair_error_px,
+            "three_view_error_px": self.three_view_error_px,
+            "complete": self.complete,
+            "outliers": list(self.outliers),
+            "problems": [asdict(problem) for problem in self.problems],
+        }
+
+    def to_text(self) -> str:
+        """A few lines for people."""
+        lines = [f"{self.source}: {self.images} posed pictures, {self.pairs} pairs measured"]
+        verdict = self.verdict
+        if verdict is not None:
+            lines.append(_judgement(verdict))
+            lines.append(_measures(verdict.best, self.pair_error_px, self.three_view_error_px))
+        for problem in self.problems:
+            more = len(problem.images) - _SHOWN
+            names = ", ".join(problem.images[:_SHOWN]) + (f", and {more} more" if more > 0 else "")
+            lines.append(f"{problem.kind}: {problem.message}" + (f" [{names}]" if names else ""))
+        if not self.problems:
+            lines.append("nothing is wrong")
+        return "\n".join(lines)
+
+
+def _judgement(verdict: Verdict) -> str:
+    name = verdict.best.convention.name
+    runner_up = (
+        f"; the next best, {verdict.runner_up.convention.name}, is {verdict.margin:.1f} times "
+        "further off"
+        if verdict.runner_up
+        else ""
+    )
+    if verdict.consistent:
+        return f"consistent: {name}{runner_up}"
+    if verdict.best.explains:
+        return (
+            f"NOT consistent: claimed is {verdict.stated.convention.name}, "
+            f"the pictures say {name}{runner_up}"
+        )
+    return f"NOT consistent: claimed is {name}, and no convention explains the pictures"
+
+
+def _measures(best: Fit, pair_error_px: float | None, three_view_error_px: float | None) -> str:
+    parts = [
+        f"between pairs {best.rotation_deg:.2g} deg of rotation, "
+        f"{best.direction_deg:.2g} deg of direction"
+    ]
+    if pair_error_px is not None:
+        parts.append(f"{pair_error_px:.2g} px from epipolar lines")
+    if three_view_error_px is not None:
+        parts.append(f"{three_view_error_px:.2g} px between three views")
+    return "medians: " + ", ".join(parts) + " (pixels at 640 pixels of picture size)"
+
+
+def _fit(fit: Fit) -> dict[str, Any]:
+    return {**asdict(fit), "convention": fit.convention.name, "explains": fit.explains}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
