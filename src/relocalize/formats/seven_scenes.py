@@ -1,0 +1,241 @@
+"""7-Scenes folders: ``seq-XX/frame-XXXXXX.pose.txt`` beside ``frame-XXXXXX.color.png``.
+
+A pose file is the camera-to-world matrix [4, 4] in metres, OpenCV axes. ``TrainSplit.txt`` and
+``TestSplit.txt`` list sequences as ``sequence1``, which is the folder ``seq-01``; frames that the
+tracker lost have matrices of zeros, NaN or infinity. The page of the data set, "RGB-D Dataset
+7-Scenes" (Microsoft Research), says that neither camera was calibrated, and gives 585 px with
+(320, 240) as the default that was used for the depth camera.
+
+The color camera's focal length is 525 px here: kapture's importer of the data set takes it, and
+the structure-from-motion ground truth of all seven scenes ("On the Limits of Pseudo Ground Truth
+in Visual Camera Re-Localisation", Brachmann et al., ICCV 2021) finds 525.1 to 527.7 px.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from relocalize import progress
+from relocalize.errors import FormatError
+from relocalize.formats.picture_links import place_picture
+from relocalize.formats.pictures import natural_key
+from relocalize.formats.pose_rows import PoseRows
+from relocalize.formats.posed_pictures import PosedPictures
+from relocalize.formats.registration import Registration
+from relocalize.formats.text import read_lines
+from relocalize.geometry import Camera, Convention
+from relocalize.geometry.transforms import FloatArray
+from relocalize.place import atomic
+from relocalize.place.folder import METRE
+
+NAME = "7-Scenes folder"
+CONVENTION = Convention("matrix", "world_from_cam", "RDF", "centre")
+_LAYOUT = "a camera-to-world matrix of 4 rows of 4 numbers"
+_SEQUENCE = re.compile(r"seq-(\d{1,6})")
+_LISTED = re.compile(r"(?:sequence|seq-?)\s*0*(\d{1,6})", re.IGNORECASE)
+_POSE_ENDING = ".pose.txt"
+_COLOR_ENDINGS = (".color.png", ".color.jpg", ".color.jpeg")
+_SPLITS = {"train": "TrainSplit.txt", "test": "TestSplit.txt"}
+_COLOR_FOCAL_PX = 525.0
+_SIZE = (640, 480)
+_LARGEST_POSE = 10_000  # bytes; 16 numbers take 300
+_SHORT = 1e-6  # numbers of a matrix's last row, off 0 0 0 1
+_MOST_SEQUENCES, _MOST_FRAMES = 99, 1_000_000  # what two and six digits count
+
+
+def detect(path: Path) -> bool:
+    """Whether ``path`` is a scene, one of its sequences, or one of its split lists."""
+    if path.is_file():
+        return path.name in _SPLITS.values() and detect(path.parent)
+    return bool(_sequences(path))
+
+
+def read_seven_scenes(path: Path) -> Registration:
+    """Read a scene with its split, or a single sequence.
+
+    Raises:
+        FormatError: there are no pose files, or they are something else.
+    """
+    root = path.parent if path.is_file() else path
+    sequences = _sequences(root)
+    if not sequences:
+        raise FormatError(f"{path} is no {NAME}: it has no seq-01/frame-000000{_POSE_ENDING}")
+    rows = PoseRows(root, CONVENTION, _LAYOUT)
+    of_sequence: dict[int, list[str]] = {}
+    cameras = [_camera(sequence) for sequence in sequences]
+    for sequence, camera in zip(sequences, cameras, strict=True):
+        prefix = "" if sequence == root else f"{sequence.name}/"
+        number = _number(sequence)
+        for file in progress.track(_pose_files(sequence), f"poses of {sequence.name}"):
+            stem = file.name.removesuffix(_POSE_ENDING)
+            where, name = prefix + file.name, prefix + stem + _color_ending(sequence, stem)
+            try:
+                matrix = _matrix(file)
+            except (FormatError, ValueError) as error:
+                rows.reject(where, str(error).removeprefix(f"{file} "))
+                continue
+            if rows.add(where, name, matrix[:3, :3], matrix[:3, 3], camera):
+                of_sequence.setdefault(number, []).append(name)
+    remarks = []
+    if any(cameras):
+        remarks.append(
+            f"the data set has no calibration of its color camera: {_COLOR_FOCAL_PX:g} px with the "
+            "principal point in the middle is taken; poses are of the depth camera, 2 to 4 cm aside"
+        )
+    if not all(cameras):
+        remarks.append(f"pictures are not of {_SIZE[0]} x {_SIZE[1]} pixels: no focal is known")
+    sides = {side: _listed(root / name, remarks) for side, name in _SPLITS.items()}
+    missing = sorted({*sides["train"], *sides["test"]} - {*map(_number, sequences)})
+    if missing and sequences != [root]:
+        named = ", ".join(f"seq-{number:02d}" for number in missing)
+        remarks.append(f"listed sequences that are not there: {named}")
+    return rows.registration(
+        format_name=NAME,
+        unit=METRE,
+        scale_from="the data set's depth camera",
+        train=[name for number in sides["train"] for name in of_sequence.get(number, ())],
+        test=[name for number in sides["test"] for name in of_sequence.get(number, ())],
+        remarks=remarks,
+    )
+
+
+# -- files -----------------------------------------------------------------------------------
+
+
+def _sequences(root: Path) -> list[Path]:
+    """The folders of sequences that have pose files, by their number; or the folder itself."""
+    try:
+        if _has_poses(root):
+            return [root]
+        folders = [one for one in root.iterdir() if _SEQUENCE.fullmatch(one.name)]
+        return sorted((one for one in folders if _has_poses(one)), key=_number)
+    except OSError:
+        return []
+
+
+def _has_poses(folder: Path) -> bool:
+    return folder.is_dir() and next(folder.glob(f"frame-*{_POSE_ENDING}"), None) is not None
+
+
+def _number(sequence: Path) -> int:
+    match = _SEQUENCE.fullmatch(sequence.name)
+    return int(match.group(1)) if match else 0
+
+
+def _pose_files(sequence: Path) -> list[Path]:
+    return sorted(sequence.glob(f"frame-*{_POSE_ENDING}"))
+
+
+def _color_ending(sequence: Path, stem: str) -> str:
+    there = (end for end in _COLOR_ENDINGS if (sequence / f"{stem}{end}").is_file())
+    return next(there, _COLOR_ENDINGS[0])
+
+
+def _camera(sequence: Path) -> Camera | None:
+    """The color camera's default, unless the sequence's first picture has another size."""
+    for end in _COLOR_ENDINGS:
+        picture = next(iter(sorted(sequence.glob(f"frame-*{end}"))), None)
+        if picture is not None and _picture_size(picture) not in {None, _SIZE}:
+            return None
+    return Camera.from_focal(*_SIZE, _COLOR_FOCAL_PX, model="SIMPLE_PINHOLE")
+
+
+def _picture_size(picture: Path) -> tuple[int, int] | None:
+    try:
+        with Image.open(picture) as opened:
+            return opened.width, opened.height
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def _matrix(file: Path) -> FloatArray:
+    """The numbers [4, 4]; raises ValueError where they are no pose."""
+    if file.stat().st_size > _LARGEST_POSE:
+        raise ValueError(f"more than {_LARGEST_POSE} bytes, want {_LAYOUT}")
+    lines = [line.split() for line in read_lines(file) if line.strip()]
+    if [len(line) for line in lines] != [4, 4, 4, 4]:
+        raise ValueError(f"want {_LAYOUT}")
+    try:
+        matrix = np.array([[float(cell) for cell in line] for line in lines])
+    except ValueError:
+        raise ValueError("a cell is no number") from None
+    if not np.all(np.isfinite(matrix)):
+        raise ValueError("a number that is not finite, as for frames that the tracker lost")
+    if not matrix[:3].any():
+        raise ValueError("a matrix of zeros, as for frames that the tracker lost")
+    if np.abs(matrix[3] - [0, 0, 0, 1]).max() > _SHORT:
+        raise ValueError(f"a last row of {matrix[3].tolist()}, want 0 0 0 1")
+    return matrix
+
+
+def _listed(path: Path, remarks: list[str]) -> list[int]:
+    """The numbers of a list's sequences; what is none of them becomes a remark."""
+    if not path.is_file():
+        return []
+    numbers = []
+    for line, text in enumerate(read_lines(path), start=1):
+        row = text.strip()
+        match = _LISTED.fullmatch(row)
+        if match:
+            numbers.append(int(match.group(1)))
+        elif row and not row.startswith("#"):
+            remarks.append(f"{path.name}, line {line}: {row[:40]!a} is no sequence")
+    return list(dict.fromkeys(numbers))
+
+
+# -- writing ---------------------------------------------------------------------------------
+
+
+def write_seven_scenes(posed: PosedPictures, out: Path) -> None:
+    """Write a scene: a sequence for each capture, and for each side of the split in it.
+
+    The format counts frames and says train or test of whole sequences, so frames are renumbered;
+    ``names.txt`` has what each was called. Pictures become PNG, the one kind that the loaders of
+    this format look for. It has no intrinsics.
+
+    Raises:
+        FormatError: there are more sequences than two digits count, or a picture is unreadable.
+    """
+    sequences: dict[tuple[str, str], list[str]] = {}
+    side_of = dict.fromkeys(posed.train, "train") | dict.fromkeys(posed.test, "test")
+    for name in sorted(posed.model.images, key=natural_key):
+        key = name.rpartition("/")[0], side_of.get(name, "")
+        sequences.setdefault(key, []).append(name)
+    if len(sequences) > _MOST_SEQUENCES or max(map(len, sequences.values())) > _MOST_FRAMES:
+        raise FormatError(f"{len(sequences)} sequences; the format counts {_MOST_SEQUENCES}")
+    progress.say("a 7-Scenes folder has no intrinsics: note the cameras' focal lengths elsewhere")
+    listed: dict[str, list[str]] = {side: [] for side in _SPLITS}
+    names_of = []
+    with atomic.new_folder(out) as folder:
+        for number, ((_, side), names) in enumerate(sequences.items(), start=1):
+            sequence = folder / f"seq-{number:02d}"
+            sequence.mkdir()
+            if side:
+                listed[side].append(f"sequence{number}")
+            for frame, name in enumerate(progress.track(names, f"frames of {sequence.name}")):
+                stem = f"frame-{frame:06d}"
+                matrix = posed.model.images[name].world_from_cam.matrix
+                (sequence / f"{stem}{_POSE_ENDING}").write_text(
+                    "".join("\t".join(f"{x:.17g}" for x in row) + "\n" for row in matrix)
+                )
+                _place_png(posed.files[name], sequence / f"{stem}{_COLOR_ENDINGS[0]}")
+                names_of.append(f"{sequence.name}/{stem}{_COLOR_ENDINGS[0]} {name}")
+        for side, file in _SPLITS.items():
+            if any(listed.values()):
+                (folder / file).write_text("".join(f"{one}\n" for one in listed[side]))
+        (folder / "names.txt").write_text("\n".join(names_of) + "\n", encoding="utf-8")
+
+
+def _place_png(file: Path, target: Path) -> None:
+    if file.suffix.lower() == ".png":
+        place_picture(file, target)
+        return
+    try:
+        with Image.open(file) as picture:
+            picture.convert("RGB").save(target, format="PNG")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise FormatError(f"picture {file} cannot be read: {type(error).__name__}") from error
