@@ -93,7 +93,7 @@ def test_cameras_are_grouped(tmp_path: Path, album: Path) -> None:
 def test_goes_on_after_a_kill(tmp_path: Path, album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = capture_frames(album, tmp_path / "whole")
     taken: list[str] = []
-    take = photo_set_module._take
+    take = photo_set_module.take_photo
 
     def counting(path, file_name, folder):
         if len(taken) >= 4:  # two threads take photos
@@ -103,7 +103,7 @@ def test_goes_on_after_a_kill(tmp_path: Path, album: Path, monkeypatch: pytest.M
         return row
 
     with monkeypatch.context() as patch:
-        patch.setattr(photo_set_module, "_take", counting)
+        patch.setattr(photo_set_module, "take_photo", counting)
         with pytest.raises(KeyboardInterrupt):
             capture_frames(album, tmp_path / "place")
     assert Place.open(tmp_path / "place").captures == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def photos_in(folder: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class _Row:
+class PhotoRow:
     """What became of one photo; a line of the journal that a resumed run reads."""
 
     source: str
@@ -75,19 +76,19 @@ def capture_photos(
     Raises:
         CaptureError: fewer than ``least`` photos can be read.
     """
-    names = _file_names(paths)
+    names = file_names(paths)
     journal = workspace.folder / "photos.jsonl"
     folder = workspace.pictures
     done = _read_journal(journal, folder)
     same_as = _copies(paths)
 
-    def take(item: tuple[Path, str]) -> _Row:
+    def take(item: tuple[Path, str]) -> PhotoRow:
         path, file_name = item
         if path in same_as:
-            return _Row(path.name, file_name, reason=f"the same picture as {same_as[path]}")
-        return done.get(str(path)) or _take(path, file_name, folder)
+            return PhotoRow(path.name, file_name, reason=f"the same picture as {same_as[path]}")
+        return done.get(str(path)) or take_photo(path, file_name, folder)
 
-    rows: list[_Row] = []
+    rows: list[PhotoRow] = []
     with journal.open("a", encoding="utf-8") as log:
         taken = map_in_order(take, zip(paths, names, strict=True))
         for row in progress.track(taken, "photos", total=len(paths)):
@@ -136,12 +137,12 @@ def _too_few(source: str, kept: int, dropped: list[DroppedFrame]) -> str:
     )
 
 
-def _take(path: Path, file_name: str, folder: Path) -> _Row:
+def take_photo(path: Path, file_name: str, folder: Path) -> PhotoRow:
     """Read one photo and write it, upright, into ``folder``."""
     try:
         photo = read_photo(path)
     except CaptureError as error:
-        return _Row(path.name, file_name, reason=str(error))
+        return PhotoRow(path.name, file_name, reason=str(error))
     height, width = photo.pixels.shape[:2]
     if photo.plain_as is not None:
         data = path.read_bytes()
@@ -152,18 +153,23 @@ def _take(path: Path, file_name: str, folder: Path) -> _Row:
         bgr = cv2.cvtColor(photo.pixels, cv2.COLOR_RGB2BGR)
         fits, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if not fits:
-            return _Row(path.name, file_name, reason=f"{path} has {width} x {height} pixels")
+            return PhotoRow(path.name, file_name, reason=f"{path} has {width} x {height} pixels")
         data = encoded.tobytes()
     atomic.write_bytes(folder / file_name, data)
     camera = photo.camera or Camera.from_focal(width, height)
     device = (photo.exif.make, photo.exif.model, photo.exif.lens)
-    return _Row(path.name, file_name, camera=asdict(camera), device=device)
+    return PhotoRow(path.name, file_name, camera=asdict(camera), device=device)
 
 
-def _file_names(paths: list[Path]) -> list[str]:
-    """Each photo's own name, made unique, blanks replaced (text formats end names at them)."""
+def file_names(paths: Sequence[Path], taken: Iterable[str] = ()) -> list[str]:
+    """Each photo's own name, made unique, blanks replaced (text formats end names at them).
+
+    Args:
+        paths: the photos.
+        taken: names that are others' already.
+    """
     names: list[str] = []
-    used: set[str] = set()
+    used = {Path(name).stem.lower() for name in taken}
     for path in paths:
         stem, suffix = "_".join(path.stem.split()), path.suffix
         # Compared without the suffix, since what is not JPEG or PNG becomes .jpg.
@@ -188,16 +194,16 @@ def _copies(paths: list[Path]) -> dict[Path, str]:
     return copies
 
 
-def _read_journal(journal: Path, folder: Path) -> dict[str, _Row]:
+def _read_journal(journal: Path, folder: Path) -> dict[str, PhotoRow]:
     """Rows of a run that was stopped, by path; those whose picture is there."""
-    rows: dict[str, _Row] = {}
+    rows: dict[str, PhotoRow] = {}
     if not journal.is_file():
         return rows
     for line in journal.read_text(encoding="utf-8").splitlines():
         try:
             value = json.loads(line)
             path = value.pop("path")
-            row = _Row(**{**value, "device": tuple(value["device"])})
+            row = PhotoRow(**{**value, "device": tuple(value["device"])})
         except (ValueError, KeyError, TypeError):
             continue  # the line that a kill cut
         if row.reason is None and (folder / row.name).is_file():

@@ -15,6 +15,7 @@ import pycolmap
 from relocalize.errors import MappingError
 from relocalize.mapping.bundle_adjustment import refine_points
 from relocalize.mapping.database import FeatureDatabase
+from relocalize.mapping.given import given_images
 from relocalize.mapping.keyframes import choose_keyframes
 from relocalize.mapping.matching import match_pairs
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
@@ -32,7 +33,7 @@ def train_images(place: Place, settings: MapSettings) -> list[str]:
     Raises:
         PlaceError: the Place has several splits and none is named.
     """
-    posed = place.map.images
+    posed = given_images(place)
     names = [image.name for _, image in place.images() if image.name in posed]
     if settings.split is None and not place.split_names:
         return names
@@ -48,7 +49,7 @@ def triangulate_map(
     Cameras stay as well, but for a radial term that the import did not give.
     """
     stages = Stages()
-    posed = place.map.images
+    posed = given_images(place)
     names = train_images(place, settings)
     if len(names) < 2:
         raise MappingError(f"{len(names)} posed train images; points need at least 2")

@@ -30,7 +30,8 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
     """Make the Place's map: poses for all its images, and points.
 
     With poses imported from elsewhere, they are kept as they are, and points are triangulated
-    from the split's train images only. Otherwise poses come from structure from motion.
+    from the split's train images only. Otherwise poses come from structure from motion. Captures
+    that were registered into a finished map take no part; a new map is without them.
 
     Raises:
         MappingError: the images do not come together to a map; a length or reference is wrong.
@@ -57,11 +58,22 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
             else:
                 outcome = unknown_poses.reconstruct_map(place, database, work, settings)
         _save(place, outcome.model, outcome.report, fingerprint, poses_known=poses_known)
+        if poses_known:
+            # Through the file's quaternions the last bits of given poses may have changed.
+            record = read_json(place.map_dir / "map.json")
+            inputs = _fingerprint(place, settings, poses_known)
+            atomic.write_json(place.map_dir / "map.json", {**record, "inputs": inputs})
         if outcome.frame is not None:
             place.record_poses(
                 poses_from=f"{SFM} (relocalize {version('relocalize')})", frame=outcome.frame
             )
         shutil.rmtree(work.parent, ignore_errors=True)
+    for name, capture in place.captures.items():
+        if capture.is_registered:
+            progress.say(
+                f"capture {name} is to be registered into the new map: "
+                f"relocalize register {place.root} --capture {name}"
+            )
     return outcome.report
 
 
@@ -69,6 +81,8 @@ def _fingerprint(place: Place, settings: MapSettings, poses_known: bool) -> str:
     """Changes when pictures, what is known of their cameras, settings, or given poses do."""
     facts: list[object] = [version("relocalize"), asdict(settings)]
     for capture, image in place.images():
+        if capture.is_registered:
+            continue
         path = place.image_path(image.name)
         try:
             status = path.stat()

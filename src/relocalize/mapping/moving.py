@@ -12,6 +12,7 @@ import pycolmap
 from relocalize.errors import MappingError
 from relocalize.geometry import Rigid3, Similarity3
 from relocalize.geometry.transforms import rotation_angle_deg
+from relocalize.mapping.given import given_images
 from relocalize.place import Frame, Move, Place, atomic
 from relocalize.place.folder import MOVED, read_json
 
@@ -62,12 +63,12 @@ def move_place(place: Place, now_from_before: Similarity3, *, onto: str, frame: 
 
 
 def given_poses(place: Place) -> bytes:
-    """A digest of the map's poses that a move of the whole does not change.
+    """A digest of the poses that the map is made from, which a move of the whole leaves as it is.
 
     What was made from poses in another frame need not be made again when the frame has moved.
     """
     digest = _digest(
-        (name, image.cam_from_world) for name, image in sorted(place.map.images.items())
+        (name, image.cam_from_world) for name, image in sorted(given_images(place).items())
     )
     path = place.map_dir / MOVED
     if path.is_file():
@@ -91,7 +92,7 @@ def _moves_nothing(place: Place, now_from_before: Similarity3) -> bool:
 def _replace_map(
     place: Place, now_from_before: Similarity3, moves: tuple[Move, ...], frame: Frame
 ) -> None:
-    before = given_poses(place)
+    before, given = given_poses(place), given_images(place).keys()
     model = pycolmap.Reconstruction(str(place.map_dir))
     model.transform(now_from_before.to_colmap())
     poses = sorted(
@@ -101,7 +102,7 @@ def _replace_map(
     if not all(np.isfinite(pose.matrix).all() for _, pose in poses):
         raise MappingError(f"{place.root} cannot be moved so far: its poses are no finite numbers")
     record = {
-        "poses": _digest(poses).hex(),
+        "poses": _digest(row for row in poses if row[0] in given).hex(),
         "poses_before": before.hex(),
         "moves": [asdict(move) for move in moves],
         "frame": asdict(frame),

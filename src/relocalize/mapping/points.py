@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pycolmap
+from numpy.typing import NDArray
 
 from relocalize.errors import MappingError
 from relocalize.mapping.bundle_adjustment import refine_points
+from relocalize.mapping.given import given_images
+from relocalize.mapping.stored_model import REFINED, read_record
 from relocalize.place import MapModel, Place, Points, PosedImage
 from relocalize.place.model import NO_POINT
 
@@ -59,10 +63,13 @@ def model_of_images(place: Place, names: Collection[str]) -> MapModel:
         raise MappingError(
             f"none of the {len(names)} images has a pose in {place.root}; run: relocalize map"
         )
-    observed = np.concatenate([i.point_rows[i.point_rows != NO_POINT] for i in kept.values()])
-    counts = np.bincount(observed, minlength=len(whole.points))
-    if np.array_equal(counts, whole.points.track_lengths):
-        return MapModel(kept, whole.points)  # nobody else observed anything
+    counts = _observations(kept.values(), len(whole.points))
+    # What was registered into the finished map had no part in where its points are.
+    makers = given_images(place).values()
+    untouched = not read_record(place).get(REFINED)
+    if untouched and np.array_equal(counts, _observations(makers, len(whole.points))):
+        # Nobody else observed anything when the points were made.
+        return MapModel(kept, replace(whole.points, track_lengths=counts))
     alive = counts >= 2
     new_row = np.where(alive, np.cumsum(alive) - 1, NO_POINT)
     points = whole.points
@@ -79,6 +86,12 @@ def model_of_images(place: Place, names: Collection[str]) -> MapModel:
     model = reduced.to_colmap()
     refine_points(model)
     return MapModel.from_colmap(model)
+
+
+def _observations(images: Iterable[PosedImage], points: int) -> NDArray[np.int64]:
+    """How many of the images observe each point [P]."""
+    rows = [image.point_rows[image.point_rows != NO_POINT] for image in images]
+    return np.bincount(np.concatenate([np.zeros(0, np.int64), *rows]), minlength=points)
 
 
 def _with_rows(

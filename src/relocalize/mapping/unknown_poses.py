@@ -72,7 +72,11 @@ def reconstruct_map(
         MappingError: fewer than 3 images, or they do not come together.
     """
     stages = Stages()
-    captures = [capture for capture in place.captures.values() if capture.images]
+    captures = [
+        capture
+        for capture in place.captures.values()
+        if capture.images and not capture.is_registered
+    ]
     names = [name for capture in captures for name in capture.image_names]
     if len(names) < 3:
         raise MappingError(

@@ -60,6 +60,11 @@ class Capture:
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def is_registered(self) -> bool:
+        """Whether it joined a finished map, which is made without it."""
+        return self.settings.get("registered") is True
+
+    @property
     def image_names(self) -> list[str]:
         """Names below ``images/``, in the capture's order."""
         return [image.name for image in self.images]

@@ -1,0 +1,358 @@
+"""More photos, of any camera, into a finished map that does not move.
+
+The poses and points that were there stay as they are, to the bit; points gain observations. With
+`RegisterPhotosSettings.refine` a bundle adjustment of everything follows, and then they move.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from relocalize import progress
+from relocalize.capture.joining import KnownCamera, join_photos
+from relocalize.errors import MappingError
+from relocalize.geometry import Camera
+from relocalize.mapping.bundle_adjustment import refine_map
+from relocalize.mapping.database import FeatureDatabase, open_database
+from relocalize.mapping.points import model_of_images
+from relocalize.mapping.register_report import (
+    RegisteredCamera,
+    RegisteredPhoto,
+    RegisterReport,
+)
+from relocalize.mapping.resection import Matches, Refused, ResectionSettings, Resector
+from relocalize.mapping.resection.matching import Rows
+from relocalize.mapping.resection.scene import observed_rows
+from relocalize.mapping.resection.together import PosedPhoto, PosedTogether, pose_together
+from relocalize.mapping.stored_model import (
+    REFINED,
+    check_has_points,
+    read_model,
+    read_record,
+    replace_model,
+)
+from relocalize.place import Capture, Place
+
+_REGISTERED = "registered"  # key of map.json: by capture, what was asked for and what came of it
+
+
+@dataclass(frozen=True)
+class RegisterPhotosSettings:
+    """How photos are registered.
+
+    Attributes:
+        capture: name of the capture that the photos become, or join.
+        camera: what is known of their camera.
+        split: match with the points as this split's train images see them; None: all images.
+        refine: move everything, old poses and points too, to its joint optimum afterwards.
+        resection: how a photo gets its pose.
+    """
+
+    capture: str
+    camera: KnownCamera = KnownCamera()
+    split: str | None = None
+    refine: bool = False
+    resection: ResectionSettings = ResectionSettings()
+
+
+def register_photos(
+    place: Place, photos: Sequence[Path], settings: RegisterPhotosSettings
+) -> RegisterReport:
+    """Add photos to the map as a capture of its own; see the module.
+
+    Args:
+        place: with a map that has points.
+        photos: photos or folders of photos; none: those of the capture that have no pose yet.
+        settings: the capture's name, and what differs from the defaults.
+
+    Raises:
+        CaptureError: no photo can be used, or the capture takes none.
+        MappingError: the map has no points.
+        PlaceError: the Place is locked or damaged, or has no map.
+    """
+    with place.lock():
+        check_has_points(place, read_model(place))
+        before = set(_left_out(place, settings.capture))
+        if photos:
+            capture = join_photos(place, photos, settings.capture, settings.camera)
+        else:
+            capture = _registered_from_now_on(place, settings.capture)
+        left_out = tuple(
+            reason for reason in _left_out(place, settings.capture) if reason not in before
+        )
+        inputs = _inputs(capture, settings)
+        done = _done(place, capture, inputs)
+        if done is not None:
+            return replace(done, left_out=left_out)
+        return _register(place, capture, settings, inputs, left_out)
+
+
+def _left_out(place: Place, capture: str) -> list[str]:
+    captures = place.captures
+    return [row.reason for row in captures[capture].dropped] if capture in captures else []
+
+
+def _registered_from_now_on(place: Place, name: str) -> Capture:
+    """The capture, noted as one that no map is made of."""
+    capture = place.capture(name)
+    posed = place.map.images
+    if not capture.is_registered:
+        if any(image in posed for image in capture.image_names):
+            raise MappingError(
+                f"the map of {place.root} is made of capture {name!r}; nothing of it is to be "
+                "registered. Give the photos, and a capture of their own: --capture NAME"
+            )
+        capture = replace(capture, settings={**capture.settings, "registered": True})
+        place.write_capture(capture)
+    return capture
+
+
+# -- doing nothing twice ---------------------------------------------------------------------
+
+
+def _inputs(capture: Capture, settings: RegisterPhotosSettings) -> str:
+    """Changes when the capture or a setting does."""
+    facts = [
+        version("relocalize"),
+        asdict(settings),
+        [asdict(image) for image in capture.images],
+        [asdict(camera) for camera in capture.cameras],
+    ]
+    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
+
+
+def _done(place: Place, capture: Capture, inputs: str) -> RegisterReport | None:
+    """The report of the same call on the map as it is, or None."""
+    try:
+        record = read_record(place)[_REGISTERED][capture.name]
+        if record["inputs"] != inputs:
+            return None
+        return replace(RegisterReport.from_json(record["report"]), unchanged=True)
+    except (KeyError, TypeError):
+        return None
+
+
+# -- the work --------------------------------------------------------------------------------
+
+
+class _Clock:
+    """CPU seconds by stage."""
+
+    def __init__(self) -> None:
+        self.cpu_s: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.process_time()
+        yield
+        self.cpu_s[name] = round(time.process_time() - started, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """The photos of one camera that are to be registered.
+
+    Attributes:
+        names: of the images.
+        prior: what the capture says of the camera.
+        found: the camera and its number in the map, where photos of it were registered before.
+        outcome: of the photos, in the order of the names.
+    """
+
+    names: tuple[str, ...]
+    prior: Camera
+    found: tuple[int, Camera] | None
+    outcome: PosedTogether
+
+
+def _register(
+    place: Place,
+    capture: Capture,
+    settings: RegisterPhotosSettings,
+    inputs: str,
+    left_out: tuple[str, ...],
+) -> RegisterReport:
+    posed = place.map.images
+    todo = [image for image in capture.images if image.name not in posed]
+    clock = _Clock()
+    with open_database(place) as database:
+        with clock.stage("features"):
+            database.add_images([(image.name, capture.camera_of(image)) for image in todo])
+            database.extract([image.name for image in todo], place.images_dir)
+        split = None if settings.split is None else place.split(settings.split)
+        model = place.map if split is None else model_of_images(place, split.train)
+        groups: list[_Group] = []
+        if todo:
+            with clock.stage("learning the map"):
+                resector = Resector.learn(model, database, settings.resection)
+            with clock.stage("poses and cameras"):
+                groups = _posed_groups(place, capture, resector, database)
+        views = [image for image in model.images.values() if (image.point_rows >= 0).any()]
+        point_ids = model.points.ids[observed_rows(views)]
+        changed = read_model(place)
+        for group in groups:
+            _add_group(changed, group, point_ids, database)
+    if settings.refine:
+        with clock.stage("bundle adjustment of everything"):
+            refine_map(changed)
+    changed.update_point_3d_errors()
+    report = _report(place, capture, settings, groups, left_out, clock.cpu_s)
+    record = read_record(place)
+    registered = {
+        **(record.get(_REGISTERED) or {}),
+        capture.name: {"inputs": inputs, "report": report.to_json()},
+    }
+    refined = bool(record.get(REFINED)) or settings.refine
+    replace_model(place, changed, {**record, REFINED: refined, _REGISTERED: registered})
+    return report
+
+
+def _posed_groups(
+    place: Place, capture: Capture, resector: Resector, database: FeatureDatabase
+) -> list[_Group]:
+    posed = place.map.images
+    groups = []
+    for index, prior in enumerate(capture.cameras):
+        members = [image.name for image in capture.images if image.camera == index]
+        todo = tuple(name for name in members if name not in posed)
+        if not todo:
+            continue
+        before = next((posed[name] for name in members if name in posed), None)
+        matches = [
+            _matches(resector, database, name, prior)
+            for name in progress.track(todo, "matching photos with the map", unit="photos")
+        ]
+        calibrated = capture.settings.get("calibrated") is True and prior.focal_is_known
+        camera = before.camera if before is not None else prior if calibrated else None
+        outcome = pose_together(
+            resector,
+            matches,
+            prior=prior if prior.focal_is_known else None,
+            calibrated=camera,
+        )
+        found = None if before is None else (before.camera_id, before.camera)
+        groups.append(_Group(todo, prior, found, outcome))
+    return groups
+
+
+def _matches(resector: Resector, database: FeatureDatabase, name: str, camera: Camera) -> Matches:
+    return resector.match(database.features(name), camera.width, camera.height)
+
+
+def _add_group(
+    model: pycolmap.Reconstruction, group: _Group, point_ids: Rows, database: FeatureDatabase
+) -> None:
+    """The photos with a pose into the model, with their camera and what they observe."""
+    camera = group.outcome.camera
+    if camera is None:
+        return
+    if group.found is None:
+        camera_id = max(model.cameras, default=0) + 1
+        model.add_camera_with_trivial_rig(camera.to_colmap(camera_id))
+    else:
+        camera_id = group.found[0]
+    for name, photo in zip(group.names, group.outcome.photos, strict=True):
+        if isinstance(photo, Refused):
+            continue
+        image_id = max(model.images, default=0) + 1
+        model.add_image_with_trivial_frame(
+            pycolmap.Image(
+                name=name,
+                keypoints=database.features(name).keypoints.astype(np.float64),
+                camera_id=camera_id,
+                image_id=image_id,
+            ),
+            photo.world_from_cam.inverse().to_colmap(),
+        )
+        for feature, point in zip(photo.feature_rows, photo.point_rows, strict=True):
+            model.add_observation(
+                int(point_ids[point]), pycolmap.TrackElement(image_id, int(feature))
+            )
+
+
+# -- the report ------------------------------------------------------------------------------
+
+
+def _report(
+    place: Place,
+    capture: Capture,
+    settings: RegisterPhotosSettings,
+    groups: Sequence[_Group],
+    left_out: tuple[str, ...],
+    cpu_s: dict[str, float],
+) -> RegisterReport:
+    photos = tuple(
+        sorted(
+            (
+                _photo(name, found)
+                for group in groups
+                for name, found in zip(group.names, group.outcome.photos, strict=True)
+            ),
+            key=lambda photo: photo.image,
+        )
+    )
+    posed = place.map.images
+    before = sum(name in posed for name in capture.image_names)
+    return RegisterReport(
+        capture=capture.name,
+        unit=place.unit,
+        photos=photos,
+        cameras=tuple(
+            _camera(group, capture) for group in groups if group.outcome.camera is not None
+        ),
+        left_out=left_out,
+        posed=before + sum(photo.registered for photo in photos),
+        images=len(capture.images),
+        refined=settings.refine,
+        cpu_s=cpu_s,
+    )
+
+
+def _photo(name: str, found: PosedPhoto | Refused) -> RegisteredPhoto:
+    if isinstance(found, Refused):
+        return RegisteredPhoto(name, False, found.reason, found.inliers)
+    return RegisteredPhoto(
+        name,
+        True,
+        inliers=len(found.feature_rows),
+        position_sigma=_largest_sigma(found.covariance[:3, :3]),
+        rotation_sigma_deg=float(np.degrees(_largest_sigma(found.covariance[3:, 3:]))),
+    )
+
+
+def _largest_sigma(covariance: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> float:
+    return float(np.sqrt(max(np.linalg.eigvalsh(covariance)[-1], 0.0)))
+
+
+def _camera(group: _Group, capture: Capture) -> RegisteredCamera:
+    camera, sigmas = group.outcome.camera or group.prior, group.outcome.sigmas
+    if group.found is not None:
+        source = "the capture's, found before"
+    elif capture.settings.get("calibrated") is True and group.prior.focal_is_known:
+        source = "given"
+    elif group.prior.focal_is_known:
+        source = f"estimated from {group.prior.focal_px:.0f} px on"
+    else:
+        source = "estimated"
+    return RegisteredCamera(
+        model=camera.model,
+        width=camera.width,
+        height=camera.height,
+        params=camera.params,
+        source=source,
+        focal_px=camera.focal_px,
+        focal_sigma_px=float(sigmas[0]) if len(sigmas) else None,
+        principal_point_sigma_px=float(sigmas[3:].max()) if len(sigmas) else None,
+        registered=sum(not isinstance(photo, Refused) for photo in group.outcome.photos),
+        photos=len(group.names),
+    )

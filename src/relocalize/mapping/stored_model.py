@@ -1,0 +1,65 @@
+"""A Place's map as COLMAP's own model, to be changed without touching what stays.
+
+Reading and writing it again gives the same files byte for byte; `MapModel`, which goes through
+rotation matrices, does not.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pycolmap
+
+from relocalize.errors import MappingError, PlaceError
+from relocalize.place import Place, atomic
+from relocalize.place.colmap_binary import check_whole
+from relocalize.place.folder import read_json
+
+MAP_RECORD = "map.json"
+REFINED = "refined"  # key of it: whether registered photos moved the map
+_OF_THE_MODEL = frozenset(
+    f"{name}.bin" for name in ("cameras", "images", "points3D", "frames", "rigs")
+)
+
+
+def read_model(place: Place) -> pycolmap.Reconstruction:
+    """The map as COLMAP has it.
+
+    Raises:
+        PlaceError: there is none, or it is damaged.
+    """
+    _ = place.map  # checks that it can be read, and says what to do where it cannot
+    check_whole(place.map_dir)
+    return pycolmap.Reconstruction(str(place.map_dir))
+
+
+def read_record(place: Place) -> dict[str, Any]:
+    """``map.json``; empty where the map was made by another program, or it is damaged."""
+    try:
+        return read_json(place.map_dir / MAP_RECORD)
+    except PlaceError:
+        return {}
+
+
+def replace_model(place: Place, model: pycolmap.Reconstruction, record: dict[str, Any]) -> None:
+    """The changed model in place of the old, in one step; all else in ``map/`` comes along."""
+    with atomic.new_folder(place.map_dir) as folder:
+        model.write_binary(str(folder))
+        atomic.write_json(folder / MAP_RECORD, record)
+        for entry in place.map_dir.iterdir():
+            if entry.name in _OF_THE_MODEL or entry.name == MAP_RECORD:
+                continue
+            if entry.is_dir():
+                shutil.copytree(entry, folder / entry.name)
+            else:
+                atomic.link_file(entry, folder / entry.name)
+
+
+def check_has_points(place: Place, model: pycolmap.Reconstruction) -> None:
+    """Raises MappingError where the map has poses alone."""
+    if not model.num_points3D():
+        raise MappingError(
+            f"the map of {place.root} has poses but no points; make them with: "
+            f"relocalize map {place.root}"
+        )

@@ -1,0 +1,283 @@
+"""Photos of another camera into a finished map, on a room with exactly known truth."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pycolmap
+import pytest
+
+from localizers_place import TEST_POSES, VISITOR, make_place, render
+from relocalize.capture.joining import KnownCamera
+from relocalize.cli.register import parsed_camera
+from relocalize.errors import CaptureError, MappingError, PlaceError
+from relocalize.geometry import Camera, position_error, rotation_error_deg
+from relocalize.localizers import fitted
+from relocalize.mapping import map_place
+from relocalize.mapping.register_photos import RegisterPhotosSettings, register_photos
+from relocalize.place import Place
+
+VISIT = RegisterPhotosSettings("visit")
+# The principal point off the picture's centre and two radial terms: what one photo cannot tell.
+LENS = Camera("RADIAL", 560, 420, (430.0, 283.0, 207.0, -0.08, 0.03))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return make_place(tmp_path_factory.mktemp("room"))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for name, pose in TEST_POSES.items():
+        cv2.imwrite(str(folder / name), render(pose, LENS)[:, :, ::-1])
+    return folder
+
+
+@pytest.fixture
+def copied(place, tmp_path):
+    shutil.copytree(place.root, tmp_path / "place")
+    return Place.open(tmp_path / "place")
+
+
+@pytest.fixture(scope="module")
+def registered(place, photos, tmp_path_factory):
+    root = tmp_path_factory.mktemp("registered") / "place"
+    shutil.copytree(place.root, root)
+    made = Place.open(root)
+    return made, register_photos(made, [photos], VISIT)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def old_bytes(place: Place, names) -> tuple[bytes, ...]:
+    """All that must not move: poses and cameras of images, positions and colours of points."""
+    model = pycolmap.Reconstruction(str(place.map_dir))
+    images = {image.name: image for image in model.images.values()}
+    poses = [images[name].cam_from_world() for name in names]
+    return (
+        b"".join(p.rotation.quat.tobytes() + p.translation.tobytes() for p in poses),
+        b"".join(images[name].camera.params.tobytes() for name in names),
+        b"".join(model.points3D[key].xyz.tobytes() for key in sorted(model.points3D)),
+        b"".join(model.points3D[key].color.tobytes() for key in sorted(model.points3D)),
+        repr(sorted(model.points3D)).encode(),
+    )
+
+
+def test_photos_of_an_unknown_camera_get_their_poses_and_that_camera(registered):
+    place, report = registered
+    assert (report.posed, report.images) == (4, 4)
+    for name, true in TEST_POSES.items():
+        found = place.map.images[f"visit/{name}"]
+        assert position_error(found.world_from_cam, true) < 0.02
+        assert rotation_error_deg(found.world_from_cam, true) < 0.15
+        assert (found.point_rows >= 0).sum() > 30
+    (camera,) = report.cameras
+    assert camera.source == "estimated"
+    assert camera.focal_px == pytest.approx(LENS.focal_px, rel=0.005)
+    np.testing.assert_allclose(camera.params[1:3], LENS.params[1:3], atol=3)
+    assert abs(camera.focal_px - LENS.focal_px) < 4 * camera.focal_sigma_px
+    assert {place.map.images[f"visit/{name}"].camera_id for name in TEST_POSES} == {2}
+
+
+def test_what_was_there_does_not_move_by_a_bit(place, registered):
+    names = list(place.map.images)
+    assert old_bytes(registered[0], names) == old_bytes(place, names)
+
+
+def test_points_gain_observations_that_fit(place, registered):
+    before, after = place.map, registered[0].map
+    gained = after.points.track_lengths - before.points.track_lengths
+    assert (gained >= 0).all()
+    assert gained.sum() == sum(photo.inliers for photo in registered[1].photos)
+    for name in TEST_POSES:
+        image = after.images[f"visit/{name}"]
+        seen = image.point_rows >= 0
+        world = after.points.positions[image.point_rows[seen]]
+        projected = image.camera.img_from_cam(image.cam_from_world @ world)
+        errors = np.linalg.norm(projected - image.keypoints[seen], axis=1)
+        assert np.median(errors) < 1.0
+        assert errors.max() < 6.0
+
+
+def test_the_same_again_changes_nothing(registered, photos):
+    place, first = registered
+    before = contents(place.root)
+    again = register_photos(Place.open(place.root), [photos], VISIT)
+    assert again.unchanged
+    assert again.photos == first.photos
+    assert contents(place.root) == before
+    assert register_photos(place, [], VISIT).unchanged
+    assert map_place(place).unchanged  # nor is the map to be made anew for them
+
+
+def test_more_photos_join_later_with_the_camera_found_before(copied, photos):
+    first, second, third, last = sorted(photos.iterdir())
+    register_photos(copied, [first, second, third], VISIT)
+    names = list(copied.map.images)
+    before = old_bytes(copied, names)
+    report = register_photos(copied, [photos], VISIT)
+    assert [photo.image for photo in report.photos] == [f"visit/{last.name}"]
+    assert (report.posed, report.images) == (4, 4)
+    assert old_bytes(copied, names) == before
+    found = copied.map.images[f"visit/{last.name}"]
+    assert position_error(found.world_from_cam, TEST_POSES[last.name]) < 0.02
+    assert len(copied.map.cameras) == 2
+
+
+def test_a_given_camera_is_kept_and_a_given_focal_length_refined(copied, photos):
+    exact = RegisterPhotosSettings("exact", KnownCamera(calibrated=LENS))
+    report = register_photos(copied, [photos], exact)
+    assert report.cameras[0].source == "given"
+    assert report.cameras[0].params == LENS.params
+    assert report.posed == 4
+    rough = RegisterPhotosSettings("rough", KnownCamera(focal_px=480.0))
+    report = register_photos(copied, [photos], rough)
+    assert report.cameras[0].source == "estimated from 480 px on"
+    assert report.cameras[0].focal_px == pytest.approx(LENS.focal_px, rel=0.005)
+    assert copied.map.images["exact/test-00.png"].camera.params == LENS.params
+
+
+def test_sizes_are_cameras_of_their_own(copied, photos, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for name, pose in TEST_POSES.items():
+        picture = cv2.cvtColor(render(pose, VISITOR.resized(480, 360)), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(other / f"small-{name}"), picture)
+    report = register_photos(copied, [photos, other], VISIT)
+    focals = {camera.width: camera.focal_px for camera in report.cameras}
+    assert focals[560] == pytest.approx(LENS.focal_px, rel=0.005)
+    assert focals[480] == pytest.approx(VISITOR.focal_px * 480 / 560, rel=0.01)
+    assert report.posed == 8
+
+
+def test_photos_of_elsewhere_and_files_that_are_none_have_a_reason_each(copied, photos, tmp_path):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(photos, mixed)
+    pose = TEST_POSES["test-00.png"]
+    cv2.imwrite(str(mixed / "elsewhere.png"), render(pose, LENS, room=1)[:, :, ::-1])
+    cv2.imwrite(str(mixed / "look-alike.png"), render(pose, LENS, room=(0, 1, 1))[:, :, ::-1])
+    cv2.imwrite(str(mixed / "black.png"), np.zeros((420, 560, 3), np.uint8))
+    (mixed / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    shutil.copy(mixed / "test-01.png", mixed / "twice.png")
+    report = register_photos(copied, [mixed], VISIT)
+    reasons = {Path(p.image).name: p.reason for p in report.photos if not p.registered}
+    assert set(reasons) == {"elsewhere.png", "look-alike.png", "black.png"}
+    assert "look-alike" in reasons["look-alike.png"]
+    assert "hardly any features" in reasons["black.png"]
+    assert sum(photo.registered for photo in report.photos) == 4
+    assert sorted(line.count("\n") for line in report.left_out) == [0, 0]
+    assert any("broken.jpg" in line for line in report.left_out)
+    assert any("twice.png" in line and "test-01.png" in line for line in report.left_out)
+    for name in TEST_POSES:
+        found = copied.map.images[f"visit/{name}"]
+        assert position_error(found.world_from_cam, TEST_POSES[name]) < 0.02
+
+
+def test_fitted_localizers_notice_and_a_split_stays_as_it_was(copied, photos):
+    split = copied.split("given")
+    before = fitted(copied, "structure", split).resector.scene
+    register_photos(copied, [photos], VISIT)
+    after = fitted(copied, "structure", split).resector.scene
+    np.testing.assert_array_equal(after.positions, before.positions)
+    np.testing.assert_array_equal(after.descriptors, before.descriptors)
+    whole = fitted(copied, "structure").resector.scene
+    assert len(whole.centres) == len(before.centres) + len(TEST_POSES)
+
+
+def test_refining_moves_everything_to_a_joint_optimum(copied, photos):
+    names = list(copied.map.images)
+    before = old_bytes(copied, names)
+    report = register_photos(copied, [photos], RegisterPhotosSettings("visit", refine=True))
+    assert report.refined
+    assert old_bytes(copied, names)[2] != before[2]
+    for name, true in TEST_POSES.items():
+        found = copied.map.images[f"visit/{name}"]
+        assert position_error(found.world_from_cam, true) < 0.03
+
+
+def test_a_map_made_anew_is_without_them_and_takes_them_again(registered, photos, tmp_path):
+    shutil.copytree(registered[0].root, tmp_path / "again")
+    place = Place.open(tmp_path / "again")
+    (place.map_dir / "map.json").unlink()
+    assert not map_place(place).unchanged
+    assert not any(name.startswith("visit/") for name in place.map.images)
+    report = register_photos(place, [], VISIT)
+    assert (report.posed, report.images) == (4, 4)
+
+
+def test_wrong_input_is_one_line_and_leaves_the_place(copied, photos, tmp_path):
+    before = contents(copied.root)
+    with pytest.raises(CaptureError, match="does not exist"):
+        register_photos(copied, [tmp_path / "nowhere"], VISIT)
+    with pytest.raises(CaptureError, match="takes no photos"):
+        register_photos(copied, [photos], RegisterPhotosSettings("room"))
+    with pytest.raises(MappingError, match="is made of capture"):
+        register_photos(copied, [], RegisterPhotosSettings("room"))
+    with pytest.raises(PlaceError, match="no capture"):
+        register_photos(copied, [], VISIT)
+    with pytest.raises(PlaceError, match="cannot name"):
+        register_photos(copied, [photos], RegisterPhotosSettings("../visit"))
+    with pytest.raises(CaptureError, match="focal length"):
+        KnownCamera(focal_px=-3.0)
+    with pytest.raises(CaptureError, match="is no camera"):
+        parsed_camera("OPENCV,800,450,720")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CaptureError, match="no photos"):
+        register_photos(copied, [tmp_path / "empty"], VISIT)
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    with pytest.raises(CaptureError, match=r"none of the 1 photos"):
+        register_photos(copied, [tmp_path / "broken.jpg"], VISIT)
+    assert contents(copied.root) == before
+
+
+def run(*arguments: str, **options):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "relocalize", *arguments]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_moment_leaves_the_place_usable(place, copied, photos, registered):
+    names = list(place.map.images)
+    before = old_bytes(place, names)
+    arguments = ["register", str(copied.root), str(photos), "--capture", "visit", "--json"]
+    for pattern in (
+        "images/visit/*.png",
+        "captures/visit.json",
+        "map/database.db-*",
+        ".writing-map",
+    ):
+        with run(*arguments) as process:
+            while not list(copied.root.glob(pattern)):
+                if process.poll() is not None:
+                    break  # it was faster than we look
+                time.sleep(0.002)
+            process.send_signal(signal.SIGKILL)
+        assert old_bytes(Place.open(copied.root), names) == before
+    with run(*arguments) as process:
+        said, remarks = process.communicate()
+    assert process.returncode == 0, remarks
+    assert json.loads(said)["posed"] == 4
+    assert old_bytes(Place.open(copied.root), names) == before
+    whole = registered[0].map
+    for name in TEST_POSES:
+        found = Place.open(copied.root).map.images[f"visit/{name}"]
+        true = whole.images[f"visit/{name}"]
+        assert position_error(found.world_from_cam, true.world_from_cam) < 1e-9
