@@ -25,6 +25,7 @@ _MOST_NOISE_DEG = 12.0
 # Standard deviations of an answer that is one: 10% of scale, 6 degrees.
 _MOST_SCALE_SIGMA = 0.1
 _MOST_TURN_SIGMA_DEG = 6.0
+_MIRRORED = 0.3  # of the noise as it is; if a mirror leaves less than that, there is one
 _CONSTANT_TURN_DEG = 10.0  # how well the cameras must agree on a turn for it to be one
 
 
@@ -98,10 +99,14 @@ def why_poses_differ(a_from_cams: Sequence[Rigid3], b_from_cams: Sequence[Rigid3
     in_a = np.stack([pose.translation for pose in a_from_cams])
     in_b = np.stack([pose.translation for pose in b_from_cams])
     centres = _fit_of_centres(in_a, in_b)
+    mirrored = _fit_of_centres(in_a, in_b * [1, 1, -1])
+    # A path in one plane is its own mirror image, and nearly so where it is nearly flat.
+    if mirrored is not None and (
+        centres is None or mirrored.position_sigma < _MIRRORED * centres.position_sigma
+    ):
+        return "the centres of one side are a mirror image of the other's"
     if centres is None:
-        mirrored = _fit_of_centres(in_a, in_b * [1, 1, -1])
-        # A path in one plane is its own mirror image.
-        return None if mirrored is None else "the centres of one side are a mirror image"
+        return None
     rotation = centres.b_from_a.rotation
     turns = [
         (rotation @ a.rotation).T @ b.rotation

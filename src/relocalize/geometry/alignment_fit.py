@@ -92,12 +92,14 @@ class Sums:
             turns=np.zeros_like(cross) if turns is None else turns.sum(axis=-3),
         )
 
-    def solve(self, lever: float, *, fix_scale: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def solve(
+        self, lever: float, *, fix_scale: bool, rounds: int = _MOST_ROUNDS
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Scales [...], rotations [..., 3, 3] and translations [..., 3] of the least squares."""
         tiny = np.finfo(np.float64).tiny
         start = np.sqrt(np.maximum(self.square_b, tiny) / np.maximum(self.square_a, tiny))
         scale = np.ones_like(start) if fix_scale else start
-        for _ in range(_MOST_ROUNDS):
+        for _ in range(rounds):
             weighed = scale[..., None, None] * self.cross + 0.5 * lever**2 * self.turns
             rotation = _nearest_rotations(weighed)
             if fix_scale:
