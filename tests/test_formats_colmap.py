@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pycolmap
 import pytest
 
 from posed_example import CAMERAS, assert_same, posed_pictures
@@ -17,6 +18,7 @@ from relocalize.formats.colmap import (
     write_colmap_text,
 )
 from relocalize.formats.posed_pictures import PosedPictures
+from relocalize.geometry import Rigid3
 from relocalize.place import MapModel
 
 HALF = 0.5**0.5
@@ -120,6 +122,35 @@ def test_old_and_new_models_read_alike(tmp_path: Path) -> None:
     old = read_colmap(tmp_path)
     for name, (pose, _) in new.poses.items():
         np.testing.assert_array_equal(pose.matrix, old.poses[name][0].matrix)
+
+
+def test_a_camera_on_a_rig_has_its_own_pose(tmp_path: Path) -> None:
+    """COLMAP keeps frames' poses, and each image's composed one beside them."""
+    cameras = [pycolmap.Camera.create_from_model_name(i, "PINHOLE", 50.0, 64, 48) for i in (1, 2)]
+    rig = pycolmap.Rig(rig_id=1)
+    rig.add_ref_sensor(cameras[0].sensor_id)
+    second_from_rig = Rigid3.from_quat_wxyz([1, 0, 0.1, 0.2], [1, 0, 0])
+    rig.add_sensor(cameras[1].sensor_id, second_from_rig.to_colmap())
+    rig_from_world = Rigid3.from_quat_wxyz([1, 0.1, 0, 0], [0, 2, 0])
+    frame = pycolmap.Frame(frame_id=1, rig_id=1)
+    model = pycolmap.Reconstruction()
+    for number, camera in enumerate(cameras, start=1):
+        model.add_camera(camera)
+        frame.add_data_id(pycolmap.data_t(camera.sensor_id, number))
+    frame.rig_from_world = rig_from_world.to_colmap()
+    model.add_rig(rig)
+    model.add_frame(frame)
+    for number in (1, 2):
+        image = pycolmap.Image(name=f"{number}.png", camera_id=number, image_id=number)
+        image.frame_id = 1
+        model.add_image(image)
+    for kind in ("binary", "text"):
+        (tmp_path / kind).mkdir()
+        getattr(model, f"write_{kind}")(str(tmp_path / kind))
+        poses = read_colmap(tmp_path / kind).poses
+        np.testing.assert_allclose(poses["1.png"][0].matrix, rig_from_world.matrix, atol=1e-12)
+        expected = (second_from_rig @ rig_from_world).matrix
+        np.testing.assert_allclose(poses["2.png"][0].matrix, expected, atol=1e-12)
 
 
 Writer = Callable[[PosedPictures, Path], None]

@@ -82,6 +82,20 @@ def test_intrinsics_of_the_file_and_of_a_frame(
     assert len(registration.cameras) == 2
 
 
+def test_a_fourth_radial_term_is_followed_by_three(tmp_path: Path) -> None:
+    k1, k2, k3, k4 = 0.05, -0.02, 0.004, 0.003
+    path = write(tmp_path, [frame()], **SIZED, k1=k1, k2=k2, k3=k3, k4=k4)
+    camera = read_nerfstudio(path).camera_of("images/a.png", 640, 480)
+    assert camera.model == "FULL_OPENCV"
+    grid = np.meshgrid(np.linspace(-0.55, 0.55, 9), np.linspace(-0.4, 0.4, 9))
+    x, y = (values.ravel() for values in grid)
+    r2 = x**2 + y**2
+    factor = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3 + k4 * r2**4
+    exact = np.stack([500 * x * factor + 321, 510 * y * factor + 239.5], axis=1)
+    rays = np.stack([x, y, np.ones_like(x)], axis=1)
+    assert np.abs(camera.img_from_cam(rays) - exact).max() < 0.05
+
+
 def test_an_angle_of_view_is_a_focal_length(tmp_path: Path) -> None:
     angle = 2 * math.atan(0.4)
     path = write(tmp_path, [frame("./train/r_0")], camera_angle_x=angle)
@@ -139,7 +153,7 @@ def test_a_moved_world_is_said(tmp_path: Path) -> None:
         (frame("a.png"), "a second time"),
         (frame("b.png", fl_x=-5), "focal length of"),
         (frame("b.png", fl_x="wide"), "want a number"),
-        (frame("b.png", k4=0.1), "end at k3"),
+        (frame("b.png", k4=5.0), "end at k3"),
         (7, "want an object"),
     ],
 )

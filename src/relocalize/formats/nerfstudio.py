@@ -24,6 +24,7 @@ from PIL import Image
 
 from relocalize import progress
 from relocalize.errors import FormatError, GeometryError
+from relocalize.formats.distortion import NEGLIGIBLE_PX, three_radial_terms
 from relocalize.formats.json_file import JsonObject, json_head, read_json_object
 from relocalize.formats.picture_links import place_picture
 from relocalize.formats.pose_rows import PoseRows
@@ -45,6 +46,7 @@ _INTRINSICS = (
     *("camera_angle_x", "camera_angle_y", "is_fisheye", "distortion_params"),
 )
 _PERSPECTIVE = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
+_WIDEST_CORNER, _LARGEST_TERM = 20.0, 1e4  # in focal lengths; what is beyond is no lens
 _SHORT = 1e-6  # numbers of a homogeneous matrix's last row, off 0 0 0 1
 
 _Camera = Camera | SizelessCamera | None
@@ -190,9 +192,29 @@ def _camera(node: JsonObject, picture: Path) -> _Camera:
     k1, k2, k3, k4, p1, p2 = distortion
     if model == "OPENCV_FISHEYE" or node.flag("is_fisheye"):
         return Camera("OPENCV_FISHEYE", width, height, (*pinhole, k1, k2, k3, k4))
-    if k4:
-        raise FormatError(f"a perspective camera with k4 = {k4:g}; COLMAP's models end at k3")
+    k1, k2, k3 = _three_terms((k1, k2, k3, k4), pinhole, width, height)
     return _declared_camera(model, width, height, pinhole, (k1, k2, p1, p2, k3))
+
+
+def _three_terms(
+    radial: tuple[float, float, float, float],
+    pinhole: tuple[float, float, float, float],
+    width: int,
+    height: int,
+) -> tuple[float, float, float]:
+    """k1, k2, k3 that do what k1, k2, k3, k4 do, as far as a picture can tell."""
+    if radial[3] == 0:
+        return radial[:3]
+    fx, fy, cx, cy = pinhole
+    corner = math.hypot(max(cx, width - cx) / fx, max(cy, height - cy) / fy)
+    if 0 < corner < _WIDEST_CORNER and max(map(abs, radial)) < _LARGEST_TERM:
+        terms, shift = three_radial_terms(radial, corner)
+        if shift * max(fx, fy) < NEGLIGIBLE_PX:
+            return terms
+    raise FormatError(
+        f"a perspective lens with k4 = {radial[3]:g}, which no three terms follow to "
+        f"{NEGLIGIBLE_PX:g} px; COLMAP's models end at k3"
+    )
 
 
 def _declared_camera(

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from relocalize.errors import FormatError
 from relocalize.formats.registration import Registration
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import MapModel, Points, PosedImage
+
+_FARTHEST = 1e9  # in any unit, as for camera positions
 
 
 def model_of_tracks(
@@ -26,7 +29,13 @@ def model_of_tracks(
         positions: [P, 3] of the points in the registration's world.
         colors: [P, 3] RGB.
         observations: by image name, keypoints [K, 2] in pixels and the row of each one's point.
+
+    Raises:
+        FormatError: a position or keypoint is nowhere.
     """
+    values = [positions, *(pixels for pixels, _ in observations.values())]
+    if max(np.abs(one).max(initial=0) for one in values) > _FARTHEST:
+        raise FormatError(f"a point or keypoint is beyond {_FARTHEST:g}, which is nowhere")
     images: dict[str, PosedImage] = {}
     lengths = np.zeros(len(positions), dtype=np.int64)
     errors = np.zeros(len(positions))
