@@ -25,6 +25,7 @@ from relocalize.geometry.transforms import FloatArray
 from relocalize.place.colmap_binary import check_whole
 
 _LONGEST_LINE = 50_000_000  # an image of a million keypoints
+_FARTHEST_PIXEL = 1e15  # 32 bits hold it; NaN is beyond, too
 _CAMERA = struct.Struct("<Ii2Q")
 _IMAGE = struct.Struct("<I7dI")
 _COUNT = struct.Struct("<Q")
@@ -219,7 +220,7 @@ def _text_images(path: Path) -> Iterator[ImageRow]:
 
 def _text_keypoints(line: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     table = np.array(line.split(), dtype=np.float64).reshape(-1, 3)
-    if not np.all(np.abs(table) < 1e15):  # NaN is not
+    if not np.all(np.abs(table) < _FARTHEST_PIXEL):
         raise ValueError
     return table[:, :2].astype(np.float32), table[:, 2].astype(np.int64)
 
@@ -279,8 +280,8 @@ def _binary_images(path: Path) -> Iterator[ImageRow]:
             where, name = f"row {row}", raw.decode("utf-8", errors="surrogateescape")
             if not is_name(name):
                 yield ImageRow(where, f"{name[:60]!a} is no name")
-            elif not np.all(np.isfinite(points["xy"])):
-                yield ImageRow(where, f"{name} has a keypoint that is not finite")
+            elif not np.all(np.abs(points["xy"]) < _FARTHEST_PIXEL):
+                yield ImageRow(where, f"{name} has a keypoint that is in no picture")
             else:
                 keypoints, ids = points["xy"].astype(np.float32), points["id"].astype(np.int64)
                 quat, translation = tuple(pose[:4]), tuple(pose[4:])

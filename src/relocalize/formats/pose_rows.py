@@ -107,7 +107,7 @@ class PoseRows:
                 raise ValueError(f"{name} has a quaternion of length {norm:.3g}, want 1")
         if numbers.shape == (3, 3):
             # A left-handed tool's matrices may mirror; the convention's axes then say so.
-            flip = -1.0 if np.linalg.det(numbers) < 0 else 1.0
+            flip = -1.0 if np.cross(numbers[0], numbers[1]) @ numbers[2] < 0 else 1.0
             try:
                 checked_rotation(flip * numbers)
             except GeometryError as error:

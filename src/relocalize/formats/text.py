@@ -8,6 +8,7 @@ from relocalize.errors import FormatError
 
 # A row of a pose list has about 100 bytes, so this is room for two million images.
 MAX_BYTES = 200_000_000
+_LONGEST_LINE = 300  # characters of a message
 _HEAD_BYTES = 16_384  # enough for the comments that formats begin with, and a row
 
 
@@ -54,3 +55,9 @@ def first_lines(path: Path) -> list[str]:
     except (OSError, ValueError):
         return []
     return [] if "\0" in text else text.splitlines()
+
+
+def one_line(text: str) -> str:
+    """``text`` as one line of a length that people read, with nothing that steers a terminal."""
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 3] + "..."

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from relocalize.errors import FormatError
+from relocalize.formats.text import one_line
 
 # Metashape writes about 2 kB and 20 elements per camera; this is room for 100,000 cameras.
 MAX_BYTES = 200_000_000
@@ -111,7 +112,7 @@ class _Parsing:
             what = expat.ErrorString(error.code)
             raise FormatError(f"{self._path}, line {error.lineno}: no XML: {what}") from None
         except (ValueError, LookupError) as error:  # an encoding that Python does not know
-            raise FormatError(f"{self._path} is no XML: {error}") from None
+            raise FormatError(f"{self._path} is no XML: {one_line(str(error))}") from None
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._depth += 1

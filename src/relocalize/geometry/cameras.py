@@ -19,6 +19,7 @@ from relocalize.geometry.transforms import FloatArray
 # Focal length as a share of the longer image side when nothing is known; COLMAP's default.
 # A phone's main camera lies between 0.7 and 0.9, a 50 degree webcam at 1.07.
 DEFAULT_FOCAL_FACTOR = 1.2
+_LARGEST_SIDE = 1_000_000  # pixels; gigapixel panoramas have a third of it
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,10 @@ class Camera:
             raise GeometryError(
                 f"unknown camera model {self.model!r}; COLMAP has {', '.join(sorted(known))}"
             )
-        if self.width <= 0 or self.height <= 0:
-            raise GeometryError(f"camera of {self.width} x {self.height} pixels; want > 0")
+        if not (0 < self.width <= _LARGEST_SIDE and 0 < self.height <= _LARGEST_SIDE):
+            raise GeometryError(
+                f"camera of {self.width} x {self.height} pixels; want 1 to {_LARGEST_SIDE}"
+            )
         blank = _blank(self.model, self.width, self.height)
         want = len(blank.params)
         if len(self.params) != want or not np.all(np.isfinite(self.params)):

@@ -47,11 +47,15 @@ def checked_rotation(matrix: ArrayLike) -> FloatArray:
     rotation = np.asarray(matrix, dtype=np.float64)
     if rotation.shape != (3, 3) or not np.all(np.isfinite(rotation)):
         raise GeometryError(f"no rotation: got shape {rotation.shape}, want finite [3, 3]")
+    largest = float(np.abs(rotation).max())
+    if largest > 1e9:  # its square may overflow
+        raise GeometryError(f"no rotation: it has an entry of {largest:.3g} (want up to 1)")
     defect = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
-    if defect > ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
+    determinant = float(np.cross(rotation[0], rotation[1]) @ rotation[2])
+    if defect > ROTATION_TOLERANCE or determinant < 0:
         raise GeometryError(
             f"no rotation: R R^T is off the identity by {defect:.2g} and det R is "
-            f"{np.linalg.det(rotation):.3g} (want 0 and +1); was it averaged, scaled or mirrored?"
+            f"{determinant:.3g} (want 0 and +1); was it averaged, scaled or mirrored?"
         )
     return nearest_rotation(rotation)
 
