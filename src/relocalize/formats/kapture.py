@@ -344,7 +344,8 @@ def _keypoints(folder: Path, kind: str, name: str) -> FloatArray:
     if size < 2 or len(data) % (dtype.itemsize * size):
         raise FormatError(f"{file} has {len(data)} bytes, not rows of {size} {cells[1]}")
     values: NDArray[np.floating] = np.frombuffer(data, dtype).reshape(-1, size)
-    pixels = values[:, :2].astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN, which is refused below
+        pixels = values[:, :2].astype(np.float64)
     if not np.all(np.isfinite(pixels)):
         raise FormatError(f"{file} has a keypoint that is not finite")
     return pixels
