@@ -189,6 +189,8 @@ def test_what_is_written_is_read_back(tmp_path: Path, model: str) -> None:
     out = tmp_path / "out"
     write_nerfstudio(posed, out)
     assert detect(out) and detect(out / "transforms.json")
+    content = json.loads((out / "transforms.json").read_text())
+    assert content.get("is_fisheye", False) == model.endswith("FISHEYE")
     registration = read_nerfstudio(out)
     assert_same(registration, posed, {name: f"images/{name}" for name in posed.files})
     assert registration.train == tuple(f"images/{name}" for name in posed.train)

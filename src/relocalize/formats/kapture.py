@@ -284,7 +284,7 @@ def _model(registration: Registration, folder: Path) -> MapModel | None:
     pixels: dict[str, list[FloatArray]] = {}
     rows: dict[str, list[int]] = {}
     keypoints: dict[tuple[str, str], FloatArray] = {}
-    for number, cells in progress.track(list(_rows(observations_file)), "points"):
+    for number, cells in progress.track(list(_rows(observations_file)), "tracks", unit="points"):
         where = f"{observations_file}, line {number}"
         if len(cells) % 2 or len(cells) < 2:
             raise FormatError(f"{where}: want point3d_id, keypoints_type, [image, feature]*")

@@ -129,7 +129,7 @@ def _take_frames(rows: PoseRows, meta: JsonObject, file: Path, remarks: list[str
     frames = meta.array("frames")
     if not frames:
         raise FormatError(f"{file} is no {NAME}: it has no 'frames'")
-    for number, value in enumerate(progress.track(frames, "frames")):
+    for number, value in enumerate(progress.track(frames, "frames", unit="frames")):
         where = f"frame {number}" if rows.path == file else f"{file.name}, frame {number}"
         try:
             frame = JsonObject.of(value)
@@ -361,7 +361,8 @@ def _camera_values(camera: Camera) -> dict[str, float | int | str]:
             f"it has {', '.join(_PERSPECTIVE)} and OPENCV_FISHEYE"
         )
     model = {"FULL_OPENCV": "OPENCV"}.get(camera.model, camera.model)
-    model = "OPENCV_FISHEYE" if model.endswith("FISHEYE") else model
+    if model.endswith("FISHEYE"):
+        model, terms = "OPENCV_FISHEYE", terms | {"is_fisheye": True}  # the key of instant-ngp
     pinhole = {"fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy, "w": camera.width, "h": camera.height}
     return {"camera_model": model} | pinhole | terms
 
