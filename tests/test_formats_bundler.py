@@ -107,6 +107,13 @@ class TestPoints:
         assert len(registration.model.points) == 2
         assert "after the 2." in registration.remarks[-1]
 
+    @pytest.mark.parametrize("bad", ["nan", "1e300", "x"])
+    def test_points_that_are_nowhere_end_the_reading_of_points(self, tmp_path, bad):
+        text = bundle().replace("-0.4 0.3 -0.2", f"-0.4 {bad} -0.2")
+        registration = read_bundler(written(tmp_path, text, pictures=True))
+        assert len(registration.model.points) == 1
+        assert "after the 1." in registration.remarks[-1]
+
     def test_pictures_outside_the_lists_folder_are_not_opened(self, tmp_path):
         inner = tmp_path / "inner"
         inner.mkdir()

@@ -179,6 +179,14 @@ class TestLenses:
         path = written(tmp_path, sensors=sensor(body=body), cameras=camera(0, pose=np.eye(4)))
         assert read_metashape(path).camera_of("p0.jpg", 1000, 800).focal_px == pytest.approx(900)
 
+    @pytest.mark.parametrize(
+        "values", [{"f": 1e-300}, {"f": 1e300}, {"cx": 1e9}, {"k4": 1e300}, {"b1": -900.0}]
+    )
+    def test_numbers_that_no_lens_has_leave_it_open(self, tmp_path, values):
+        body = calibrated(**values)
+        path = written(tmp_path, sensors=sensor(body=body), cameras=camera(0, pose=np.eye(4)))
+        assert not read_metashape(path).camera_of("p0.jpg", 1000, 800).focal_is_known
+
     def test_without_calibration_the_focal_length_is_that_of_the_exif(self, tmp_path):
         body = '<property name="pixel_width" value="0.004"/>'
         body += '<property name="focal_length" value="3.2"/>'
@@ -216,6 +224,7 @@ class TestBadInput:
             '<sensor id="0"><resolution width="0" height="9"/></sensor>',
             '<sensor id="0"><resolution width="1e99" height="9"/></sensor>',
             sensor(body="<rotation>1 2 3</rotation>"),
+            sensor(body="<translation>1e200 0 0</translation>"),
         ],
     )
     def test_sensors_that_are_none_are_one_line(self, tmp_path, sensors):

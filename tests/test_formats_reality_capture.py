@@ -144,10 +144,11 @@ class TestIntrinsics:
         assert any("k4 of 1 images" in remark for remark in registration.remarks)
 
     def test_a_focal_length_that_no_lens_has_is_left_open(self, tmp_path):
-        text = HEADING + "a.jpg,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0\n"
-        registration = read_reality_capture(written(tmp_path, text))
-        assert not registration.camera_of("a.jpg", 800, 450).focal_is_known
-        assert any("no lens has" in remark for remark in registration.remarks)
+        for lens in ("0,0,0,0,0,0,0,0,0", "30,2,0,0,0,0,0,0,0", "30,0,0,0,0,0,1e300,0,0"):
+            text = f"{HEADING}a.jpg,0,0,0,0,0,0,{lens}\n"
+            registration = read_reality_capture(written(tmp_path, text))
+            assert not registration.camera_of("a.jpg", 800, 450).focal_is_known
+            assert any("no lens has" in remark for remark in registration.remarks)
 
 
 class TestBadInput:
@@ -161,6 +162,7 @@ class TestBadInput:
             "#name,x,y,z,heading,pitch,roll,x\na.jpg,1,2,3,0,0,0,1\n",
             "#name,x,y,z,heading,pitch,roll\n",
             "#name,x,y,z,heading,pitch,roll\na.jpg,one,2,3,0,0,0\n",
+            "#name,x,y,z,heading,pitch,roll\na.jpg,1,2,3,0,0,1e5000\n",
             b"\x00\x01\x02",
             b"#name,x,y,z,heading,pitch,roll\n\xff.jpg,1,2,3,0,0,0\n",
         ],

@@ -9,7 +9,6 @@ that count from the first pixel's centre. A camera whose focal length is 0 was n
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from PIL import Image
 
 from relocalize import progress
 from relocalize.errors import FormatError
+from relocalize.formats.distortion import LARGEST_TERM
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.registration import Registration, SizelessCamera, brown_camera
 from relocalize.formats.text import first_lines, read_lines
@@ -38,6 +38,7 @@ _VERSION = "0.3"
 _LISTS = ("list.txt", "imagelist.lst", "image_list.txt", "imagelist.txt", "image-list.txt")
 _NUMBER = re.compile(r"[+-]?[0-9.]+([eE][+-]?[0-9]+)?")
 _LONGEST_FOCAL = 1e9
+_FARTHEST = 1e9  # a coordinate beyond this is no place, in any unit
 _LARGEST_SIDE = 65_535  # of a picture; JPEG's limit
 
 
@@ -70,7 +71,8 @@ def read_bundler(path: Path) -> Registration:
             unregistered += 1
             continue
         focal, k1, k2 = numbers[:3]
-        if not 1 <= focal <= _LONGEST_FOCAL or not math.isfinite(k1 + k2):
+        terms = all(abs(term) <= LARGEST_TERM for term in (k1, k2))
+        if not terms or not 1 <= focal <= _LONGEST_FOCAL:
             rows.reject(where, f"{name} has f, k1, k2 of {focal:g}, {k1:g}, {k2:g}")
             continue
         camera: Camera | SizelessCamera = SizelessCamera(focal, distortion=(k1, k2))
@@ -222,7 +224,8 @@ class _Reader:
             for index in progress.track(range(count), "points", unit="points"):
                 what = f"point {index} of {count}"
                 _, numbers = self.numbers(7, what)
-                if not all(map(math.isfinite, numbers)) or not numbers[6].is_integer():
+                near = all(abs(number) <= _FARTHEST for number in numbers)
+                if not near or not numbers[6].is_integer():
                     raise FormatError(f"{self._path}, line {self._line}: {what} is no point")
                 row = len(positions)
                 positions.append(numbers[:3])
@@ -232,7 +235,7 @@ class _Reader:
                     if not camera.is_integer() or not 0 <= camera < len(names):
                         raise FormatError(f"{self._path}: {what} is seen by camera {camera:g}")
                     name = names[int(camera)]
-                    if name in sizes and math.isfinite(x + y):
+                    if name in sizes and abs(x) <= _LARGEST_SIDE and abs(y) <= _LARGEST_SIDE:
                         width, height = sizes[name]
                         seen[name].append((width / 2 + x, height / 2 - y, row))
         except FormatError as error:

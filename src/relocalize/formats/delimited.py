@@ -7,6 +7,7 @@ numbers may have a decimal comma. Names of columns count in any order and in any
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -61,7 +62,10 @@ class Header:
         if not _NUMBER.fullmatch(text):
             shown = cell if len(cell) <= 40 else cell[:37] + "..."
             raise ValueError(f"{shown!r} is no number")
-        return float(text)
+        value = float(text)
+        if math.isinf(value):
+            raise ValueError(f"{text[:40]!r} is too large a number")
+        return value
 
 
 def find_header(lines: list[str], is_header: IsHeader) -> Header | None:

@@ -15,6 +15,8 @@ from relocalize.geometry.transforms import FloatArray
 # A shift below this changes no pose that is measured from features, whose own positions scatter
 # by several times as much.
 NEGLIGIBLE_PX = 0.05
+# Terms of real lenses are below 100, even those of r^8; larger ones are no lens.
+LARGEST_TERM = 1e4
 _SAMPLES = 400
 
 

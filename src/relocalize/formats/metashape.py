@@ -32,6 +32,7 @@ from relocalize.place.folder import MAP_UNIT, METRE
 NAME = "Metashape XML"
 CONVENTION = Convention("matrix", "world_from_cam", "RDF", "centre")
 _WANT = "a camera's transform of 4 x 4 numbers"
+_LARGEST = 1e12  # a number beyond this is in no transform, in any unit
 _EARTH_RADIUS = 6.3e6  # metres; a map that far from its origin has geocentric coordinates
 
 
@@ -213,16 +214,17 @@ def _transform(camera: ElementTree.Element) -> Rigid3 | None:
     if text is None or not text.strip():
         return None
     matrix = np.array(numbers_in(text, 16, "the transform")).reshape(4, 4)
-    return Rigid3.from_matrix(matrix)
+    return Rigid3.from_matrix(_bounded(matrix, "the transform"))
 
 
 def _similarity(transform: ElementTree.Element | None) -> Similarity3:
     """A chunk's or component's ``<transform>``; the identity where it is absent or in part."""
     if transform is None:
         return Similarity3.identity()
-    scale = transform.findtext("scale")
+    text = transform.findtext("scale")
+    scale = 1.0 if text is None else number_in(text, "a transform's scale")
     return Similarity3(
-        1.0 if scale is None else number_in(scale, "a transform's scale"),
+        float(_bounded(np.array(scale), "a transform's scale")),
         _rotation(transform.findtext("rotation")),
         _vector(transform.findtext("translation")),
     )
@@ -244,4 +246,13 @@ def _rotation(text: str | None) -> FloatArray:
 
 
 def _vector(text: str | None) -> FloatArray:
-    return np.zeros(3) if text is None else np.array(numbers_in(text, 3, "a translation"))
+    if text is None:
+        return np.zeros(3)
+    return _bounded(np.array(numbers_in(text, 3, "a translation")), "a translation")
+
+
+def _bounded(values: FloatArray, what: str) -> FloatArray:
+    largest = float(np.abs(values).max())
+    if largest > _LARGEST:
+        raise FormatError(f"{what} has {largest:.3g} in it, which is nowhere")
+    return values

@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from relocalize.errors import FormatError
-from relocalize.formats.distortion import three_radial_terms
+from relocalize.formats.distortion import LARGEST_TERM, three_radial_terms
 from relocalize.formats.registration import brown_camera
 from relocalize.formats.xml_file import number_in
 from relocalize.geometry import Camera
@@ -74,14 +74,22 @@ def sensor_lens(sensor: ElementTree.Element) -> SensorLens:
     if calibration is None or calibration.find("f") is None:
         numbers = dict.fromkeys(numbers, 0.0)
         numbers["f"] = _nominal_focal(sensor)
-    longest = 1000.0 * max(width, height)
-    if not 0 < numbers["f"] <= longest or not 0 < numbers["f"] + numbers["b1"] <= longest:
-        return SensorLens(None)
-    if max(abs(numbers["cx"]), abs(numbers["cy"])) > max(width, height):
+    if not _is_lens(numbers, max(width, height)):
         return SensorLens(None)
     camera = _camera(numbers, width, height, fisheye=kind in _FISHEYE)
     error = _error_px(camera, numbers, fisheye=kind in _FISHEYE)
     return SensorLens(camera, error)
+
+
+def _is_lens(numbers: dict[str, float], longer_side: int) -> bool:
+    """Whether a lens can have these numbers: a view between 0.06 and 178.9 degrees, and so on."""
+    focals = (numbers["f"], numbers["f"] + numbers["b1"])
+    offsets = (numbers["cx"], numbers["cy"], numbers["b2"])
+    return (
+        all(longer_side / 100 <= focal <= longer_side * 1000 for focal in focals)
+        and all(abs(offset) <= longer_side for offset in offsets)
+        and all(abs(numbers[name]) <= LARGEST_TERM for name in _LENS)
+    )
 
 
 def _calibration(sensor: ElementTree.Element) -> ElementTree.Element | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relocalize.formats.distortion import NEGLIGIBLE_PX, three_radial_terms
+from relocalize.formats.distortion import LARGEST_TERM, NEGLIGIBLE_PX, three_radial_terms
 from relocalize.formats.registration import SizelessCamera
 
 _FILM_WIDTH_MM = 36.0
@@ -49,6 +49,7 @@ class FilmLenses:
             not _SHORTEST_MM <= focal_mm <= _LONGEST_MM
             or max(map(abs, offset)) > 1
             or not 0.1 <= aspect <= 10
+            or any(abs(term) > LARGEST_TERM for term in lens)
         ):
             self._unusable += 1
             return None
@@ -74,8 +75,8 @@ class FilmLenses:
         said = []
         if self._unusable:
             said.append(
-                f"{self._unusable} images have a focal length or principal point that no lens "
-                "has; their intrinsics are estimated"
+                f"{self._unusable} images have a focal length, principal point or distortion that "
+                "no lens has; their intrinsics are estimated"
             )
         if self._worst_px > NEGLIGIBLE_PX:
             said.append(
