@@ -26,6 +26,7 @@ from relocalize.evaluation.truth import Truth, truth_from_file, truth_of_place
 from relocalize.geometry import Camera
 from relocalize.localizers import Localizer, fitted
 from relocalize.place import Place, Split, atomic
+from relocalize.place.dropped import dropped_names
 from relocalize.place.splits import split_by_blocks
 
 _SCHEMA = 1
@@ -58,6 +59,7 @@ def evaluate(
     compared = truth_from_file(truth, place, chosen) if truth else truth_of_place(place)
     images, not_scored = _scored(chosen, compared)
     _say_if_mapped_from_others(place, chosen)
+    _say_if_dropped(place, chosen)
     ready: dict[str, Localizer] = {}
     fit_seconds: dict[str, float] = {}
     for name in rows_of(localizers):
@@ -140,6 +142,16 @@ def _say_if_mapped_from_others(place: Place, split: Split) -> None:
         progress.say(
             f"{blind} of {len(split.train)} train images of split {split.name!r} see no point of "
             f"the map; map again for it: relocalize map {place.root} --split {split.name}"
+        )
+
+
+def _say_if_dropped(place: Place, split: Split) -> None:
+    dropped = set(dropped_names(place))
+    train, test = (len(dropped.intersection(side)) for side in (split.train, split.test))
+    if train or test:
+        progress.say(
+            f"{train} train and {test} test images of split {split.name!r} are dropped from the "
+            "map: nothing is learnt from those, and these are scored against a --truth only"
         )
 
 

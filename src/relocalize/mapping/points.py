@@ -15,6 +15,7 @@ from relocalize.mapping.bundle_adjustment import refine_points
 from relocalize.mapping.given import given_images
 from relocalize.mapping.stored_model import REFINED, read_record
 from relocalize.place import MapModel, Place, Points, PosedImage
+from relocalize.place.dropped import dropped_names
 from relocalize.place.model import NO_POINT
 
 
@@ -66,7 +67,7 @@ def model_of_images(place: Place, names: Collection[str]) -> MapModel:
     counts = _observations(kept.values(), len(whole.points))
     # What was registered into the finished map had no part in where its points are.
     makers = given_images(place).values()
-    untouched = not read_record(place).get(REFINED)
+    untouched = not read_record(place).get(REFINED) and not dropped_names(place)
     if untouched and np.array_equal(counts, _observations(makers, len(whole.points))):
         # Nobody else observed anything when the points were made.
         return MapModel(kept, replace(whole.points, track_lengths=counts))

@@ -42,6 +42,7 @@ from relocalize.mapping.stored_model import (
     replace_model,
 )
 from relocalize.place import Capture, Place
+from relocalize.place.dropped import dropped_names
 
 _REGISTERED = "registered"  # key of map.json: by capture, what was asked for and what came of it
 
@@ -182,8 +183,8 @@ def _register(
     inputs: str,
     left_out: tuple[str, ...],
 ) -> RegisterReport:
-    posed = place.map.images
-    todo = [image for image in capture.images if image.name not in posed]
+    inside = {*place.map.images, *dropped_names(place)}
+    todo = [image for image in capture.images if image.name not in inside]
     clock = _Clock()
     with open_database(place) as database:
         with clock.stage("features"):
@@ -220,11 +221,11 @@ def _register(
 def _posed_groups(
     place: Place, capture: Capture, resector: Resector, database: FeatureDatabase
 ) -> list[_Group]:
-    posed = place.map.images
+    posed, out = place.map.images, set(dropped_names(place))
     groups = []
     for index, prior in enumerate(capture.cameras):
         members = [image.name for image in capture.images if image.camera == index]
-        todo = tuple(name for name in members if name not in posed)
+        todo = tuple(name for name in members if name not in posed and name not in out)
         if not todo:
             continue
         before = next((posed[name] for name in members if name in posed), None)
