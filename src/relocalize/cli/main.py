@@ -14,6 +14,7 @@ from relocalize import progress
 from relocalize.cli.align import Align
 from relocalize.cli.build import Build
 from relocalize.cli.check import Check
+from relocalize.cli.drop import Drop
 from relocalize.cli.evaluate import Evaluate
 from relocalize.cli.export import Export
 from relocalize.cli.frames import Frames
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "import": Import,
     "map": Map,
     "register": Register,
+    "drop": Drop,
     "evaluate": Evaluate,
     "report": Report,
     "export": Export,
