@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relocalize.errors import FormatError, GeometryError, PlaceError
-from relocalize.formats.json_file import is_name
+from relocalize.formats.text import is_name
 from relocalize.geometry import Camera
 from relocalize.geometry.cameras import model_of_number
 from relocalize.geometry.transforms import FloatArray

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relocalize.errors import FormatError
-from relocalize.formats.text import read_text
+from relocalize.formats.text import LONGEST_NAME, is_name, read_text
 
 # Two bytes of JSON can become 64 of Python objects; this bounds a hostile file to half a gigabyte
 # and leaves room for a million points.
 _MOST_CONTAINERS = 5_000_000
-_LONGEST_TEXT = 4096
 _SHOWN = 60
 
 
@@ -119,7 +118,7 @@ class JsonObject:
             return default
         value = self._value(key)
         if not isinstance(value, str) or not is_name(value):
-            raise self.wrong(key, f"a text without control characters, up to {_LONGEST_TEXT} long")
+            raise self.wrong(key, f"a text without control characters, up to {LONGEST_NAME} long")
         return value
 
     def array(self, key: str) -> list[object]:
@@ -184,15 +183,6 @@ class JsonObject:
         if not isinstance(value, list) or len(value) != count:
             raise self.wrong(key, f"{count} numbers")
         return tuple(self._number(key, one) for one in value)
-
-
-def is_name(text: str) -> bool:
-    """Whether a string can be printed and stored: no control characters, no lone surrogates."""
-    return len(text) <= _LONGEST_TEXT and (text.isprintable() or not _has_control(text))
-
-
-def _has_control(text: str) -> bool:
-    return any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in text)
 
 
 def _shown(value: object) -> str:

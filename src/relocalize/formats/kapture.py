@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 
 from relocalize import progress
 from relocalize.errors import FormatError, GeometryError
-from relocalize.formats.json_file import is_name
 from relocalize.formats.picture_links import place_picture
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.posed_pictures import PosedPictures
 from relocalize.formats.registration import Registration
-from relocalize.formats.text import first_lines, read_lines
+from relocalize.formats.text import first_lines, is_name, read_lines
 from relocalize.formats.tracks import model_of_tracks
 from relocalize.geometry import Camera, Convention, Rigid3
 from relocalize.geometry.transforms import FloatArray

@@ -42,6 +42,7 @@ _COLOR_ENDINGS = (".color.png", ".color.jpg", ".color.jpeg")
 _SPLITS = {"train": "TrainSplit.txt", "test": "TestSplit.txt"}
 _COLOR_FOCAL_PX = 525.0
 _SIZE = (640, 480)
+_PNG_LEVEL = 1  # of 9: four times faster than the default for 4% more bytes
 _LARGEST_POSE = 10_000  # bytes; 16 numbers take 300
 _SHORT = 1e-6  # numbers of a matrix's last row, off 0 0 0 1
 _MOST_SEQUENCES, _MOST_FRAMES = 99, 1_000_000  # what two and six digits count
@@ -236,6 +237,6 @@ def _place_png(file: Path, target: Path) -> None:
         return
     try:
         with Image.open(file) as picture:
-            picture.convert("RGB").save(target, format="PNG")
+            picture.convert("RGB").save(target, format="PNG", compress_level=_PNG_LEVEL)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise FormatError(f"picture {file} cannot be read: {type(error).__name__}") from error

@@ -8,6 +8,7 @@ from relocalize.errors import FormatError
 
 # A row of a pose list has about 100 bytes, so this is room for two million images.
 MAX_BYTES = 200_000_000
+LONGEST_NAME = 4096  # characters, as of a path
 _LONGEST_LINE = 300  # characters of a message
 _HEAD_BYTES = 16_384  # enough for the comments that formats begin with, and a row
 
@@ -61,3 +62,12 @@ def one_line(text: str) -> str:
     """``text`` as one line of a length that people read, with nothing that steers a terminal."""
     line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
     return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 3] + "..."
+
+
+def is_name(text: str) -> bool:
+    """Whether a string can be printed and stored: no control characters, no lone surrogates."""
+    return len(text) <= LONGEST_NAME and (text.isprintable() or not _has_control(text))
+
+
+def _has_control(text: str) -> bool:
+    return any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in text)
