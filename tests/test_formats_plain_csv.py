@@ -129,6 +129,12 @@ class TestReading:
         camera = read_plain_csv(path).camera_of("a.jpg", 640, 480)
         assert (camera.model, camera.params) == (model, params)
 
+    def test_a_commented_header_counts_where_it_begins_with_the_name(self, tmp_path):
+        row = "a.jpg,1,0,0,0,1,2,3\n"
+        assert detect(written(tmp_path, "# name, qw, qx, qy, qz, x, y, z\n" + row))
+        colmaps = "# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME\n"
+        assert not detect(written(tmp_path, colmaps + "1 1 0 0 0 1 2 3 1 a.jpg\n"))
+
     def test_a_principal_point_without_a_picture_size_is_said_not_to_be_used(self, tmp_path):
         path = written(
             tmp_path,

@@ -101,9 +101,11 @@ def detect(path: Path) -> bool:
         return False
     if _declared(header, _DECLARES) is not None:
         return True
-    # COLMAP's images.txt has a comment that reads like a header.
+    # COLMAP's images.txt has a comment that reads like a header, with the name at its end.
     commented = lines[header.line - 1].lstrip().startswith("#")
-    return not commented and _rotation_columns(header.columns) not in {_YAW, _OMEGA}
+    if commented and header.columns[0] not in _NAME:
+        return False
+    return _rotation_columns(header.columns) not in {_YAW, _OMEGA}
 
 
 def read_plain_csv(path: Path) -> Registration:
@@ -326,8 +328,8 @@ def _cells(image: PosedImage, parameters: Sequence[str]) -> list[str]:
 
 
 def _exact(value: float | None) -> str:
-    """The number so that it is read back to its last bit; nothing for None."""
-    return "" if value is None else f"{float(value):.17g}"
+    """The shortest digits, 17 at most, that are read back to the last bit; nothing for None."""
+    return "" if value is None else repr(float(value))
 
 
 def _quoted(name: str) -> str:
