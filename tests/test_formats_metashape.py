@@ -193,6 +193,15 @@ class TestLenses:
         path = written(tmp_path, sensors=sensor(body=body), cameras=camera(0, pose=np.eye(4)))
         assert read_metashape(path).camera_of("p0.jpg", 1000, 800).focal_px == pytest.approx(800)
 
+    def test_an_old_calibration_is_said_not_to_be_read(self, tmp_path):
+        body = '<property name="pixel_width" value="0.004"/>'
+        body += '<property name="focal_length" value="3.2"/>'
+        body += '<calibration class="adjusted"><fx>900</fx><fy>901</fy><cx>510</cx></calibration>'
+        path = written(tmp_path, sensors=sensor(body=body), cameras=camera(0, pose=np.eye(4)))
+        registration = read_metashape(path)
+        assert registration.camera_of("p0.jpg", 1000, 800).focal_px == pytest.approx(800)
+        assert "before 1.3" in registration.remarks[0]
+
 
 class TestBadInput:
     @pytest.mark.parametrize(
@@ -207,6 +216,12 @@ class TestBadInput:
             "<document><chunk><cameras/></chunk><chunk><cameras/></chunk></document>",
             '<!DOCTYPE d [<!ENTITY a "aa">]><document><chunk><cameras/></chunk></document>',
             "<a>" * 100_000,
+            pytest.param("<document>" + "<b/>" * 2_100_000, marks=pytest.mark.slow),
+            '<?xml version="1.0" encoding="nonsense"?><document/>',
+            '<?xml version="1.0" encoding="rot13"?><document/>',
+            "<document>&who;</document>",
+            "<x:document/>",
+            "\0\0",
         ],
     )
     def test_is_one_line(self, tmp_path, text):

@@ -17,7 +17,7 @@ from relocalize.geometry.transforms import FloatArray
 NEGLIGIBLE_PX = 0.05
 # Terms of real lenses are below 100, even those of r^8; larger ones are no lens.
 LARGEST_TERM = 1e4
-_SAMPLES = 400
+_SAMPLES = 100  # radii, to the corner
 
 
 @lru_cache(maxsize=1024)

@@ -84,6 +84,8 @@ def read_metashape(path: Path) -> Registration:
         placed.append(world)
         if camera.find("rolling_shutter") is not None:
             said["have a rolling shutter's motion, which is not read"] += 1
+        if lens.of_exif:
+            said["have a calibration of PhotoScan before 1.3, which is not read"] += 1
         if lens.error_px > NEGLIGIBLE_PX:
             worst_px = max(worst_px, lens.error_px)
             cut_sensors.add(camera.get("sensor_id"))

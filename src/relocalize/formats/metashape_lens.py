@@ -41,11 +41,14 @@ class SensorLens:
         camera: COLMAP's, or None where the file has no usable focal length.
         error_px: largest distance, over the picture, to where Metashape projects.
         see_all_around: whether the sensor is panoramic, so that its pictures are no photos.
+        of_exif: whether its calibration is PhotoScan's before 1.3, with fx and fy, which is not
+            read, so that the camera has the focal length of the EXIF.
     """
 
     camera: Camera | None
     error_px: float = 0.0
     see_all_around: bool = False
+    of_exif: bool = False
 
 
 def sensor_lens(sensor: ElementTree.Element) -> SensorLens:
@@ -71,14 +74,15 @@ def sensor_lens(sensor: ElementTree.Element) -> SensorLens:
         for element in calibration:
             if element.tag in numbers:
                 numbers[element.tag] = number_in(element.text, f"<{element.tag}> of a sensor")
-    if calibration is None or calibration.find("f") is None:
+    of_exif = calibration is not None and calibration.find("f") is None
+    if calibration is None or of_exif:
         numbers = dict.fromkeys(numbers, 0.0)
         numbers["f"] = _nominal_focal(sensor)
     if not _is_lens(numbers, max(width, height)):
-        return SensorLens(None)
+        return SensorLens(None, of_exif=of_exif)
     camera = _camera(numbers, width, height, fisheye=kind in _FISHEYE)
     error = _error_px(camera, numbers, fisheye=kind in _FISHEYE)
-    return SensorLens(camera, error)
+    return SensorLens(camera, error, of_exif=of_exif)
 
 
 def _is_lens(numbers: dict[str, float], longer_side: int) -> bool:

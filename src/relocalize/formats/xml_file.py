@@ -19,7 +19,7 @@ from relocalize.formats.text import one_line
 
 # Metashape writes about 2 kB and 20 elements per camera; this is room for 100,000 cameras.
 MAX_BYTES = 200_000_000
-_MAX_ELEMENTS = 5_000_000
+_MAX_ELEMENTS = 2_000_000
 _MAX_DEPTH = 64  # registrations nest less than ten deep
 _CHUNK = 1 << 16
 
