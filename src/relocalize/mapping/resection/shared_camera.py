@@ -15,14 +15,19 @@ from relocalize.mapping.resection.photo_pose import Matches, Solved, camera_of
 from relocalize.mapping.resection.refinement import Freedom, Lens, refine
 from relocalize.mapping.resection.resector import Resector
 
-_MAX_PHOTOS = 40  # more photos of a camera do not make its calibration better in any figure
+MAX_PHOTOS = 40  # more photos of a camera do not make its calibration better in any figure
 # Photos whose own focal length is further off than this from the median take no part: a wrong
 # pose, or a flat scene that does not determine it.
 _FOCAL_AGREEMENT = 0.15
 
 
 def shared_camera(
-    resector: Resector, photos: Sequence[Matches], *, prior: Camera | None = None, least: int = 3
+    resector: Resector,
+    photos: Sequence[Matches],
+    *,
+    prior: Camera | None = None,
+    least: int = 3,
+    most: int = MAX_PHOTOS,
 ) -> Camera | None:
     """The SIMPLE_RADIAL camera that photos of one size and camera share.
 
@@ -31,11 +36,12 @@ def shared_camera(
         photos: their matches.
         prior: roughly the camera, such as EXIF's, or None.
         least: photos that have to be localized.
+        most: photos that are asked, evenly from all.
 
     Returns:
         The camera, or None where fewer than ``least`` photos can be localized.
     """
-    chosen = np.unique(np.linspace(0, len(photos) - 1, min(len(photos), _MAX_PHOTOS)).astype(int))
+    chosen = np.unique(np.linspace(0, len(photos) - 1, min(len(photos), most)).astype(int))
     solved: list[Solved] = []
     for index in chosen:
         found = resector.solve(photos[int(index)], prior=prior)

@@ -6,7 +6,7 @@ photos, each term held to what lenses usually are only as far as the photos leav
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,6 +34,7 @@ from relocalize.mapping.resection.shared_camera import shared_camera
 from relocalize.mapping.resection.surroundings import look_around
 
 MIN_PHOTOS = 3  # fewer photos determine focal length and one radial term, not the whole lens
+_FIRST_PHOTOS = 12  # that the refinement of all photos starts from
 _ROUNDS = 4
 _SETTLED = 1e-4  # relative change of the focal length from one round to the next
 _BLOCKS = 10  # of the jackknife
@@ -89,7 +90,7 @@ def pose_together(
         prior: roughly the camera, such as EXIF's.
         calibrated: exactly the camera; it stays as it is.
     """
-    start = calibrated or shared_camera(resector, photos, prior=prior, least=1)
+    start = calibrated or _first_camera(resector, photos, prior)
     if start is None:
         refused = (resector.solve(matches, prior=prior) for matches in photos)
         return PosedTogether(
@@ -101,13 +102,24 @@ def pose_together(
     refined = group.solved(start)
     while group.freedom and len(refined.views) >= MIN_PHOTOS:
         # With the better camera photos are solved that were not before.
-        again = group.solved(group.camera(refined.lens))
+        again = group.solved(group.camera(refined.lens), refined.views)
         settled = abs(np.log(again.lens.focal / refined.lens.focal)) < _SETTLED
         group.rounds += 1
         refined = again
         if settled or group.rounds == _ROUNDS:
             break
     return group.outcome(group.with_those_confirmed(refined))
+
+
+def _first_camera(
+    resector: Resector, photos: Sequence[Matches], prior: Camera | None
+) -> Camera | None:
+    """Roughly the camera: from a few of the photos, or from more where these tell nothing."""
+    for most in (_FIRST_PHOTOS, len(photos)):
+        camera = shared_camera(resector, photos, prior=prior, least=1, most=most)
+        if camera is not None:
+            return camera
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,11 +175,16 @@ class _Group:
             centre=(x - camera.width / 2, y - camera.height / 2),
         )
 
-    def solved(self, camera: Camera) -> _Refined:
-        """Every photo's pose with ``camera``, then all poses and what is free of the lens."""
+    def solved(self, camera: Camera, before: Mapping[int, View] | None = None) -> _Refined:
+        """The poses of photos with ``camera``, then all poses and what is free of the lens.
+
+        ``before`` are those solved already, whose poses are refined alone.
+        """
         refused: dict[int, Refused] = {}
-        poses: dict[int, Rigid3] = {}
+        poses = {index: view.world_from_cam for index, view in (before or {}).items()}
         for index, matches in enumerate(self.photos):
+            if index in poses:
+                continue
             found = self.resector.solve(matches, camera=camera)
             if isinstance(found, Refused):
                 refused[index] = found
