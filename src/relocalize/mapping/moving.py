@@ -9,7 +9,7 @@ from dataclasses import asdict
 import numpy as np
 import pycolmap
 
-from relocalize.errors import MappingError
+from relocalize.errors import MappingError, PlaceError
 from relocalize.geometry import Rigid3, Similarity3
 from relocalize.geometry.transforms import rotation_angle_deg
 from relocalize.mapping.given import given_images
@@ -70,11 +70,12 @@ def given_poses(place: Place) -> bytes:
     digest = _digest(
         (name, image.cam_from_world) for name, image in sorted(given_images(place).items())
     )
-    path = place.map_dir / MOVED
-    if path.is_file():
-        record = read_json(path)
-        if record.get("poses") == digest.hex():
-            return bytes.fromhex(str(record.get("poses_before")))
+    try:
+        record = read_json(place.map_dir / MOVED)
+        if record["poses"] == digest.hex():
+            return bytes.fromhex(record["poses_before"])
+    except (PlaceError, KeyError, TypeError, ValueError):
+        pass  # not moved, or the record is damaged: then it is made again, and nothing is lost
     return digest
 
 

@@ -23,7 +23,8 @@ from relocalize.plotting.figure import (
 )
 from relocalize.plotting.walks import COLORS, view_from_above
 
-_WIDTH = 7.2  # inches: two columns of a paper
+_WIDTH, _HEIGHT = 7.2, 4.2  # inches: two columns of a paper
+_NARROWEST = 0.6  # of a panel: both shall be of one kind however the two frames lie
 _PLACE, _REFERENCE, _OUTLIER = COLORS[0], COLORS[4], COLORS[1]
 _MOST_NAMED = 20  # outliers with their names beside them
 
@@ -43,20 +44,18 @@ def draw_alignment(found: FoundFrame, place: str, out: Path) -> None:
     before, reference = found.in_place, found.in_reference
     if before is None or reference is None:
         raise PlaceError("there are no positions to draw: a length and a direction alone have none")
-    view = view_from_above(reference.positions, None, up_is_z=found.frame.up == "z")
+    good = found.alignment.inliers if found.alignment is not None else slice(None)
+    view = view_from_above(reference.positions[good], None, up_is_z=found.frame.up == "z")
     after = before.moved(found.reference_from_place)
     with style():
-        seen = view.of(np.concatenate([after.positions, reference.positions]))
-        shape = np.ptp(seen, axis=0)
-        height = 0.5 * _WIDTH * shape[1] / max(shape[0], 1e-12)
-        figure = new_figure(_WIDTH, float(np.clip(height, 1.6, 5.0)) + 1.4)
+        figure = new_figure(_WIDTH, _HEIGHT)
         left, right = figure.subplots(1, 2)
         for axes, stations, title in (
             (left, before, "before: each in its own frame"),
             (right, after, "after"),
         ):
             seen = view.of(np.concatenate([stations.positions, reference.positions]))
-            side = draw_ground(axes, seen, view.labels, found.unit)
+            side = draw_ground(axes, seen, view.labels, found.unit, narrowest=_NARROWEST)
             size = float(np.clip(60 / np.sqrt(len(seen)), 1.8, 4.0))
             for one, color, label, factor in (
                 (reference, _REFERENCE, found.onto, 1.7),

@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -27,6 +27,13 @@ _TICK = 0.035  # length of a viewing direction, of the longer side of what is dr
 _MOST_TICKS = 250  # directions drawn per walk: a thousand would be a fur
 _SUFFIXES = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 _DOTS_PER_INCH = 200
+# Where a name may stand, in points from what it names, and which end of it is there.
+_BESIDE: dict[tuple[int, int], Literal["left", "center", "right"]] = {
+    (5, 0): "left",
+    (-5, 0): "right",
+    (0, 8): "center",
+    (0, -8): "center",
+}
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
@@ -73,14 +80,26 @@ def save_figure(figure: Figure, path: Path) -> None:
     atomic.write_bytes(path, file.getvalue())
 
 
-def draw_ground(axes: Axes, seen: FloatArray, labels: tuple[str, str], unit: str) -> float:
-    """Equal axes around what is seen [N, 2], with unit and scale bar; returns the longer side."""
+def draw_ground(
+    axes: Axes, seen: FloatArray, labels: tuple[str, str], unit: str, *, narrowest: float = 0.24
+) -> float:
+    """Equal axes with unit and scale bar around what is seen.
+
+    Args:
+        axes: to draw in.
+        seen: [N, 2] of all that will be drawn.
+        labels: of the two axes.
+        unit: of lengths.
+        narrowest: the shorter side of the axes, of the longer one: a straight walk gets some room.
+
+    Returns:
+        The longer side of what is seen.
+    """
     low, high = seen.min(axis=0), seen.max(axis=0)
     side = float(max((high - low).max(), 1e-9))
     margin = 0.09 * side
     axes.set_aspect("equal", adjustable="box")
-    # A straight walk gets some room across it.
-    middle, half = (low + high) / 2, np.maximum((high - low) / 2, 0.12 * side) + margin
+    middle, half = (low + high) / 2, np.maximum(high - low, narrowest * side) / 2 + margin
     axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
     axes.set_ylim(middle[1] - half[1], middle[1] + half[1])
     short = "m" if unit == METRE else f"{unit}s"
@@ -95,21 +114,31 @@ def draw_ground(axes: Axes, seen: FloatArray, labels: tuple[str, str], unit: str
 
 
 def _draw_scale_bar(axes: Axes, width: float, unit: str) -> None:
+    """Above the right end of the axes, where nothing else is."""
     step = 10.0 ** np.floor(np.log10(0.25 * width))
     length = max(factor * step for factor in (1, 2, 5) if factor * step <= 0.25 * width)
-    right, (bottom, top) = axes.get_xlim()[1], axes.get_ylim()
-    x, y = right - 0.03 * width - length, bottom + 0.03 * (top - bottom)
-    axes.plot([x, x + length], [y, y], color=INK, linewidth=2.2, solid_capstyle="butt", zorder=6)
+    right = axes.get_xlim()[1]
+    above = axes.get_xaxis_transform()  # x of the data, y from 0 to 1 along the axis
+    axes.plot(
+        [right - length, right],
+        [1.025, 1.025],
+        color=INK,
+        linewidth=2.2,
+        solid_capstyle="butt",
+        transform=above,
+        clip_on=False,
+    )
     short = "m" if unit == METRE else (unit if length == 1 else f"{unit}s")
     axes.annotate(
         f"{length:g} {short}",
-        (x + length / 2, y),
-        (0, 3),
+        (right - length, 1.025),
+        (-4, 0),
+        xycoords=above,
         textcoords="offset points",
-        ha="center",
-        va="bottom",
+        ha="right",
+        va="center",
         fontsize=8,
-        zorder=6,
+        annotation_clip=False,
     )
 
 
@@ -190,21 +219,24 @@ def draw_names(axes: Axes, positions: FloatArray, names: Sequence[str]) -> int:
     figure.draw_without_rendering()
     room = axes.get_window_extent().get_points()
     taken: list[FloatArray] = []
-    for name, position in zip(names, positions, strict=True):
-        text = axes.annotate(
-            name,
-            (position[0], position[1]),
-            (4, 3),
-            textcoords="offset points",
-            fontsize=6,
-            color=SOFT,
-            zorder=7,
-            path_effects=[withStroke(linewidth=1.5, foreground="white")],
-        )
-        box = text.get_window_extent().get_points()
-        outside = (box[0] < room[0]).any() or (box[1] > room[1]).any()
-        if outside or any((box[0] < one[1]).all() and (one[0] < box[1]).all() for one in taken):
+    for name, (x, y) in zip(names, positions.tolist(), strict=True):
+        for (right, up), side in _BESIDE.items():
+            text = axes.annotate(
+                name,
+                (x, y),
+                (right, up),
+                textcoords="offset points",
+                ha=side,
+                va="center",
+                fontsize=6,
+                color=SOFT,
+                zorder=7,
+                path_effects=[withStroke(linewidth=1.5, foreground="white")],
+            )
+            box = text.get_window_extent().get_points()
+            free = not any((box[0] < one[1]).all() and (one[0] < box[1]).all() for one in taken)
+            if free and (box[0] >= room[0]).all() and (box[1] <= room[1]).all():
+                taken.append(box)
+                break
             text.remove()
-        else:
-            taken.append(box)
     return len(taken)

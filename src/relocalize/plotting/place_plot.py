@@ -99,7 +99,7 @@ def _draw(
                 in_order=walk.in_order,
             )
         if len(walks) > 1:
-            axes.legend(loc="outside upper left", ncols=4, fontsize=8, handletextpad=0.2)
+            figure.legend(loc="outside upper left", ncols=4, fontsize=8, handletextpad=0.2)
         axes.set_title(f"{place.name}, {view.words}", fontsize=9, color=SOFT, loc="left")
         if names:
             written = draw_names(
