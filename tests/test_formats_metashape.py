@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from relocalize.errors import FormatError
 from relocalize.formats.metashape import detect, read_metashape
+from relocalize.formats.xml_file import read_xml
 
 FRAME = (
     '<calibration type="frame" class="{kind}"><resolution width="1000" height="800"/>'
@@ -266,6 +267,16 @@ class TestRealExports:
         assert len(registration.cameras) == 94
         assert not registration.problems
         assert "94 sensors" in registration.remarks[0]
+        # What was photographed, the middle of the region that Metashape built, is before every
+        # camera and in most pictures; no other direction or axes would have it so.
+        middle = np.array([read_xml(path).findtext("chunk/region/center").split()], dtype=float)
+        in_cameras = {name: pose @ middle for name, (pose, _) in registration.poses.items()}
+        assert min(point[0, 2] for point in in_cameras.values()) > 0
+        pixels = [
+            registration.camera_of(name, 5184, 3456).img_from_cam(point)[0]
+            for name, point in in_cameras.items()
+        ]
+        assert sum(0 < u < 5184 and 0 < v < 3456 for u, v in pixels) > 70
 
     @pytest.mark.parametrize("name", ["cameras.xml", "markers.xml"])
     def test_cameras_that_are_not_aligned_are_said_to_be(self, data_dir, name):
