@@ -33,6 +33,7 @@ _MAX_PICTURES = 6000
 _SCALE_PX = 12.0
 # Contradictions that are no outliers are worth a word from this share of the pairs.
 _CONTRADICTING = 0.02
+_LONELY = 0.2
 
 
 @dataclass(frozen=True)
@@ -263,11 +264,8 @@ def _picture_problems(
     for rows in same_numbers(poses, same):
         images = tuple(names[row] for row in rows)
         problems.append(Problem("same pose", images, "different pictures with one pose"))
-    pairs_of = np.bincount(
-        np.array([pair.pair for pair in measured], dtype=int).ravel(), minlength=len(names)
-    )
     run_of = {row: run for run in claims.runs for row in run}
-    suspects = [row for row in range(len(names)) if pairs_of[row] < 2]
+    suspects = {outlier.row for outlier in tests.outliers} | _lonely(len(names), measured)
 
     def neighbours(row: int) -> list[int]:
         run = run_of[row]
@@ -287,6 +285,14 @@ def _picture_problems(
             )
         )
     return problems
+
+
+def _lonely(count: int, measured: Sequence[MeasuredPair]) -> set[int]:
+    """Rows that match others much less than most rows do."""
+    matches = np.zeros(count)
+    for pair in measured:
+        matches[list(pair.pair)] += len(pair.matches)
+    return set(np.flatnonzero(matches < _LONELY * np.median(matches)).tolist())
 
 
 def _intrinsics_problems(claims: Claims, fit: IntrinsicsFit) -> list[Problem]:

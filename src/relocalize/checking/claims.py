@@ -38,7 +38,7 @@ class Claims:
 
     @classmethod
     def of_registration(cls, registration: Registration, images: Path) -> Claims:
-        """The listed images that have a picture in the folder ``images``.
+        """The listed images, under the file's names, that have a picture in ``images``.
 
         Raises:
             FormatError: there is none.
@@ -47,15 +47,12 @@ class Claims:
         stated = registration.stated
         row_of = {name: row for row, name in enumerate(stated.names)}
         rows = np.array([row_of[picture.listed] for picture in found])
-        file_of = {picture.name: picture.file for picture in found}
-        listed_of = {picture.name: picture.listed for picture in found}
+        file_of = {picture.listed: picture.file for picture in found}
         return cls(
             names=tuple(file_of),
             stated=_rows_of(stated, tuple(file_of), rows),
             read=lambda name: read_photo(file_of[name]).pixels,
-            camera_of=lambda name, width, height: registration.camera_of(
-                listed_of[name], width, height
-            ),
+            camera_of=registration.camera_of,
             unused=(
                 *(f"{name}: no picture" for name in absent),
                 *(f"{name}: could mean several pictures" for name in ambiguous),

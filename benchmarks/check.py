@@ -1,0 +1,287 @@
+"""What the data set doctor finds: wrong conventions and wrong poses, put there on purpose.
+
+    python benchmarks/check.py DATA [--sets redkitchen fox] [--seed 0]
+
+DATA holds `redkitchen/` and `fox/` (see docs/development.md). Two tables:
+
+- conventions: the true poses of a set are written as numbers in one convention and claimed to be
+  in another. Right is an answer that gives the true poses up to a similarity.
+- wrong poses: 5% of the poses are replaced by gross errors of one kind; how many of them are
+  flagged, and how many of the good ones. Beside it the obvious alternative on the same poses:
+  density clustering of the camera centres (DBSCAN, 3 neighbours within 3 median steps), which is
+  what people do by hand.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from relocalize import progress
+from relocalize.checking.claims import Claims
+from relocalize.checking.conventions import judge_conventions
+from relocalize.checking.measuring import measure_pairs, read_views
+from relocalize.checking.outliers import pose_tests
+from relocalize.checking.sampling import check_pairs, sample_pairs
+from relocalize.formats import read_registration
+from relocalize.geometry import Convention, Rigid3, align_camera_poses
+from relocalize.geometry.conventions import axes_matrix, column_matrix
+from relocalize.geometry.transforms import FloatArray
+
+SETS = {"redkitchen": "poses_sfm.txt", "fox": "transforms.json"}
+BAD_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Measure the check."""
+
+    data: tyro.conf.Positional[Path]
+    """Folder with the sets."""
+    sets: tuple[str, ...] = tuple(SETS)
+    """Which of them."""
+    seed: int = 0
+    """Of the wrong poses."""
+
+
+def main(settings: Settings) -> None:
+    """Print both tables."""
+    console = Console(width=130)
+    for name in settings.sets:
+        registration = read_registration(settings.data / name / SETS[name])
+        claims = Claims.of_registration(registration, settings.data / name / "images")
+        console.print(conventions_table(name, claims))
+        console.print(wrong_poses_table(name, claims, settings.seed))
+
+
+# -- conventions -----------------------------------------------------------------------------
+
+
+def conventions_table(name: str, claims: Claims) -> Table:
+    """Each case is a true convention and a claimed one."""
+    start = time.perf_counter()
+    sampled, measured = sample_pairs(claims)
+    shared = time.perf_counter() - start
+    poses = sampled.poses(sampled.stated.convention)
+    right, margins, seconds, wrong, undecided = 0, [], [], [], 0
+    cases = list(wrong_claims())
+    for true, claimed in progress.track(cases, f"{name}: conventions"):
+        rotations, positions = written(true, poses)
+        begin = time.perf_counter()
+        verdict = judge_conventions(claimed, rotations, positions, measured)
+        seconds.append(shared + time.perf_counter() - begin)
+        assert verdict is not None
+        answer = verdict.best.convention
+        if verdict.best.explains and same_poses(answer.world_from_cam(rotations, positions), poses):
+            right += 1
+            margins.append(verdict.margin)
+            undecided += not verdict.decided
+        else:
+            wrong.append(f"{true.name} claimed {claimed.name}: {answer.name}")
+    table = Table("set", "wrong conventions", "named right", "undecided", "least margin", "slowest")
+    table.add_row(
+        name,
+        str(len(cases)),
+        str(right),
+        str(undecided),
+        f"{min(margins):.1f}",
+        f"{max(seconds):.0f} s",
+    )
+    for line in wrong:
+        table.add_row("", line)
+    return table
+
+
+def wrong_claims() -> Iterator[tuple[Convention, Convention]]:
+    """True and claimed conventions, of quaternions, matrices and angles."""
+    claimed = Convention("wxyz", "cam_from_world", "RDF", "translation")
+    for rotation, direction, axes, position in product(
+        ("wxyz", "xyzw"),
+        ("cam_from_world", "world_from_cam"),
+        ("RDF", "RUB", "FLU", "RUF"),
+        ("translation", "centre"),
+    ):
+        true = Convention(rotation, direction, axes, position)
+        if true != claimed:
+            yield true, claimed
+    claimed = Convention("matrix", "world_from_cam", "RUB", "centre")
+    for direction, axes, position in product(
+        ("world_from_cam", "cam_from_world"),
+        ("RUB", "RDF", "FLU", "FRD", "LUF"),
+        ("centre", "translation"),
+    ):
+        true = Convention("matrix", direction, axes, position)
+        if true != claimed:
+            yield true, claimed
+    for columns in ("xzy", "yxz", "x-zy", "-xyz", "zxy", "xy-z"):
+        yield replace(claimed, columns=columns), claimed
+    claimed = Convention("euler:z0y1x2:deg", "world_from_cam", "RDF", "centre")
+    products = (
+        *("x0y1z2", "x0z1y2", "y0x1z2", "y0z1x2", "z0x1y2", "z0x1z2", "x0y1x2", "y0x1y2"),
+        *("z2y1x0", "x2y1z0", "y2x1z0", "-z0y1x2", "z0-y1x2", "z0y1-x2", "-z0-y1-x2"),
+    )
+    for factors, unit in product(products, ("deg", "rad")):
+        yield replace(claimed, rotation=f"euler:{factors}:{unit}"), claimed
+    yield replace(claimed, rotation="euler:z0y1x2:rad"), claimed
+    for direction, axes in product(("world_from_cam", "cam_from_world"), ("RUB", "FLU")):
+        yield replace(claimed, direction=direction, camera_axes=axes), claimed
+
+
+def written(convention: Convention, poses: Sequence[Rigid3]) -> tuple[FloatArray, FloatArray]:
+    """Numbers of a file in a convention: rotations [N, ...] and positions [N, 3]."""
+    axes, columns = axes_matrix(convention.camera_axes), column_matrix(convention.columns)
+    world = np.diag([1.0, 1.0, np.linalg.det(axes)])
+    rotations = np.array([world @ pose.rotation @ axes.T for pose in poses])
+    positions = np.array([world @ pose.translation for pose in poses])
+    if convention.position == "translation":
+        positions = -np.einsum("nji,nj->ni", rotations, positions)
+    if convention.direction == "cam_from_world":
+        rotations = np.swapaxes(rotations, 1, 2)
+    return _numbers(convention.rotation, rotations), positions @ columns
+
+
+def _numbers(kind: str, rotations: FloatArray) -> FloatArray:
+    if kind == "matrix":
+        return rotations
+    turns = Rotation.from_matrix(rotations)
+    if kind in {"wxyz", "xyzw"}:
+        return np.asarray(turns.as_quat(scalar_first=kind == "wxyz"))
+    _, factors, unit = kind.split(":")
+    signs, axes, columns = [], "", []
+    sign = 1
+    for letter in factors:
+        if letter == "-":
+            sign = -1
+        elif letter in "xyz":
+            axes += letter.upper()
+            signs.append(sign)
+            sign = 1
+        else:
+            columns.append(int(letter))
+    angles = np.asarray(turns.as_euler(cast("Any", axes), degrees=unit == "deg")) * signs
+    result = np.empty_like(angles)
+    result[:, columns] = angles
+    return result
+
+
+def same_poses(answer: Sequence[Rigid3], truth: Sequence[Rigid3]) -> bool:
+    """Whether poses agree up to a similarity, to a thousandth of the place and 0.1 degrees."""
+    alignment = align_camera_poses(answer, truth)
+    centres = np.array([pose.translation for pose in truth])
+    extent = float(np.linalg.norm(centres - centres.mean(axis=0), axis=1).max())
+    off = float(np.max(alignment.position_residuals)) / extent
+    return off < 1e-3 and float(np.max(alignment.rotation_residuals_deg)) < 0.1
+
+
+# -- wrong poses -----------------------------------------------------------------------------
+
+
+def wrong_poses_table(name: str, claims: Claims, seed: int) -> Table:
+    """A row for each kind of gross error."""
+    start = time.process_time()
+    views = read_views(claims.names, claims.read, claims.camera_of)
+    measured = list(measure_pairs(views, check_pairs(views, claims.runs)))
+    cost = time.process_time() - start
+    poses = claims.poses(claims.stated.convention)
+    table = Table(
+        f"{name}: {BAD_SHARE:.0%} wrong",
+        "flagged",
+        "of the good",
+        "CPU s",
+        "DBSCAN: flagged",
+        "of the good",
+        "ratio flagged",
+    )
+    rng = np.random.default_rng(seed)
+    flagged = {outlier.row for outlier in pose_tests(poses, measured).outliers}
+    table.add_row("none", "", f"{len(flagged) / len(poses):.1%}", f"{cost:.0f}", "",
+                  f"{len(clustered_away(poses)) / len(poses):.1%}", "")  # fmt: skip
+    for kind, spoil in ERRORS.items():
+        bad = set(rng.choice(len(poses), max(1, round(BAD_SHARE * len(poses))), replace=False))
+        spoilt = [spoil(poses, row, rng) if row in bad else pose for row, pose in enumerate(poses)]
+        start = time.process_time()
+        flagged = {outlier.row for outlier in pose_tests(spoilt, measured).outliers}
+        seconds = cost + time.process_time() - start
+        other = clustered_away(spoilt)
+        good = len(poses) - len(bad)
+        share, other_share = len(flagged & bad) / len(bad), len(other & bad) / len(bad)
+        table.add_row(
+            kind,
+            f"{share:.0%}",
+            f"{len(flagged - bad) / good:.1%}",
+            f"{seconds:.0f}",
+            f"{other_share:.0%}",
+            f"{len(other - bad) / good:.1%}",
+            f"{share / other_share:.1f}" if other_share else "inf",
+        )
+    return table
+
+
+def clustered_away(poses: Sequence[Rigid3]) -> set[int]:
+    """Rows that DBSCAN calls noise."""
+    centres = np.array([pose.translation for pose in poses])
+    steps = np.linalg.norm(np.diff(centres, axis=0), axis=1)
+    tree = cKDTree(centres)
+    near = tree.query_ball_point(centres, 3 * float(np.median(steps)))
+    core = np.array([len(rows) > 3 for rows in near])
+    return {row for row, rows in enumerate(near) if not core[row] and not core[rows].any()}
+
+
+Spoil = Callable[[Sequence[Rigid3], int, np.random.Generator], Rigid3]
+
+
+def _another(poses: Sequence[Rigid3], row: int, rng: np.random.Generator) -> Rigid3:
+    count = len(poses)
+    return poses[(row + int(rng.integers(count // 10, count - count // 10))) % count]
+
+
+def _turned(least_deg: float, most_deg: float) -> Spoil:
+    def spoil(poses: Sequence[Rigid3], row: int, rng: np.random.Generator) -> Rigid3:
+        axis = rng.normal(size=3)
+        angle = np.radians(rng.uniform(least_deg, most_deg))
+        turn = Rotation.from_rotvec(angle * axis / np.linalg.norm(axis)).as_matrix()
+        return Rigid3(poses[row].rotation @ turn, poses[row].translation)
+
+    return spoil
+
+
+def _moved(share: float, *, forward: bool = False) -> Spoil:
+    def spoil(poses: Sequence[Rigid3], row: int, rng: np.random.Generator) -> Rigid3:
+        centres = np.array([pose.translation for pose in poses])
+        extent = float(np.linalg.norm(centres - centres.mean(axis=0), axis=1).max())
+        way = poses[row].rotation[:, 2] if forward else rng.normal(size=3)
+        way = way / np.linalg.norm(way) * share * extent
+        return Rigid3(poses[row].rotation, poses[row].translation + way)
+
+    return spoil
+
+
+def _scaled(poses: Sequence[Rigid3], row: int, rng: np.random.Generator) -> Rigid3:
+    return Rigid3(poses[row].rotation, poses[row].translation * rng.uniform(1.3, 3.0))
+
+
+ERRORS: dict[str, Spoil] = {
+    "another frame's pose": _another,
+    "turned by 20 to 180 deg": _turned(20, 180),
+    "turned by 10 deg": _turned(10, 10),
+    "moved by the place's size": _moved(1.0),
+    "moved by a tenth of it": _moved(0.1),
+    "moved forward by 0.3 of it": _moved(0.3, forward=True),
+    "position scaled": _scaled,
+}
+
+
+if __name__ == "__main__":
+    with progress.shown():
+        main(tyro.cli(Settings, description=__doc__))
