@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import re
@@ -228,7 +229,7 @@ def _alter_element(rng: random.Random, root: ElementTree.Element) -> None:
     if what == 0 and len(node):
         node.remove(rng.choice(list(node)))
     elif what == 1 and node is not root:
-        other.append(ElementTree.fromstring(ElementTree.tostring(node)))
+        other.append(copy.deepcopy(node))
     elif what == 2:
         node.tag, other.tag = other.tag, node.tag
     elif what == 3:

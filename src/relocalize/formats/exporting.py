@@ -265,7 +265,8 @@ def _resized(
 
 def _write_picture(path: Path, rgb: NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    is_jpeg = path.suffix.lower() in {".jpg", ".jpeg"}
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if is_jpeg else []
     try:
         done, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
     except cv2.error:  # an ending that OpenCV does not write
