@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from relocalize.errors import PlaceError
@@ -231,7 +230,7 @@ def draw_names(axes: Axes, positions: FloatArray, names: Sequence[str]) -> int:
                 fontsize=6,
                 color=SOFT,
                 zorder=7,
-                path_effects=[withStroke(linewidth=1.5, foreground="white")],
+                bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.6},
             )
             box = text.get_window_extent().get_points()
             free = not any((box[0] < one[1]).all() and (one[0] < box[1]).all() for one in taken)
