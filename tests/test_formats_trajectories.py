@@ -126,12 +126,12 @@ def test_euroc_poses_become_a_cameras_by_its_sensor_yaml(tmp_path):
 def test_a_tum_folder_gives_each_picture_the_pose_nearest_in_time(tmp_path):
     rows = [f"{10 + 0.01 * i:.4f} {i} 0 0 0 0 0 1" for i in range(100)]
     write(tmp_path / "groundtruth.txt", "\n".join(rows))
-    listed = ["10.0262 rgb/10.0262.png", "10.5 rgb/a.png", "12.0 rgb/late.png"]
+    listed = ["10.0262 rgb/10.0262.png", "10.5 rgb/a  b.png", "12.0 rgb/late.png"]
     write(tmp_path / "rgb.txt", "# timestamp filename\n" + "\n".join(listed))
     registration = read_registration(tmp_path)
-    assert list(registration.poses) == ["rgb/10.0262.png", "rgb/a.png"]
+    assert list(registration.poses) == ["rgb/10.0262.png", "rgb/a  b.png"]
     assert registration.world_from_cam("rgb/10.0262.png").translation[0] == 3
-    assert registration.world_from_cam("rgb/a.png").translation[0] == 50
+    assert registration.world_from_cam("rgb/a  b.png").translation[0] == 50
     assert not registration.times
     assert "rgb/late.png (nearest: 1.010 s)" in registration.remarks[1]
     assert registration.stated.names == tuple(registration.poses)

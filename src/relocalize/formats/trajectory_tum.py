@@ -122,7 +122,7 @@ def _take(rows: PoseRows, times: dict[str, float], where: str, columns: list[str
 def _under_picture_names(registration: Registration, listed: Path) -> Registration:
     """The poses under the names that ``rgb.txt`` gives to their times."""
     times: dict[str, float] = {}
-    for where, columns in number_rows(listed):
+    for where, columns in number_rows(listed, columns=2):
         try:
             time = floats(columns[:1])[0]
             name = columns[1]
