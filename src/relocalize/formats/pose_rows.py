@@ -12,7 +12,7 @@ from relocalize.errors import FormatError, GeometryError
 from relocalize.formats.registration import Registration, SizelessCamera, StatedPoses
 from relocalize.formats.text import one_line
 from relocalize.geometry import Camera, Convention, Rigid3
-from relocalize.geometry.transforms import FloatArray, checked_rotation
+from relocalize.geometry.transforms import FloatArray, checked_rotation, determinant
 
 # Written quaternions are unit to their last digit; a norm further off 1 than this means that the
 # columns are something else (a TUM trajectory has a position there).
@@ -39,6 +39,7 @@ class PoseRows:
         self._rows = 0
         self._cameras: dict[Camera | SizelessCamera, int] = {}
         self._of: dict[str, tuple[FloatArray, FloatArray, Rigid3, int | None]] = {}
+        self._where: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self._of)
@@ -77,6 +78,7 @@ class PoseRows:
         if camera is not None:
             index = self._cameras.setdefault(camera, len(self._cameras))
         self._of[name] = (numbers, place, pose, index)
+        self._where[name] = where
         return True
 
     def reject(self, where: str, reason: str) -> None:
@@ -107,7 +109,7 @@ class PoseRows:
                 raise ValueError(f"{name} has a quaternion of length {norm:.3g}, want 1")
         if numbers.shape == (3, 3):
             # A left-handed tool's matrices may mirror; the convention's axes then say so.
-            flip = -1.0 if np.cross(numbers[0], numbers[1]) @ numbers[2] < 0 else 1.0
+            flip = -1.0 if determinant(numbers) < 0 else 1.0
             try:
                 checked_rotation(flip * numbers)
             except GeometryError as error:
@@ -115,6 +117,18 @@ class PoseRows:
         if float(np.abs(position).max()) > _FARTHEST:
             raise ValueError(f"{name} is {float(np.abs(position).max()):.3g} away, not a place")
         return self.convention.world_from_cam(numbers[None], position[None])[0]
+
+    def _one_handedness(self) -> list[str]:
+        """Leave out matrices that mirror when most do not, or the other way around."""
+        if self.convention.rotation != "matrix":
+            return []
+        mirrors = {name: np.linalg.det(row[0]) < 0 for name, row in self._of.items()}
+        mostly = sum(mirrors.values()) * 2 > len(mirrors)
+        for name in [name for name, mirrored in mirrors.items() if mirrored != mostly]:
+            what = "mirrored, as its matrix is not" if mostly else "not mirrored, as its matrix is"
+            self.problems.append(f"{self.path}, {self._where[name]}: {name}: the others are {what}")
+            del self._of[name]
+        return ["all of its rotations mirror: its world is read with z negated"] if mostly else []
 
     def registration(
         self,
@@ -134,6 +148,7 @@ class PoseRows:
         Raises:
             FormatError: there are no poses, or most rows are something else.
         """
+        remarks = (*remarks, *self._one_handedness())
         if not self._rows:
             raise FormatError(f"{self.path} holds no poses; want {self._want}")
         if not self._of or len(self.problems) > _BAD_SHARE * self._rows:

@@ -51,13 +51,18 @@ def checked_rotation(matrix: ArrayLike) -> FloatArray:
     if largest > 1e9:  # its square may overflow
         raise GeometryError(f"no rotation: it has an entry of {largest:.3g} (want up to 1)")
     defect = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
-    determinant = float(np.cross(rotation[0], rotation[1]) @ rotation[2])
-    if defect > ROTATION_TOLERANCE or determinant < 0:
+    if defect > ROTATION_TOLERANCE or determinant(rotation) < 0:
         raise GeometryError(
             f"no rotation: R R^T is off the identity by {defect:.2g} and det R is "
-            f"{determinant:.3g} (want 0 and +1); was it averaged, scaled or mirrored?"
+            f"{determinant(rotation):.3g} (want 0 and +1); was it averaged, scaled or mirrored?"
         )
     return nearest_rotation(rotation)
+
+
+def determinant(matrix: FloatArray) -> float:
+    """The determinant of a matrix [3, 3]; of any numbers, without a warning."""
+    (a, b, c), (d, e, f), (g, h, i) = matrix.tolist()
+    return float(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))
 
 
 def nearest_rotation(matrix: FloatArray) -> FloatArray:
