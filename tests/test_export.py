@@ -1,6 +1,9 @@
 """Export: what another tool gets is what the Place holds, also where pictures change size."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +130,23 @@ def test_a_failing_export_leaves_nothing(made, tmp_path, name, monkeypatch):
         with pytest.raises(OSError, match="No space"):
             export_place(made, tmp_path / "out", ExportSettings(name, resize=(32, 24)))
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_kill_left_is_cleared_away_by_the_next_export(made, tmp_path):
+    export = [sys.executable, "-m", "relocalize", "export", str(made.root)]
+    export += [str(tmp_path / "out"), "--format", "cambridge", "--resize", "4000x3000"]
+    running = subprocess.Popen(export, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    pictures = tmp_path / ".writing-out" / "pictures"
+    started = time.monotonic()
+    while not pictures.is_dir() and running.poll() is None and time.monotonic() - started < 60:
+        time.sleep(0.01)
+    assert running.poll() is None, "the export ended before it could be killed"
+    running.kill()
+    running.wait()
+    assert not (tmp_path / "out").exists()
+    assert pictures.is_dir()
+    export_place(made, tmp_path / "out", ExportSettings("cambridge"))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 # -- which images ----------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -103,13 +104,11 @@ def export_place(place: Path | Place, out: Path, settings: ExportSettings) -> Ex
     split = _split(place, settings.split)
     posed, not_in_split = _posed_pictures(place, split, settings.capture)
     changes = _changes(posed, settings)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Everything is made beside `out` and becomes it in one step; a kill leaves a hidden folder.
-    with tempfile.TemporaryDirectory(prefix=f".writing-{out.name}-", dir=out.parent) as aside:
-        whole, pictures = Path(aside) / "whole" / out.name, Path(aside) / "pictures"
+    with _beside(out) as aside:
         mean = _mean_image(place, posed, changes) if settings.mean_image else None
         if changes:
-            posed = _resized(place, posed, changes, pictures)
+            posed = _resized(place, posed, changes, aside / "pictures")
+        whole = aside / "whole" / out.name
         whole.parent.mkdir()
         write(posed, whole)
         if mean is not None:
@@ -130,6 +129,21 @@ def export_place(place: Path | Place, out: Path, settings: ExportSettings) -> Ex
         points=len(posed.model.points),
         unit=posed.unit,
     )
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """A hidden folder on the disk of ``out``, which becomes it in one step.
+
+    What a kill leaves of it is cleared away by the next export to the same place.
+    """
+    aside = out.resolve().with_name(f".writing-{out.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 # -- what is asked for -----------------------------------------------------------------------
