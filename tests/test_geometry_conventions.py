@@ -89,7 +89,7 @@ def rotation_numbers(kind: str, rotation: np.ndarray, rng) -> np.ndarray:
     return numbers
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(conventions)
 def test_a_convention_is_its_name(convention: Convention) -> None:
     assert Convention.parse(convention.name) == convention
@@ -97,7 +97,7 @@ def test_a_convention_is_its_name(convention: Convention) -> None:
     assert Convention.parse(f" {convention.name.replace(',', ' , ')} ") == convention
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(conventions, seeds)
 def test_numbers_written_from_a_pose_are_read_as_that_pose(
     convention: Convention, seed: int

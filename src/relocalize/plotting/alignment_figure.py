@@ -51,7 +51,7 @@ def draw_alignment(found: FoundFrame, place: str, out: Path) -> None:
         figure = new_figure(_WIDTH, _HEIGHT)
         left, right = figure.subplots(1, 2)
         for axes, stations, title in (
-            (left, before, "before: each in its own frame"),
+            (left, before, "before"),
             (right, after, "after"),
         ):
             seen = view.of(np.concatenate([stations.positions, reference.positions]))
@@ -74,7 +74,9 @@ def draw_alignment(found: FoundFrame, place: str, out: Path) -> None:
         _mark_outliers(right, found, view.of(after.positions), view.of(reference.positions))
         handles, labels = right.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8)
-        figure.supxlabel(view.words, fontsize=8, color=SOFT)
+        figure.supxlabel(
+            f"{view.words}; before, each is in its own frame and unit", fontsize=8, color=SOFT
+        )
         save_figure(figure, out)
 
 
