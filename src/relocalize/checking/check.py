@@ -143,7 +143,7 @@ def _verdict_problems(verdict: Verdict | None, pairs: int) -> list[Problem]:
             Problem(
                 "untestable",
                 (),
-                f"only {pairs} pairs of pictures show the same with parallax, so the poses cannot "
+                f"{pairs} pairs of pictures match, too few of them with parallax, so the poses cannot "
                 "be tested; give more of the pictures, or overlapping ones",
             )
         ]

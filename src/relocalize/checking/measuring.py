@@ -32,7 +32,8 @@ ReadPixels = Callable[[str], NDArray[np.uint8]]
 
 # Enough to measure a relative pose to a fraction of a degree, in a third of a map's time.
 FEATURES = FeatureSettings(max_features=1024, max_image_size=960)
-MATCHING = MatchSettings()
+# Repeated structure (stairs, tiles) agrees on a false relative pose by up to 22 matches.
+MATCHING = MatchSettings(min_verified=25)
 # Of the longer image side; 2 pixels at VGA. Also how far a match may be from its epipolar line.
 MAX_EPIPOLAR_SHARE = 2 / 640
 # Below this median angle between matched rays (after the rotation) a direction is noise.

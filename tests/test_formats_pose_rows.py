@@ -1,0 +1,58 @@
+"""What every reader's rows are checked for, whatever the format."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from relocalize.errors import FormatError
+from relocalize.formats.pose_rows import PoseRows
+from relocalize.geometry import Convention
+
+MIRROR = np.diag([1.0, 1.0, -1.0])
+
+
+def rows(*matrices: np.ndarray) -> PoseRows:
+    collected = PoseRows(Path("poses.txt"), Convention("matrix", camera_axes="RDF"), "a matrix")
+    for number, matrix in enumerate(matrices, start=1):
+        collected.add(f"line {number}", f"{number}.jpg", matrix, [number, 0, number])
+    return collected
+
+
+def test_a_few_mirrored_matrices_are_left_out_with_their_line() -> None:
+    read = rows(np.eye(3), MIRROR, np.eye(3)).registration(format_name="test", unit="metre")
+    assert list(read.poses) == ["1.jpg", "3.jpg"]
+    assert read.problems == (
+        "poses.txt, line 2: 2.jpg: the others are not mirrored, as its matrix is",
+    )
+    assert read.remarks == ()
+
+
+def test_a_world_that_is_mirrored_throughout_is_read_and_said() -> None:
+    read = rows(MIRROR, MIRROR, np.eye(3)).registration(format_name="test", unit="metre")
+    assert list(read.poses) == ["1.jpg", "2.jpg"]
+    assert len(read.remarks) == 1
+    assert np.allclose(read.world_from_cam("2.jpg").rotation, np.eye(3))
+    assert np.allclose(read.world_from_cam("2.jpg").translation, [2, 0, -2])
+
+
+@pytest.mark.parametrize(
+    "matrix", [2 * np.eye(3), 0.5 * (np.eye(3) + np.diag([-1.0, -1.0, 1.0])), np.zeros((3, 3))]
+)
+def test_scaled_and_averaged_matrices_are_no_rotations(matrix: np.ndarray) -> None:
+    collected = rows(np.eye(3), np.eye(3), matrix)
+    assert len(collected) == 2
+    assert "line 3: 3.jpg: no rotation" in collected.problems[0]
+    with pytest.raises(FormatError, match="is no test"):
+        rows(matrix).registration(format_name="test", unit="metre")
+
+
+def test_other_conventions_are_read_from_the_numbers_of_the_file() -> None:
+    turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    read = rows(turn, np.eye(3)).registration(format_name="test", unit="metre")
+    other = read.under(Convention("matrix", "cam_from_world", "RDF", "translation"))
+    assert np.allclose(other.poses["1.jpg"][0].rotation, turn)
+    assert np.allclose(other.poses["1.jpg"][0].translation, [1, 0, 1])
+    assert other.under(read.stated.convention).poses["1.jpg"][0].matrix == pytest.approx(
+        read.poses["1.jpg"][0].matrix
+    )
