@@ -143,8 +143,8 @@ def _verdict_problems(verdict: Verdict | None, pairs: int) -> list[Problem]:
             Problem(
                 "untestable",
                 (),
-                f"{pairs} pairs of pictures match, too few of them with parallax, so the poses cannot "
-                "be tested; give more of the pictures, or overlapping ones",
+                f"{pairs} pairs of pictures match, too few of them with parallax, so the poses "
+                "cannot be tested; give more of the pictures, or overlapping ones",
             )
         ]
     best = verdict.best

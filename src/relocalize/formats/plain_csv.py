@@ -156,6 +156,7 @@ def read_plain_csv(path: Path) -> Registration:
         format_name=NAME,
         unit=unit,
         scale_from="the imported file says metre" if unit == METRE else None,
+        declared=_declared(header, _DECLARES) is not None,
         train=split["train"],
         test=split["test"],
         columns=columns,
