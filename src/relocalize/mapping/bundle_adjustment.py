@@ -12,6 +12,9 @@ from collections.abc import Collection
 import pycolmap
 
 _LOSS_SCALE = 1.0  # pixels; where the robust loss begins to distrust an observation
+# The same for photos of another camera, pixels at 640 pixels of picture size: as where each of them
+# is posed by itself, since the matches between cameras are that much noisier.
+_PHOTO_LOSS_SCALE = 2.0
 _MAX_ITERATIONS = 30
 _TOLERANCE = 1e-4  # relative decrease of cost; at 1e-6 nothing moves by a tenth of its error
 
@@ -42,6 +45,40 @@ def refine_points(model: pycolmap.Reconstruction, *, distortion_of: Collection[i
             config.set_constant_cam_intrinsics(camera_id)
     options = _options()
     options.refine_focal_length = False
+    _solve(model, config, options)
+
+
+def refine_photos(
+    model: pycolmap.Reconstruction,
+    image_ids: Collection[int],
+    own_points: Collection[int],
+    free_cameras: Collection[int],
+) -> None:
+    """Move some images to their robust optimum in a map that is held, in place.
+
+    Args:
+        model: poses, cameras, points.
+        image_ids: the images; all others are held.
+        own_points: points that move along; all others are held.
+        free_cameras: cameras whose focal length and distortion move along; of these every image
+            is among ``image_ids``.
+    """
+    config = pycolmap.BundleAdjustmentConfig()
+    held: set[int] = set()
+    for image_id in image_ids:
+        config.add_image(image_id)
+        image = model.images[image_id]
+        held |= {int(p.point3D_id) for p in image.points2D if p.has_point3D()}
+        if image.camera_id not in free_cameras:
+            config.set_constant_cam_intrinsics(image.camera_id)
+    for point in held.difference(own_points):
+        config.add_constant_point(point)
+    options = _options()
+    sizes = [
+        max(c.width, c.height)
+        for c in (model.cameras[model.images[i].camera_id] for i in image_ids)
+    ]
+    options.ceres.loss_function_scale = _PHOTO_LOSS_SCALE * max(sizes) / 640
     _solve(model, config, options)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -24,6 +24,7 @@ from relocalize.errors import MappingError
 from relocalize.geometry import Camera
 from relocalize.mapping.bundle_adjustment import refine_map
 from relocalize.mapping.database import FeatureDatabase, open_database
+from relocalize.mapping.photo_ties import tie_photos
 from relocalize.mapping.points import model_of_images
 from relocalize.mapping.register_report import (
     RegisteredCamera,
@@ -201,13 +202,20 @@ def _register(
         views = [image for image in model.images.values() if (image.point_rows >= 0).any()]
         point_ids = model.points.ids[observed_rows(views)]
         changed = read_model(place)
-        for group in groups:
-            _add_group(changed, group, point_ids, database)
+        free = [
+            camera_id
+            for group in groups
+            for camera_id in _add_group(changed, group, point_ids, database)
+        ]
+        if todo:
+            with clock.stage("photo to photo"):
+                names = [image.name for image in todo]
+                tie_photos(changed, database, resector.scene.vlad, names, free)
     if settings.refine:
         with clock.stage("bundle adjustment of everything"):
             refine_map(changed)
     changed.update_point_3d_errors()
-    report = _report(place, capture, settings, groups, left_out, clock.cpu_s)
+    report = _report(place, capture, settings, groups, changed, left_out, clock.cpu_s)
     record = read_record(place)
     registered = {
         **(record.get(_REGISTERED) or {}),
@@ -252,11 +260,15 @@ def _matches(resector: Resector, database: FeatureDatabase, name: str, camera: C
 
 def _add_group(
     model: pycolmap.Reconstruction, group: _Group, point_ids: Rows, database: FeatureDatabase
-) -> None:
-    """The photos with a pose into the model, with their camera and what they observe."""
+) -> list[int]:
+    """The photos with a pose into the model, with their camera and what they observe.
+
+    Returns:
+        The camera's number, where it is an estimate of several photos that may be refined.
+    """
     camera = group.outcome.camera
     if camera is None:
-        return
+        return []
     if group.found is None:
         camera_id = max(model.cameras, default=0) + 1
         model.add_camera_with_trivial_rig(camera.to_colmap(camera_id))
@@ -279,6 +291,7 @@ def _add_group(
             model.add_observation(
                 int(point_ids[point]), pycolmap.TrackElement(image_id, int(feature))
             )
+    return [camera_id] if len(group.outcome.sigmas) else []
 
 
 # -- the report ------------------------------------------------------------------------------
@@ -289,13 +302,15 @@ def _report(
     capture: Capture,
     settings: RegisterPhotosSettings,
     groups: Sequence[_Group],
+    model: pycolmap.Reconstruction,
     left_out: tuple[str, ...],
     cpu_s: dict[str, float],
 ) -> RegisterReport:
+    images = {image.name: image for image in model.images.values()}
     photos = tuple(
         sorted(
             (
-                _photo(name, found)
+                _photo(name, found, images)
                 for group in groups
                 for name, found in zip(group.names, group.outcome.photos, strict=True)
             ),
@@ -309,7 +324,7 @@ def _report(
         unit=place.unit,
         photos=photos,
         cameras=tuple(
-            _camera(group, capture) for group in groups if group.outcome.camera is not None
+            _camera(group, capture, model) for group in groups if group.outcome.camera is not None
         ),
         left_out=left_out,
         posed=before + sum(photo.registered for photo in photos),
@@ -319,13 +334,15 @@ def _report(
     )
 
 
-def _photo(name: str, found: PosedPhoto | Refused) -> RegisteredPhoto:
+def _photo(
+    name: str, found: PosedPhoto | Refused, images: Mapping[str, pycolmap.Image]
+) -> RegisteredPhoto:
     if isinstance(found, Refused):
         return RegisteredPhoto(name, False, found.reason, found.inliers)
     return RegisteredPhoto(
         name,
         True,
-        inliers=len(found.feature_rows),
+        inliers=int(images[name].num_points3D),
         position_sigma=_largest_sigma(found.covariance[:3, :3]),
         rotation_sigma_deg=float(np.degrees(_largest_sigma(found.covariance[3:, 3:]))),
     )
@@ -335,8 +352,9 @@ def _largest_sigma(covariance: np.ndarray[tuple[int, int], np.dtype[np.float64]]
     return float(np.sqrt(max(np.linalg.eigvalsh(covariance)[-1], 0.0)))
 
 
-def _camera(group: _Group, capture: Capture) -> RegisteredCamera:
-    camera, sigmas = group.outcome.camera or group.prior, group.outcome.sigmas
+def _camera(group: _Group, capture: Capture, model: pycolmap.Reconstruction) -> RegisteredCamera:
+    number = next(i.camera_id for i in model.images.values() if i.name in group.names)
+    camera, sigmas = Camera.from_colmap(model.cameras[number]), group.outcome.sigmas
     if group.found is not None:
         source = "the capture's, found before"
     elif capture.settings.get("calibrated") is True and group.prior.focal_is_known:
