@@ -36,6 +36,7 @@ _TOKENS = (
     *("C:\\a\\b", "é", "٣", "𝟛", "a b", "\u2028", "\x85", "\x1c", "\x0c", "\0", "\ufeff", "'", '"'),
     *("#", "a" * 5000, "<a>", "&amp;", "&x;", "a\nb", "a\r\nb", "\t", ";", ",,,,"),
 )
+_ENCODED = tuple(token.encode() for token in _TOKENS)
 _VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 0.5, 1e308, float("nan"), float("inf"), 10**400, 2**63, 2**31),
     *("", "nan", "a", "a\nb", "a\u2028b", "\0", "../../x", [], [[]], {}, {"": None}, [0] * 50),
@@ -127,13 +128,15 @@ def _lines(rng: random.Random, data: bytes) -> bytes:
 
 
 def _token(rng: random.Random, data: bytes) -> bytes:
+    if len(data) > _DEEP:  # nested or repeated before: it has tens of thousands of tokens
+        return _flip(rng, data)
     found = list(_TOKEN.finditer(data))
     for match in sorted(
         rng.sample(found, min(len(found), rng.choice((1, 1, 1, 2, 5)))),
         key=re.Match.start,
         reverse=True,
     ):
-        new = rng.choice((*(token.encode() for token in _TOKENS), rng.choice(found).group()))
+        new = rng.choice(found).group() if rng.random() < 0.05 else rng.choice(_ENCODED)
         data = data[: match.start()] + new + data[match.end() :]
     return data
 

@@ -21,6 +21,7 @@ from relocalize.errors import FormatError
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.reality_capture_lens import FilmLenses
 from relocalize.formats.registration import Registration, SizelessCamera
+from relocalize.formats.text import one_line
 from relocalize.formats.xml_file import number_in, numbers_in, read_xml
 from relocalize.geometry import Convention
 from relocalize.place.folder import MAP_UNIT
@@ -128,7 +129,7 @@ def _camera(
     model = values.get("DistortionModel", "brown3").lower()
     if model not in _BROWN and any(lens):
         if model != "perspective":
-            said[f"have the lens distortion model {model}, which is left open"] += 1
+            said[f"have the lens distortion model {one_line(model)[:60]}, which is left open"] += 1
         lens = ()
     if number("Skew", 0.0) != 0:
         said["have a skew, which is left out"] += 1

@@ -29,6 +29,7 @@ CONVENTION = Convention("wxyz", "world_from_cam", "RDF", "centre")
 _COMPOSED = Convention("matrix", "world_from_cam", "RDF", "centre")
 _LAYOUT = "timestamp [ns], p_x, p_y, p_z, q_w, q_x, q_y, q_z"
 _SENSOR, _DATA = "sensor.yaml", "data.csv"
+_LARGEST_SENSOR = 20_000  # bytes; EuRoC's have 800
 _NANOSECONDS = re.compile(r"\d{10,20}")
 
 
@@ -136,6 +137,8 @@ def _sensor_beside(path: Path) -> _Sensor | None:
 
 def _read_sensor(path: Path) -> _Sensor | None:
     """A camera's ``sensor.yaml``; None for one of another sensor, such as the ground truth's."""
+    if path.stat().st_size > _LARGEST_SENSOR:
+        raise FormatError(f"{path} has {path.stat().st_size} bytes; that is no sensor.yaml")
     text = re.sub(r"#.*", "", read_text(path))
     kind = re.search(r"^sensor_type:\s*(\w+)", text, re.MULTILINE)
     if kind is None or kind.group(1) != "camera":

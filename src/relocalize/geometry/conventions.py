@@ -96,25 +96,26 @@ class Convention:
         object.__setattr__(self, "camera_axes", axes)
         if self.rotation not in {"matrix", "wxyz", "xyzw"} and not _EULER.fullmatch(self.rotation):
             raise GeometryError(
-                f"unknown rotation {self.rotation!r}; want matrix, wxyz, xyzw, or angles such as "
-                "euler:z0y1x2:deg, which is Rz(a0) Ry(a1) Rx(a2)"
+                f"unknown rotation {self.rotation[:60]!r}; want matrix, wxyz, xyzw, or angles "
+                "such as euler:z0y1x2:deg, which is Rz(a0) Ry(a1) Rx(a2)"
             )
         if self.direction not in {WORLD_FROM_CAM, CAM_FROM_WORLD}:
             raise GeometryError(
-                f"unknown direction {self.direction!r}; want {WORLD_FROM_CAM} or {CAM_FROM_WORLD}"
+                f"unknown direction {self.direction[:60]!r}; want {WORLD_FROM_CAM} or "
+                f"{CAM_FROM_WORLD}"
             )
         if axes not in CAMERA_AXES:
             raise GeometryError(
-                f"unknown camera axes {self.camera_axes!r}; want three of R L U D F B such as RDF "
-                f"(right, down, forward), or {', '.join(_AXIS_NAMES)}"
+                f"unknown camera axes {self.camera_axes[:60]!r}; want three of R L U D F B such as "
+                f"RDF (right, down, forward), or {', '.join(_AXIS_NAMES)}"
             )
         if self.position not in {CENTRE, TRANSLATION}:
             raise GeometryError(
-                f"unknown position {self.position!r}; want {CENTRE} or {TRANSLATION}"
+                f"unknown position {self.position[:60]!r}; want {CENTRE} or {TRANSLATION}"
             )
         if self.columns not in COLUMNS:
             raise GeometryError(
-                f"unknown columns {self.columns!r}; want xyz in any order and with signs, "
+                f"unknown columns {self.columns[:60]!r}; want xyz in any order and with signs, "
                 "such as x-zy"
             )
 
@@ -128,8 +129,8 @@ class Convention:
         parts = [part.strip() for part in name.split(",")]
         if not 1 <= len(parts) <= 5:
             raise GeometryError(
-                f"no convention: {name!r}; want rotation,direction,camera axes,position,columns "
-                "such as wxyz,cam_from_world,RDF,translation,xyz"
+                f"no convention: {name[:60]!r}; want rotation,direction,camera axes,position,"
+                "columns such as wxyz,cam_from_world,RDF,translation,xyz"
             )
         return cls(*parts)
 
