@@ -319,6 +319,19 @@ def test_what_is_aligned_is_aligned() -> None:
 
 
 @settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_the_way_back_is_the_inverse(seed: int, fix_scale: bool) -> None:
+    rng = np.random.default_rng(seed)
+    b_from_a, poses = random_similarity(rng), random_walk(rng, 30)
+    if fix_scale:
+        b_from_a = Similarity3(1.0, b_from_a.rotation, b_from_a.translation)
+    others = moved(b_from_a, poses, rng, position_sigma=0.05, angle_sigma_deg=2.0)
+    there = align_camera_poses(poses, others, fix_scale=fix_scale).b_from_a
+    back = align_camera_poses(others, poses, fix_scale=fix_scale).b_from_a
+    assert_close(there, back.inverse(), scale=1e-9, degrees=1e-5, length=1e-5)
+
+
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(3, 30))
 def test_points_are_aligned_exactly(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)

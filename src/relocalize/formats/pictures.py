@@ -46,7 +46,7 @@ def find_pictures(
         for path in sorted(images.rglob("*"))
         if path.suffix.lower() in IMAGE_ENDINGS and path.is_file()
     }
-    match = _match(registration, files)
+    match = match_pictures(registration, files)
     left_out: list[DroppedFrame] = []
     found: list[Picture] = []
     for listed, present in progress.track(match.present_of.items(), "picture headers"):
@@ -78,7 +78,7 @@ def find_pictures(
     return found, match.absent, match.ambiguous, tuple(left_out)
 
 
-def _match(registration: Registration, files: Iterable[str]) -> NameMatch:
+def match_pictures(registration: Registration, files: Iterable[str]) -> NameMatch:
     """Which pose is which picture's: by name, by time, or by number, as the file has it."""
     if registration.times:
         return match_times(registration.times, files)

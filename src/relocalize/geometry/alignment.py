@@ -32,7 +32,6 @@ INLIER_SIGMAS = 5.0
 SAME = 1e-4  # of the extent, or radians
 _HYPOTHESES = 500  # with 40% wrong, 500 pairs all contain a wrong one with p < 1e-90
 _SCORED = 2000  # matches that hypotheses are judged on; a median needs no more
-_ROUGH = 6  # rounds of rotation and scale for what is only to be judged, to about 1e-4
 _MOST_ROUNDS = 100  # of inliers from the fit and the fit from inliers; some 10 are enough
 _LENGTH_MEDIAN = 1.5382  # of a normal 3-vector with sigma 1 (chi distribution)
 # With fewer matches their two noises cannot be told apart: then an orientation's error counts as
@@ -281,7 +280,7 @@ def _hypotheses(matches: Matches, extent: float, rng: np.random.Generator) -> _T
             raise GeometryError("no two camera centres differ, so the scale cannot be determined")
     turns = None if matches.turns is None else matches.turns[rows]
     sums = Sums.of(matches.a[rows], matches.b[rows], turns)
-    return _Transforms(*sums.solve(extent, fix_scale=matches.fix_scale, rounds=_ROUGH))
+    return _Transforms(*sums.solve(extent, fix_scale=matches.fix_scale))
 
 
 def _samples(count: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -308,7 +307,7 @@ def _polished(
         inside = matches.of(near)
         turns = None if inside.turns is None else inside.turns[None]
         sums = Sums.of(inside.a[None], inside.b[None], turns)
-        fitted = _Transforms(*sums.solve(extent, fix_scale=matches.fix_scale, rounds=_ROUGH))
+        fitted = _Transforms(*sums.solve(extent, fix_scale=matches.fix_scale))
         misfits = _misfits(matches, fitted, extent)[0]
     return misfits
 

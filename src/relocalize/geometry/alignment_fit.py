@@ -1,7 +1,12 @@
 """Least squares of a similarity over matching centres and orientations, in closed form.
 
-Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI
-1991, with one more term: each camera's orientation says the rotation by itself. With noise of
+The scale is the ratio of the two extents, so that the transform back is the exact inverse: noise
+is on both sides, and the scale of one-sided least squares comes out too small by the noise's share
+of the extent, in either direction (Horn, "Closed-form solution of absolute orientation using unit
+quaternions", JOSA A 1987, on symmetry in scale).
+
+The rotation is Umeyama's ("Least-squares estimation of transformation parameters between two point
+patterns", PAMI 1991) with one more term: each camera's orientation says it by itself. With noise of
 sigma_p per axis of a centre and sigma_r per axis of an orientation, the rotation that maximises
 the likelihood is the one nearest to ``scale * C + lever^2 / 2 * Q``, where C is the centres'
 covariance, Q the sum of the rotations that the cameras say, and ``lever = sigma_p / sigma_r`` the
@@ -17,8 +22,6 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from relocalize.geometry.transforms import FloatArray, Similarity3
-
-_MOST_ROUNDS = 100  # of alternating between rotation and scale; a few are enough
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,26 +95,14 @@ class Sums:
             turns=np.zeros_like(cross) if turns is None else turns.sum(axis=-3),
         )
 
-    def solve(
-        self, lever: float, *, fix_scale: bool, rounds: int = _MOST_ROUNDS
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def solve(self, lever: float, *, fix_scale: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Scales [...], rotations [..., 3, 3] and translations [..., 3] of the least squares."""
         tiny = np.finfo(np.float64).tiny
-        start = np.sqrt(np.maximum(self.square_b, tiny) / np.maximum(self.square_a, tiny))
-        scale = np.ones_like(start) if fix_scale else start
-        for _ in range(rounds):
-            weighed = scale[..., None, None] * self.cross + 0.5 * lever**2 * self.turns
-            rotation = _nearest_rotations(weighed)
-            if fix_scale:
-                break
-            along = np.einsum("...ij,...ij->...", rotation, self.cross)
-            # Centres that contradict the rotation have no scale; the ratio of their extents is
-            # kept, and the residuals show it.
-            now = np.where(along > 0, along / np.maximum(self.square_a, tiny), start)
-            settled = bool(np.all(np.abs(now - scale) <= 1e-15 * scale))
-            scale = now
-            if settled:
-                break
+        scale = np.sqrt(np.maximum(self.square_b, tiny) / np.maximum(self.square_a, tiny))
+        if fix_scale:
+            scale = np.ones_like(scale)
+        weighed = scale[..., None, None] * self.cross + 0.5 * lever**2 * self.turns
+        rotation = _nearest_rotations(weighed)
         turned = np.einsum("...ij,...j->...i", rotation, self.mean_a)
         return scale, rotation, self.mean_b - scale[..., None] * turned
 

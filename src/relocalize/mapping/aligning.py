@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ import numpy as np
 
 from relocalize import progress
 from relocalize.errors import MappingError
-from relocalize.formats.names import match_names
+from relocalize.formats.names import NameMatch, match_names
+from relocalize.formats.pictures import match_pictures
+from relocalize.formats.registration import Registration
 from relocalize.formats.registry import AUTO, read_registration
 from relocalize.geometry import Alignment, Rigid3, Similarity3, align_camera_poses
 from relocalize.geometry.alignment_doubts import (
@@ -27,6 +29,7 @@ from relocalize.place.folder import METRE
 # How far the reference's z axis may be off the Place's own up and still be up: gravity from
 # pictures is good to about a degree, a hand-made frame to a few.
 _UP_DEG = 5.0
+_SAME_SCALE = 0.02  # the two truths of the kitchen differ by 0.2%, depth cameras by up to 2%
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,12 +178,20 @@ class Reference:
         world_from_cam: by image name.
         unit: of the frame.
         frame: what is known of it; None of a foreign file.
+        registration: the foreign file; None of a Place.
     """
 
     what: str
     world_from_cam: dict[str, Rigid3]
     unit: str
     frame: Frame | None
+    registration: Registration | None = None
+
+    def match(self, images: Iterable[str]) -> NameMatch:
+        """Which of a Place's images mean which of the reference's, as at import."""
+        if self.registration is None:
+            return match_names(self.world_from_cam, images)
+        return match_pictures(self.registration, images)
 
 
 def read_reference(path: Path, format_name: str = AUTO) -> Reference:
@@ -197,7 +208,7 @@ def read_reference(path: Path, format_name: str = AUTO) -> Reference:
     registration = read_registration(path, format_name)
     poses = {name: registration.world_from_cam(name) for name in registration.poses}
     what = f"{path.resolve().name} ({registration.format})"
-    return Reference(what, poses, registration.unit, None)
+    return Reference(what, poses, registration.unit, None, registration)
 
 
 def align_place(
@@ -216,7 +227,7 @@ def align_place(
             reason.
     """
     posed = place.map.images
-    match = match_names(reference.world_from_cam, posed)
+    match = reference.match(posed)
     listed_of = {name: listed for listed, name in match.present_of.items()}
     names = sorted(listed_of)
     if len(names) < 2:
@@ -248,7 +259,7 @@ def align_place(
         alignment=alignment,
         in_place=Stations.of_cameras(in_place),
         in_reference=Stations.of_cameras(in_reference),
-        remarks=remarks_on(alignment),
+        remarks=remarks_on(alignment) + _remarks_on_units(place, reference, alignment, rigid=rigid),
     )
 
 
@@ -284,6 +295,23 @@ def remarks_on(alignment: Alignment, what: str = "poses") -> tuple[str, ...]:
             "may be bent or folded there"
         )
     return tuple(remarks)
+
+
+def _remarks_on_units(
+    place: Place, reference: Reference, alignment: Alignment, *, rigid: bool
+) -> tuple[str, ...]:
+    if rigid or place.unit != METRE:
+        return ()
+    scale = alignment.b_from_a.scale
+    if reference.unit != METRE:
+        return (
+            f"{place.root} is in metres, and whether {reference.what} is nobody knows: its unit is "
+            f"{1 / scale:.4g} metre. Moved there, the Place is in map units",
+        )
+    # 5 sigma, and more than what scales of good maps differ by.
+    if abs(np.log(scale)) > max(5 * scale_sigma(alignment), _SAME_SCALE):
+        return (f"both frames are said to be in metres, but their scales differ by {scale:.4g}",)
+    return ()
 
 
 def _numbers(values: FloatArray) -> str:
