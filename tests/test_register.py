@@ -1,12 +1,11 @@
 """Photos of another camera into a finished map, on a room with exactly known truth."""
 
+import importlib
 import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,10 +14,11 @@ import pycolmap
 import pytest
 
 from localizers_place import TEST_POSES, VISITOR, make_place, render
+from relocalize.capture.frames import capture_frames
 from relocalize.capture.joining import KnownCamera
-from relocalize.cli.register import parsed_camera
+from relocalize.cli.register import Register, parsed_camera
 from relocalize.errors import CaptureError, MappingError, PlaceError
-from relocalize.geometry import Camera, position_error, rotation_error_deg
+from relocalize.geometry import Camera, align_camera_poses, position_error, rotation_error_deg
 from relocalize.localizers import fitted
 from relocalize.mapping import map_place
 from relocalize.mapping.register_photos import RegisterPhotosSettings, register_photos
@@ -139,6 +139,7 @@ def test_more_photos_join_later_with_the_camera_found_before(copied, photos):
     assert len(copied.map.cameras) == 2
 
 
+@pytest.mark.slow
 def test_a_given_camera_is_kept_and_a_given_focal_length_refined(copied, photos):
     exact = RegisterPhotosSettings("exact", KnownCamera(calibrated=LENS))
     report = register_photos(copied, [photos], exact)
@@ -152,6 +153,7 @@ def test_a_given_camera_is_kept_and_a_given_focal_length_refined(copied, photos)
     assert copied.map.images["exact/test-00.png"].camera.params == LENS.params
 
 
+@pytest.mark.slow
 def test_sizes_are_cameras_of_their_own(copied, photos, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
@@ -188,6 +190,7 @@ def test_photos_of_elsewhere_and_files_that_are_none_have_a_reason_each(copied, 
         assert position_error(found.world_from_cam, TEST_POSES[name]) < 0.02
 
 
+@pytest.mark.slow
 def test_fitted_localizers_notice_and_a_split_stays_as_it_was(copied, photos):
     split = copied.split("given")
     before = fitted(copied, "structure", split).resector.scene
@@ -245,39 +248,97 @@ def test_wrong_input_is_one_line_and_leaves_the_place(copied, photos, tmp_path):
     assert contents(copied.root) == before
 
 
-def run(*arguments: str, **options):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "relocalize", *arguments]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def killed(monkeypatched: str, root: Path, photos: Path) -> Place:
+    """The Place after a process was killed where this step of registering begins."""
+    module, _, name = monkeypatched.rpartition("/" if "/" in monkeypatched else ".")
+    child = os.fork()
+    if not child:
+
+        def stop(*_arguments, **_options):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        if module == "Path.":
+            rename = Path.rename
+            Path.rename = lambda self, target: stop() if self.name == name else rename(self, target)
+        else:
+            setattr(importlib.import_module(module), name, stop)
+        register_photos(Place.open(root), [photos], VISIT)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    return Place.open(root)
 
 
 @pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_the_place_usable(place, copied, photos, registered):
     names = list(place.map.images)
     before = old_bytes(place, names)
-    arguments = ["register", str(copied.root), str(photos), "--capture", "visit", "--json"]
-    for pattern in (
-        "images/visit/*.png",
-        "captures/visit.json",
-        "map/database.db-*",
-        ".writing-map",
+    for step in (
+        "relocalize.capture.joining.CapturedImage",  # pictures are there, no record
+        "relocalize.mapping.register_photos.open_database",  # a capture without features
+        "relocalize.mapping.register_photos.pose_together",  # features without poses
+        "relocalize.mapping.photo_ties.refine_photos",
+        "relocalize.mapping.register_photos.replace_model",
+        "Path./.writing-map",  # the new map is whole, the old one moved aside
     ):
-        with run(*arguments) as process:
-            while not list(copied.root.glob(pattern)):
-                if process.poll() is not None:
-                    break  # it was faster than we look
-                time.sleep(0.002)
-            process.send_signal(signal.SIGKILL)
-        assert old_bytes(Place.open(copied.root), names) == before
-    with run(*arguments) as process:
-        said, remarks = process.communicate()
-    assert process.returncode == 0, remarks
-    assert json.loads(said)["posed"] == 4
-    assert old_bytes(Place.open(copied.root), names) == before
-    whole = registered[0].map
-    for name in TEST_POSES:
-        found = Place.open(copied.root).map.images[f"visit/{name}"]
-        true = whole.images[f"visit/{name}"]
-        assert position_error(found.world_from_cam, true.world_from_cam) < 1e-9
+        left = killed(step, copied.root, photos)
+        assert old_bytes(left, names) == before
+        assert len(left.map.images) == len(names)
+    register_photos(copied, [photos], VISIT)
+    assert everything_else(copied.root) == everything_else(registered[0].root)
+    assert contents(copied.map_dir)["images.bin"] == contents(registered[0].map_dir)["images.bin"]
+
+
+def everything_else(root: Path) -> set[str]:
+    """Names of the files of a Place that belong to it."""
+    return {name for name in contents(root) if not name.startswith(("localizers", "."))}
+
+
+@pytest.mark.slow
+def test_photos_join_a_map_made_by_structure_from_motion(corridor, corridor_place, tmp_path):
+    shutil.copytree(corridor_place.root, tmp_path / "corridor")
+    place = Place.open(tmp_path / "corridor")
+    names = list(place.map.images)
+    before = old_bytes(place, names)
+    report = register_photos(place, [corridor.folder / "visitor"], VISIT)
+    assert old_bytes(place, names) == before
+    alignment = align_camera_poses(
+        [place.map.images[name].world_from_cam for name in names],
+        [corridor.walk_poses[Path(name).name].inverse() for name in names],
+    )
+    errors = []
+    for photo in report.photos:
+        if photo.registered:
+            found = alignment.b_from_a.move_camera(place.map.images[photo.image].world_from_cam)
+            true = corridor.visitor_poses[Path(photo.image).name].inverse()
+            errors.append(position_error(found, true))
+    assert len(errors) >= 0.8 * len(report.photos)
+    assert np.median(errors) < 0.03
+    assert max(errors) < 0.3
+    true_focal = corridor.settings.visitor.camera.focal_px
+    assert report.cameras[0].focal_px == pytest.approx(true_focal, rel=0.02)
+    assert register_photos(place, [], VISIT).unchanged
+    assert map_place(place).unchanged
+
+
+@pytest.mark.slow
+def test_a_second_walk_joins_frame_by_frame(corridor, corridor_place, tmp_path):
+    shutil.copytree(corridor_place.root, tmp_path / "corridor")
+    place = Place.open(tmp_path / "corridor")
+    capture_frames(corridor.folder / "walk.mp4", place, name="walk2", count=8)
+    report = register_photos(place, [], RegisterPhotosSettings("walk2"))
+    assert (report.posed, report.images) == (8, 8)
+    assert place.capture("walk2").kind == "video"
+    assert map_place(place).unchanged
+
+
+def test_the_command_prints_a_line_a_photo_and_one_object_of_json(copied, photos, capsys):
+    command = Register(copied.root, (photos,), "visit")
+    assert command.run() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("inliers" in line for line in lines) == 4
+    assert any("camera RADIAL 560x420" in line and "estimated" in line for line in lines)
+    assert "4 of 4 photos registered" in lines[-1]
+    assert replace(command, json=True).run() == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["unchanged"]
+    assert (value["posed"], value["images"]) == (4, 4)
