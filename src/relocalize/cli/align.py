@@ -26,6 +26,8 @@ from relocalize.mapping.moving import move_place
 from relocalize.place import Place
 from relocalize.plotting import draw_alignment
 
+_MOST_LISTED = 20  # outliers in the text
+
 
 @dataclass(frozen=True)
 class Align:
@@ -141,8 +143,10 @@ def as_text(found: FoundFrame) -> str:
             lines += [
                 f"    {one.name}: {one.distance:.4g} {found.unit}"
                 + (f", {one.angle_deg:.2f} deg" if oriented else "")
-                for one in found.outliers
+                for one in found.outliers[:_MOST_LISTED]
             ]
+            if len(found.outliers) > _MOST_LISTED:
+                lines.append(f"    and {len(found.outliers) - _MOST_LISTED} more: --json lists all")
     frame = found.frame
     lines.append(
         f"  there: {f'{frame.up} is up' if frame.up else 'up is not known'}, unit {frame.unit}"

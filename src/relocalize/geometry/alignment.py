@@ -149,8 +149,8 @@ def _align(matches: Matches, seed: int) -> Alignment:
     extents = spread(matches.a), spread(matches.b)
     if min(extents) < 1e-9 and not matches.fix_scale:
         raise GeometryError(
-            f"the camera centres do not move (spread {extents[0]:.3g} and {extents[1]:.3g}), "
-            "so the scale between the two frames cannot be determined"
+            f"all positions of one side are in one place (extents {extents[0]:.3g} and "
+            f"{extents[1]:.3g}), so the scale between the two frames cannot be determined"
         )
     extent = max(extents[1], 1e-9)
     consensus = _consensus(matches, extent, seed)

@@ -36,6 +36,7 @@ from relocalize.place.folder import METRE
 _MIN_RAY_ANGLE_DEG = 1.0
 # Of the picture's diagonal: what a hand clicks is good to a few pixels, not to 1% (16 px in 1080p).
 _MAX_PIXEL_ERROR = 0.01
+_FARTHEST = 1e9  # metres or pixels; coordinates of maps of whole countries have 1e7
 _AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
 
@@ -69,18 +70,25 @@ def read_control(path: Path) -> GroundControl:
         if (cells := _cells(line)) and not cells[0].startswith("#")
     ]
     for index, (number, cells) in enumerate(rows):
-        values = [_number(cell) for cell in cells[1:]]
-        if len(cells) == 4 and all(np.isfinite(values)):
-            if cells[0] in positions:
-                raise MappingError(f"{path}, line {number}: a second position of {cells[0]!r}")
-            positions[cells[0]] = np.array(values)
-        elif len(cells) == 4 and all(np.isfinite(values[1:])):
-            observations.setdefault(cells[0], []).append((cells[1], values[1], values[2]))
-        elif index > 0 or any(np.isfinite(values)):
+        numbers = [_number(cell) for cell in cells[1:]]
+        texts = sum(number is None for number in numbers)
+        values = np.array([0.0 if number is None else number for number in numbers])
+        where = f"{path}, line {number}"
+        if index == 0 and texts == len(numbers) >= 3:
+            continue  # the heading
+        if len(cells) != 4 or texts > 1 or (texts == 1 and numbers[0] is not None):
             raise MappingError(
-                f"{path}, line {number}: want `image, x, y, z`, `point, x, y, z` or "
-                f"`point, image, u, v`, got {', '.join(cells)[:80]!r}"
+                f"{where}: want `image, x, y, z`, `point, x, y, z` or `point, image, u, v`, got "
+                f"{', '.join(cells)[:80]!r}"
             )
+        if not (np.abs(values) <= _FARTHEST).all():
+            raise MappingError(f"{where}: {cells[0]!r} has {values.tolist()}, which is nowhere")
+        if texts:
+            observations.setdefault(cells[0], []).append((cells[1], values[1], values[2]))
+            continue
+        if cells[0] in positions:
+            raise MappingError(f"{where}: a second position of {cells[0]!r}")
+        positions[cells[0]] = values
     unplaced = [name for name in observations if name not in positions]
     if unplaced:
         raise MappingError(
@@ -96,11 +104,11 @@ def _cells(line: str) -> list[str]:
     return line.split()
 
 
-def _number(cell: str) -> float:
+def _number(cell: str) -> float | None:
     try:
         return float(cell)
     except ValueError:
-        return float("nan")
+        return None
 
 
 def align_to_control(
@@ -277,12 +285,13 @@ def _direction(text: str) -> FloatArray:
     if name in _AXES:
         return sign * np.array(_AXES[name])
     values = [_number(cell) for cell in text.split(",")]
-    if len(values) != 3 or not np.isfinite(values).all():
+    direction = np.array([np.nan if value is None else value for value in values])
+    if len(values) != 3 or not (np.abs(direction) <= _FARTHEST).all():
         raise MappingError(
             f"up {text!r}: want an axis such as y or -z, three numbers such as 0,0.1,1, or two "
             "images or IMAGE@X,Y"
         )
-    return np.array(values)
+    return direction
 
 
 def _to_z(direction: FloatArray) -> FloatArray:
