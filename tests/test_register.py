@@ -21,8 +21,11 @@ from relocalize.errors import CaptureError, MappingError, PlaceError
 from relocalize.geometry import Camera, align_camera_poses, position_error, rotation_error_deg
 from relocalize.localizers import fitted
 from relocalize.mapping import map_place
+from relocalize.mapping.features import FeatureExtractor, FeatureSettings
 from relocalize.mapping.register_photos import RegisterPhotosSettings, register_photos
-from relocalize.place import Place
+from relocalize.mapping.resection import photo_pose
+from relocalize.mapping.resection.surroundings import Surroundings
+from relocalize.place import MapModel, Place, Points
 
 VISIT = RegisterPhotosSettings("visit")
 # The principal point off the picture's centre and two radial terms: what one photo cannot tell.
@@ -188,6 +191,58 @@ def test_photos_of_elsewhere_and_files_that_are_none_have_a_reason_each(copied, 
     for name in TEST_POSES:
         found = copied.map.images[f"visit/{name}"]
         assert position_error(found.world_from_cam, TEST_POSES[name]) < 0.02
+
+
+def test_a_photo_unlike_the_map_joins_where_it_shows_what_its_fellows_show(
+    copied, photos, monkeypatch
+):
+    looked = photo_pose.look_around
+
+    def doubting(view, lens, scene, pixels, descriptors, **options):
+        # As if blur made this one photo look unlike the pictures of the map's camera.
+        if len(pixels) == doubted:
+            return Surroundings(missing=0.9, unlike=0.9)
+        return looked(view, lens, scene, pixels, descriptors, **options)
+
+    unlike, *others = sorted(photos.iterdir())
+    extractor = FeatureExtractor(FeatureSettings())
+
+    def count(path):
+        return len(extractor.extract(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)))
+
+    doubted = count(unlike)
+    assert doubted not in map(count, others)
+    monkeypatch.setattr(photo_pose, "look_around", doubting)
+    alone = register_photos(copied, [unlike], RegisterPhotosSettings("alone"))
+    assert "look-alike" in alone.photos[0].reason
+    together = register_photos(copied, [unlike, *others], VISIT)
+    assert all(photo.registered for photo in together.photos)
+    found = copied.map.images[f"visit/{unlike.name}"].world_from_cam
+    assert position_error(found, TEST_POSES[unlike.name]) < 0.02
+
+
+def test_a_map_without_points_or_features_says_what_to_run(copied, photos):
+    (copied.map_dir / "features.json").unlink()
+    with pytest.raises(MappingError, match="run: relocalize map"):
+        register_photos(copied, [photos], VISIT)
+    model = copied.map
+    blind = MapModel(
+        {
+            name: replace(image, keypoints=image.keypoints[:0], point_rows=image.point_rows[:0])
+            for name, image in model.images.items()
+        },
+        Points(
+            model.points.ids[:0],
+            model.points.positions[:0],
+            model.points.colors[:0],
+            model.points.reprojection_errors[:0],
+            model.points.track_lengths[:0],
+        ),
+    )
+    blind.write(copied.map_dir)
+    with pytest.raises(MappingError, match="no points"):
+        register_photos(copied, [photos], VISIT)
+    assert "visit" not in copied.captures
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 
 from relocalize.place import Place
+from relocalize.place.dropped import dropped_names
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def place_facts(place: Place) -> dict[str, Any]:
         points = model.points
         facts["map"] = {
             "images": len(model.images),
+            "dropped": list(dropped_names(place)),
             "images_with_observations": sum(
                 bool((image.point_rows >= 0).any()) for image in model.images.values()
             ),
@@ -105,6 +107,11 @@ def _as_text(facts: dict[str, Any]) -> str:
             f"{model['observations']} observations, tracks of {model['mean_track_length']}, "
             f"reprojection error {model['mean_reprojection_error_px']} px"
         )
+        if model["dropped"]:
+            lines.append(
+                f"  {len(model['dropped'])} images are dropped from it; bring them back with: "
+                "relocalize drop PLACE --restore"
+            )
         for key, camera in model["cameras"].items():
             width, height = camera["size"]
             lines.append(

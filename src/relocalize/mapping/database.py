@@ -292,10 +292,9 @@ def open_database(
     path, record = folder / "database.db", folder / "features.json"
     if settings is not None:
         database = _of_settings(path, record, settings)
-    elif path.is_file() and record.is_file():
-        database = _opened(path, FeatureSettings(**read_json(record)))
     else:
-        raise MappingError(f"{place.root} has no features yet; run: relocalize map {place.root}")
+        check_has_features(place)
+        database = _opened(path, FeatureSettings(**read_json(record)))
     try:
         yield database
     except RuntimeError as error:
@@ -308,6 +307,12 @@ def open_database(
         ) from error
     finally:
         database.close()
+
+
+def check_has_features(place: Place) -> None:
+    """Raises MappingError where the Place has no database of features."""
+    if not all((place.map_dir / name).is_file() for name in ("database.db", "features.json")):
+        raise MappingError(f"{place.root} has no features yet; run: relocalize map {place.root}")
 
 
 def _opened(path: Path, settings: FeatureSettings) -> FeatureDatabase:

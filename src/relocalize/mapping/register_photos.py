@@ -23,7 +23,7 @@ from relocalize.capture.joining import KnownCamera, join_photos
 from relocalize.errors import MappingError
 from relocalize.geometry import Camera
 from relocalize.mapping.bundle_adjustment import refine_map
-from relocalize.mapping.database import FeatureDatabase, open_database
+from relocalize.mapping.database import FeatureDatabase, check_has_features, open_database
 from relocalize.mapping.photo_ties import tie_photos
 from relocalize.mapping.points import model_of_images
 from relocalize.mapping.register_report import (
@@ -37,7 +37,6 @@ from relocalize.mapping.resection.scene import observed_rows
 from relocalize.mapping.resection.together import PosedPhoto, PosedTogether, pose_together
 from relocalize.mapping.stored_model import (
     REFINED,
-    check_has_points,
     read_model,
     read_record,
     replace_model,
@@ -83,7 +82,7 @@ def register_photos(
         PlaceError: the Place is locked or damaged, or has no map.
     """
     with place.lock():
-        check_has_points(place, read_model(place))
+        _check_can_take_photos(place)
         before = set(_left_out(place, settings.capture))
         if photos:
             capture = join_photos(place, photos, settings.capture, settings.camera)
@@ -97,6 +96,15 @@ def register_photos(
         if done is not None:
             return replace(done, left_out=left_out)
         return _register(place, capture, settings, inputs, left_out)
+
+
+def _check_can_take_photos(place: Place) -> None:
+    if not len(place.points):
+        raise MappingError(
+            f"the map of {place.root} has poses but no points; make them with: "
+            f"relocalize map {place.root}"
+        )
+    check_has_features(place)
 
 
 def _left_out(place: Place, capture: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pycolmap
 
-from relocalize.errors import MappingError, PlaceError
+from relocalize.errors import PlaceError
 from relocalize.place import Place, atomic
 from relocalize.place.colmap_binary import check_whole
 from relocalize.place.folder import read_json
@@ -54,12 +54,3 @@ def replace_model(place: Place, model: pycolmap.Reconstruction, record: dict[str
                 shutil.copytree(entry, folder / entry.name)
             else:
                 atomic.link_file(entry, folder / entry.name)
-
-
-def check_has_points(place: Place, model: pycolmap.Reconstruction) -> None:
-    """Raises MappingError where the map has poses alone."""
-    if not model.num_points3D():
-        raise MappingError(
-            f"the map of {place.root} has poses but no points; make them with: "
-            f"relocalize map {place.root}"
-        )
