@@ -1,0 +1,121 @@
+"""Frozen settings as JSON and back, and with single fields replaced by their dotted name.
+
+Knows any frozen dataclass whose fields are numbers, strings, booleans, choices (`Literal`), tuples
+of these, other such dataclasses, or None.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass, replace
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from relocalize.errors import LocalizerError
+
+Settings = TypeVar("Settings")
+
+
+def settings_to_json(settings: object) -> str:
+    """``settings`` (a dataclass) as an indented JSON object."""
+    return json.dumps(asdict(cast(Any, settings)), indent=2, allow_nan=False)
+
+
+def settings_from_json(kind: type[Settings], text: str) -> Settings:
+    """The settings that `settings_to_json` wrote; fields that are left out have their default.
+
+    Raises:
+        LocalizerError: no JSON object, an unknown field, or a value that the field cannot have.
+    """
+    try:
+        values = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise LocalizerError(f"the settings are no JSON: {str(error)[:100]}") from error
+    return cast(Settings, _built(kind, values, ""))
+
+
+def with_fields(settings: Settings, values: Mapping[str, object]) -> Settings:
+    """``settings`` with fields replaced, named with dots: ``{"optimizer.batch_size": 128}``.
+
+    Raises:
+        LocalizerError: there is no such field, or it cannot have the value.
+    """
+    for name, value in values.items():
+        settings = cast(Settings, _replaced(settings, name.split("."), value, name))
+    return settings
+
+
+def _replaced(settings: Any, path: list[str], value: object, name: str) -> object:
+    hints = get_type_hints(type(settings))
+    if path[0] not in hints:
+        raise LocalizerError(_no_field(name, hints))
+    if len(path) == 1:
+        new = _value(hints[path[0]], value, name)
+    else:
+        inner = getattr(settings, path[0])
+        if not is_dataclass(inner):
+            raise LocalizerError(f"setting {name[:80]!r}: {path[0]} has no fields of its own")
+        new = _replaced(inner, path[1:], value, name)
+    return replace(settings, **{path[0]: new})
+
+
+def _built(kind: type[Any], values: object, where: str) -> object:
+    if not isinstance(values, dict):
+        raise LocalizerError(f"settings {where or 'file'}: {_shown(values)}; want an object")
+    hints = get_type_hints(kind)
+    for name in values:
+        if name not in hints:
+            raise LocalizerError(_no_field(f"{where}{name}", hints))
+    return kind(
+        **{name: _value(hints[name], value, where + name) for name, value in values.items()}
+    )
+
+
+def _value(hint: Any, value: object, name: str) -> object:  # noqa: PLR0911 - one return per kind
+    options = get_args(hint) if get_origin(hint) in {Union, types.UnionType} else (hint,)
+    if value is None and type(None) in options:
+        return None
+    (hint,) = (option for option in options if option is not type(None))
+    if is_dataclass(hint):
+        return value if type(value) is hint else _built(cast(Any, hint), value, f"{name}.")
+    if get_origin(hint) is Literal:
+        if value in get_args(hint):
+            return value
+        raise LocalizerError(
+            f"setting {name} is {_shown(value)}; want {' | '.join(map(str, get_args(hint)))}"
+        )
+    if get_origin(hint) is tuple and isinstance(value, list | tuple):
+        kinds = get_args(hint)
+        if len(kinds) == 2 and kinds[1] is Ellipsis:
+            kinds = (kinds[0],) * len(value)
+        if len(kinds) == len(value):
+            return tuple(_value(k, v, name) for k, v in zip(kinds, value, strict=True))
+    if hint is float and type(value) in {int, float} and math.isfinite(cast(float, value)):
+        return float(cast(float, value))
+    if hint in {int, str, bool} and type(value) is hint:
+        return value
+    wanted = getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)
+    raise LocalizerError(f"setting {name} is {_shown(value)}; want {wanted}")
+
+
+def _no_field(name: str, hints: Mapping[str, object]) -> str:
+    return f"no setting {name[:80]!r}; there are {', '.join(hints)}"
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:80]
+
+
+def field_names(kind: type[Any], prefix: str = "") -> tuple[str, ...]:
+    """Every field's dotted name, those of nested settings included, in order."""
+    hints = get_type_hints(kind)
+    names: list[str] = []
+    for field in fields(kind):
+        hint = hints[field.name]
+        if is_dataclass(hint):
+            names.extend(field_names(cast(Any, hint), f"{prefix}{field.name}."))
+        else:
+            names.append(prefix + field.name)
+    return tuple(names)
