@@ -196,7 +196,7 @@ class LossSettings:
             value = getattr(self, name)
             _check(-20 <= value <= 20, f"loss.{name}", value, "-20 to 20, a logarithm")
         _check(1 <= self.tuple_size <= 32, "loss.tuple_size", self.tuple_size, "1 to 32")
-        _check(1 <= self.tuple_spacing, "loss.tuple_spacing", self.tuple_spacing, ">= 1")
+        _check(self.tuple_spacing >= 1, "loss.tuple_spacing", self.tuple_spacing, ">= 1")
         _check(
             self.relative_weight == 0 or self.tuple_size > 1,
             "loss.tuple_size",
@@ -267,7 +267,7 @@ class TrainSettings:
     copies: int = 10
     """Augmented copies of each frame whose features are kept (frozen backbone)."""
     samples: int = 0
-    """Answers per photo with dropout left on, averaged (Bayesian PoseNet has 40); 0: one without."""
+    """Answers per photo with dropout left on, averaged (Bayesian PoseNet: 40); 0: one without."""
     validation_share: float = 0.1
     """Share of the train frames, whole blocks of time, that choose the epoch and are not trained
     on."""

@@ -73,7 +73,7 @@ def _built(kind: type[Any], values: object, where: str) -> object:
     )
 
 
-def _value(hint: Any, value: object, name: str) -> object:  # noqa: PLR0911 - one return per kind
+def _value(hint: Any, value: object, name: str) -> object:
     options = get_args(hint) if get_origin(hint) in {Union, types.UnionType} else (hint,)
     if value is None and type(None) in options:
         return None
