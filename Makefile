@@ -26,11 +26,11 @@ $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
 $(RUN_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
-	$(INSTALL) -e .
+	$(INSTALL) -e ".[train]"
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
-	$(INSTALL) -e ".[dev,docs]"
+	$(INSTALL) -e ".[dev,docs,train,export]"
 	@touch $(RUN_STAMP) $@
 
 install: $(DEV_STAMP)
