@@ -1,6 +1,7 @@
 """Bringing a Place's frame onto another, from the command line to the files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from numbers_place import (
     similarity,
     write_pose_list,
 )
-from relocalize import Place, Rigid3, Similarity3
+from relocalize import MapModel, Place, Rigid3, Similarity3
 from relocalize.cli.main import main
 from relocalize.errors import GeometryError, MappingError
 from relocalize.geometry import position_error, rotation_error_deg
@@ -204,6 +205,42 @@ def test_what_cannot_be_determined_is_refused_with_the_reason(
     shuffled = dict(zip(named, np.random.default_rng(0).permutation(truth), strict=True))
     assert "agree" in says(shuffled)
     assert Place.open(place.root).moves == ()
+
+
+def test_units_that_do_not_fit_are_remarked(tmp_path: Path, truth: list[Rigid3]) -> None:
+    metric = Frame("z", "stated", "metre", "measured")
+    place = make_numbers_place(tmp_path / "p", truth, frame=metric)
+    larger = Similarity3(2.0, np.eye(3), np.zeros(3))
+    for unit, says in (("map unit", "its unit is 0.5 metre"), ("metre", "scales differ by 2")):
+        frame = Frame(unit=unit, scale_from="measured" if unit == "metre" else None)
+        other = make_numbers_place(
+            tmp_path / unit, [larger.move_camera(pose) for pose in truth], frame=frame
+        )
+        remarks = align_place(place, read_reference(other.root)).remarks
+        assert len(remarks) == 1 and says in remarks[0]
+
+
+def test_a_trajectory_without_names_is_matched_by_time(tmp_path: Path, truth: list[Rigid3]) -> None:
+    place = make_numbers_place(tmp_path / "p", [similarity(1).move_camera(pose) for pose in truth])
+    times = {name: f"{1305031100 + 0.1 * i:.4f}" for i, name in enumerate(place.map.images)}
+    model = place.map
+    images = {
+        f"walk/{times[name]}.jpg": replace(image, name=f"walk/{times[name]}.jpg")
+        for name, image in model.images.items()
+    }
+    with place.lock(), atomic.new_folder(place.map_dir) as folder:
+        MapModel(images, model.points).write(folder)
+    rows = []
+    for time, pose in zip(times.values(), truth, strict=True):
+        w, x, y, z = pose.quat_wxyz
+        values = (*pose.translation, x, y, z, w)
+        # 5 ms after the picture, as clocks of two sensors are.
+        rows.append(" ".join([f"{float(time) + 0.005:.4f}", *(f"{value:.9f}" for value in values)]))
+    path = tmp_path / "groundtruth.txt"
+    path.write_text("# timestamp tx ty tz qx qy qz qw\n" + "\n".join(rows) + "\n")
+    found = align_place(Place.open(place.root), read_reference(path))
+    assert len(found.names) == len(truth)
+    assert found.reference_from_place.scale == pytest.approx(1 / similarity(1).scale, rel=1e-5)
 
 
 def test_one_source_is_wanted(
