@@ -221,6 +221,17 @@ def test_a_photo_unlike_the_map_joins_where_it_shows_what_its_fellows_show(
     assert position_error(found, TEST_POSES[unlike.name]) < 0.02
 
 
+def test_a_camera_that_folds_the_picture_over_is_no_crash(copied, photos):
+    # Barrel distortion that has no inverse in the outer half of the picture.
+    folding = Camera("RADIAL", 560, 420, (430.0, 280.0, 210.0, -0.9, 0.0))
+    assert np.isnan(folding.cam_from_img([[5.0, 5.0]])).all()
+    report = register_photos(
+        copied, [photos], RegisterPhotosSettings("visit", KnownCamera(calibrated=folding))
+    )
+    assert len(report.photos) == 4
+    assert all(photo.registered or photo.reason for photo in report.photos)
+
+
 def test_a_map_without_points_or_features_says_what_to_run(copied, photos):
     (copied.map_dir / "features.json").unlink()
     with pytest.raises(MappingError, match="run: relocalize map"):
@@ -262,6 +273,11 @@ def test_refining_moves_everything_to_a_joint_optimum(copied, photos):
     before = old_bytes(copied, names)
     report = register_photos(copied, [photos], RegisterPhotosSettings("visit", refine=True))
     assert report.refined
+    moved = contents(copied.root)
+    again = register_photos(copied, [photos], VISIT)
+    assert again.unchanged
+    assert again.photos == report.photos
+    assert contents(copied.root) == moved
     assert old_bytes(copied, names)[2] != before[2]
     for name, true in TEST_POSES.items():
         found = copied.map.images[f"visit/{name}"]

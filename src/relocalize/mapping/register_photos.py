@@ -92,7 +92,7 @@ def register_photos(
             reason for reason in _left_out(place, settings.capture) if reason not in before
         )
         inputs = _inputs(capture, settings)
-        done = _done(place, capture, inputs)
+        done = _done(place, capture, settings, inputs)
         if done is not None:
             return replace(done, left_out=left_out)
         return _register(place, capture, settings, inputs, left_out)
@@ -131,25 +131,28 @@ def _registered_from_now_on(place: Place, name: str) -> Capture:
 
 
 def _inputs(capture: Capture, settings: RegisterPhotosSettings) -> str:
-    """Changes when the capture or a setting does."""
+    """Changes when the capture or a setting does, but for whether everything is to be moved."""
     facts = [
         version("relocalize"),
-        asdict(settings),
+        asdict(replace(settings, refine=False)),
         [asdict(image) for image in capture.images],
         [asdict(camera) for camera in capture.cameras],
     ]
     return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
 
 
-def _done(place: Place, capture: Capture, inputs: str) -> RegisterReport | None:
+def _done(
+    place: Place, capture: Capture, settings: RegisterPhotosSettings, inputs: str
+) -> RegisterReport | None:
     """The report of the same call on the map as it is, or None."""
     try:
         record = read_record(place)[_REGISTERED][capture.name]
-        if record["inputs"] != inputs:
-            return None
-        return replace(RegisterReport.from_json(record["report"]), unchanged=True)
+        report = RegisterReport.from_json(record["report"])
     except (KeyError, TypeError):
         return None
+    if record["inputs"] != inputs or (settings.refine and not report.refined):
+        return None
+    return replace(report, unchanged=True)
 
 
 # -- the work --------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,18 @@ class Matches:
         """A pixel of a 640 pixel wide picture, in pixels of this one."""
         return max(self.width, self.height) / _VGA
 
+    def only(self, features: NDArray[np.bool_]) -> Matches:
+        """The same with the features ``features`` [K] alone."""
+        new_row = np.cumsum(features) - 1
+        kept = features[self.feature_rows]
+        return replace(
+            self,
+            keypoints=self.keypoints[features],
+            descriptors=self.descriptors[features],
+            feature_rows=new_row[self.feature_rows[kept]],
+            point_rows=self.point_rows[kept],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Solved:
@@ -156,6 +168,8 @@ def solve_pose(
         return Refused(
             f"hardly any features ({len(matches.keypoints)}): a black, blank or blurred picture"
         )
+    if camera is not None:
+        matches = matches.only(undistorted(matches, camera)[1])
     found = len(matches.feature_rows)
     if found < settings.min_inliers:
         return Refused(f"too few matches with the map ({found}): another place, or blurred", 0)
@@ -204,8 +218,7 @@ class _Photo:
             centre = np.array([matches.width / 2, matches.height / 2])
             self.pixels = matches.keypoints - centre
         else:
-            # As a pinhole camera of the same focal length, whatever the lens.
-            self.pixels = camera.cam_from_img(matches.keypoints) * camera.focal_px
+            self.pixels = undistorted(matches, camera)[0]
 
     def first_pose(self) -> tuple[View, Lens, int] | None:
         """By RANSAC: the matches that agree, their lens, and how many they are."""
@@ -347,6 +360,19 @@ def guided_matches(
         similarity=settings.guided_similarity,
     )
     return rows, near[columns]
+
+
+def undistorted(matches: Matches, camera: Camera) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """All features as a pinhole camera of the same focal length has them, whatever the lens.
+
+    Returns:
+        Pixels [K, 2] relative to the principal point, and which of them [K] are such: a strong
+        distortion cannot be undone beyond where it folds the picture over.
+    """
+    pixels = camera.cam_from_img(matches.keypoints.reshape(-1, 2)) * camera.focal_px
+    pixels = pixels.reshape(-1, 2)
+    usable: NDArray[np.bool_] = np.asarray(np.isfinite(pixels).all(axis=1), dtype=np.bool_)
+    return pixels, usable
 
 
 def camera_of(lens: Lens, width: int, height: int) -> Camera:

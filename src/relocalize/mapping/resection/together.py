@@ -19,6 +19,7 @@ from relocalize.mapping.resection.photo_pose import (
     Refused,
     camera_of,
     guided_matches,
+    undistorted,
 )
 from relocalize.mapping.resection.refinement import (
     Freedom,
@@ -142,12 +143,19 @@ class _Group:
     def __init__(
         self, resector: Resector, photos: Sequence[Matches], start: Camera, *, is_exact: bool
     ) -> None:
-        self.resector, self.photos, self.start = resector, photos, start
+        self.resector, self.start = resector, start
+        self.photos = list(photos)
+        self.feature_rows = [np.arange(len(matches.keypoints)) for matches in photos]
         self.settings = resector.settings.pose
         self.freedom = Freedom.HELD if is_exact else Freedom.WHOLE
         self.rounds = 0
         if is_exact:
-            self.pixels = [start.cam_from_img(m.keypoints) * start.focal_px for m in photos]
+            self.pixels = []
+            for index, matches in enumerate(photos):
+                pixels, usable = undistorted(matches, start)
+                self.pixels.append(pixels[usable])
+                self.photos[index] = matches.only(usable)
+                self.feature_rows[index] = np.flatnonzero(usable)
         else:
             centre = np.array([start.width / 2, start.height / 2])
             self.pixels = [matches.keypoints - centre for matches in photos]
@@ -309,7 +317,8 @@ class _Group:
             index: PosedPhoto(
                 view.world_from_cam,
                 covariance(view, refined.lens, loss_scale=scale, freedom=Freedom.HELD) + noise,
-                *refined.rows[index],
+                self.feature_rows[index][refined.rows[index][0]],
+                refined.rows[index][1],
             )
             for index, view in refined.views.items()
         }
