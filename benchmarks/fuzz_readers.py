@@ -19,7 +19,6 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -53,7 +52,7 @@ class Outcome:
     inputs: int = 0
     read: int = 0
     refused: int = 0
-    crashes: Counter[str] = field(default_factory=Counter)
+    crashes: dict[str, int] = field(default_factory=dict)
     example: dict[str, int] = field(default_factory=dict)
     slowest_ms: float = 0.0
     cpu_s: float = 0.0
@@ -64,7 +63,8 @@ class Outcome:
         self.inputs += other.inputs
         self.read += other.read
         self.refused += other.refused
-        self.crashes.update(other.crashes)
+        for what, count in other.crashes.items():
+            self.crashes[what] = self.crashes.get(what, 0) + count
         self.example = other.example | self.example
         self.slowest_ms = max(self.slowest_ms, other.slowest_ms)
         self.cpu_s += other.cpu_s
@@ -158,7 +158,7 @@ def _use(format_name: str, path: Path, *, everywhere: bool) -> bool:
 
 
 def _note(outcome: Outcome, what: str, number: int) -> None:
-    outcome.crashes[what] += 1
+    outcome.crashes[what] = outcome.crashes.get(what, 0) + 1
     outcome.example.setdefault(what, number)
 
 
@@ -178,7 +178,7 @@ def _child(
     out.send(fuzz(format_name, own, numbers, reached))
 
 
-def fuzz_apart(format_name: str, own: list[Sample], inputs: int, batch: int = 5000) -> Outcome:
+def fuzz_apart(format_name: str, own: list[Sample], inputs: int, batch: int = 25_000) -> Outcome:
     """Read ``inputs`` inputs of a format in processes of their own, which may die."""
     context = multiprocessing.get_context("spawn")
     total, first = Outcome(format_name), 0
@@ -243,7 +243,7 @@ def main(
         table.add_row(one.format, *(str(count) for count in counts), *cells)
     Console(width=100).print(table)
     for one in outcomes:
-        for what, count in one.crashes.most_common():
+        for what, count in one.crashes.items():
             print(f"{one.format}: {count} x {what} (first: input {one.example[what]})")
 
 
