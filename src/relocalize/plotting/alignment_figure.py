@@ -19,6 +19,7 @@ from relocalize.plotting.figure import (
     draw_names,
     new_figure,
     save_figure,
+    shortened,
     style,
 )
 from relocalize.plotting.walks import COLORS, view_from_above
@@ -58,8 +59,8 @@ def draw_alignment(found: FoundFrame, place: str, out: Path) -> None:
             side = draw_ground(axes, seen, view.labels, found.unit, narrowest=_NARROWEST)
             size = float(np.clip(60 / np.sqrt(len(seen)), 1.8, 4.0))
             for one, color, label, factor in (
-                (reference, _REFERENCE, found.onto, 1.7),
-                (stations, _PLACE, place, 1.0),
+                (reference, _REFERENCE, shortened(found.onto), 1.7),
+                (stations, _PLACE, shortened(place), 1.0),
             ):
                 draw_cameras(
                     axes,

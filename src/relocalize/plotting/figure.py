@@ -23,9 +23,12 @@ from relocalize.place.folder import METRE
 
 INK, SOFT, GRID = "#1d2329", "#5d6670", "#e8eaed"
 _TICK = 0.035  # length of a viewing direction, of the longer side of what is drawn
-_MOST_TICKS = 250  # directions drawn per walk: a thousand would be a fur
+# A direction is drawn where the camera has moved by so much of the longer side since the last
+# one, or turned by so much of a unit vector: one for each of a thousand frames would be a band.
+_TICK_STEP, _TICK_TURN = 0.012, 0.15
 _SUFFIXES = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 _DOTS_PER_INCH = 200
+_LONGEST = 44  # characters of a name in a figure
 # Where a name may stand, in points from what it names, and which end of it is there.
 _BESIDE: dict[tuple[int, int], Literal["left", "center", "right"]] = {
     (5, 0): "left",
@@ -77,6 +80,11 @@ def save_figure(figure: Figure, path: Path) -> None:
     with mpl.rc_context(_STYLE):
         figure.savefig(file, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
     atomic.write_bytes(path, file.getvalue())
+
+
+def shortened(name: str) -> str:
+    """A name that leaves room beside it: its beginning and its end where it is long."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST // 2]}…{name[-_LONGEST // 2 :]}"
 
 
 def draw_ground(
@@ -170,7 +178,7 @@ def draw_cameras(
         for run in _runs(positions):
             axes.plot(*run.T, color=color, linewidth=0.8, alpha=0.45, zorder=3)
     if directions is not None:
-        rows = np.unique(np.linspace(0, count - 1, min(count, _MOST_TICKS)).round().astype(int))
+        rows = _spaced(positions / side, directions)
         ends = positions[rows] + _TICK * side * directions[rows]
         lines = np.stack([positions[rows], ends], axis=1)
         axes.add_collection(LineCollection(list(lines), colors=color, linewidths=0.8, zorder=4))
@@ -183,6 +191,17 @@ def draw_cameras(
         label=label,
         zorder=5,
     )
+
+
+def _spaced(positions: FloatArray, directions: FloatArray) -> NDArray[np.int64]:
+    """Rows that are apart from the row before them in place or in direction."""
+    rows = [0]
+    for row in range(1, len(positions)):
+        step = np.linalg.norm(positions[row] - positions[rows[-1]])
+        turn = np.linalg.norm(directions[row] - directions[rows[-1]])
+        if step >= _TICK_STEP or turn >= _TICK_TURN:
+            rows.append(row)
+    return np.array(rows)
 
 
 def _runs(positions: FloatArray) -> list[FloatArray]:

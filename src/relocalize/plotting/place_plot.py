@@ -19,6 +19,7 @@ from relocalize.plotting.figure import (
     draw_points,
     new_figure,
     save_figure,
+    shortened,
     style,
 )
 from relocalize.plotting.scene_page import scene_page, write_page
@@ -100,7 +101,8 @@ def _draw(
             )
         if len(walks) > 1:
             figure.legend(loc="outside upper left", ncols=4, fontsize=8, handletextpad=0.2)
-        axes.set_title(f"{place.name}, {view.words}", fontsize=9, color=SOFT, loc="left")
+        axes.set_title(shortened(place.name), fontsize=9, color=SOFT, loc="left")
+        figure.supxlabel(view.words, fontsize=8, color=SOFT)
         if names:
             written = draw_names(
                 axes,
