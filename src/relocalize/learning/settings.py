@@ -21,8 +21,8 @@ class BackboneSettings:
     """The network that turns a picture into feature maps."""
 
     name: str = "efficientnet_lite0"
-    """googlenet, resnet18, resnet34, resnet50, efficientnet_lite0 to efficientnet_lite2, or
-    timm:<model>."""
+    """googlenet, googlenet_caffe, resnet18, resnet34, resnet50, efficientnet_lite0 to
+    efficientnet_lite2, or timm:<model>."""
     weights: str = "imagenet"
     """Where its weights come from: imagenet, places365, none, or a file."""
     frozen: bool = True
@@ -163,8 +163,8 @@ class LossSettings:
     """beta (PoseNet 2015), homoscedastic (learned weights, 2017), reprojection (map points, 2017),
     or heteroscedastic (predicted uncertainty)."""
     norm: Literal["l1", "l2", "mse"] = "l1"
-    """Of the difference of two positions or orientations: the sum of absolute values, the length,
-    or the mean square."""
+    """Of the difference of two positions or orientations: the mean absolute value, the length, or
+    the mean square."""
     unit: Literal["world", "standardised"] = "standardised"
     """Of position differences: the Place's unit, as published, or the spread of train positions."""
     beta: float = 500.0
@@ -312,7 +312,7 @@ class TrainSettings:
             "true for the heteroscedastic loss",
         )
         _check(
-            not self.head.auxiliary or self.backbone.name == "googlenet",
+            not self.head.auxiliary or self.backbone.name.startswith("googlenet"),
             "head.auxiliary",
             self.head.auxiliary,
             "false where the backbone is not googlenet",
