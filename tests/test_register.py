@@ -179,13 +179,15 @@ def test_photos_of_elsewhere_and_files_that_are_none_have_a_reason_each(copied, 
     cv2.imwrite(str(mixed / "black.png"), np.zeros((420, 560, 3), np.uint8))
     (mixed / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
     shutil.copy(mixed / "test-01.png", mixed / "twice.png")
+    shutil.copy(mixed / "test-01.png", os.fsencode(mixed) + b"/not-\xff-utf8.png")
     report = register_photos(copied, [mixed], VISIT)
     reasons = {Path(p.image).name: p.reason for p in report.photos if not p.registered}
     assert set(reasons) == {"elsewhere.png", "look-alike.png", "black.png"}
     assert "look-alike" in reasons["look-alike.png"]
     assert "hardly any features" in reasons["black.png"]
     assert sum(photo.registered for photo in report.photos) == 4
-    assert sorted(line.count("\n") for line in report.left_out) == [0, 0]
+    assert [line.count("\n") for line in report.left_out] == [0, 0, 0]
+    assert any("not UTF-8" in line for line in report.left_out)
     assert any("broken.jpg" in line for line in report.left_out)
     assert any("twice.png" in line and "test-01.png" in line for line in report.left_out)
     for name in TEST_POSES:

@@ -133,6 +133,11 @@ class _Joining:
         """Photos that are not in yet, each with a name for its content."""
         fresh: dict[str, Path] = {}
         for path in paths:
+            if any("\ud800" <= character <= "\udfff" for character in path.name):
+                # The Place's records are UTF-8; names of other encodings have no place in them.
+                shown = path.name.encode("utf-8", "replace").decode()
+                self._leave_out(shown, f"the name {shown!r} is not UTF-8; rename the photo")
+                continue
             try:
                 content = source_id(path)
             except CaptureError as error:
