@@ -171,7 +171,7 @@ def test_following_the_gradient_of_the_angle_turns_any_start_onto_the_target():
     six = r.columns_from_matrix(tensor(starts.as_matrix())).requires_grad_()
     before = r.angle_between(r.matrix_from_6d(six), target).detach()
     optimizer = torch.optim.Adam([six], lr=0.05)
-    for _ in range(150):
+    for _ in range(400):
         optimizer.zero_grad()
         r.angle_between(r.matrix_from_6d(six), target).sum().backward()
         optimizer.step()
