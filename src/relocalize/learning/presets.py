@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from relocalize.errors import LocalizerError
+from relocalize.learning.augmentation import AugmentSettings
 from relocalize.learning.settings import (
-    AugmentSettings,
     BackboneSettings,
     HeadSettings,
     InputSettings,
@@ -26,6 +26,7 @@ _POSENET_2015 = TrainSettings(
     preset="posenet-2015",
     backbone=BackboneSettings(name="googlenet", weights="places365", frozen=False),
     input=_PAPER_INPUT,
+    augment=AugmentSettings.none(),
     head=HeadSettings(
         kind="posenet", width=2048, dropout=0.5, orientation="quaternion", auxiliary=True
     ),
@@ -49,6 +50,7 @@ _FOUNDING = TrainSettings(
     preset="posenet-2015-resnet18",
     backbone=BackboneSettings(name="resnet18", weights="places365", frozen=False),
     input=_PAPER_INPUT,
+    augment=AugmentSettings.none(),
     head=HeadSettings(kind="founding", width=512, dropout=0.7, orientation="quaternion"),
     loss=LossSettings(kind="beta", norm="mse", unit="world", beta=50.0),
     optimizer=OptimizerSettings(
@@ -71,6 +73,7 @@ _POSENET_2017 = TrainSettings(
     preset="posenet-2017",
     backbone=BackboneSettings(name="googlenet", weights="imagenet", frozen=False),
     input=InputSettings(width=224, height=224, geometry="posenet"),
+    augment=AugmentSettings.none(),
     head=HeadSettings(kind="posenet", width=2048, dropout=0.5, orientation="quaternion"),
     loss=LossSettings(kind="homoscedastic", norm="l1", unit="world"),
     optimizer=OptimizerSettings(
@@ -110,6 +113,7 @@ _MAPNET = TrainSettings(
     preset="mapnet",
     backbone=BackboneSettings(name="resnet34", weights="imagenet", frozen=False),
     input=InputSettings(width=256, height=256, geometry="posenet"),
+    augment=AugmentSettings.none(),
     head=HeadSettings(kind="posenet", width=2048, dropout=0.5, orientation="log_quaternion"),
     loss=LossSettings(
         kind="homoscedastic",
@@ -134,7 +138,7 @@ _MAPNET = TrainSettings(
 _ATLOC = replace(
     _MAPNET,
     preset="atloc",
-    augment=AugmentSettings(jitter=0.7),
+    augment=replace(AugmentSettings.none(), brightness=0.35, contrast=0.7, saturation=0.7),
     head=replace(_MAPNET.head, kind="attention"),
     loss=LossSettings(kind="homoscedastic", norm="l1", unit="world"),
     optimizer=replace(_MAPNET.optimizer, learning_rate=5e-5, clip=None, batch_size=64, epochs=100),
@@ -143,9 +147,12 @@ _ATLOC = replace(
 _DEFAULT = TrainSettings(
     preset="default",
     backbone=BackboneSettings(
-        name="efficientnet_lite0", weights="imagenet", frozen=True, channels=64
+        name="efficientnet_lite0",
+        weights="imagenet",
+        frozen=True,
+        stages=("group3", "group5", "head"),
+        channels=64,
     ),
-    augment=AugmentSettings(roll_deg=10.0, turn_deg=12.0, zoom=1.15, jitter=0.3),
     optimizer=OptimizerSettings(weight_decay=1e-2, warm_up=0.05, clip=5.0),
 )
 

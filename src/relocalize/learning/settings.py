@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from relocalize.errors import LocalizerError
+from relocalize.learning.augmentation import AugmentSettings
 from relocalize.learning.settings_json import settings_from_json, settings_to_json
 
 Orientation = Literal["quaternion", "log_quaternion", "6d"]
@@ -77,29 +78,6 @@ class InputSettings:
             self.geometry,
             "posenet for several crops or a mean image",
         )
-
-
-@dataclass(frozen=True)
-class AugmentSettings:
-    """How training pictures are varied; the pose of each copy is exact."""
-
-    roll_deg: float = 0.0
-    """Largest rotation about the viewing direction, in degrees."""
-    turn_deg: float = 0.0
-    """Largest rotation of the viewing direction, in degrees."""
-    zoom: float = 1.0
-    """Largest factor of the focal length, and of one over it."""
-    jitter: float = 0.0
-    """Strength of changes of brightness, contrast and colour, 0 to 1."""
-    occlusion: float = 0.0
-    """Largest share of the picture that is covered."""
-
-    def __post_init__(self) -> None:
-        _check(0 <= self.roll_deg <= 180, "augment.roll_deg", self.roll_deg, "0 to 180")
-        _check(0 <= self.turn_deg <= 60, "augment.turn_deg", self.turn_deg, "0 to 60")
-        _check(1 <= self.zoom <= 4, "augment.zoom", self.zoom, "1 to 4")
-        _share("augment.jitter", self.jitter)
-        _share("augment.occlusion", self.occlusion)
 
 
 @dataclass(frozen=True)
