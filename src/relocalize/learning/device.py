@@ -1,0 +1,134 @@
+"""What a network runs on: the processor, its threads, and the number format that it is fast in."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from relocalize.errors import LocalizerError
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where and how a network runs.
+
+    Attributes:
+        torch_device: of its tensors.
+        autocast: the 16-bit format that convolutions and products run in, or None for float32.
+        channels_last: whether images lie in memory with their channels innermost.
+        threads: native threads of a processor; on shared cores two can be ten times slower
+            than one.
+    """
+
+    torch_device: torch.device
+    autocast: torch.dtype | None
+    channels_last: bool
+    threads: int = 1
+
+    @property
+    def name(self) -> str:
+        """For people and files, such as ``cpu (bfloat16, channels last, 1 thread)``."""
+        words = ["float32" if self.autocast is None else str(self.autocast).split(".")[-1]]
+        words += ["channels last"] * self.channels_last
+        if self.torch_device.type == "cpu":
+            words.append(f"{self.threads} thread{'s' * (self.threads != 1)}")
+        return f"{self.torch_device} ({', '.join(words)})"
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Within this context torch uses this many threads."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    @contextlib.contextmanager
+    def mixed(self) -> Iterator[None]:
+        """Within this context products run in `autocast`; weights and losses stay float32."""
+        if self.autocast is None:
+            yield
+            return
+        with torch.autocast(self.torch_device.type, dtype=self.autocast):
+            yield
+
+    def place(self, module: nn.Module) -> None:
+        """Move a module here, in the memory layout that is fast here."""
+        module.to(self.torch_device)
+        if self.channels_last:
+            for parameter in module.parameters():
+                if parameter.dim() == 4:
+                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+    def images(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [B, C, H, W] here, in the memory layout that is fast here."""
+        images = images.to(self.torch_device, non_blocking=True)
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images
+
+    def synchronize(self) -> None:
+        """Wait until all work is done, so that a clock can be read."""
+        if self.torch_device.type == "cuda":
+            torch.cuda.synchronize(self.torch_device)
+        elif self.torch_device.type == "mps":
+            torch.mps.synchronize()
+
+
+def choose_device(
+    name: str = "auto", *, threads: int = 1, precision: str = "auto", index: int = 0
+) -> Device:
+    """The device of that name; ``auto`` is CUDA, else MPS, else the processor.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        threads: native threads on a processor.
+        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the hardware multiplies
+            it (an AVX512-BF16 processor trains nearly twice as fast; emulated it is slower).
+        index: which of several GPUs.
+
+    Raises:
+        LocalizerError: there is no such device here.
+    """
+    if name not in get_args(DeviceName):
+        raise LocalizerError(f"no device {name!r}; there are {', '.join(get_args(DeviceName))}")
+    if threads < 1:
+        raise LocalizerError(f"{threads} threads; want at least 1")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next((kind for kind, is_there in there.items() if is_there), "cpu")
+    if not there.get(name, True):
+        raise LocalizerError(
+            f"torch {torch.__version__} sees no {name} device here; use auto or cpu"
+        )
+    if precision not in get_args(Precision):
+        raise LocalizerError(f"no precision {precision!r}; want {' | '.join(get_args(Precision))}")
+    # Autocast and channels_last of MPS differ from one torch release to the next: float32 there.
+    fast = {
+        "cuda": name == "cuda" and torch.cuda.is_bf16_supported(),
+        "cpu": _processor_multiplies_bfloat16(),
+        "mps": False,
+    }
+    half = precision == "bfloat16" or (precision == "auto" and fast[name])
+    return Device(
+        torch.device("cuda", index) if name == "cuda" else torch.device(name),
+        torch.bfloat16 if half else None,
+        channels_last=name != "mps",
+        threads=threads,
+    )
+
+
+def _processor_multiplies_bfloat16() -> bool:
+    if not hasattr(torch.cpu, "get_capabilities"):  # an older torch, which cannot tell
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
