@@ -22,7 +22,7 @@ from relocalize.formats.picture_links import place_picture
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.posed_pictures import PosedPictures
 from relocalize.formats.registration import Registration
-from relocalize.formats.text import first_lines, is_name, read_lines
+from relocalize.formats.text import first_lines, is_name, read_lines, one_line
 from relocalize.formats.tracks import model_of_tracks
 from relocalize.geometry import Camera, Convention, Rigid3
 from relocalize.geometry.transforms import FloatArray
@@ -107,7 +107,7 @@ def read_kapture(path: Path) -> Registration:
     try:
         return replace(registration, model=_model(registration, folder.parent / "reconstruction"))
     except (FormatError, OSError) as error:
-        left_out = f"the points are left out: {error}"
+        left_out = f"the points are left out: {one_line(str(error))}"
         return replace(registration, remarks=(*registration.remarks, left_out))
 
 
