@@ -22,7 +22,7 @@ from relocalize.formats.picture_links import place_picture
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.posed_pictures import PosedPictures
 from relocalize.formats.registration import Registration
-from relocalize.formats.text import first_lines, is_name, read_lines, one_line
+from relocalize.formats.text import first_lines, is_name, one_line, read_lines
 from relocalize.formats.tracks import model_of_tracks
 from relocalize.geometry import Camera, Convention, Rigid3
 from relocalize.geometry.transforms import FloatArray
