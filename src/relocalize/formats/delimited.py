@@ -104,7 +104,7 @@ def read_table(
         raise FormatError(f"{path} has no header line that names the columns {want}")
     twice = [name for name in header.columns if name and header.columns.count(name) > 1]
     if twice:
-        raise FormatError(f"{path}, line {header.line}: two columns are called {twice[0]!r}")
+        raise FormatError(f"{path}, line {header.line}: two columns are called {twice[0][:60]!r}")
     return header, _rows(lines, header.line)
 
 
