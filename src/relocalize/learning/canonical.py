@@ -127,12 +127,25 @@ def shrunk(pixels: NDArray[np.uint8], camera: Camera, target: Camera) -> NDArray
             f"a picture of {width} x {height} pixels, whose camera has "
             f"{camera.width} x {camera.height}; give the camera of this picture"
         )
-    scale = width / camera.width
-    excess = lens(camera).focal_px * scale / (lens(target).focal_px * _BRIDGED)
-    if excess <= 1.02:  # a picture that was shrunk before, its sides rounded
+    size = _shrunk_size(width, height, camera, target)
+    if size == (width, height):
         return pixels
-    size = (max(1, round(width / excess)), max(1, round(height / excess)))
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+@lru_cache(maxsize=1024)
+def shrunk_shape(camera: Camera, target: Camera) -> tuple[int, int]:
+    """Height and width of what `shrunk` makes of the camera's whole picture."""
+    width, height = _shrunk_size(camera.width, camera.height, camera, target)
+    return height, width
+
+
+def _shrunk_size(width: int, height: int, camera: Camera, target: Camera) -> tuple[int, int]:
+    of_picture = lens(camera).focal_px * width / camera.width
+    excess = of_picture / (lens(target).focal_px * _BRIDGED)
+    if excess <= 1.02:  # a picture that was shrunk before, its sides rounded
+        return width, height
+    return max(1, round(width / excess)), max(1, round(height / excess))
 
 
 def source_pixels(
