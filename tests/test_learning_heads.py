@@ -93,6 +93,24 @@ def test_auxiliary_heads_are_googlenets_with_a_pose_and_only_speak_in_training()
     assert head.eval()(features).auxiliary == ()
 
 
+def test_auxiliary_heads_of_the_lstm_head_have_lstms_too():
+    head = make_head(replace(PUBLISHED["lstm"], auxiliary=True), GOOGLENET, ())
+    side = linear(2048, 1024) + lstm(32, 256) + lstm(32, 256) + linear(1024, 3) + linear(1024, 4)
+    assert weights(head.auxiliary) == linear(512, 128) + side + linear(528, 128) + side
+    assert len(head.train()(maps_of(GOOGLENET, 224, 224)).auxiliary) == 2
+
+
+def test_dropout_of_the_map_is_before_the_average():
+    head = make_head(replace(PUBLISHED["posenet"], dropout=0.0, map_dropout=0.5), GOOGLENET, ())
+    features = maps_of(GOOGLENET, 224, 224)
+    head.train()
+    assert not torch.equal(head(features).position, head(features).position)
+    # Each of 49 cells is dropped by itself, so the average hardly changes.
+    averaged = torch.stack([head.pooled(features) for _ in range(10)])
+    head.eval()
+    assert (averaged - head.pooled(features)).abs().mean() < 0.3 * averaged.mean()
+
+
 def test_auxiliary_heads_pool_five_by_five_with_stride_three():
     """Cells outside of the window of a pooled cell do not reach it; those inside do."""
     head = make_head(replace(PUBLISHED["posenet"], auxiliary=True), GOOGLENET, ()).eval()

@@ -21,12 +21,11 @@ from relocalize.learning.settings import (
 _PAPER_INPUT = InputSettings(width=224, height=224, geometry="posenet", mean_image=True)
 
 # PoseNet (Kendall, Grimes, Cipolla, ICCV 2015), section 3: SGD, learning rate 1e-5, a tenth of it
-# after every 80 epochs, momentum 0.9, batches of 75.
+# after every 80 epochs, momentum 0.9, batches of 75; beta 500 is that of the released network.
 _POSENET_2015 = TrainSettings(
     preset="posenet-2015",
-    backbone=BackboneSettings(name="googlenet", weights="places365", frozen=False),
+    backbone=BackboneSettings(name="googlenet_caffe", weights="places365", frozen=False),
     input=_PAPER_INPUT,
-    augment=AugmentSettings.none(),
     head=HeadSettings(
         kind="posenet", width=2048, dropout=0.5, orientation="quaternion", auxiliary=True
     ),
@@ -44,36 +43,44 @@ _POSENET_2015 = TrainSettings(
     ),
 )
 
-# The founding experiments: the optimizer of the PyTorch port of PoseNet on a ResNet18, the learning
-# rate halved after every third of the run.
+# The optimizer of PoseLSTM's authors' PyTorch code (hazirbas/poselstm-pytorch), for PoseNet too.
+_POSE_LSTM_OPTIMIZER = OptimizerSettings(
+    name="adam",
+    learning_rate=5e-4,
+    weight_decay=0.0625,
+    eps=1.0,
+    schedule="constant",
+    batch_size=75,
+    epochs=1200,
+)
+
+# The founding experiments: that optimizer on a ResNet18, its learning rate halved after every
+# third of the run.
 _FOUNDING = TrainSettings(
     preset="posenet-2015-resnet18",
     backbone=BackboneSettings(name="resnet18", weights="places365", frozen=False),
     input=_PAPER_INPUT,
-    augment=AugmentSettings.none(),
     head=HeadSettings(kind="founding", width=512, dropout=0.7, orientation="quaternion"),
     loss=LossSettings(kind="beta", norm="mse", unit="world", beta=50.0),
-    optimizer=OptimizerSettings(
-        name="adam",
-        learning_rate=5e-4,
-        weight_decay=0.0625,
-        eps=1.0,
-        schedule="step",
-        batch_size=64,
-        epochs=200,
-    ),
+    optimizer=replace(_POSE_LSTM_OPTIMIZER, schedule="step", batch_size=64, epochs=200),
 )
 
-# Modelling Uncertainty in Deep Learning for Camera Relocalization (Kendall, Cipolla, ICRA 2016):
-# PoseNet with dropout left on, 40 samples.
-_BAYESIAN = replace(_POSENET_2015, preset="bayesian-posenet", samples=40)
+# Modelling uncertainty in deep learning for camera relocalization (Kendall, Cipolla, ICRA 2016):
+# dropout after the last inception module too, left on for 40 samples; no mean image in the code.
+_BAYESIAN = replace(
+    _POSENET_2015,
+    preset="bayesian-posenet",
+    input=replace(_PAPER_INPUT, mean_image=False),
+    head=replace(_POSENET_2015.head, map_dropout=0.5),
+    samples=40,
+)
 
-# Geometric loss functions (Kendall, Cipolla, CVPR 2017), section 4: Adam, 1e-4, batches of 64.
+# Geometric loss functions for camera pose regression (Kendall, Cipolla, CVPR 2017), section 4:
+# Adam, 1e-4, batches of 64.
 _POSENET_2017 = TrainSettings(
     preset="posenet-2017",
     backbone=BackboneSettings(name="googlenet", weights="imagenet", frozen=False),
-    input=InputSettings(width=224, height=224, geometry="posenet"),
-    augment=AugmentSettings.none(),
+    input=replace(_PAPER_INPUT, mean_image=False),
     head=HeadSettings(kind="posenet", width=2048, dropout=0.5, orientation="quaternion"),
     loss=LossSettings(kind="homoscedastic", norm="l1", unit="world"),
     optimizer=OptimizerSettings(
@@ -91,29 +98,29 @@ _GEOMETRIC = replace(
     loss=replace(_POSENET_2017.loss, kind="reprojection"),
 )
 
-# Image-based localization using LSTMs (Walch et al., ICCV 2017).
+# Image-based localization using LSTMs for structured feature correlation (Walch et al., ICCV 2017).
 _POSE_LSTM = replace(
     _POSENET_2015,
     preset="poselstm",
-    head=HeadSettings(kind="lstm", width=2048, hidden=256, dropout=0.5, orientation="quaternion"),
-    loss=replace(_POSENET_2015.loss, normalise=True),
-    optimizer=OptimizerSettings(
-        name="adam",
-        learning_rate=5e-4,
-        weight_decay=0.0625,
-        eps=1.0,
-        schedule="constant",
-        batch_size=75,
-        epochs=400,
+    input=replace(_PAPER_INPUT, mean_image=False),
+    head=HeadSettings(
+        kind="lstm",
+        width=2048,
+        hidden=256,
+        dropout=0.5,
+        orientation="quaternion",
+        auxiliary=True,
     ),
+    loss=LossSettings(kind="beta", norm="mse", unit="world", beta=500.0),
+    optimizer=_POSE_LSTM_OPTIMIZER,
 )
 
-# Geometry-aware learning of maps (Brahmbhatt et al., CVPR 2018), MapNet alone.
+# Geometry-aware learning of maps for camera localization (Brahmbhatt et al., CVPR 2018), MapNet
+# alone, with the numbers of scripts/configs/mapnet.ini of its code: 20 tuples of 3 frames a batch.
 _MAPNET = TrainSettings(
     preset="mapnet",
     backbone=BackboneSettings(name="resnet34", weights="imagenet", frozen=False),
-    input=InputSettings(width=256, height=256, geometry="posenet"),
-    augment=AugmentSettings.none(),
+    input=InputSettings(width=341, height=256, geometry="posenet"),
     head=HeadSettings(kind="posenet", width=2048, dropout=0.5, orientation="log_quaternion"),
     loss=LossSettings(
         kind="homoscedastic",
@@ -134,11 +141,12 @@ _MAPNET = TrainSettings(
     ),
 )
 
-# AtLoc (Wang et al., AAAI 2020).
+# AtLoc (Wang et al., AAAI 2020), with the numbers of tools/options.py of its code.
 _ATLOC = replace(
     _MAPNET,
     preset="atloc",
-    augment=replace(AugmentSettings.none(), brightness=0.35, contrast=0.7, saturation=0.7),
+    input=InputSettings(width=256, height=256, geometry="posenet"),
+    augment=AugmentSettings(jitter=1.0),
     head=replace(_MAPNET.head, kind="attention"),
     loss=LossSettings(kind="homoscedastic", norm="l1", unit="world"),
     optimizer=replace(_MAPNET.optimizer, learning_rate=5e-5, clip=None, batch_size=64, epochs=100),
@@ -153,6 +161,7 @@ _DEFAULT = TrainSettings(
         stages=("group3", "group5", "head"),
         channels=64,
     ),
+    augment=AugmentSettings(roll_deg=10.0, turn_deg=12.0, zoom=1.15, jitter=0.3),
     optimizer=OptimizerSettings(weight_decay=1e-2, warm_up=0.05, clip=5.0),
 )
 

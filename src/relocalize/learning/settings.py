@@ -94,8 +94,10 @@ class HeadSettings:
     orientation: Orientation = "6d"
     """What it regresses for the orientation: a w-first quaternion, its logarithm, or two columns of
     the rotation matrix."""
+    map_dropout: float = 0.0
+    """Share of the deepest feature map left out before it is averaged (Bayesian PoseNet)."""
     auxiliary: bool = False
-    """The two further heads in the middle of GoogLeNet (posenet head only)."""
+    """The two further heads in the middle of GoogLeNet (posenet and lstm heads)."""
     grid: tuple[int, int] = (6, 8)
     """Rows and columns that all feature maps are brought to (grid head)."""
     blocks: int = 2
@@ -103,7 +105,7 @@ class HeadSettings:
     pooling: Literal["flatten", "attention"] = "flatten"
     """How the cells of the grid become one vector (grid head)."""
     hidden: int = 256
-    """Width of the layer between the cells and the pose (grid head)."""
+    """Width of the layer between the cells and the pose (grid head); states of each LSTM."""
     log_variance: bool = False
     """Predict how uncertain the pose is, beside it."""
 
@@ -111,7 +113,9 @@ class HeadSettings:
         for name in ("width", "hidden"):
             value = getattr(self, name)
             _check(1 <= value <= 16384, f"head.{name}", value, "1 to 16384")
-        _check(0 <= self.dropout < 1, "head.dropout", self.dropout, "0 to below 1")
+        for name in ("dropout", "map_dropout"):
+            value = getattr(self, name)
+            _check(0 <= value < 1, f"head.{name}", value, "0 to below 1")
         _check(
             len(self.grid) == 2 and all(1 <= side <= 64 for side in self.grid),
             "head.grid",
@@ -120,16 +124,16 @@ class HeadSettings:
         )
         _check(0 <= self.blocks <= 32, "head.blocks", self.blocks, "0 to 32")
         _check(
-            not self.auxiliary or self.kind == "posenet",
+            not self.auxiliary or self.kind in {"posenet", "lstm"},
             "head.auxiliary",
             self.auxiliary,
-            "false where the head is not posenet",
+            "false where the head is not posenet or lstm",
         )
         _check(
-            self.kind != "lstm" or self.width % 64 == 0,
+            self.kind != "lstm" or self.width % 32 == 0,
             "head.width",
             self.width,
-            "a multiple of 64 for the lstm head, which reads it as rows of 64 columns",
+            "a multiple of 32 for the lstm head, which reads it as 32 rows",
         )
 
 
@@ -266,7 +270,7 @@ class TrainSettings:
         _check(0 <= self.copies <= 1000, "copies", self.copies, "0 to 1000")
         _check(0 <= self.samples <= 1000, "samples", self.samples, "0 to 1000")
         _check(
-            self.samples == 0 or self.head.dropout > 0,
+            self.samples == 0 or self.head.dropout > 0 or self.head.map_dropout > 0,
             "samples",
             self.samples,
             "0 where head.dropout is 0",
