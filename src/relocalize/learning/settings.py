@@ -316,7 +316,7 @@ class TrainSettings:
 
 def _check(right: bool, name: str, value: object, wanted: str) -> None:
     if not right:
-        raise LocalizerError(f"setting {name} is {value!r}; want {wanted}")
+        raise LocalizerError(f"setting {name} is {repr(value)[:80]}; want {wanted}")
 
 
 def _share(name: str, value: float) -> None:

@@ -10,6 +10,7 @@ import json
 import math
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -31,7 +32,7 @@ def settings_from_json(kind: type[Settings], text: str) -> Settings:
     """
     try:
         values = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of digits, too
         raise LocalizerError(f"the settings are no JSON: {str(error)[:100]}") from error
     return cast(Settings, _built(kind, values, ""))
 
@@ -92,8 +93,9 @@ def _value(hint: Any, value: object, name: str) -> object:
             kinds = (kinds[0],) * len(value)
         if len(kinds) == len(value):
             return tuple(_value(k, v, name) for k, v in zip(kinds, value, strict=True))
-    if hint is float and type(value) in {int, float} and math.isfinite(cast(float, value)):
-        return float(cast(float, value))
+    if hint is float and type(value) in {int, float} and abs(cast(float, value)) < math.inf:
+        with suppress(OverflowError):  # an integer of hundreds of digits
+            return float(cast(float, value))
     if hint in {int, str, bool} and type(value) is hint:
         return value
     wanted = getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)
