@@ -93,6 +93,7 @@ def test_bayesian_posenet_is_posenet_with_dropout_left_on():
         (lambda: LossSettings(pretrain=1.5), "loss.pretrain"),
         (lambda: InputSettings(width=32), "input.width is 32; want 64 to 2048"),
         (lambda: InputSettings(test_crops=128), "input.geometry"),
+        (lambda: InputSettings(256, 192, "posenet"), "input.height is 192; want the width, 256"),
         (lambda: BackboneSettings(frozen=False, channels=8), "backbone.channels"),
         (lambda: TrainSettings(minutes=0), "minutes is 0"),
         (lambda: TrainSettings(validation_share=0), "validation_share"),

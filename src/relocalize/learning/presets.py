@@ -120,7 +120,7 @@ _POSE_LSTM = replace(
 _MAPNET = TrainSettings(
     preset="mapnet",
     backbone=BackboneSettings(name="resnet34", weights="imagenet", frozen=False),
-    input=InputSettings(width=341, height=256, geometry="posenet"),
+    input=InputSettings(width=341, height=256),
     head=HeadSettings(kind="posenet", width=2048, dropout=0.5, orientation="log_quaternion"),
     loss=LossSettings(
         kind="homoscedastic",

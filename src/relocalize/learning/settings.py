@@ -71,6 +71,12 @@ class InputSettings:
         for name in ("width", "height"):
             value = getattr(self, name)
             _check(64 <= value <= 2048, f"input.{name}", value, "64 to 2048")
+        _check(
+            self.geometry == "canonical" or self.width == self.height,
+            "input.height",
+            self.height,
+            f"the width, {self.width}, for crops",
+        )
         _check(1 <= self.test_crops <= 1024, "input.test_crops", self.test_crops, "1 to 1024")
         _check(
             self.geometry == "posenet" or (self.test_crops == 1 and not self.mean_image),
