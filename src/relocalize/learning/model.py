@@ -163,7 +163,8 @@ class PoseRegressor(nn.Module):
         """
         if len(positions) == 0:
             raise LocalizerError("no statistics of 0 train images; does the split have any?")
-        exact = positions.double()
+        # On the CPU, because not every device has float64.
+        exact = positions.detach().cpu().double()
         mean = exact.mean(0)
         scale = (exact - mean).square().mean().sqrt()
         if not bool(torch.isfinite(scale)):
@@ -171,7 +172,7 @@ class PoseRegressor(nn.Module):
         self.position_mean.copy_(mean)
         self.position_scale.copy_(scale if scale > _LEAST_SCALE else torch.ones(()))
         # The nearest rotation to the mean of matrices, as geometry.transforms.mean_rotation.
-        u, _, vt = torch.linalg.svd(rotations.double().mean(0))
+        u, _, vt = torch.linalg.svd(rotations.detach().cpu().double().mean(0))
         signs = torch.ones(3, dtype=u.dtype)
         signs[2] = torch.linalg.det(u @ vt).sign()
         self.head.start_at((u * signs) @ vt)
