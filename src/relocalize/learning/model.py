@@ -32,9 +32,6 @@ class ParameterCounts:
 class PoseRegressor(nn.Module):
     """A network from pictures to camera poses in the world of one Place.
 
-    The backbone comes with the weights to begin with, because these decide what its input's mean
-    and spread are, which are stored with the rest.
-
     Attributes:
         backbone: pictures to feature maps.
         reduction: feature maps to their principal channels, by stage; empty without.
