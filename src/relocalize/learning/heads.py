@@ -340,15 +340,28 @@ class ResidualBlock(nn.Module):
 
 def resized(features: Tensor, grid: tuple[int, int]) -> Tensor:
     """Feature maps [B, C, H, W] averaged, or where they are coarser interpolated, to ``grid``."""
-    height, width = features.shape[-2:]
+    height, width = (int(side) for side in features.shape[-2:])  # no tensors, when traced
     rows, columns = grid
     if (height, width) == grid:
         return features
     if height % rows == 0 and width % columns == 0:
         return functional.avg_pool2d(features, (height // rows, width // columns))
     if height >= rows and width >= columns:
-        return functional.adaptive_avg_pool2d(features, grid)
+        down, right = averaging(height, rows), averaging(width, columns)
+        return down.to(features) @ features @ right.to(features).T
     return functional.interpolate(features, grid, mode="bilinear", align_corners=False)
+
+
+def averaging(size: int, cells: int) -> Tensor:
+    """Weights [cells, size] of means over ``cells`` overlapping runs, as adaptive average pooling.
+
+    That operator itself has no counterpart in ONNX where the runs differ in length.
+    """
+    starts = torch.arange(cells) * size // cells
+    ends = -(-(torch.arange(1, cells + 1) * size) // cells)
+    places = torch.arange(size)
+    inside = (places >= starts[:, None]) & (places < ends[:, None])
+    return inside / inside.sum(1, keepdim=True)
 
 
 HEADS = {
