@@ -24,7 +24,6 @@ from relocalize.place import atomic
 _DESCRIPTION = "about.json"
 _DONE = "done.u8"
 _SPARE_BYTES = 64 << 20  # left free on the disk
-_KEPT = 8  # folders of one kind that may lie side by side
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,18 @@ class DiskRows:
         rows: how many rows each array has.
     """
 
-    def __init__(self, folder: Path, rows: int, arrays: Mapping[str, RowLayout]) -> None:
+    def __init__(
+        self, folder: Path, rows: int, arrays: Mapping[str, RowLayout], *, kept: int = 8
+    ) -> None:
         """Name the arrays; nothing is read or written yet.
 
         Args:
             folder: named ``<kind>-<key>``, the key of everything that the rows depend on.
             rows: of each array.
             arrays: layouts by name.
+            kept: folders of the kind that may lie side by side.
         """
+        self._kept = kept
         self.folder, self.rows = folder, rows
         self._arrays = dict(arrays)
         self._written: list[slice] = []
@@ -74,7 +77,7 @@ class DiskRows:
         need = sum(layout.row_bytes for layout in self._arrays.values()) * self.rows
         try:
             shutil.rmtree(self.folder, ignore_errors=True)
-            _forget_others(self.folder)
+            _forget_others(self.folder, self._kept - 1)
             self.folder.mkdir(parents=True)
             free = shutil.disk_usage(self.folder).free
             if need + _SPARE_BYTES > free:
@@ -108,6 +111,10 @@ class DiskRows:
         sizes = {self._path(n): lay.row_bytes * self.rows for n, lay in self._arrays.items()}
         sizes[self.folder / _DONE] = self.rows
         return all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
+
+    def forget(self) -> None:
+        """Delete what is there."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def missing(self) -> NDArray[np.int64]:
@@ -163,7 +170,7 @@ class DiskRows:
         return np.memmap(self._path(name), dtype=dtype, mode="r", shape=(self.rows, *layout.shape))
 
 
-def _forget_others(folder: Path) -> None:
+def _forget_others(folder: Path, kept: int) -> None:
     """Delete the folders beside ``folder`` of its kind that were used longest ago, but for a few.
 
     A kind is what stands before the first ``-`` of a folder's name.
@@ -174,7 +181,7 @@ def _forget_others(folder: Path) -> None:
         for path in folder.parent.glob(f"{kind}-*/{_DESCRIPTION}")
         if path.parent != folder
     ]
-    for _, old in sorted(others)[: max(0, len(others) - (_KEPT - 1))]:
+    for _, old in sorted(others)[: max(0, len(others) - kept)]:
         shutil.rmtree(old, ignore_errors=True)
 
 
