@@ -28,6 +28,7 @@ OPSET = 17
 # that is above 1: float32 sums in another order.
 AGREEMENT = 1e-4
 INPUT = "images"
+OUTPUTS = ("position", "rotation", "log_variance")
 
 
 @dataclass(frozen=True)
@@ -77,42 +78,44 @@ class WorldPose(nn.Module):
 
 def export_regressor(
     regressor: PoseRegressor,
-    height: int,
-    width: int,
+    pictures: Tensor,
     path: Path,
     metadata: Mapping[str, Any] | None = None,
 ) -> OnnxReport:
-    """Write ``regressor`` for one picture of ``height`` x ``width`` at a time.
+    """Write ``regressor`` for one picture at a time.
 
     Inputs and outputs are those of `WorldPose`: ``images``, ``position``, ``rotation`` and, where
-    predicted, ``log_variance``. ``metadata`` goes into the file as JSON by key.
+    predicted, ``log_variance``.
+
+    Args:
+        regressor: what to write; left as it was.
+        pictures: ``[N, H, W, 3]`` bytes of RGB such as it will see, on which torch and
+            onnxruntime are compared.
+        path: the file to write, whole or not at all.
+        metadata: values that go into the file as JSON by key.
 
     Raises:
-        LocalizerError: onnx is not installed, the network cannot be exported, or onnxruntime does
-            not agree with torch; nothing is written then.
+        LocalizerError: as of `export_onnx`.
     """
-    images = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)) * 255
-    with torch.no_grad():
-        count = len(_outputs(WorldPose(regressor).eval(), images))
-    names = ("position", "rotation", "log_variance")[:count]
-    return export_onnx(WorldPose(regressor), images, names, path, metadata)
+    images = pictures.movedim(-1, 1).float()
+    return export_onnx(WorldPose(regressor), images, OUTPUTS, path, metadata)
 
 
 def export_onnx(
     module: nn.Module,
-    example: Tensor,
+    examples: Tensor,
     outputs: Sequence[str],
     path: Path,
     metadata: Mapping[str, Any] | None = None,
 ) -> OnnxReport:
-    """Write ``module`` as ONNX for inputs of exactly the shape of ``example``.
+    """Write ``module`` as ONNX for inputs of exactly one picture of the examples' size.
 
     Args:
         module: takes one tensor of pictures and gives a tensor or a tuple of them; it is put
             into evaluation mode for the export and left as it was.
-        example: ``[B, 3, H, W]`` float; the file is compared on it, on its mirror image, on black
-            and on its largest value everywhere.
-        outputs: names of the outputs, in order.
+        examples: ``[N, 3, H, W]`` float, such as it will see: on them, one by one, torch and
+            onnxruntime are compared.
+        outputs: names of the outputs, in order; further names than there are outputs go unused.
         path: the file to write, whole or not at all.
         metadata: values that go into the file as JSON by key.
 
@@ -121,19 +124,19 @@ def export_onnx(
             not agree with torch to `AGREEMENT`; nothing is written then.
     """
     onnx, onnxruntime = _packages()
+    trials = [example[None] for example in examples]
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        trials = [example, example.flip(3), torch.zeros_like(example)]
-        trials.append(torch.full_like(example, float(example.abs().max())))
         with torch.no_grad():
             expected = [_outputs(module, trial) for trial in trials]
-        if len(expected[0]) != len(outputs):
+        names = tuple(outputs)[: len(expected[0])]
+        if len(names) != len(expected[0]):
             raise LocalizerError(
-                f"the network gives {len(expected[0])} outputs, not {len(outputs)} "
-                f"({', '.join(outputs)})"
+                f"the network gives {len(expected[0])} outputs, and there are names for "
+                f"{len(names)} ({', '.join(names)})"
             )
-        data = _traced(module, example, outputs)
+        data = _traced(module, trials[0], names)
     finally:
         for part, training in modes.items():
             part.training = training
@@ -145,15 +148,14 @@ def export_onnx(
     except onnx.checker.ValidationError as error:
         raise LocalizerError(f"the exported network is no valid ONNX: {_line(error)}") from None
     data = model.SerializeToString()
-    difference = _difference(onnxruntime, data, trials, expected, outputs)
+    difference = _difference(onnxruntime, data, trials, expected, names)
     atomic.write_bytes(path, data)
+    shapes = [tuple(value.shape) for value in expected[0]]
     return OnnxReport(
         file=path,
         megabytes=len(data) / 1e6,
-        inputs={INPUT: tuple(example.shape)},
-        outputs={
-            name: tuple(value.shape) for name, value in zip(outputs, expected[0], strict=True)
-        },
+        inputs={INPUT: tuple(trials[0].shape)},
+        outputs=dict(zip(names, shapes, strict=True)),
         difference=difference,
     )
 
