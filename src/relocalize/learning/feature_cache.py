@@ -24,6 +24,7 @@ from relocalize.learning.augmentation import AugmentSettings, copy_rng, draw_vie
 from relocalize.learning.backbones import Backbone
 from relocalize.learning.device import Device
 from relocalize.learning.disk_rows import DiskRows, RowLayout
+from relocalize.learning.folding import folded
 from relocalize.learning.frames import TrainingFrames, cache_folder
 from relocalize.learning.heads import resized
 from relocalize.learning.picture_input import PictureInput
@@ -127,8 +128,8 @@ class FeatureCache:
                 f"the features of {backbone.name} change as it is trained; freeze it to keep them"
             )
         rows_for_principal = np.arange(len(frames)) if principal_rows is None else principal_rows
-        extractor = _Extractor(frames, pictures, backbone, settings, device, workers)
-        key = _fingerprint(extractor, rows_for_principal)
+        key = _fingerprint(frames, pictures, backbone, settings, device, rows_for_principal)
+        extractor = _Extractor(frames, pictures, folded(backbone), settings, device, workers)
         layouts = extractor.layouts()
         count = len(frames) * (settings.copies + 1)
         rows = DiskRows(cache_folder(place) / f"features-{key}", count, layouts, kept=_KEPT)
@@ -225,22 +226,29 @@ def _poses(frames: TrainingFrames, settings: FeatureSettings) -> FloatArray:
     return poses
 
 
-def _fingerprint(extractor: _Extractor, principal_rows: NDArray[np.int64]) -> str:
+def _fingerprint(
+    frames: TrainingFrames,
+    pictures: PictureInput,
+    backbone: Backbone,
+    settings: FeatureSettings,
+    device: Device,
+    principal_rows: NDArray[np.int64],
+) -> str:
     digest = hashlib.sha256()
-    settings = asdict(extractor.settings)
-    if not extractor.settings.copies:
-        settings["augment"] = settings["seed"] = None
+    kept = asdict(settings)
+    if not settings.copies:
+        kept["augment"] = kept["seed"] = None
     about: list[Any] = [
         _VERSION,
-        extractor.frames.key,
-        settings,
-        asdict(extractor.pictures),
-        extractor.backbone.name,
-        str(extractor.device.autocast),
-        principal_rows.tolist() if extractor.settings.channels else None,
+        frames.key,
+        kept,
+        asdict(pictures),
+        backbone.name,
+        str(device.autocast),
+        principal_rows.tolist() if settings.channels else None,
     ]
     digest.update(json.dumps(about).encode())
-    for name, tensor in extractor.backbone.state_dict().items():
+    for name, tensor in backbone.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
