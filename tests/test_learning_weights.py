@@ -551,7 +551,7 @@ def test_a_whole_model_is_refused_and_named(tmp_path: Path) -> None:
         (b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".", "nested deeper"),
         (b"\x80\x02]q\x00h\x00a.", "nested deeper"),  # a list that holds itself
         (b"\x80\x02" + b"]q\x00" + b"](" + b"h\x00" * 9 + b"eq\x00" * 30 + b".", "damaged|nested"),
-        (b"\x80\x02N" + b"N0" * 2_000_000 + b".", "steps"),
+        (b"\x80\x02N" + b"N0" * 1_000_000 + b".", "steps"),
         (b"I" + b"9" * 5000 + b"\n.", "no sound pickle"),
         (b"\x80\x02]]s.", "damaged"),
         (b"\x80\x02}]Ns.", "list for a key"),
@@ -616,8 +616,8 @@ def test_cut_and_damaged_files_get_one_line(tmp_path: Path, trained: Backbone) -
         path.write_bytes(data)
         assert load_weights(backbone, str(path)).loaded
         refused = 0
-        for trial in range(120):
-            if trial < 40:
+        for trial in range(60):
+            if trial < 25:
                 damaged = data[: chance.randrange(len(data))]
             else:
                 # Mostly the ends, where the structure is, and not the numbers in the middle.
@@ -630,7 +630,7 @@ def test_cut_and_damaged_files_get_one_line(tmp_path: Path, trained: Backbone) -
             except RelocalizeError as error:
                 refused += 1
                 assert "\n" not in str(error)
-        assert refused >= 40, name
+        assert refused >= 25, name
 
 
 def test_archives_that_unpack_to_more_are_refused(tmp_path: Path) -> None:

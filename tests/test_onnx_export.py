@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +48,15 @@ def regressor_of(preset: str, height: int, width: int) -> PoseRegressor:
     return regressor
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+QUICK = {"efficientnet_lite0", "googlenet_caffe", "resnet18", "default", "poselstm", "mapnet"}
+
+
+def quick_and_slow(names: Iterable[str]) -> list[Any]:
+    """Those that show most, and the rest for when there is time."""
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", quick_and_slow(BACKBONES))
 def test_every_backbone_exports(name: str, tmp_path: Path) -> None:
     class Features(torch.nn.Module):
         """All feature maps as a tuple."""
@@ -67,7 +77,7 @@ def test_every_backbone_exports(name: str, tmp_path: Path) -> None:
     assert module.training
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", quick_and_slow(PRESETS))
 def test_every_preset_gives_the_same_world_poses(preset: str, tmp_path: Path) -> None:
     usual = PRESETS[preset].input
     width = 96 if usual.width == usual.height else 128
