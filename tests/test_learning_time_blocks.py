@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from relocalize import progress
 from relocalize.errors import LocalizerError
@@ -42,6 +43,39 @@ def test_each_capture_gives_its_share():
     _, validation = time_blocks(names, 0.1)
     assert 18 <= (validation < 200).sum() <= 22
     assert 5 <= (validation >= 200).sum() <= 7
+
+
+def test_the_end_of_a_walk_stands_for_where_it_had_not_been():
+    train, validation = time_blocks(names_of(200), 0.1, where="end")
+    assert np.array_equal(validation, np.arange(180, 200))
+    assert np.array_equal(train, np.arange(176))
+
+
+@pytest.mark.data
+def test_validation_of_a_real_walk_is_about_as_hard_as_its_test(data_dir):
+    """By how far the nearest train frame is; shuffled frames would have one within a centimetre."""
+    kitchen = data_dir / "redkitchen"
+    centres = {}
+    for line in (kitchen / "poses_sfm.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            name, *numbers = line.split()
+            quat, shift = np.array(numbers[:4], float), np.array(numbers[4:7], float)
+            rotation = Rotation.from_quat(quat, scalar_first=True).as_matrix()
+            centres[name] = -rotation.T @ shift
+
+    def listed(side):
+        lines = (kitchen / "splits" / f"blocks_{side}.txt").read_text().split()
+        return [line.rpartition("/")[2] for line in lines]
+
+    def apart(names, others):
+        here, there = (np.array([centres[name] for name in side]) for side in (names, others))
+        return np.median(np.linalg.norm(here[:, None] - there, axis=2).min(axis=1))
+
+    train = listed("train")
+    rows, held = time_blocks(train, 0.1, centres=[centres[name] for name in train])
+    of_validation = apart([train[i] for i in held], [train[i] for i in rows])
+    of_test = apart(listed("test"), train)
+    assert 0.6 < of_validation / of_test < 1.2
 
 
 def test_times_come_before_numbers_in_names():

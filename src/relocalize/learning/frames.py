@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,11 +144,18 @@ class TrainingFrames:
         height, width = shrunk_shape(self.cameras[row], self.target)
         return np.asarray(self._sources[row, : height * width * 3].reshape(height, width, 3))
 
-    def validation(self, share: float) -> tuple[Rows, Rows]:
+    def validation(
+        self, share: float, *, where: Literal["even", "end"] = "even"
+    ) -> tuple[Rows, Rows]:
         """Rows that train and rows that validate, as `time_blocks` cuts them."""
         centres = self.world_from_cams[:, :3, 3]
         return time_blocks(
-            self.names, share, captures=self.captures, times=self.times, centres=centres
+            self.names,
+            share,
+            captures=self.captures,
+            times=self.times,
+            centres=centres,
+            where=where,
         )
 
     def observed_points(self, most: int, *, seed: int = 0) -> ObservedPoints:

@@ -7,6 +7,7 @@ well a network remembers their neighbours; one of blocks measures what a photo w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,6 +38,7 @@ def time_blocks(
     captures: Sequence[str] | None = None,
     times: ArrayLike | None = None,
     centres: ArrayLike | None = None,
+    where: Literal["even", "end"] = "even",
 ) -> tuple[Rows, Rows]:
     """Which frames train and which validate; frames near a validation block do neither.
 
@@ -51,6 +53,8 @@ def time_blocks(
         times: [N] increasing with time within a capture, in any unit, NaN where unknown; default:
             the last number in the name.
         centres: [N, 3] camera centres.
+        where: ``even`` over the time of a capture, as photos of places that it saw; ``end``: its
+            last part, as photos of where it had not been.
 
     Returns:
         Rows that train and rows that validate, each rising.
@@ -70,14 +74,14 @@ def time_blocks(
     clustered: list[str] = []
     for capture in dict.fromkeys(captures):
         rows = np.array([row for row in range(count) if captures[row] == capture])
-        where = None if positions is None else positions[rows]
-        order = _order(at[rows], where)
+        centres_here = None if positions is None else positions[rows]
+        order = _order(at[rows], centres_here)
         if order is not None:
-            kept, held = _cut(len(rows), share)
+            kept, held = _cut(len(rows), share, where)
             train.append(rows[order[kept]])
             validation.append(rows[order[held]])
-        elif where is not None:
-            kept, held = _clusters(where, share)
+        elif centres_here is not None:
+            kept, held = _clusters(centres_here, share)
             train.append(rows[kept])
             validation.append(rows[held])
             clustered.append(capture)
@@ -120,15 +124,15 @@ def _order(times: FloatArray, centres: FloatArray | None) -> Rows | None:
     return order if step <= _WALKING * apart or apart == 0 else None
 
 
-def _cut(count: int, share: float) -> tuple[Rows, Rows]:
+def _cut(count: int, share: float, where: Literal["even", "end"]) -> tuple[Rows, Rows]:
     """Positions in a sequence of ``count`` that train, and that validate."""
     wanted = share * count
     least = max(1, min(_LEAST_BLOCKS, int(wanted / _LEAST_BLOCK)))
-    blocks = int(np.clip(round(wanted / _BLOCK), least, _MOST_BLOCKS))
+    blocks = 1 if where == "end" else int(np.clip(round(wanted / _BLOCK), least, _MOST_BLOCKS))
     length = max(1, round(wanted / blocks))
     if count < 2 * length + 2:
         return np.arange(count), np.arange(0)
-    middles = (np.arange(blocks) + 0.5) * count / blocks
+    middles = (np.arange(blocks) + (0.5 if where == "even" else 1.0)) * count / blocks
     starts = np.clip(np.rint(middles - length / 2).astype(np.int64), 0, count - length)
     reach = max(1, round(_GAP * length))
     side = np.zeros(count, dtype=np.int8)
