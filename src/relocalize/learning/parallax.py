@@ -1,0 +1,110 @@
+"""What a camera would see from a little further on: copies of a frame at other positions.
+
+A turned or zoomed copy is exact; a moved one needs the depth of what is seen. The map's points
+give it where they are, and between them the surface is taken to be smooth. Near edges of depth the
+copy is bent, which the network has to live with; its pose is exact all the same.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from relocalize.geometry import Camera, Rigid3
+from relocalize.geometry.transforms import FloatArray
+from relocalize.learning.canonical import warp
+
+# Fewer points than these say too little of a picture's surfaces.
+MIN_POINTS = 20
+_NODE_STEP = 8  # target pixels between the nodes at which depth is interpolated
+_NEIGHBOURS = 6
+_SOFTNESS = 4.0  # pixels; a point nearer to a node than this does not outweigh all others
+_NEAREST = 0.05  # of the median depth; what would be nearer was not meant to be seen
+_FINER = 2  # the undistorted source has so many pixels for one of the target's
+
+
+def moved(
+    pixels: NDArray[np.uint8],
+    camera: Camera,
+    target: Camera,
+    target_from_cam: Rigid3,
+    points_in_cam: FloatArray,
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]] | None:
+    """The picture as ``target`` would see it from elsewhere.
+
+    Args:
+        pixels: [H, W, 3] RGB, the camera's picture.
+        camera: of the picture, any COLMAP model with a pinhole view.
+        target: an undistorted camera.
+        target_from_cam: from the picture's camera axes to the target's, with the shift.
+        points_in_cam: [P, 3] what the picture sees, in its camera axes and the shift's unit.
+
+    Returns:
+        pixels [h, w, 3] with the picture's edge drawn out, and what they show [h, w]; None where
+        fewer than `MIN_POINTS` points lie before the target.
+    """
+    inverse_depth = _inverse_depth(target, target_from_cam @ points_in_cam)
+    if inverse_depth is None:
+        return None
+    source_camera = target.resized(_FINER * target.width, _FINER * target.height)
+    source, shown = warp(pixels, camera, source_camera, fill=None)
+    in_target = _rays(target) / inverse_depth[..., None]
+    in_cam = target_from_cam.inverse() @ in_target.reshape(-1, 3)
+    K = source_camera.calibration_matrix
+    depth = in_cam[:, 2]
+    in_front = depth > 1e-9
+    plane = in_cam[:, :2] / np.where(in_front, depth, 1.0)[:, None]
+    spots = plane * [K[0, 0], K[1, 1]] + K[:2, 2]
+    shape = (target.height, target.width)
+    # cv2.remap counts from pixel centres.
+    x, y = ((spots[:, axis] - 0.5).reshape(shape).astype(np.float32) for axis in (0, 1))
+    copy = cv2.remap(source, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    seen = cv2.remap(
+        shown.astype(np.uint8), x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT
+    )
+    return np.asarray(copy, dtype=np.uint8), (seen > 0) & in_front.reshape(shape)
+
+
+def median_depth(points_in_cam: FloatArray) -> float | None:
+    """Median depth of the points before the camera, or None where there are too few."""
+    depths = points_in_cam[points_in_cam[:, 2] > 0, 2]
+    return float(np.median(depths)) if len(depths) >= MIN_POINTS else None
+
+
+def _inverse_depth(target: Camera, points: FloatArray) -> FloatArray | None:
+    """[h, w] between points [P, 3] in the target's axes: inverse squares of pixel distances.
+
+    Inverse depth is interpolated because that of a plane is linear in pixels.
+    """
+    typical = median_depth(points)
+    if typical is None:
+        return None
+    points = points[points[:, 2] > _NEAREST * typical]
+    pixels = target.img_from_cam(points)
+    distances, rows = cKDTree(pixels).query(_nodes(target), k=min(_NEIGHBOURS, len(points)))
+    weights = 1.0 / (np.asarray(distances) + _SOFTNESS) ** 2
+    at_nodes = np.average(1.0 / points[rows, 2], axis=1, weights=weights)
+    grid = at_nodes.reshape(-(-target.height // _NODE_STEP), -(-target.width // _NODE_STEP))
+    size = (target.width, target.height)
+    return np.asarray(cv2.resize(grid, size, interpolation=cv2.INTER_LINEAR))
+
+
+@lru_cache(maxsize=4)
+def _nodes(target: Camera) -> FloatArray:
+    """[N, 2] middles of equal cells, in pixels, which is where ``cv2.resize`` takes them to be."""
+    columns, rows = (-(-side // _NODE_STEP) for side in (target.width, target.height))
+    x = (np.arange(columns) + 0.5) * target.width / columns
+    y = (np.arange(rows) + 0.5) * target.height / rows
+    return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+
+
+@lru_cache(maxsize=4)
+def _rays(target: Camera) -> FloatArray:
+    """[h, w, 3] through the middles of the pixels, at depth 1."""
+    x, y = np.meshgrid(np.arange(target.width) + 0.5, np.arange(target.height) + 0.5)
+    K = target.calibration_matrix
+    return np.stack([(x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], np.ones_like(x)], axis=-1)
