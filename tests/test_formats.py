@@ -147,6 +147,14 @@ def test_a_file_that_is_no_pose_list_is_refused_in_one_line(tmp_path, content):
         read_registration(path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_refused_at_once_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "poses.txt")
+    with pytest.raises(FormatError, match="is a pipe or device") as raised:
+        read_registration(tmp_path / "poses.txt")
+    assert "\n" not in str(raised.value)
+
+
 @given(data=st.binary(max_size=400))
 def test_no_bytes_make_the_pose_list_reader_fail_otherwise(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("fuzz") / "poses.txt"

@@ -110,6 +110,9 @@ def read_registration(path: Path, format_name: str = AUTO) -> Registration:
     """
     if not path.exists():
         raise FormatError(f"{path} does not exist; give the file or folder that holds the poses")
+    if not (path.is_file() or path.is_dir()):
+        # A pipe ends only when its writer wants, and looking at it would take its bytes away.
+        raise FormatError(f"{path} is a pipe or device; write the poses to a file and give that")
     if format_name != AUTO:
         if format_name not in FORMATS:
             raise FormatError(f"unknown format {format_name!r}; there are auto, {_known()}")
@@ -119,9 +122,8 @@ def read_registration(path: Path, format_name: str = AUTO) -> Registration:
             return candidate.read(path)
     what = "folder" if path.is_dir() else "file"
     raise FormatError(
-        f"{path} is a {what} of no known format; relocalize reads "
-        + " and ".join(f"{one.name}s" for one in FORMATS.values())
-        + " (what is wrong with it: relocalize import --format NAME)"
+        f"{path} is a {what} of no known format; relocalize reads {_known()} (what is wrong with "
+        "it: relocalize import --format NAME)"
     )
 
 
