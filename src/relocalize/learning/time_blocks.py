@@ -130,11 +130,11 @@ def _cut(count: int, share: float, where: Literal["even", "end"]) -> tuple[Rows,
     least = max(1, min(_LEAST_BLOCKS, int(wanted / _LEAST_BLOCK)))
     blocks = 1 if where == "end" else int(np.clip(round(wanted / _BLOCK), least, _MOST_BLOCKS))
     length = max(1, round(wanted / blocks))
-    if count < 2 * length + 2:
+    reach = max(1, round(_GAP * length))
+    if blocks * (length + 2 * reach) > count - 2:
         return np.arange(count), np.arange(0)
     middles = (np.arange(blocks) + (0.5 if where == "even" else 1.0)) * count / blocks
     starts = np.clip(np.rint(middles - length / 2).astype(np.int64), 0, count - length)
-    reach = max(1, round(_GAP * length))
     side = np.zeros(count, dtype=np.int8)
     for start in starts:
         side[max(0, start - reach) : start + length + reach] = 1
