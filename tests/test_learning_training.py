@@ -44,7 +44,8 @@ class Toy:
     def batches(self, epoch):
         return np.split(np.random.default_rng([7, epoch]).permutation(80), 5)
 
-    def loss(self, rows, epoch, share):
+    def loss(self, epoch, number, share):
+        rows = self.batches(epoch)[number]
         self.steps += 1
         self.modes.append(self.module.training)
         self.seen.append(rows)

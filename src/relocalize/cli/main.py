@@ -26,6 +26,7 @@ from relocalize.cli.plot import Plot
 from relocalize.cli.register import Register
 from relocalize.cli.report import Report
 from relocalize.cli.synthesize import Synthesize
+from relocalize.cli.train import Train, train_command
 from relocalize.errors import RelocalizeError
 from relocalize.parallel import one_native_thread
 
@@ -47,6 +48,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "map": Map,
     "register": Register,
     "drop": Drop,
+    "train": Train,
     "evaluate": Evaluate,
     "report": Report,
     "export": Export,
@@ -62,8 +64,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse, run, and turn known errors into one line and exit code 1."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        given = sys.argv[1:] if arguments is None else arguments
+        commands: dict[str, Callable[..., Any]] = {**COMMANDS, "train": train_command(given)}
         command: Command = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="relocalize", args=arguments, sort_subcommands=False
+            commands, prog="relocalize", args=arguments, sort_subcommands=False
         )
         with progress.shown(), one_native_thread():
             code = command.run()

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import distributed, nn
@@ -46,10 +46,18 @@ class Workers:
         """Whether this process writes files and talks."""
         return self.rank == 0
 
-    def share_of(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """This process's part of a batch; parts are of equal size, so that means agree."""
-        size = max(1, len(rows) // self.count)
-        return rows[self.rank * size : (self.rank + 1) * size] if self.count > 1 else rows
+    def share_of(self, rows: NDArray[np.int64], *, whole: int = 1) -> NDArray[np.int64]:
+        """This process's part of a batch: parts are of equal size, so that means agree.
+
+        Args:
+            rows: of the batch.
+            whole: how many belong together.
+        """
+        if self.count == 1:
+            return rows
+        size = max(1, len(rows) // (self.count * whole)) * whole
+        start = min(self.rank * size, len(rows) - size)
+        return rows[start : start + size]
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its mean over the processes."""

@@ -78,8 +78,8 @@ class Task(Protocol):
         """The rows of each batch, the same for the same epoch whenever it is asked."""
         ...
 
-    def loss(self, rows: Rows, epoch: int, share: float) -> torch.Tensor:
-        """The mean loss of these rows, once a ``share`` of the run is over."""
+    def loss(self, epoch: int, number: int, share: float) -> torch.Tensor:
+        """The mean loss of batch ``number`` of an epoch, once a ``share`` of the run is over."""
         ...
 
     def judge(self) -> Judgement:
@@ -240,7 +240,7 @@ class _Trainer:
             before = (state.epoch - 1) * sum(len(rows) for rows in batches)
             over = state.images > 0 and self._share(len(batches)) >= 1.0
             while state.batch < len(batches) and not over and self._stopped is None:
-                self._step(batches[state.batch], len(batches))
+                self._step(len(batches[state.batch]), len(batches))
                 over = self._share(len(batches)) >= 1.0
                 bar.at(before + state.images, state.seconds)
                 if interruption.due and path is not None:
@@ -256,14 +256,14 @@ class _Trainer:
         (seconds,) = self.workers.agree([self.state.seconds], self.device.torch_device)
         return self.length.share(epochs, seconds)
 
-    def _step(self, rows: Rows, batches: int) -> None:
+    def _step(self, images: int, batches: int) -> None:
         state, started = self.state, time.perf_counter()
         share = self._share(batches)
         rate = learning_rate(self.settings, share)
         for group, part in zip(self._optimizer.param_groups, self._rate_shares, strict=True):
             group["lr"] = rate * part
         self.task.module.train()
-        loss = self.task.loss(self.workers.share_of(rows), state.epoch, share)
+        loss = self.task.loss(state.epoch, state.batch, share)
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward([loss])
         self.workers.average_gradients(self._parameters)
@@ -281,8 +281,8 @@ class _Trainer:
         if self._average is not None:
             self._average.update()
         state.batch += 1
-        state.loss_sum += value * len(rows)
-        state.images += len(rows)
+        state.loss_sum += value * images
+        state.images += images
         self._count_time(started)
 
     def _count_time(self, started: float) -> None:

@@ -21,10 +21,13 @@ class Localizer(ABC):
     Attributes:
         name: what users call it, and its folder in ``localizers/``.
         unit: of the positions it gives, the Place's when it was fitted.
+        work_folder: what `fit` left on disk for a killed one to go on from, which may be deleted
+            once the fitted localizer is saved; None where nothing was left.
     """
 
     name: ClassVar[str]
     unit: str
+    work_folder: Path | None = None
 
     @classmethod
     @abstractmethod
@@ -36,6 +39,11 @@ class Localizer(ABC):
         Raises:
             LocalizerError: the Place has too little to learn from.
         """
+
+    @classmethod
+    def fit_again(cls, place: Place, split: Split | None, folder: Path) -> Self:
+        """Learn the Place anew, as the one saved in ``folder`` did before the Place changed."""
+        return cls.fit(place, split)
 
     @abstractmethod
     def localize(self, image: NDArray[np.uint8], camera: Camera | None = None) -> PoseEstimate:

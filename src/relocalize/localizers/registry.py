@@ -1,23 +1,50 @@
-"""All localizers by the name that users call them."""
+"""All localizers by the name that users call them, each imported when it is first asked for.
+
+Those that are trained need torch, which takes seconds to import and may not be installed.
+"""
 
 from __future__ import annotations
 
-from relocalize.errors import LocalizerError
-from relocalize.localizers.constant import ConstantLocalizer
-from relocalize.localizers.localizer import Localizer
-from relocalize.localizers.retrieval import RetrievalLocalizer
-from relocalize.localizers.structure import StructureLocalizer
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
-LOCALIZERS: dict[str, type[Localizer]] = {
-    kind.name: kind for kind in (ConstantLocalizer, RetrievalLocalizer, StructureLocalizer)
+from relocalize.errors import LocalizerError
+from relocalize.learning import require_torch
+from relocalize.localizers.localizer import Localizer
+
+_WHERE = {
+    "constant": "constant.ConstantLocalizer",
+    "retrieval": "retrieval.RetrievalLocalizer",
+    "structure": "structure.StructureLocalizer",
+    "posenet": "posenet.PoseNetLocalizer",
 }
+# Fitting these takes minutes, and there may be several, each under a name of its own.
+TRAINED = frozenset({"posenet"})
+
+
+class _Localizers(Mapping[str, type[Localizer]]):
+    def __getitem__(self, name: str) -> type[Localizer]:
+        module, _, kind = _WHERE[name].partition(".")
+        if name in TRAINED:
+            require_torch()
+        found: type[Localizer] = getattr(import_module(f"relocalize.localizers.{module}"), kind)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_WHERE)
+
+    def __len__(self) -> int:
+        return len(_WHERE)
+
+
+LOCALIZERS: Mapping[str, type[Localizer]] = _Localizers()
 
 
 def localizer_type(name: str) -> type[Localizer]:
     """The localizer called ``name``.
 
     Raises:
-        LocalizerError: there is none.
+        LocalizerError: there is none, or what it needs is not installed.
     """
     if name not in LOCALIZERS:
         raise LocalizerError(f"there is no localizer {name!r}; there are {sorted(LOCALIZERS)}")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from relocalize import progress
 from relocalize.errors import LocalizerError, PlaceError
 from relocalize.localizers.localizer import Localizer
-from relocalize.localizers.registry import localizer_type
+from relocalize.localizers.registry import LOCALIZERS, TRAINED, localizer_type
 from relocalize.localizers.saving import DESCRIPTION, read_description
 from relocalize.place import Place, Split, atomic
 
@@ -22,28 +25,114 @@ def fitted(place: Place, name: str, split: Split | None = None) -> Localizer:
 
     Args:
         place: with a map.
-        name: ``constant``, ``retrieval``, ``structure``.
-        split: fit on its train images alone; None uses every posed image.
+        name: ``constant``, ``retrieval``, ``structure``, ``posenet``, or the name under which
+            one was trained.
+        split: fit on its train images alone; None uses every posed image, except that one which
+            was trained on a split alone is taken as it is.
 
     Raises:
         LocalizerError: there is no such localizer, or the Place has too little to fit it.
         PlaceError: the Place has no map, or another process writes to it.
     """
-    kind = localizer_type(name)
-    folder = place.localizer_dir(name if split is None else f"{name}.{split.name}")
-    atomic.recover_folder(folder)
-    origin = _fingerprints(place, split)
-    current = _load_if_current(kind, folder, origin)
+    stored = _find(place, name, split)
+    kind = localizer_type(stored.kind)
+    current = _load_if_current(kind, stored.folder, _fingerprints(place, stored.split))
     if current is not None:
         return current
+
+    def fit() -> Localizer:
+        return kind.fit_again(place, stored.split, stored.folder)
+
+    return store(place, stored.folder, stored.split, fit)
+
+
+def store(
+    place: Place, folder: Path, split: Split | None, fit: Callable[[], Localizer]
+) -> Localizer:
+    """Fit a localizer and keep it in ``folder``, in place of what is there.
+
+    Raises:
+        LocalizerError: the Place has too little to fit it.
+        PlaceError: the Place has no map, or another process writes to it.
+    """
+    origin = _fingerprints(place, split)
     with place.lock():
-        localizer = kind.fit(place, split)
+        localizer = fit()
         with atomic.new_folder(folder) as aside:
             localizer.save(aside)
             description = read_description(aside)
             atomic.write_json(aside / DESCRIPTION, {**description, _FITTED_ON: origin})
-    progress.say(f"fitted {name} in {folder}")
+        if localizer.work_folder is not None:
+            shutil.rmtree(localizer.work_folder, ignore_errors=True)
+    progress.say(f"fitted {folder.name} in {folder}")
     return localizer
+
+
+def folder_of(place: Place, name: str, split: Split | None) -> Path:
+    """Where the localizer ``name``, fitted on a split or on all images, is or will be."""
+    return place.localizer_dir(name if split is None else f"{name}.{split.name}")
+
+
+def is_current(place: Place, folder: Path, split: Split | None) -> bool:
+    """Whether ``folder`` has a localizer that was fitted on what there is now."""
+    try:
+        return read_description(folder).get(_FITTED_ON) == _fingerprints(place, split)
+    except LocalizerError:
+        return False
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Where a localizer is or will be, of which kind, and what it is fitted on."""
+
+    folder: Path
+    kind: str
+    split: Split | None
+
+
+def _find(place: Place, name: str, split: Split | None) -> _Stored:
+    folder = folder_of(place, name, split)
+    atomic.recover_folder(folder)
+    kind = _kind_in(folder) or (name if name in LOCALIZERS else None)
+    if kind is not None and (split is not None or name not in TRAINED or _kind_in(folder)):
+        # A folder called by its whole name, such as "mine.blocks", says which split it is of.
+        return _Stored(folder, kind, split or _split_of(place, folder))
+    of_splits = [other for other in place.localizer_names if other.rpartition(".")[0] == name]
+    if split is None and len(of_splits) == 1:
+        return _find(place, of_splits[0], None)
+    if split is None and of_splits:
+        raise LocalizerError(
+            f"{name!r} was trained on several splits; take one of {', '.join(of_splits)}"
+        )
+    if kind is not None:
+        return _Stored(folder, kind, split)
+    known = sorted({*LOCALIZERS, *place.localizer_names})
+    on = f" --split {split.name}" if split is not None else ""
+    raise LocalizerError(
+        f"there is no localizer {name!r}; there are {known}; "
+        f"train one with: relocalize train {place.root}{on} --name {name}"
+    )
+
+
+def _kind_in(folder: Path) -> str | None:
+    if not (folder / DESCRIPTION).is_file():
+        return None
+    try:
+        kind = read_description(folder).get("localizer")
+    except LocalizerError:
+        return None
+    return kind if isinstance(kind, str) and kind in LOCALIZERS else None
+
+
+def _split_of(place: Place, folder: Path) -> Split | None:
+    if not (folder / DESCRIPTION).is_file():
+        return None
+    try:
+        fitted_on = read_description(folder).get(_FITTED_ON)
+    except LocalizerError:
+        return None
+    name = fitted_on.get("split") if isinstance(fitted_on, dict) else None
+    return place.split(name) if isinstance(name, str) else None
 
 
 def _load_if_current(

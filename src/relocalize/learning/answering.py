@@ -1,0 +1,137 @@
+"""What a trained network answers to pictures: poses, their spread, and what it saw in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from relocalize.geometry.transforms import FloatArray, mean_rotation
+from relocalize.learning.device import Device
+from relocalize.learning.familiarity import Float32Array, described
+from relocalize.learning.heads import PoseOutput
+from relocalize.learning.model import PoseRegressor
+
+_AT_ONCE = 32  # pictures per forward pass
+_DROPOUT_SEED = 0  # the same photo gets the same samples
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Answers to N pictures.
+
+    Attributes:
+        world_from_cams: [N, 4, 4].
+        variance: [N, 6] predicted and sampled variances added, of the centre (world axes, the
+            Place's unit) and the rotation vector (camera axes, radians); None without either.
+        descriptions: [N, D] of what the network saw, for `FamiliarViews`.
+    """
+
+    world_from_cams: FloatArray
+    variance: FloatArray | None
+    descriptions: Float32Array
+
+    def averaged(self) -> Answers:
+        """One answer from those to crops of one picture (PoseNet, ICCV 2015, section 3.1)."""
+        poses = self.world_from_cams
+        mean = np.eye(4)
+        mean[:3, :3] = mean_rotation(list(poses[:, :3, :3]))
+        mean[:3, 3] = poses[:, :3, 3].mean(axis=0)
+        variance = None if self.variance is None else self.variance.mean(axis=0, keepdims=True)
+        return Answers(mean[None], variance, self.descriptions.mean(axis=0, keepdims=True))
+
+
+@torch.no_grad()
+def answers_to(
+    model: PoseRegressor, pictures: NDArray[np.uint8], device: Device, *, samples: int = 0
+) -> Answers:
+    """The answers to pictures.
+
+    Args:
+        model: in evaluation mode, on the device.
+        pictures: [N, h, w, 3] RGB of the network's input size.
+        device: that the model is on.
+        samples: answers per picture with dropout left on; 0: one without.
+    """
+    parts = []
+    for start in range(0, len(pictures), _AT_ONCE):
+        pixels = torch.from_numpy(np.ascontiguousarray(pictures[start : start + _AT_ONCE]))
+        images = device.images(model.normalise(pixels.to(device.torch_device)))
+        with device.mixed():
+            features = model.features(images)
+            parts.append(answers_from(model, features, samples=samples))
+    return _joined(parts)
+
+
+@torch.no_grad()
+def answers_from(
+    model: PoseRegressor, features: Mapping[str, Tensor], *, samples: int = 0
+) -> Answers:
+    """The answers to pictures of these features: maps [N, C, H, W] by stage name."""
+    if samples == 0:
+        output = as_float(model.from_features(features))
+        positions, rotations = model.poses(output)
+        spread: Tensor | None = None
+    else:
+        with torch.random.fork_rng():
+            torch.manual_seed(_DROPOUT_SEED)
+            output = as_float(model.sample_from_features(features, samples))
+        every_position, every_rotation = model.poses(output)
+        positions, rotations = every_position.mean(0), _nearest_rotations(every_rotation.mean(0))
+        spread = _spread(every_position, positions, every_rotation, rotations)
+    variance = spread
+    if output.log_variance is not None:
+        predicted = output.log_variance.exp()
+        if samples:
+            predicted = predicted.mean(0)
+        scale = model.position_scale.square()
+        predicted = torch.cat((predicted[:, :3] * scale, predicted[:, 3:]), 1)
+        variance = predicted if spread is None else predicted + spread
+    poses = np.tile(np.eye(4), (len(positions), 1, 1))
+    poses[:, :3, :3] = rotations.double().cpu().numpy()
+    poses[:, :3, 3] = positions.double().cpu().numpy()
+    return Answers(
+        poses, None if variance is None else variance.double().cpu().numpy(), described(features)
+    )
+
+
+def as_float(output: PoseOutput) -> PoseOutput:
+    """The output in float32, whatever its network computed in."""
+    return PoseOutput(
+        output.position.float(),
+        output.rotation.float(),
+        None if output.log_variance is None else output.log_variance.float(),
+        tuple(as_float(auxiliary) for auxiliary in output.auxiliary),
+    )
+
+
+def _nearest_rotations(matrices: Tensor) -> Tensor:
+    u, _, vt = torch.linalg.svd(matrices.double())
+    signs = torch.ones_like(u[..., 0])
+    signs[..., 2] = torch.linalg.det(u @ vt).sign()
+    nearest: Tensor = (u * signs[..., None, :]) @ vt
+    return nearest
+
+
+def _spread(positions: Tensor, mean: Tensor, rotations: Tensor, middle: Tensor) -> Tensor:
+    """[N, 6] variances of samples [S, N, ...] about their mean."""
+    off = (positions - mean).square().mean(0)
+    turns = (middle.transpose(-1, -2).double() @ rotations.double()).cpu().numpy()
+    vectors = Rotation.from_matrix(turns.reshape(-1, 3, 3)).as_rotvec()
+    about = torch.from_numpy((vectors.reshape(*turns.shape[:2], 3) ** 2).mean(axis=0))
+    return torch.cat((off.double().cpu(), about), 1)
+
+
+def _joined(parts: Iterable[Answers]) -> Answers:
+    parts = list(parts)
+    variances = [part.variance for part in parts if part.variance is not None]
+    return Answers(
+        np.concatenate([part.world_from_cams for part in parts]),
+        np.concatenate(variances) if variances else None,
+        np.concatenate([part.descriptions for part in parts]),
+    )

@@ -1,0 +1,66 @@
+"""Weights in half precision, half the size on disk, where the answers stay what they were."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from relocalize.learning.answering import as_float
+from relocalize.learning.device import Device
+from relocalize.learning.heads import PoseOutput
+from relocalize.learning.model import PoseRegressor
+
+_EQUAL = 1e-3  # largest change of a standardised position or a number of the orientation
+
+
+@torch.no_grad()
+def halve_weights(model: PoseRegressor, pictures: NDArray[np.uint8], device: Device) -> bool:
+    """Round the model's weights to half precision if its answers stay.
+
+    Rounded weights are float32 still; a file can hold them in half the bytes without loss. Biases
+    and statistics, which are few, keep their precision.
+
+    Args:
+        model: in evaluation mode, on the device.
+        pictures: [N, h, w, 3] to compare the answers of.
+        device: that the model is on.
+
+    Returns:
+        Whether all weights were rounded; otherwise none were.
+    """
+    exact = Device(device.torch_device, None, device.channels_last, device.threads)
+    before = _outputs(model, pictures, exact)
+    kept = {name: value.clone() for name, value in _large(model)}
+    for _, value in _large(model):
+        value.copy_(value.half().float())
+    change = max(
+        float((new - old).abs().max())
+        for new, old in zip(_outputs(model, pictures, exact), before, strict=True)
+    )
+    if change <= _EQUAL:
+        return True
+    for name, value in _large(model):
+        value.copy_(kept[name])
+    return False
+
+
+def halved(value: torch.Tensor) -> torch.Tensor:
+    """The tensor in half precision where that loses nothing, else as it is."""
+    if value.dtype != torch.float32 or value.dim() < 2:
+        return value
+    half = value.half()
+    return half if bool((half.float() == value).all()) else value
+
+
+def _large(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    return [(name, value) for name, value in model.named_parameters() if value.dim() >= 2]
+
+
+def _outputs(
+    model: PoseRegressor, pictures: NDArray[np.uint8], device: Device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    pixels = torch.from_numpy(np.ascontiguousarray(pictures)).to(device.torch_device)
+    output: PoseOutput = as_float(model(device.images(model.normalise(pixels))))
+    return output.position, output.rotation

@@ -1,0 +1,299 @@
+"""Training a pose regressor on a Place's train images, from pictures to calibrated uncertainty."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from relocalize import progress
+from relocalize.errors import LocalizerError
+from relocalize.learning.answering import Answers, answers_from, answers_to
+from relocalize.learning.batches import Rows
+from relocalize.learning.device import Device, choose_device
+from relocalize.learning.distributed import Workers
+from relocalize.learning.familiarity import FamiliarViews
+from relocalize.learning.feature_cache import FeatureCache, FeatureSettings
+from relocalize.learning.frames import TrainingFrames
+from relocalize.learning.halving import halve_weights
+from relocalize.learning.loop import RunResult, run
+from relocalize.learning.losses import make_loss
+from relocalize.learning.model import ChannelReduction, PoseRegressor, make_regressor
+from relocalize.learning.picture_input import PictureInput
+from relocalize.learning.schedule import RunLength
+from relocalize.learning.settings import TrainSettings
+from relocalize.learning.supplies import FeatureSupply, PictureSupply, Supply, ahead
+from relocalize.learning.task import PoseTask, Yardstick
+from relocalize.learning.uncertainty import Calibration, Signs, pose_distances
+from relocalize.learning.weights import WeightsReport, load_weights
+from relocalize.parallel import worker_count
+from relocalize.place import Place, Split
+
+_PROBES = 16  # train pictures whose answers half precision must not change
+# Settings that a killed run may be gone on with other values of.
+_NOT_OF_THE_RESULT = ("checkpoint_minutes", "threads", "minutes")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """A trained regressor and how it came about.
+
+    Attributes:
+        model: in evaluation mode, on the processor, in float32.
+        pictures: how photos become its input.
+        views: what it was trained on, as it saw it.
+        calibration: of its uncertainty.
+        run: the chosen epoch with its validation numbers, and the time that training took.
+        weights: where the backbone's first weights came from.
+        train: number of train frames that were trained on.
+        validation: number of train frames that chose the epoch.
+        preparation_seconds: before the first step of the last run: pictures, features, weights.
+        device: what it was trained on, for people.
+    """
+
+    model: PoseRegressor
+    pictures: PictureInput
+    views: FamiliarViews
+    calibration: Calibration
+    run: RunResult
+    weights: WeightsReport
+    train: int
+    validation: int
+    preparation_seconds: float
+    device: str
+
+
+def train(place: Place, split: Split | None, settings: TrainSettings, folder: Path) -> TrainResult:
+    """Train on a split's train images (without one: on all that have a pose).
+
+    Validation images are cut from them by blocks of time; they choose the epoch and calibrate
+    the uncertainty, and are not trained on. With a frozen backbone the features of the frames and
+    of ``settings.copies`` varied copies are computed once and kept in the Place; otherwise every
+    epoch varies the pictures anew.
+
+    A run that was killed goes on from the checkpoint in ``folder``. Under `torchrun` every process
+    trains on its share of each batch and returns the same.
+
+    Args:
+        place: with a map.
+        split: whose train side is learnt from.
+        settings: of the training.
+        folder: for the checkpoint and the log.
+
+    Raises:
+        LocalizerError: too few images, weights that are not there, or training that diverges.
+        KeyboardInterrupt: after a checkpoint, when asked to stop.
+    """
+    workers = Workers.from_environment()
+    device = choose_device(
+        settings.device,
+        threads=settings.threads,
+        precision=settings.precision,
+        index=workers.local_rank,
+    )
+    random_devices = [device.torch_device] if device.torch_device.type == "cuda" else []
+    with device.running(), torch.random.fork_rng(devices=random_devices):
+        torch.manual_seed(settings.seed)
+        return _train(place, split, settings, folder, device, workers)
+
+
+def run_key(frames: TrainingFrames, settings: TrainSettings) -> str:
+    """Changes when anything does that the result of a training depends on."""
+    values = asdict(settings)
+    for name in _NOT_OF_THE_RESULT:
+        values.pop(name)
+    # Whether there is a bound matters to a resumed run, where it lies does not.
+    digest = hashlib.sha256(json.dumps([values, frames.key, frames.names]).encode())
+    digest.update(frames.world_from_cams.tobytes())
+    return digest.hexdigest()
+
+
+def _train(
+    place: Place,
+    split: Split | None,
+    settings: TrainSettings,
+    folder: Path,
+    device: Device,
+    workers: Workers,
+) -> TrainResult:
+    started = time.perf_counter()
+    frames = _frames(place, split, settings, workers)
+    # A split that asks where a walk goes on is prepared for by the same question.
+    where: Literal["even", "end"] = "end" if split and split.rule == "later" else "even"
+    rows, validation = frames.validation(settings.validation_share, where=where)
+    pictures = PictureInput(settings.input, frames.target)
+    model = make_regressor(settings)
+    weights = load_weights(model.backbone, settings.backbone.weights)
+    poses = frames.world_from_cams
+    model.set_statistics(
+        torch.from_numpy(poses[rows, :3, 3]), torch.from_numpy(poses[rows, :3, :3])
+    )
+    if settings.input.mean_image:
+        model.set_input_mean(torch.from_numpy(pictures.mean_picture(frames, rows)))
+    device.place(model)
+    loss = make_loss(settings.loss, settings.head.orientation, float(model.position_scale))
+    loss.to(device.torch_device)
+    supply: Supply
+    if settings.backbone.frozen and not settings.input.mean_image:
+        cache = _features(place, frames, rows, pictures, model, settings, device, workers)
+        supply = FeatureSupply(cache, seed=settings.seed)
+        kept = cache.batch(validation, np.zeros_like(validation))
+        held_out = {stage: maps.to(device.torch_device) for stage, maps in kept.items()}
+
+        def validate() -> Answers:
+            with device.mixed():
+                return answers_from(model, held_out, samples=settings.samples)
+
+    else:
+        supply = PictureSupply(
+            frames, pictures, settings.augment, seed=settings.seed, workers=worker_count()
+        )
+        held_out_pictures = pictures.of_frames(frames, validation)
+
+        def validate() -> Answers:
+            return answers_to(model, held_out_pictures, device, samples=settings.samples)
+
+    points = None
+    if settings.loss.kind == "reprojection":
+        points = frames.observed_points(settings.loss.points, seed=settings.seed)
+        if not points.seen.any():
+            raise LocalizerError(
+                "the reprojection loss needs map points that the train images see, and the map of "
+                f"{place.root} has none; run: relocalize map {place.root}, or choose another loss"
+            )
+    preparation = time.perf_counter() - started
+    folder.mkdir(parents=True, exist_ok=True)
+    if workers.leads:
+        progress.say(
+            f"training {settings.preset} on {len(rows)} images, validating on {len(validation)} "
+            f"(blocks of time, not trained on), {device.name}"
+        )
+    with ahead(supply) as batches:
+        task = PoseTask(
+            model,
+            loss,
+            settings,
+            device,
+            frames=frames,
+            rows=rows,
+            batches=batches,
+            points=points,
+            validate=validate,
+            yardstick=Yardstick.of(poses[rows], poses[validation]),
+            unit=place.unit,
+            workers=workers,
+        )
+        result = run(
+            task,
+            settings.optimizer,
+            RunLength(settings.optimizer.epochs, settings.minutes, preparation),
+            device,
+            folder,
+            key=run_key(frames, settings),
+            checkpoint_minutes=settings.checkpoint_minutes,
+            workers=workers,
+        )
+    halve_weights(model, pictures.of_frames(frames, rows[:: max(1, len(rows) // _PROBES)]), device)
+    views, calibration = _calibrate(model, settings, device, pictures, frames, rows, validation)
+    model.to("cpu")
+    return TrainResult(
+        model=model,
+        pictures=pictures,
+        views=views,
+        calibration=calibration,
+        run=result,
+        weights=weights,
+        train=len(rows),
+        validation=len(validation),
+        preparation_seconds=preparation,
+        device=device.name,
+    )
+
+
+def _frames(
+    place: Place, split: Split | None, settings: TrainSettings, workers: Workers
+) -> TrainingFrames:
+    """The train frames; of several processes the first prepares them."""
+    if not workers.leads:
+        workers.wait()
+    frames = TrainingFrames.prepare(place, split, settings.input)
+    if workers.leads:
+        workers.wait()
+    return frames
+
+
+def _features(
+    place: Place,
+    frames: TrainingFrames,
+    rows: Rows,
+    pictures: PictureInput,
+    model: PoseRegressor,
+    settings: TrainSettings,
+    device: Device,
+    workers: Workers,
+) -> FeatureCache:
+    """What the frozen backbone makes of the frames and their copies; the model reduces alike."""
+    wanted = FeatureSettings(
+        stages=model.stages,
+        channels=settings.backbone.channels,
+        grid=settings.head.grid if settings.head.kind == "grid" else None,
+        copies=0 if settings.augment.is_none else settings.copies,
+        augment=settings.augment,
+        seed=settings.seed,
+    )
+    if not workers.leads:
+        workers.wait()
+    cache = FeatureCache.prepare(
+        place,
+        frames,
+        pictures,
+        model.backbone,
+        wanted,
+        device,
+        principal_rows=rows,
+        workers=worker_count(),
+    )
+    if workers.leads:
+        workers.wait()
+    for stage, channels in cache.principal.items():
+        reduction = model.reduction[stage]
+        if isinstance(reduction, ChannelReduction):
+            reduction.set(channels.mean, channels.basis)
+    return cache
+
+
+def _calibrate(
+    model: PoseRegressor,
+    settings: TrainSettings,
+    device: Device,
+    pictures: PictureInput,
+    frames: TrainingFrames,
+    rows: Rows,
+    validation: Rows,
+) -> tuple[FamiliarViews, Calibration]:
+    """What the train images look like to the network, and what its doubts are worth."""
+    poses = frames.world_from_cams
+    seen = answers_to(model, pictures.of_frames(frames, rows), device)
+    views = FamiliarViews.learn(seen.descriptions, poses[rows])
+    shown = pictures.of_frames(frames, validation)
+    answers = answers_to(model, shown, device, samples=settings.samples)
+    turned = answers_to(model, np.ascontiguousarray(shown[:, ::-1, ::-1]), device)
+    calibration = Calibration.learn(
+        signs_of(answers, views),
+        pose_distances(answers.world_from_cams, poses[validation]),
+        views.compare(turned.descriptions).novelty,
+    )
+    return views, calibration
+
+
+def signs_of(answers: Answers, views: FamiliarViews) -> Signs:
+    """What tells of the errors of answers."""
+    familiar = views.compare(answers.descriptions)
+    away = pose_distances(answers.world_from_cams, familiar.nearest)
+    return Signs(familiar.novelty, away, answers.variance)
