@@ -114,6 +114,21 @@ def test_what_is_read_back_is_what_was_written(made, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", WRITERS)
+def test_what_the_format_has_no_place_for_is_said(made, tmp_path, name):
+    report = export_place(made, tmp_path / "out", ExportSettings(name, split="none"))
+    read = read_registration(tmp_path / "out", name)
+    keeps = [
+        read.poses[one][1] is not None and read.camera_of(one, 64, 48) == CAMERA
+        for one in read.poses
+    ]
+    said = any("no place for intrinsics" in remark for remark in report.remarks)
+    assert all(keeps) or said
+    if said:
+        assert CAMERA.model in report.remarks[0]
+        assert f"{CAMERA.params[0]:.9g}" in report.remarks[0]
+
+
+@pytest.mark.parametrize("name", WRITERS)
 def test_what_is_written_is_recognised(made, tmp_path, name):
     export_place(made, tmp_path / "out", ExportSettings(name))
     detected = [other for other, one in FORMATS.items() if one.detect(tmp_path / "out")]

@@ -75,4 +75,5 @@ def _as_text(report: ExportReport) -> str:
         of = "train pictures" if report.split is not None else "pictures (there is no split)"
         lines.append(f"  mean.npy and mean.png: of the {report.mean_image_of} {of}")
     lines.append(f"  unit: {report.unit}; points: {report.points}")
+    lines += [f"  note: {remark}" for remark in report.remarks]
     return "\n".join(lines)

@@ -16,9 +16,10 @@ from relocalize import progress
 from relocalize.errors import FormatError
 from relocalize.formats.posed_model import observed_points
 from relocalize.formats.posed_pictures import PosedPictures
-from relocalize.formats.registry import FORMATS
+from relocalize.formats.registry import FORMATS, Format
 from relocalize.formats.resizing import ASPECTS, Aspect, Resizing
 from relocalize.place import MapModel, Place, PosedImage, Split
+from relocalize.place.folder import METRE
 from relocalize.place.model import NO_POINT
 
 AUTO, NONE = "auto", "none"
@@ -66,6 +67,7 @@ class ExportReport:
         mean_image_of: how many train pictures the mean image is of, or None.
         points: map points that were there to be written.
         unit: of the poses.
+        remarks: what the format has no place for.
     """
 
     out: str
@@ -79,6 +81,7 @@ class ExportReport:
     mean_image_of: int | None
     points: int
     unit: str
+    remarks: tuple[str, ...]
 
 
 def export_place(place: Path | Place, out: Path, settings: ExportSettings) -> ExportReport:
@@ -96,7 +99,7 @@ def export_place(place: Path | Place, out: Path, settings: ExportSettings) -> Ex
             something, or a picture or camera cannot be resized.
         PlaceError: there is no Place, map, capture or split of that name.
     """
-    name, write = _writer(settings.format)
+    chosen, write = _writer(settings.format)
     _check_settings(settings)
     if not isinstance(place, Place):
         place = Place.open(place)
@@ -112,13 +115,13 @@ def export_place(place: Path | Place, out: Path, settings: ExportSettings) -> Ex
         whole.parent.mkdir()
         write(posed, whole)
         if mean is not None:
-            _write_mean(mean, whole, name)
+            _write_mean(mean, whole, chosen.name)
         if out.is_dir():
             out.rmdir()
         whole.rename(out)
     return ExportReport(
         out=str(out),
-        format=name,
+        format=chosen.name,
         images=len(posed.model.images),
         train=len(posed.train),
         test=len(posed.test),
@@ -128,6 +131,7 @@ def export_place(place: Path | Place, out: Path, settings: ExportSettings) -> Ex
         mean_image_of=None if mean is None else len(_train(posed)),
         points=len(posed.model.points),
         unit=posed.unit,
+        remarks=tuple(_lost(chosen, posed)),
     )
 
 
@@ -149,13 +153,28 @@ def _beside(out: Path) -> Iterator[Path]:
 # -- what is asked for -----------------------------------------------------------------------
 
 
-def _writer(format_name: str) -> tuple[str, Callable[[PosedPictures, Path], None]]:
+def _writer(format_name: str) -> tuple[Format, Callable[[PosedPictures, Path], None]]:
     known = FORMATS.get(format_name)
     if known is None or known.write is None:
         what = "unknown format" if known is None else "relocalize reads and does not write"
         writable = ", ".join(name for name, one in FORMATS.items() if one.write is not None)
         raise FormatError(f"{what} {format_name!r}; it writes {writable}")
-    return known.name, known.write
+    return known, known.write
+
+
+def _lost(chosen: Format, posed: PosedPictures) -> Iterator[str]:
+    """What a reader of the written files cannot know."""
+    if not chosen.writes_cameras:
+        cameras = list(posed.model.cameras.values())
+        more = f" and {len(cameras) - 1} more" if len(cameras) > 1 else ""
+        one = cameras[0]
+        params = ", ".join(f"{value:.9g}" for value in one.params)
+        yield (
+            f"a {chosen.name} has no place for intrinsics, which are "
+            f"{one.model} {one.width}x{one.height} ({params}){more}"
+        )
+    if chosen.means_metres and posed.unit != METRE:
+        yield f"a {chosen.name} is read as metres, and these are {posed.unit}s"
 
 
 def _check_settings(settings: ExportSettings) -> None:

@@ -39,12 +39,16 @@ class Format:
         detect: whether a path looks like it, from its names and first row; never raises.
         read: the whole of it; raises `FormatError`.
         write: to a path that does not exist yet, where the format can be written.
+        writes_cameras: whether what is written has the cameras' intrinsics.
+        means_metres: whether its readers take any numbers for metres.
     """
 
     name: str
     detect: Callable[[Path], bool]
     read: Callable[[Path], Registration]
     write: Callable[[PosedPictures, Path], None] | None = None
+    writes_cameras: bool = True
+    means_metres: bool = False
 
 
 # By the name that `--format` takes, the most telling detection first.
@@ -64,13 +68,20 @@ FORMATS: dict[str, Format] = {
         seven_scenes.detect,
         seven_scenes.read_seven_scenes,
         seven_scenes.write_seven_scenes,
+        writes_cameras=False,
+        means_metres=True,
     ),
     "kapture": Format(kapture.NAME, kapture.detect, kapture.read_kapture, kapture.write_kapture),
     "opensfm": Format(opensfm.NAME, opensfm.detect, opensfm.read_opensfm),
     "openmvg": Format(openmvg.NAME, openmvg.detect, openmvg.read_openmvg),
     "navvis": Format(navvis.NAME, navvis.detect, navvis.read_navvis),
     "cambridge": Format(
-        cambridge.NAME, cambridge.detect, cambridge.read_cambridge, cambridge.write_cambridge
+        cambridge.NAME,
+        cambridge.detect,
+        cambridge.read_cambridge,
+        cambridge.write_cambridge,
+        writes_cameras=False,
+        means_metres=True,
     ),
     "euroc": Format(trajectory_euroc.NAME, trajectory_euroc.detect, trajectory_euroc.read_euroc),
     "kitti": Format(trajectory_kitti.NAME, trajectory_kitti.detect, trajectory_kitti.read_kitti),
@@ -79,6 +90,8 @@ FORMATS: dict[str, Format] = {
         trajectory_tum.detect,
         trajectory_tum.read_tum,
         trajectory_tum.write_tum,
+        writes_cameras=False,
+        means_metres=True,
     ),
     "pose-list": Format(pose_list.NAME, pose_list.detect, pose_list.read_pose_list),
     "reality-capture": Format(
