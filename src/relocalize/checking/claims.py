@@ -43,7 +43,8 @@ class Claims:
         Raises:
             FormatError: there is none.
         """
-        found, absent, ambiguous, left_out = find_pictures(registration, images, "pictures")
+        pictures = find_pictures(registration, images, "pictures")
+        found = pictures.usable
         stated = registration.stated
         row_of = {name: row for row, name in enumerate(stated.names)}
         rows = np.array([row_of[picture.listed] for picture in found])
@@ -54,9 +55,9 @@ class Claims:
             read=lambda name: read_photo(file_of[name]).pixels,
             camera_of=registration.camera_of,
             unused=(
-                *(f"{name}: no picture" for name in absent),
-                *(f"{name}: could mean several pictures" for name in ambiguous),
-                *(f"{dropped.source}: {dropped.reason}" for dropped in left_out),
+                *(f"{name}: no picture" for name in pictures.absent),
+                *(f"{name}: could mean several pictures" for name in pictures.ambiguous),
+                *(f"{dropped.source}: {dropped.reason}" for dropped in pictures.left_out),
             ),
         )
 

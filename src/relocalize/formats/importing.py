@@ -135,9 +135,9 @@ def import_registration(
     say_some(registration.problems, "rows were left out")
     for remark in registration.remarks:
         progress.say(f"{registration.source}: {remark}")
-    found, without_picture, ambiguous, left_out = find_pictures(
-        registration, images, settings.capture
-    )
+    pictures = find_pictures(registration, images, settings.capture)
+    pictures.say(registration)
+    found = pictures.usable
     split = _split(registration, train, test, found, settings.split)
     unit = settings.unit or registration.unit
     if not isinstance(place, Place):
@@ -147,7 +147,7 @@ def import_registration(
         fingerprint = _fingerprint(registration, found, unit)
         unchanged = _is_there(place, settings.capture, fingerprint, found)
         if not unchanged:
-            capture = _capture(registration, found, left_out, settings.capture)
+            capture = _capture(registration, found, pictures.left_out, settings.capture)
             link_pictures(place, found, settings.capture)
             place.write_capture(capture)
             _write_poses(place, registration, found, unit, settings.convention_from)
@@ -170,9 +170,9 @@ def import_registration(
         convention=registration.stated.convention.name,
         listed=len(registration.poses),
         posed=len(found),
-        without_picture=without_picture,
-        ambiguous=ambiguous,
-        left_out=left_out,
+        without_picture=pictures.absent,
+        ambiguous=pictures.ambiguous,
+        left_out=pictures.left_out,
         problems=registration.problems,
         points=len(place.points),
         unit=unit,

@@ -35,10 +35,47 @@ class Picture:
     height: int
 
 
-def find_pictures(
-    registration: Registration, images: Path, capture: str
-) -> tuple[list[Picture], tuple[str, ...], tuple[str, ...], tuple[DroppedFrame, ...]]:
-    """The usable pictures with a pose, in name order, and what is missing or left out."""
+@dataclass(frozen=True)
+class FoundPictures:
+    """What `find_pictures` found.
+
+    Attributes:
+        usable: pictures with a pose, in the natural order of their names.
+        absent: listed images without a picture.
+        ambiguous: listed images whose name could mean several pictures.
+        unusable: pictures with a pose that are damaged or of another shape than their camera.
+        unposed: pictures without a pose.
+        unmatched: of these, by name, why no pose of a trajectory is theirs.
+    """
+
+    usable: list[Picture]
+    absent: tuple[str, ...]
+    ambiguous: tuple[str, ...]
+    unusable: tuple[DroppedFrame, ...]
+    unposed: tuple[DroppedFrame, ...]
+    unmatched: dict[str, str]
+
+    @property
+    def left_out(self) -> tuple[DroppedFrame, ...]:
+        """All pictures that cannot be used, with the reason."""
+        return (*self.unusable, *self.unposed)
+
+    def say(self, registration: Registration) -> None:
+        """Say what is missing or left out, and the first few of each."""
+        say_some([f"{d.source}: {d.reason}" for d in self.unusable], "pictures were left out")
+        unmatched = [f"{name}: {why}" for name, why in self.unmatched.items()]
+        say_some(unmatched, "pictures have no pose")
+        if not registration.times:  # a trajectory has more poses than pictures, as it should
+            say_some(self.absent, "listed images have no picture and were left out")
+        say_some(self.ambiguous, "listed names could mean several pictures and were left out")
+
+
+def find_pictures(registration: Registration, images: Path, capture: str) -> FoundPictures:
+    """The pictures of a registration below the folder ``images``.
+
+    Raises:
+        FormatError: there is no such folder, or no usable picture with a pose in it.
+    """
     if not images.is_dir():
         raise FormatError(f"{images} is no folder; --images takes the folder with the pictures")
     files = {
@@ -47,35 +84,37 @@ def find_pictures(
         if path.suffix.lower() in IMAGE_ENDINGS and path.is_file()
     }
     match = match_pictures(registration, files)
-    left_out: list[DroppedFrame] = []
-    found: list[Picture] = []
+    unusable: list[DroppedFrame] = []
+    usable: list[Picture] = []
     for listed, present in progress.track(match.present_of.items(), "picture headers"):
         try:
             width, height = _picture_size(files[present])
             _check_size(registration, listed, width, height)
         except ValueError as error:
-            left_out.append(DroppedFrame(present, str(error)))
+            unusable.append(DroppedFrame(present, str(error)))
             continue
-        found.append(Picture(listed, files[present], f"{capture}/{present}", width, height))
-    found.sort(key=lambda picture: natural_key(picture.name))
-    unused = set(files) - set(match.present_of.values())
-    say_some([f"{d.source}: {d.reason}" for d in left_out], "pictures were left out")
-    say_some([f"{name}: {why}" for name, why in match.why.items()], "pictures have no pose")
-    if not registration.times:  # a trajectory has more poses than pictures, as it should
-        say_some(match.absent, "listed images have no picture and were left out")
-    say_some(match.ambiguous, "listed names could mean several pictures and were left out")
-    left_out += [
-        DroppedFrame(name, match.why.get(name, f"no pose in {registration.source}"))
-        for name in sorted(unused, key=natural_key)
-    ]
-    if not found:
+        usable.append(Picture(listed, files[present], f"{capture}/{present}", width, height))
+    if not usable:
+        why = f"; {unusable[0].source} has {unusable[0].reason}" if unusable else ""
         raise FormatError(
             f"none of the {len(registration.poses)} images of {registration.source} has a usable "
             f"picture among the {len(files)} in {images}; a listed name is "
             f"{next(iter(registration.poses))!r}"
             + (f", a picture is {min(files)!r}" if files else "")
+            + why
         )
-    return found, match.absent, match.ambiguous, tuple(left_out)
+    unused = sorted(set(files) - set(match.present_of.values()), key=natural_key)
+    return FoundPictures(
+        usable=sorted(usable, key=lambda picture: natural_key(picture.name)),
+        absent=match.absent,
+        ambiguous=match.ambiguous,
+        unusable=tuple(unusable),
+        unposed=tuple(
+            DroppedFrame(name, match.why.get(name, f"no pose in {registration.source}"))
+            for name in unused
+        ),
+        unmatched=match.why,
+    )
 
 
 def match_pictures(registration: Registration, files: Iterable[str]) -> NameMatch:
