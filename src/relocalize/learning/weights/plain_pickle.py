@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import math
 import struct
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -152,7 +153,9 @@ class _Machine:
         quoted = self._line().strip()
         if len(quoted) < 2 or quoted[:1] not in (b"'", b'"') or quoted[-1:] != quoted[:1]:
             raise FormatError("it is damaged: a string is not in quotes")
-        return codecs.escape_decode(quoted[1:-1])[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on escapes that mean nothing: they stand as they are
+            return codecs.escape_decode(quoted[1:-1])[0]
 
     def _old_integer(self) -> int | bool:
         line = self._line()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import pickle
 import pickletools
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,12 +125,22 @@ def _look_through_archive(path: Path) -> None:
                 raise FormatError(f"{path} is a zip archive, but not one that torch.save wrote")
             with archive.open(pickles[0]) as file:
                 _look_through_pickle(file, path)
-    except (zipfile.BadZipFile, NotImplementedError, OSError, RuntimeError, ValueError) as error:
+    except (
+        EOFError,
+        NotImplementedError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        zipfile.BadZipFile,
+    ) as error:
         raise FormatError(f"{path} is no sound archive ({_first_line(error)})") from None
 
 
 def _look_through_pickle(file: IO[bytes], path: Path) -> None:
-    for name in _names(file, path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on odd escapes in names, which are refused
+        names = list(_names(file, path))
+    for name in names:
         if not _ALLOWED.fullmatch(name):
             raise FormatError(
                 f"{path} asks for {name.replace(' ', '.')[:100]}; weights need only tensors, so it "
@@ -146,7 +157,7 @@ def _names(file: IO[bytes], path: Path) -> Iterator[str]:
                 yield str(argument)
             elif operation.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"):
                 raise FormatError(f"{path} uses {operation.name}, which torch.save does not")
-    except (ValueError, OverflowError, MemoryError) as error:
+    except (EOFError, MemoryError, OverflowError, ValueError) as error:
         raise FormatError(f"{path} is cut short or damaged ({_first_line(error)})") from None
 
 
