@@ -12,11 +12,12 @@ from scipy.spatial.transform import Rotation
 
 from relocalize.checking import CheckSettings, check_place, check_registration, proven
 from relocalize.checking.claims import Claims
-from relocalize.checking.conventions import judge_conventions
+from relocalize.checking.conventions import Verdict, judge_conventions
 from relocalize.checking.intrinsics import fit_intrinsics
 from relocalize.checking.measuring import MeasuredPair, View
 from relocalize.checking.motion import implausible_motion
 from relocalize.checking.outliers import pose_tests
+from relocalize.checking.report import CheckReport
 from relocalize.cli.main import main
 from relocalize.errors import CheckError, PlaceError
 from relocalize.formats import Registration, StatedPoses, read_registration
@@ -164,7 +165,39 @@ def test_a_camera_that_never_turns_leaves_conventions_undecided() -> None:
     )
     assert verdict is not None
     assert verdict.consistent
-    line = [replace(pair) for pair in scene.measured]
+    verdict = _verdict_of_a_straight_line(scene)
+    # On a straight line, up and down cannot be told apart.
+    assert not verdict.decided
+    assert verdict.margin == pytest.approx(1, abs=0.05)
+
+
+def test_two_conventions_that_fit_equally_are_both_not_imported(tmp_path, monkeypatch) -> None:
+    scene = Scene(turning=False)
+    verdict = _verdict_of_a_straight_line(scene)
+    assert verdict.runner_up is not None
+    either = (verdict.best.convention.name, verdict.runner_up.convention.name)
+    report = CheckReport("line.txt", 24, 60, either[0], verdict, (), (), None, None, False)
+    monkeypatch.setattr("relocalize.checking.proof.check_registration", lambda *_, **__: report)
+    file, place = tmp_path / "line.txt", tmp_path / "place"
+    numbers = zip(*scene.numbers("wxyz,cam_from_world,RDF,translation"), strict=True)
+    rows = [
+        f"{i}.jpg " + " ".join(map(repr, map(float, [*q, *t]))) for i, (q, t) in enumerate(numbers)
+    ]
+    file.write_text("\n".join(rows))
+    with pytest.raises(CheckError, match="equally; choose with --convention NAME") as raised:
+        proven(read_registration(file), tmp_path)
+    assert all(name in str(raised.value) for name in either)
+    with pytest.raises(SystemExit) as ended:
+        main(["import", str(file), str(place), "--images", str(tmp_path)])
+    assert ended.value.code == 1
+    assert not place.exists()
+    chosen = proven(read_registration(file), tmp_path, either[1])
+    assert (chosen.convention, chosen.said_by) == (either[1], "the user, not tested")
+
+
+def _verdict_of_a_straight_line(scene: Scene) -> Verdict:
+    """Of a camera that neither turns nor leaves its line."""
+    rotations, positions = scene.numbers("wxyz,world_from_cam,RDF,centre")
     positions = positions * [1.0, 2e-3, 2e-3]
     straight = [
         replace(
@@ -174,15 +207,13 @@ def test_a_camera_that_never_turns_leaves_conventions_undecided() -> None:
             ),
             rays=_rays_along(scene, pair, positions),
         )
-        for pair in line
+        for pair in scene.measured
     ]
     verdict = judge_conventions(
         Convention.parse("wxyz,world_from_cam,RDF,centre"), rotations, positions, straight
     )
     assert verdict is not None
-    # On a straight line, up and down cannot be told apart.
-    assert not verdict.decided
-    assert verdict.margin == pytest.approx(1, abs=0.05)
+    return verdict
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
