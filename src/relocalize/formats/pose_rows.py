@@ -84,7 +84,7 @@ class PoseRows:
     def reject(self, where: str, reason: str) -> None:
         """Leave out a row that is no pose."""
         self._rows += 1
-        self.problems.append(f"{self.path}, {where}: {one_line(reason)}")
+        self.problems.append(f"{self.path}, {one_line(where)}: {one_line(reason)}")
 
     def _checked(self, name: str, numbers: FloatArray, position: FloatArray) -> Rigid3:
         if not name:
@@ -126,7 +126,8 @@ class PoseRows:
         mostly = sum(mirrors.values()) * 2 > len(mirrors)
         for name in [name for name, mirrored in mirrors.items() if mirrored != mostly]:
             what = "mirrored, as its matrix is not" if mostly else "not mirrored, as its matrix is"
-            self.problems.append(f"{self.path}, {self._where[name]}: {name}: the others are {what}")
+            self.reject(self._where[name], f"{name}: the others are {what}")
+            self._rows -= 1  # it was counted when it was taken
             del self._of[name]
         return ["all of its rotations mirror: its world is read with z negated"] if mostly else []
 
