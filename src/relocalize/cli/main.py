@@ -17,6 +17,7 @@ from relocalize.cli.check import Check
 from relocalize.cli.drop import Drop
 from relocalize.cli.evaluate import Evaluate
 from relocalize.cli.export import Export
+from relocalize.cli.export_model import ExportModel
 from relocalize.cli.frames import Frames
 from relocalize.cli.import_ import Import
 from relocalize.cli.info import Info
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": Evaluate,
     "report": Report,
     "export": Export,
+    "export-model": ExportModel,
     "info": Info,
     "localize": Localize,
     "align": Align,

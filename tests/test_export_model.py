@@ -1,0 +1,136 @@
+"""The command export-model: a trained regressor as a file that gives the same poses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+from relocalize.cli.export_model import ExportModel, input_camera, trained_name  # noqa: E402
+from relocalize.errors import LocalizerError  # noqa: E402
+from relocalize.geometry import (  # noqa: E402
+    Camera,
+    Rigid3,
+    position_error,
+    rotation_error_deg,
+)
+from relocalize.learning.picture_input import PictureInput  # noqa: E402
+from relocalize.learning.presets import preset  # noqa: E402
+from relocalize.learning.settings import InputSettings  # noqa: E402
+from relocalize.learning.settings_json import with_fields  # noqa: E402
+from relocalize.localizers import fitted  # noqa: E402
+from relocalize.localizers.posenet import PoseNetLocalizer  # noqa: E402
+from relocalize.localizers.store import folder_of, store  # noqa: E402
+from relocalize.place import Place  # noqa: E402
+from rendered_walk import CAMERA, SPLIT, make_walk_place  # noqa: E402
+
+# As little training as there is: what is exported is what counts here.
+SETTINGS = with_fields(
+    preset("default"),
+    {
+        "input.width": 128,
+        "input.height": 96,
+        "copies": 0,
+        "backbone.stages": ("group3", "group5"),
+        "backbone.channels": 16,
+        "head.width": 32,
+        "head.hidden": 64,
+        "head.blocks": 1,
+        "optimizer.batch_size": 30,
+        "optimizer.epochs": 2,
+        "precision": "float32",
+        "device": "cpu",
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A walk on which a regressor is trained, and a constant beside it."""
+    made = make_walk_place(tmp_path_factory.mktemp("walk"))
+    split = made.split(SPLIT)
+    store(
+        made,
+        folder_of(made, "posenet", split),
+        split,
+        lambda: PoseNetLocalizer.fit(made, split, settings=SETTINGS),
+    )
+    fitted(made, "constant", split)
+    return made
+
+
+def test_the_file_gives_the_poses_that_localize_gives(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pose.onnx"
+    assert ExportModel(place.root, path, json=True).run() == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["file"] == str(path)
+    assert report["inputs"] == {"images": [1, 3, 96, 128]}
+    assert report["outputs"]["position"] == [1, 3]
+    assert 0 <= report["difference"] <= 1e-4
+
+    facts = {item.key: json.loads(item.value) for item in onnx.load(path).metadata_props}
+    assert (facts["unit"], facts["place"], facts["name"]) == (
+        place.unit,
+        place.name,
+        f"posenet.{SPLIT}",
+    )
+    camera = Camera(**facts["camera"])
+    assert (camera.width, camera.height) == (128, 96)
+
+    localizer = fitted(place, "posenet", place.split(SPLIT))
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    compared = 0
+    for name in place.split(SPLIT).test:
+        pixels = place.read_image(name)
+        expected = localizer.localize(pixels, CAMERA)
+        if expected.world_from_cam is None:
+            continue
+        images = localizer.pictures.of_photo(pixels, CAMERA).transpose(0, 3, 1, 2)
+        position, rotation = session.run(
+            ["position", "rotation"], {"images": images.astype(np.float32)}
+        )
+        found = Rigid3.from_matrix(
+            np.block([[rotation[0], position[0][:, None]], [np.zeros(3), np.ones(1)]])
+        )
+        assert position_error(found, expected.world_from_cam) < 1e-4 * 3
+        assert rotation_error_deg(found, expected.world_from_cam) < 0.01
+        compared += 1
+    assert compared >= 6
+
+
+def test_people_are_told_what_the_file_takes_and_gives(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pose.onnx"
+    assert ExportModel(place.root, path, localizer=f"posenet.{SPLIT}").run() == 0
+    text = capsys.readouterr().out
+    assert "takes images [1, 3, 96, 128]: RGB in 0..255" in text
+    assert "gives position [1, 3], rotation [1, 3, 3]" in text
+    assert path.is_file()
+
+
+def test_what_is_not_trained_is_told(place: Place, tmp_path: Path) -> None:
+    for name in ("constant", "mine"):
+        with pytest.raises(LocalizerError, match=rf"no trained regressor '{name}', it has posenet"):
+            ExportModel(place.root, tmp_path / "pose.onnx", localizer=name).run()
+    assert list(tmp_path.iterdir()) == []
+    assert trained_name(place, "posenet") == f"posenet.{SPLIT}"
+
+
+def test_crops_are_taken_by_the_camera_of_the_middle_one() -> None:
+    target = Camera("PINHOLE", 341, 256, (300.0, 300.0, 170.5, 128.0))
+    settings = InputSettings(224, 224, geometry="posenet")
+    localizer = SimpleNamespace(pictures=PictureInput(settings, target))
+    camera = input_camera(localizer)
+    assert (camera.width, camera.height) == (224, 224)
+    assert camera.params[:2] == (300.0, 300.0)
+    assert abs(camera.params[2] - 112) <= 0.5 and abs(camera.params[3] - 112) <= 0.5
