@@ -8,6 +8,8 @@ import os
 import pickle
 import random
 import struct
+import subprocess
+import sys
 import threading
 import zipfile
 from collections import OrderedDict
@@ -22,7 +24,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from relocalize.errors import FormatError, LocalizerError, RelocalizeError  # noqa: E402
+from relocalize.errors import (  # noqa: E402
+    FormatError,
+    LocalizerError,
+    PlaceError,
+    RelocalizeError,
+)
 from relocalize.learning.backbones import Backbone, make_backbone  # noqa: E402
 from relocalize.learning.backbones.googlenet import INCEPTIONS  # noqa: E402
 from relocalize.learning.weights import download, load_weights, sources  # noqa: E402
@@ -734,7 +741,7 @@ def test_a_file_is_fetched_once_and_checked(site: Site, tmp_path: Path) -> None:
     assert path.read_bytes() == site.content
     assert fetch_weights(site.source, tmp_path) == path
     assert site.asked == [None]
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".lock", path.name]
 
 
 def test_a_broken_download_goes_on_where_it_stopped(site: Site, tmp_path: Path) -> None:
@@ -760,12 +767,32 @@ def test_another_file_than_the_published_is_refused(site: Site, tmp_path: Path) 
     source = WeightsSource(site.url, "sha256:00000000")
     with pytest.raises(FormatError, match=r"its sha256 starts with .* not 00000000"):
         fetch_weights(source, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / ".lock"]
     kept = tmp_path / source.file_name
     kept.write_bytes(b"something else")
     with pytest.raises(FormatError, match="delete it to fetch it again"):
         fetch_weights(source, tmp_path)
     assert kept.exists()
+
+
+def test_two_processes_do_not_write_one_file(site: Site, tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path;"
+        "from relocalize.place.lock import write_lock\n"
+        "with write_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(PlaceError, match=f"process {holder.pid}.*wait for it"):
+            fetch_weights(site.source, tmp_path)
+    finally:
+        holder.kill()
+        holder.wait()
+    assert site.asked == []
+    assert fetch_weights(site.source, tmp_path).read_bytes() == site.content
 
 
 def test_an_endless_file_is_stopped(
@@ -774,7 +801,7 @@ def test_an_endless_file_is_stopped(
     monkeypatch.setattr(download, "MOST_BYTES", 1_000_000)
     with pytest.raises(FormatError, match="sends more than"):
         fetch_weights(site.source, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / ".lock"]
 
 
 def test_offline_says_where_to_put_the_file(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from relocalize.errors import FormatError, LocalizerError
 from relocalize.learning.weights.sources import WeightsSource
+from relocalize.place.lock import write_lock
 from relocalize.progress import bar
 
 MOST_BYTES = 1 << 30  # ten times the largest of them
@@ -32,31 +33,33 @@ def fetch_weights(source: WeightsSource, folder: Path | None = None) -> Path:
 
     Raises:
         LocalizerError: it cannot be fetched.
-        FormatError: what came is not what was published.
+        FormatError: what came, or what is there, is not what was published.
+        PlaceError: another process is fetching, or the folder cannot be written.
     """
     folder = cache_folder() if folder is None else folder
     path = folder / source.file_name
-    if not path.exists():
-        part = path.with_name(f"{path.name}.part")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        check_digest(path, source.digest)
+        return path
+    part = path.with_name(f"{path.name}.part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with write_lock(folder):  # two processes would write into one part
             _fetch(source.url, part)
             check_digest(part, source.digest)
             part.replace(path)
-        except FormatError:
-            part.unlink(missing_ok=True)
             _marker(part).unlink(missing_ok=True)
-            raise
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
-            raise LocalizerError(
-                f"cannot fetch {source.url} ({str(reason)[:100]}); fetch it some other way and put "
-                f"it at {path} (RELOCALIZE_CACHE names another folder), or choose --weights none "
-                "or a file; the next run goes on with what has come so far"
-            ) from None
+    except FormatError:
+        part.unlink(missing_ok=True)
         _marker(part).unlink(missing_ok=True)
-    else:
-        check_digest(path, source.digest)
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise LocalizerError(
+            f"cannot fetch {source.url} ({str(reason)[:100]}); fetch it some other way and put "
+            f"it at {path} (RELOCALIZE_CACHE names another folder), or choose --backbone.weights "
+            "none or a file; the next run goes on with what has come so far"
+        ) from None
     return path
 
 
