@@ -7,6 +7,7 @@ from scipy.spatial.transform import Rotation
 pytest.importorskip("torch")
 
 from relocalize.geometry import Camera, Rigid3
+from relocalize.learning.augmentation import AugmentSettings, augment, copy_rng
 from relocalize.learning.parallax import MIN_POINTS, median_depth, moved
 
 SOURCE = Camera("SIMPLE_RADIAL", 640, 480, (520.0, 320.0, 240.0, -0.05))
@@ -78,3 +79,32 @@ def test_without_points_there_is_no_copy() -> None:
     assert median_depth(points_of_plane(400)) == pytest.approx(
         np.median(points_of_plane(400)[:, 2])
     )
+
+
+def test_augmented_copies_are_seen_from_the_pose_they_are_given() -> None:
+    world_from_cam = Rigid3(
+        Rotation.from_euler("xyz", [5, -8, 3], degrees=True).as_matrix(), np.array([0.3, 0.1, -0.2])
+    )
+    picture = seen_plane(SOURCE, world_from_cam.inverse())
+    settings = AugmentSettings(roll_deg=10, turn_deg=8, shift=0.04, fill="edge")
+    steps = []
+    for copy in range(6):
+        pixels, pose = augment(
+            picture,
+            SOURCE,
+            world_from_cam.matrix,
+            TARGET,
+            copy_rng(0, 0, 0, copy),
+            settings,
+            points=points_of_plane(400),
+        )
+        steps.append(np.linalg.norm(pose[:3, 3] - world_from_cam.translation))
+        truth = seen_plane(TARGET, Rigid3.from_matrix(pose).inverse())
+        difference = np.abs(pixels.astype(float) - truth.astype(float)).max(axis=2)
+        assert np.median(difference[48:-48, 64:-64]) < 2
+    # 0.04 of 3 m in each of three directions.
+    assert 0.05 < np.median(steps) < 0.4
+    _, still = augment(
+        picture, SOURCE, world_from_cam.matrix, TARGET, copy_rng(0, 0, 0, 0), settings
+    )
+    assert np.array_equal(still[:3, 3], world_from_cam.translation)

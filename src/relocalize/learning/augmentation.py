@@ -1,9 +1,10 @@
-"""More views of a train picture with exact labels: the camera turned about its own centre.
+"""More views of a train picture with exact labels: the camera turned, and moved a little.
 
 Turning a camera about its centre moves no ray, so the picture after it is a warp of the picture
-before it (a homography, for a pinhole), and its pose is known exactly. Everything else here leaves
-the pose as it is: light, blur, noise, compression, things in the way. Nothing is ever mirrored:
-a mirrored place is another place.
+before it (a homography, for a pinhole), and its pose is known exactly. A copy from elsewhere takes
+depth from the map (`parallax`); its pose is as exact. Everything else leaves the pose as it is:
+light, blur, noise, compression, things in the way. Nothing is ever mirrored: a mirrored place is
+another place.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from relocalize.errors import LocalizerError
-from relocalize.geometry import Camera
+from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.learning.canonical import filled, shrunk, warp
+from relocalize.learning.parallax import moved, possible_shift
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 _NOISE_SIDE = 512  # of the tile that noise is cut from
@@ -43,6 +45,9 @@ class AugmentSettings:
     """Largest rotation to the left and right, in degrees."""
     tilt_deg: float | None = None
     """Largest rotation up and down, in degrees; none: as much as turn_deg."""
+    shift: float = 0.0
+    """Standard deviation of the shift in each direction, as a share of the median depth of what
+    the frame sees. Needs a map with points; surfaces between them are taken to be smooth."""
     zoom: float = 1.0
     """Largest factor of the focal length, and of one over it, of another lens whose picture is
     brought back to the canonical camera: a longer lens shows less, a shorter one is coarser."""
@@ -67,6 +72,7 @@ class AugmentSettings:
         _check(0 <= self.turn_deg <= 60, "turn_deg", self.turn_deg, "0 to 60")
         tilt = self.turn_deg if self.tilt_deg is None else self.tilt_deg
         _check(0 <= tilt <= 60, "tilt_deg", tilt, "0 to 60")
+        _check(0 <= self.shift <= 0.3, "shift", self.shift, "0 to 0.3")
         _check(1 <= self.zoom <= 4, "zoom", self.zoom, "1 to 4")
         _check(1 <= self.focal_doubt <= 2, "focal_doubt", self.focal_doubt, "1 to 2")
         _check(0 <= self.jitter <= 1, "jitter", self.jitter, "0 to 1")
@@ -96,18 +102,29 @@ class View:
         focal: factor on the target's focal length that the copy keeps.
         shown: width and height of the middle part that is shown, as shares of the target's.
         coarseness: how many target pixels one pixel of the other lens spans, at least 1.
+        shift: [3] of the centre, along the picture's camera axes, in median depths.
     """
 
     view_from_cam: FloatArray
     focal: float
     shown: tuple[float, float]
     coarseness: float
+    shift: FloatArray
 
-    def world_from_cam(self, world_from_cam: FloatArray) -> FloatArray:
-        """The copy's pose [4, 4] of the picture's [4, 4]: the same centre, turned."""
+    def world_from_cam(
+        self, world_from_cam: FloatArray, points: FloatArray | None = None
+    ) -> FloatArray:
+        """The copy's pose [4, 4] of the picture's [4, 4], which sees ``points`` [P, 3]."""
         pose = np.array(world_from_cam, dtype=np.float64)
+        pose[:3, 3] += pose[:3, :3] @ self.step(world_from_cam, points)
         pose[:3, :3] = pose[:3, :3] @ self.view_from_cam.T
         return pose
+
+    def step(self, world_from_cam: FloatArray, points: FloatArray | None) -> FloatArray:
+        """The centre's shift [3] along the picture's camera axes, in the world's unit."""
+        if points is None or not self.shift.any():
+            return np.zeros(3)
+        return possible_shift(self.shift, self.view_from_cam, _in_cam(world_from_cam, points))
 
     def camera(self, target: Camera) -> Camera:
         """The copy's pinhole camera: the target, but for the focal factor."""
@@ -136,7 +153,13 @@ def draw_view(rng: np.random.Generator, settings: AugmentSettings) -> View:
         focal=settings.focal_doubt ** float(doubt),
         shown=(across / factor, down / factor) if factor > 1.0 else (1.0, 1.0),
         coarseness=max(1.0, 1.0 / factor),
+        shift=settings.shift * rng.normal(size=3),
     )
+
+
+def _in_cam(world_from_cam: FloatArray, points: FloatArray) -> FloatArray:
+    in_cam: FloatArray = (points - world_from_cam[:3, 3]) @ world_from_cam[:3, :3]
+    return in_cam
 
 
 def augment(
@@ -146,6 +169,8 @@ def augment(
     target: Camera,
     rng: np.random.Generator,
     settings: AugmentSettings,
+    *,
+    points: FloatArray | None = None,
 ) -> tuple[NDArray[np.uint8], FloatArray]:
     """A copy of a picture, as ``target`` could have seen it, and its exact pose.
 
@@ -156,6 +181,7 @@ def augment(
         target: the canonical camera.
         rng: from `copy_rng`, for copies that can be made again.
         settings: how far it may differ.
+        points: [P, 3] in the world, that the picture sees; without them it is not shifted.
 
     Returns:
         pixels [h, w, 3] and world_from_cam [4, 4].
@@ -164,26 +190,38 @@ def augment(
         GeometryError: the picture is not the camera's.
     """
     view = draw_view(rng, settings)
-    copy, seen = show(pixels, camera, target, view)
+    step = view.step(world_from_cam, points)
+    in_cam = None if points is None or not step.any() else _in_cam(world_from_cam, points)
+    copy, seen = show(pixels, camera, target, view, step, in_cam)
     copy = jitter(copy, rng, settings)
     if settings.fill == "mean":
         # Last, as in a photo of another lens: what it does not show has no light and no noise.
         copy = filled(copy, seen)
-    return copy, view.world_from_cam(world_from_cam)
+    return copy, view.world_from_cam(world_from_cam, points)
 
 
 def show(
-    pixels: NDArray[np.uint8], camera: Camera, target: Camera, view: View
+    pixels: NDArray[np.uint8],
+    camera: Camera,
+    target: Camera,
+    view: View,
+    step: FloatArray | None = None,
+    points_in_cam: FloatArray | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """The picture [h, w, 3] seen through ``view``, its edge drawn out, and what it shows [h, w].
 
-    One warp of the original pixels. Raises GeometryError as `canonical.warp`.
+    One warp of the original pixels, or two for a camera that is moved by ``step`` [3] among
+    ``points_in_cam`` [P, 3]. Raises GeometryError as `canonical.warp`.
     """
     through = view.camera(target)
     source = pixels
     if view.coarseness > 1.0:
         source = shrunk(pixels, camera, _coarser(through, view.coarseness))
-    copy, seen = warp(source, camera, through, view.view_from_cam, fill=None)
+    shifted = None
+    if step is not None and points_in_cam is not None:
+        through_from_cam = Rigid3(view.view_from_cam, -view.view_from_cam @ step)
+        shifted = moved(source, camera, through, through_from_cam, points_in_cam)
+    copy, seen = shifted or warp(source, camera, through, view.view_from_cam, fill=None)
     if min(view.shown) < 1.0:
         height, width = seen.shape
         right, bottom = round(view.shown[0] * width), round(view.shown[1] * height)

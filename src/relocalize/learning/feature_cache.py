@@ -37,7 +37,7 @@ from relocalize.learning.principal_channels import (
 from relocalize.parallel import map_in_order
 from relocalize.place import Place
 
-_VERSION = 1  # of how features are made; others are made again
+_VERSION = 2  # of how features are made; others are made again
 _PRINCIPAL = "principal.npz"
 _KEPT = 3  # caches that lie side by side; each may take a gigabyte
 # Cells of these many frames give the leading directions of 1280 channels to a few percent.
@@ -220,9 +220,10 @@ def _poses(frames: TrainingFrames, settings: FeatureSettings) -> FloatArray:
     """[N, C + 1, 4, 4]."""
     poses = np.repeat(frames.world_from_cams[:, None], settings.copies + 1, axis=1)
     for frame in range(len(frames)):
+        points = frames.points(frame) if settings.augment.shift else None
         for copy in range(1, settings.copies + 1):
             view = draw_view(copy_rng(settings.seed, copy, frame), settings.augment)
-            poses[frame, copy] = view.world_from_cam(frames.world_from_cams[frame])
+            poses[frame, copy] = view.world_from_cam(frames.world_from_cams[frame], points)
     return poses
 
 
@@ -248,6 +249,11 @@ def _fingerprint(
         principal_rows.tolist() if settings.channels else None,
     ]
     digest.update(json.dumps(about).encode())
+    if settings.copies and settings.augment.shift:
+        # Only then do pictures depend on poses and points.
+        digest.update(frames.world_from_cams.tobytes())
+        for row in range(len(frames)):
+            digest.update(frames.points(row).tobytes())
     for name, tensor in backbone.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

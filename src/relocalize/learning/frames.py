@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,18 +159,29 @@ class TrainingFrames:
             where=where,
         )
 
+    def points(self, row: int) -> FloatArray:
+        """[P, 3] the map points that frame ``row`` and another train frame see, in the world."""
+        return self._map.points.positions[self._point_rows(row)]
+
+    def _point_rows(self, row: int) -> NDArray[np.int64]:
+        candidates = np.unique(self._map.images[self.names[row]].point_rows)
+        return candidates[self._views[candidates] >= _LEAST_VIEWS]
+
+    @cached_property
+    def _views(self) -> NDArray[np.int64]:
+        """How many train frames see each point; the last counts what is no point: none."""
+        views = np.zeros(len(self._map.points) + 1, dtype=np.int64)
+        for name in self.names:
+            views[np.unique(self._map.images[name].point_rows)] += 1
+        views[NO_POINT] = 0
+        return views
+
     def observed_points(self, most: int, *, seed: int = 0) -> ObservedPoints:
         """Up to ``most`` map points per frame that it and another train frame see, at random."""
-        images = [self._map.images[name] for name in self.names]
-        views = np.zeros(len(self._map.points) + 1, dtype=np.int64)
-        for image in images:
-            views[np.unique(image.point_rows)] += 1  # the last counts what is no point
-        views[NO_POINT] = 0
-        positions = np.zeros((len(images), most, 3), dtype=np.float32)
-        seen = np.zeros((len(images), most), dtype=bool)
-        for row, image in enumerate(images):
-            candidates = np.unique(image.point_rows)
-            candidates = candidates[views[candidates] >= _LEAST_VIEWS]
+        positions = np.zeros((len(self), most, 3), dtype=np.float32)
+        seen = np.zeros((len(self), most), dtype=bool)
+        for row in range(len(self)):
+            candidates = self._point_rows(row)
             if len(candidates) > most:
                 rng = np.random.default_rng((seed, row))
                 candidates = np.sort(rng.choice(candidates, most, replace=False))

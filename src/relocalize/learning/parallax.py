@@ -69,6 +69,27 @@ def moved(
     return np.asarray(copy, dtype=np.uint8), (seen > 0) & in_front.reshape(shape)
 
 
+def possible_shift(
+    shift: FloatArray, target_from_cam: FloatArray, points_in_cam: FloatArray
+) -> FloatArray:
+    """The shift [3] of the camera, along its own axes, that `moved` can show.
+
+    Args:
+        shift: [3] in median depths of what the picture sees, along its camera axes.
+        target_from_cam: rotation [3, 3] of the copy.
+        points_in_cam: [P, 3] what the picture sees.
+
+    Returns:
+        The shift in the unit of the points; zeros where they are too few, before or after it.
+    """
+    depth = median_depth(points_in_cam)
+    if depth is None:
+        return np.zeros(3)
+    step = depth * shift
+    after = (points_in_cam - step) @ target_from_cam.T
+    return step if median_depth(after) is not None else np.zeros(3)
+
+
 def median_depth(points_in_cam: FloatArray) -> float | None:
     """Median depth of the points before the camera, or None where there are too few."""
     depths = points_in_cam[points_in_cam[:, 2] > 0, 2]

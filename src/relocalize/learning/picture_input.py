@@ -73,7 +73,13 @@ class PictureInput:
             picture: Pixels = np.asarray(frames.pixels[row])
         else:
             picture, pose = augment(
-                frames.source(row), frames.cameras[row], pose, self.target, rng, settings
+                frames.source(row),
+                frames.cameras[row],
+                pose,
+                self.target,
+                rng,
+                settings,
+                points=frames.points(row) if settings.shift else None,
             )
         if self.settings.geometry == "canonical":
             return picture, pose
