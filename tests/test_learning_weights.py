@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -356,6 +357,28 @@ def test_efficientnet_lite_has_its_imagenet_weights_offline(size: int) -> None:
     report = load_weights(make_backbone(f"efficientnet_lite{size}"), "imagenet")
     assert report.kept == ()
     assert set(report.skipped) == {"_fc.weight", "_fc.bias"}
+
+
+def test_timm_gives_its_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Body(torch.nn.Module):
+        """What timm's create_model(..., features_only=True) documents."""
+
+        def __init__(self, value: float) -> None:
+            super().__init__()
+            self.stem = torch.nn.Conv2d(3, 8, 3, 4, 1)
+            torch.nn.init.constant_(self.stem.weight, value)
+            self.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+            self.feature_info = SimpleNamespace(
+                module_name=lambda: ["stem"], channels=lambda: [8], reduction=lambda: [4]
+            )
+
+    timm = ModuleType("timm")
+    timm.create_model = lambda name, *, pretrained, features_only: Body(float(pretrained))
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    backbone = make_backbone("timm:tiny")
+    report = load_weights(backbone, "imagenet")
+    assert report.loaded == ("body.stem.weight", "body.stem.bias") and report.kept == ()
+    assert bool((backbone.body.stem.weight == 1).all())
 
 
 def test_resnet50_gives_resnet18_what_fits_by_name_and_shape(tmp_path: Path) -> None:
