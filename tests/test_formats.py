@@ -323,6 +323,29 @@ def test_what_has_no_picture_or_no_pose_is_said_and_skipped(tmp_path, walk):
     assert "imported/other.png" not in place.map.images
 
 
+def test_each_row_that_is_no_pose_has_a_line_with_file_and_number(tmp_path, walk, capsys):
+    poses, images = walk
+    rows = poses.read_text().splitlines()
+    rows[1] = rows[1].replace(" 1 0 0 0 ", " nan 0 0 0 ")
+    rows[4] = rows[4].replace(" 1 0 0 0 ", " 0 0 0 0 ")
+    rows[7] = rows[6]
+    poses.write_text("\n".join(rows))
+    arguments = ["import", str(poses), str(tmp_path / "place"), "--images", str(images)]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--convention", "stated"])
+    assert ended.value.code == 0
+    lines = capsys.readouterr().err.splitlines()
+    said = [line for line in lines if line.startswith(f"left out: {poses}, line ")]
+    assert [line.removeprefix(f"left out: {poses}, ").split(":")[0] for line in said] == [
+        "line 2",
+        "line 5",
+        "line 8",
+    ]
+    assert "finite" in said[0]
+    assert "zeros" in said[1]
+    assert "second time" in said[2]
+
+
 def test_the_same_import_again_changes_nothing_and_new_poses_replace_the_old(tmp_path, walk):
     poses, images = walk
     place = Place.create(tmp_path / "place")

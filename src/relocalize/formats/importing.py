@@ -18,7 +18,6 @@ from relocalize.formats.pictures import (
     find_pictures,
     frame_index,
     link_pictures,
-    say_some,
 )
 from relocalize.formats.posed_model import distinct_cameras, posed_model
 from relocalize.formats.registration import Registration
@@ -34,6 +33,8 @@ from relocalize.place import (
     atomic,
 )
 from relocalize.place.folder import MAP_UNIT, METRE, checked_name
+
+_ROWS_SAID = 20  # rows that are left out and have a line each; more would hide the outcome
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,10 @@ def import_registration(
     registration = source
     if isinstance(registration, Path):
         registration = read_registration(registration, settings.format)
-    say_some(registration.problems, "rows were left out")
+    for problem in registration.problems[:_ROWS_SAID]:
+        progress.say(f"left out: {problem}")
+    if len(registration.problems) > _ROWS_SAID:
+        progress.say(f"left out: {len(registration.problems) - _ROWS_SAID} more rows (--json: all)")
     for remark in registration.remarks:
         progress.say(f"{registration.source}: {remark}")
     pictures = find_pictures(registration, images, settings.capture)
