@@ -6,16 +6,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from localizers_place import looking_at, render
 
+from localizers_place import looking_at, render
 from relocalize.formats import ImportSettings, import_registration
 from relocalize.geometry import Camera
 from relocalize.place import Place
 
 CAMERA = Camera("SIMPLE_PINHOLE", 160, 120, (130.0, 80.0, 60.0))
 SPLIT = "walk"
-_FRAMES = 120
-_TEST = (*range(30, 36), *range(78, 84))  # two blocks of the walk
+_FRAMES = 90
+_TEST = (*range(24, 29), *range(60, 65))  # two blocks of the walk
 
 
 def walk_poses():

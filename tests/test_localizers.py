@@ -16,8 +16,8 @@ from localizers_place import CAMERA, SPLIT, TEST_POSES, TRAIN_POSES, VISITOR, ma
 from relocalize.errors import LocalizerError, PlaceError
 from relocalize.geometry import Camera, position_error, rotation_error_deg
 from relocalize.localizers import LOCALIZERS, fitted
-from relocalize.localizers.registry import TRAINED
 from relocalize.localizers.calibration import UncalibratedPhoto, localize_together
+from relocalize.localizers.registry import TRAINED
 from relocalize.localizers.saving import ARRAYS, DESCRIPTION
 from relocalize.localizers.structure import StructureLocalizer
 from relocalize.mapping.resection.shared_camera import shared_camera
@@ -298,8 +298,8 @@ def test_a_damaged_localizer_is_refused_by_load_and_fitted_again(
 
 
 def test_unknown_localizers_and_places_without_a_map_are_refused(place, tmp_path):
-    with pytest.raises(LocalizerError, match=r"posenet.*structure"):
-        fitted(place, "posenet")
+    with pytest.raises(LocalizerError, match=r"perceptron.*structure.*relocalize train"):
+        fitted(place, "perceptron")
     with pytest.raises(PlaceError, match="relocalize map"):
         fitted(Place.create(tmp_path / "empty"), "structure")
 

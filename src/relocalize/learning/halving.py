@@ -16,11 +16,19 @@ _EQUAL = 1e-3  # largest change of a standardised position or a number of the or
 
 
 @torch.no_grad()
-def halve_weights(model: PoseRegressor, pictures: NDArray[np.uint8], device: Device) -> bool:
-    """Round the model's weights to half precision if its answers stay.
+def halve(module: nn.Module) -> None:
+    """Round the weights of a module that is not trained yet, or never, to half precision.
 
-    Rounded weights are float32 still; a file can hold them in half the bytes without loss. Biases
-    and statistics, which are few, keep their precision.
+    They are float32 still; a file can hold them in half the bytes without loss. Biases and
+    statistics, which are few, keep their precision.
+    """
+    for _, value in _large(module):
+        value.copy_(value.half().float())
+
+
+@torch.no_grad()
+def halve_trained(model: PoseRegressor, pictures: NDArray[np.uint8], device: Device) -> bool:
+    """Round a trained model's weights to half precision, as `halve`, if its answers stay.
 
     Args:
         model: in evaluation mode, on the device.
@@ -33,8 +41,7 @@ def halve_weights(model: PoseRegressor, pictures: NDArray[np.uint8], device: Dev
     exact = Device(device.torch_device, None, device.channels_last, device.threads)
     before = _outputs(model, pictures, exact)
     kept = {name: value.clone() for name, value in _large(model)}
-    for _, value in _large(model):
-        value.copy_(value.half().float())
+    halve(model)
     change = max(
         float((new - old).abs().max())
         for new, old in zip(_outputs(model, pictures, exact), before, strict=True)
@@ -54,8 +61,8 @@ def halved(value: torch.Tensor) -> torch.Tensor:
     return half if bool((half.float() == value).all()) else value
 
 
-def _large(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    return [(name, value) for name, value in model.named_parameters() if value.dim() >= 2]
+def _large(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    return [(name, value) for name, value in module.named_parameters() if value.dim() >= 2]
 
 
 def _outputs(

@@ -21,7 +21,7 @@ from relocalize.learning.distributed import Workers
 from relocalize.learning.familiarity import FamiliarViews
 from relocalize.learning.feature_cache import FeatureCache, FeatureSettings
 from relocalize.learning.frames import TrainingFrames
-from relocalize.learning.halving import halve_weights
+from relocalize.learning.halving import halve, halve_trained
 from relocalize.learning.loop import RunResult, run
 from relocalize.learning.losses import make_loss
 from relocalize.learning.model import ChannelReduction, PoseRegressor, make_regressor
@@ -130,6 +130,8 @@ def _train(
     pictures = PictureInput(settings.input, frames.target)
     model = make_regressor(settings)
     weights = load_weights(model.backbone, settings.backbone.weights)
+    if settings.backbone.frozen:
+        halve(model.backbone)
     poses = frames.world_from_cams
     model.set_statistics(
         torch.from_numpy(poses[rows, :3, 3]), torch.from_numpy(poses[rows, :3, :3])
@@ -199,7 +201,7 @@ def _train(
             checkpoint_minutes=settings.checkpoint_minutes,
             workers=workers,
         )
-    halve_weights(model, pictures.of_frames(frames, rows[:: max(1, len(rows) // _PROBES)]), device)
+    halve_trained(model, pictures.of_frames(frames, rows[:: max(1, len(rows) // _PROBES)]), device)
     views, calibration = _calibrate(model, settings, device, pictures, frames, rows, validation)
     model.to("cpu")
     return TrainResult(

@@ -54,7 +54,7 @@ _UNFINISHED_KEPT = 3
 _WITH = ("relocalize", "torch", "safetensors", "numpy", "opencv-python-headless")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class TrainedFacts:
     """How a regressor came about, for people and for training it again.
 
