@@ -119,9 +119,9 @@ def shrunk(pixels: NDArray[np.uint8], camera: Camera, target: Camera) -> NDArray
         GeometryError: the picture is not the camera's.
     """
     height, width = pixels.shape[:2]
-    # Resizing rounds each side to whole pixels.
-    if abs(width * camera.height / camera.width - height) > 1 and (
-        abs(height * camera.width / camera.height - width) > 1
+    # Resizing rounds each side to whole pixels, and a picture may have been resized twice.
+    if abs(width * camera.height / camera.width - height) > 2 and (
+        abs(height * camera.width / camera.height - width) > 2
     ):
         raise GeometryError(
             f"a picture of {width} x {height} pixels, whose camera has "
