@@ -66,6 +66,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return made
 
 
+@pytest.mark.slow  # for the training
 def test_the_file_gives_the_poses_that_localize_gives(
     place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,6 +108,7 @@ def test_the_file_gives_the_poses_that_localize_gives(
     assert compared >= 6
 
 
+@pytest.mark.slow  # for the training
 def test_people_are_told_what_the_file_takes_and_gives(
     place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,6 +120,7 @@ def test_people_are_told_what_the_file_takes_and_gives(
     assert path.is_file()
 
 
+@pytest.mark.slow  # for the training
 def test_what_is_not_trained_is_told(place: Place, tmp_path: Path) -> None:
     for name in ("constant", "mine"):
         with pytest.raises(LocalizerError, match=rf"no trained regressor '{name}', it has posenet"):

@@ -48,7 +48,7 @@ def regressor_of(preset: str, height: int, width: int) -> PoseRegressor:
     return regressor
 
 
-QUICK = {"efficientnet_lite0", "googlenet_caffe", "resnet18", "default", "poselstm", "mapnet"}
+QUICK = {"efficientnet_lite0", "googlenet_caffe", "default"}
 
 
 def quick_and_slow(names: Iterable[str]) -> list[Any]:
