@@ -99,10 +99,8 @@ def test_names_and_shapes_are_torchvisions(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*BACKBONES])
-@pytest.mark.parametrize(("height", "width"), [(96, 128), (65, 97)])
-def test_feature_maps_have_the_promised_channels_and_strides(
-    name: str, height: int, width: int
-) -> None:
+def test_feature_maps_have_the_promised_channels_and_strides(name: str) -> None:
+    height, width = 65, 97  # odd, so that every rounding shows
     backbone = make_backbone(name).eval()
     with torch.no_grad():
         features = backbone(torch.rand(2, 3, height, width))
