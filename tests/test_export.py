@@ -104,28 +104,47 @@ def test_what_is_read_back_is_what_was_written(made, tmp_path, name):
         seen.add(listed)
         want = image.world_from_cam.matrix
         np.testing.assert_allclose(read.world_from_cam(listed).matrix, want, atol=1e-9)
-        if read.cameras:
-            camera = read.camera_of(listed, 64, 48)
-            pixels = camera.img_from_cam(image.cam_from_world @ POINTS)
-            np.testing.assert_allclose(
-                pixels, CAMERA.img_from_cam(image.cam_from_world @ POINTS), atol=1e-6
-            )
+        assert read.camera_of(listed, 64, 48) == CAMERA
+    if not FORMATS[name].writes_cameras:
+        assert read.unit == made.unit
     assert len(seen) == 12
 
 
-@pytest.mark.parametrize("name", WRITERS)
-def test_what_the_format_has_no_place_for_is_said(made, tmp_path, name):
+BESIDE = [name for name, one in FORMATS.items() if not one.writes_cameras]
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_the_format_has_no_place_for_lies_beside_it_and_is_said(made, tmp_path, name):
     report = export_place(made, tmp_path / "out", ExportSettings(name, split="none"))
+    (said,) = report.remarks
+    assert "no place for intrinsics" in said
+    assert "cameras.json" in said
+    assert CAMERA.model in said
+    (tmp_path / "out" / "cameras.json").unlink()
     read = read_registration(tmp_path / "out", name)
-    keeps = [
-        read.poses[one][1] is not None and read.camera_of(one, 64, 48) == CAMERA
-        for one in read.poses
-    ]
-    said = any("no place for intrinsics" in remark for remark in report.remarks)
-    assert all(keeps) or said
-    if said:
-        assert CAMERA.model in report.remarks[0]
-        assert f"{CAMERA.params[0]:.9g}" in report.remarks[0]
+    assert len(read.poses) == 12
+    assert all(read.camera_of(one, 64, 48) != CAMERA for one in read.poses)
+
+
+@pytest.mark.parametrize("name", BESIDE)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "{",
+        "[]",
+        '{"unit": "inch", "cameras": [], "images": {}}',
+        '{"unit": "metre", "cameras": [{"model": "PINHOLE"}], "images": {}}',
+        '{"unit": "metre", "cameras": [{"model": "PINHOLE", "width": 4, "height": 4, '
+        '"params": [1, 1]}], "images": {}}',
+        '{"unit": "metre", "cameras": 7, "images": 3}',
+    ],
+)
+def test_damaged_cameras_are_one_line(made, tmp_path, name, damage):
+    export_place(made, tmp_path / "out", ExportSettings(name, split="none"))
+    (tmp_path / "out" / "cameras.json").write_text(damage)
+    with pytest.raises(FormatError, match=r"cameras\.json") as error:
+        read_registration(tmp_path / "out", name)
+    assert len(str(error.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -337,7 +356,8 @@ def test_the_command_writes_the_classical_layout(made, tmp_path, capsys):
     assert "64x48 to 455x256: cropped to the middle 64x36" in printed.out
     assert "of the 4 train pictures" in printed.out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("dataset_train.txt", "dataset_test.txt", "walk", "mean.npy", "mean.png")
+        *("dataset_train.txt", "dataset_test.txt", "cameras.json", "walk"),
+        *("mean.npy", "mean.png"),
     }
     with Image.open(tmp_path / "out" / "walk" / "frame-000000.png") as picture:
         assert picture.size == (455, 256)

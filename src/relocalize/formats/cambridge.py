@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from relocalize.errors import FormatError
+from relocalize.formats.cameras_beside import with_cameras, write_cameras
 from relocalize.formats.picture_links import place_picture
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.posed_pictures import PosedPictures
@@ -53,13 +54,14 @@ def read_cambridge(path: Path) -> Registration:
     for one in lists:
         side = next((side for side in ("train", "test") if side in one.stem.lower()), "")
         sides[side] += _read_list(rows, one, f"{one.name}, " if path.is_dir() else "")
-    return rows.registration(
+    registration = rows.registration(
         format_name=NAME,
         unit=METRE,
         scale_from="the data set's unit, metres",
         train=sides["train"],
         test=sides["test"],
     )
+    return with_cameras(registration, lists[0].parent)
 
 
 def write_cambridge(posed: PosedPictures, out: Path) -> None:
@@ -73,6 +75,8 @@ def write_cambridge(posed: PosedPictures, out: Path) -> None:
             atomic.write_text(folder / name, "\n".join([*_HEADER, *_rows(posed, images), ""]))
         for name, file in posed.files.items():
             place_picture(file, folder / name)
+        cameras = {name: image.camera for name, image in posed.model.images.items()}
+        write_cameras(folder, cameras, posed.unit)
 
 
 def _is_header(line: str) -> bool:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from relocalize import progress
 from relocalize.errors import FormatError
+from relocalize.formats.cameras_beside import FILE
 from relocalize.formats.posed_model import observed_points
 from relocalize.formats.posed_pictures import PosedPictures
 from relocalize.formats.registry import FORMATS, Format
@@ -171,10 +172,11 @@ def _lost(chosen: Format, posed: PosedPictures) -> Iterator[str]:
         params = ", ".join(f"{value:.9g}" for value in one.params)
         yield (
             f"a {chosen.name} has no place for intrinsics, which are "
-            f"{one.model} {one.width}x{one.height} ({params}){more}"
+            f"{one.model} {one.width}x{one.height} ({params}){more}: "
+            f"they are beside it in {FILE}, which relocalize reads and other tools do not"
         )
     if chosen.means_metres and posed.unit != METRE:
-        yield f"a {chosen.name} is read as metres, and these are {posed.unit}s"
+        yield f"other tools read a {chosen.name} as metres, and these are {posed.unit}s"
 
 
 def _check_settings(settings: ExportSettings) -> None:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from relocalize import progress
 from relocalize.errors import FormatError
+from relocalize.formats import cameras_beside
 from relocalize.formats.picture_links import place_picture
 from relocalize.formats.pictures import natural_key
 from relocalize.formats.pose_rows import PoseRows
@@ -81,20 +82,21 @@ def read_seven_scenes(path: Path) -> Registration:
                 continue
             if rows.add(where, name, matrix[:3, :3], matrix[:3, 3], camera):
                 of_sequence.setdefault(number, []).append(name)
-    remarks = []
-    if any(cameras):
+    remarks: list[str] = []
+    known = (root / cameras_beside.FILE).is_file()
+    if any(cameras) and not known:
         remarks.append(
             f"the data set has no calibration of its color camera: {_COLOR_FOCAL_PX:g} px with the "
             "principal point in the middle is taken; poses are of the depth camera, 2 to 4 cm aside"
         )
-    if not all(cameras):
+    if not all(cameras) and not known:
         remarks.append(f"pictures are not of {_SIZE[0]} x {_SIZE[1]} pixels: no focal is known")
     sides = {side: _listed(root / name, remarks) for side, name in _SPLITS.items()}
     missing = sorted({*sides["train"], *sides["test"]} - {*map(_number, sequences)})
     if missing and sequences != [root]:
         named = ", ".join(f"seq-{number:02d}" for number in missing)
         remarks.append(f"listed sequences that are not there: {named}")
-    return rows.registration(
+    registration = rows.registration(
         format_name=NAME,
         unit=METRE,
         scale_from="the data set's depth camera",
@@ -102,6 +104,7 @@ def read_seven_scenes(path: Path) -> Registration:
         test=[name for number in sides["test"] for name in of_sequence.get(number, ())],
         remarks=remarks,
     )
+    return cameras_beside.with_cameras(registration, root)
 
 
 # -- files -----------------------------------------------------------------------------------
@@ -196,7 +199,7 @@ def write_seven_scenes(posed: PosedPictures, out: Path) -> None:
 
     The format counts frames and says train or test of whole sequences, so frames are renumbered;
     ``names.txt`` has what each was called. Pictures become PNG, the one kind that the loaders of
-    this format look for. It has no intrinsics.
+    this format look for.
 
     Raises:
         FormatError: there are more sequences than two digits count, or a picture is unreadable.
@@ -208,9 +211,9 @@ def write_seven_scenes(posed: PosedPictures, out: Path) -> None:
         sequences.setdefault(key, []).append(name)
     if len(sequences) > _MOST_SEQUENCES or max(map(len, sequences.values())) > _MOST_FRAMES:
         raise FormatError(f"{len(sequences)} sequences; the format counts {_MOST_SEQUENCES}")
-    progress.say("a 7-Scenes folder has no intrinsics: note the cameras' focal lengths elsewhere")
     listed: dict[str, list[str]] = {side: [] for side in _SPLITS}
     names_of = []
+    camera_of: dict[str, Camera] = {}
     with atomic.new_folder(out) as folder:
         for number, ((_, side), names) in enumerate(sequences.items(), start=1):
             sequence = folder / f"seq-{number:02d}"
@@ -224,10 +227,13 @@ def write_seven_scenes(posed: PosedPictures, out: Path) -> None:
                     "".join("\t".join(f"{x:.17g}" for x in row) + "\n" for row in matrix)
                 )
                 _place_png(posed.files[name], sequence / f"{stem}{_COLOR_ENDINGS[0]}")
-                names_of.append(f"{sequence.name}/{stem}{_COLOR_ENDINGS[0]} {name}")
+                written = f"{sequence.name}/{stem}{_COLOR_ENDINGS[0]}"
+                names_of.append(f"{written} {name}")
+                camera_of[written] = posed.model.images[name].camera
         for side, file in _SPLITS.items():
             if any(listed.values()):
                 (folder / file).write_text("".join(f"{one}\n" for one in listed[side]))
+        cameras_beside.write_cameras(folder, camera_of, posed.unit)
         (folder / "names.txt").write_text("\n".join(names_of) + "\n", encoding="utf-8")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from relocalize import progress
 from relocalize.errors import FormatError
+from relocalize.formats.cameras_beside import with_cameras, write_cameras
 from relocalize.formats.names import LONGEST_GAP_S, nearest_in_time
 from relocalize.formats.picture_links import place_picture
 from relocalize.formats.pose_rows import PoseRows
@@ -58,7 +59,7 @@ def read_tum(path: Path) -> Registration:
     )
     listed = path.with_name(_PICTURES)
     if listed.is_file():
-        return _under_picture_names(registration, listed)
+        return with_cameras(_under_picture_names(registration, listed), path.parent)
     return replace(
         registration,
         remarks=("no image names: a picture is found by the time that is its name",),
@@ -93,6 +94,7 @@ def write_tum(posed: PosedPictures, out: Path) -> None:
             place_picture(posed.files[image.name], folder / "rgb" / image.name)
         atomic.write_text(folder / _TRAJECTORY, "\n".join(poses) + "\n")
         atomic.write_text(folder / _PICTURES, "\n".join(pictures) + "\n")
+        write_cameras(folder, {f"rgb/{one.name}": one.camera for one in images}, posed.unit)
 
 
 def _trajectory_of(path: Path) -> Path:
