@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from relocalize import progress
-from relocalize.checking import AS_STATED, proven
+from relocalize.checking import proven
 from relocalize.formats import (
     AUTO,
     ImportReport,
@@ -52,8 +51,6 @@ class Import:
         """Import, and print what came of it."""
         registration = read_registration(self.file, self.format)
         proof = proven(registration, self.images, self.convention)
-        if self.convention != AS_STATED:
-            progress.say(f"convention: {proof.convention} by {proof.said_by}")
         report = import_registration(
             proof.registration,
             self.place,
@@ -84,7 +81,7 @@ def _as_text(report: ImportReport, place: Path) -> str:
     ):
         if count:
             lines.append(f"  {count} {what}")
-    lines.append(f"  convention: {report.convention}")
+    lines.append(f"  convention: {report.convention} by {report.convention_from}")
     lines.append(f"  unit: {report.unit}; points: {report.points}")
     if report.split is not None:
         lines.append(f"  split {report.split}: {report.train} train, {report.test} test")

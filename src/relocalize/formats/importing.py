@@ -64,6 +64,7 @@ class ImportReport:
         capture: its name.
         format: the format's name.
         convention: that the poses were read under.
+        convention_from: what makes it believable.
         listed: images in the file.
         posed: images that are now in the Place with a pose.
         without_picture: listed images whose picture was not found.
@@ -81,6 +82,7 @@ class ImportReport:
     capture: str
     format: str
     convention: str
+    convention_from: str
     listed: int
     posed: int
     without_picture: tuple[str, ...]
@@ -172,6 +174,7 @@ def import_registration(
         capture=settings.capture,
         format=registration.format,
         convention=registration.stated.convention.name,
+        convention_from=settings.convention_from,
         listed=len(registration.poses),
         posed=len(found),
         without_picture=pictures.absent,
