@@ -23,7 +23,7 @@ class Evaluate:
     split: str | None = None
     """Name of the split; without it the only one, or one by blocks of time is made."""
     localizer: tuple[str, ...] = evaluation.DEFAULT_LOCALIZERS
-    """Names of localizers; constant and retrieval are always there."""
+    """Names of localizers, trained ones too; constant and retrieval are always there."""
     truth: Path | None = None
     """Poses of another origin (pose list or COLMAP model) to measure against; the map is moved
     onto them by a robust Sim3 over train images only."""

@@ -28,7 +28,7 @@ class Localize:
     photos: tyro.conf.Positional[tuple[Path, ...]]
     """Photos, or folders of photos. Photos of one size and camera calibrate it together."""
     localizer: str = "structure"
-    """constant, retrieval or structure."""
+    """constant, retrieval, structure, posenet, or the name under which a regressor was trained."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object per photo, each on its own line."""
 
@@ -39,7 +39,7 @@ class Localize:
         results = list(zip(paths, localize_files(localizer, paths), strict=True))
         if self.json:
             for path, estimate in results:
-                print(json.dumps(as_json(path, localizer.name, estimate)))
+                print(json.dumps(as_json(path, self.localizer, estimate)))
         else:
             print(as_text(results))
         return 0

@@ -64,7 +64,9 @@ def answers_to(
         images = device.images(model.normalise(pixels.to(device.torch_device)))
         with device.mixed():
             features = model.features(images)
-            parts.append(answers_from(model, features, samples=samples))
+        # Heads cost little beside backbones, and validate on kept features in float32 too.
+        exact = {stage: maps.float() for stage, maps in features.items()}
+        parts.append(answers_from(model, exact, samples=samples))
     return _joined(parts)
 
 

@@ -227,9 +227,10 @@ class ChannelReduction(nn.Module):
         self.basis.copy_(basis)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Maps [B, c, H, W] of maps [B, C, H, W]."""
-        offset = self.basis @ self.mean
-        return nn.functional.conv2d(features, self.basis[:, :, None, None], -offset)
+        """Maps [B, c, H, W] of maps [B, C, H, W], in float32 as kept features are."""
+        with torch.autocast(features.device.type, enabled=False):
+            offset = self.basis @ self.mean
+            return nn.functional.conv2d(features.float(), self.basis[:, :, None, None], -offset)
 
 
 def rotation_matrices(rotation: Tensor, orientation: Orientation) -> Tensor:

@@ -149,8 +149,7 @@ def _train(
         held_out = {stage: maps.to(device.torch_device) for stage, maps in kept.items()}
 
         def validate() -> Answers:
-            with device.mixed():
-                return answers_from(model, held_out, samples=settings.samples)
+            return answers_from(model, held_out, samples=settings.samples)
 
     else:
         supply = PictureSupply(
