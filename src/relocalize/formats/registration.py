@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from relocalize.errors import FormatError
+from relocalize.formats.text import one_line
 from relocalize.geometry import Camera, Convention, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import MapModel
@@ -129,6 +130,10 @@ class Registration:
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # They quote names and numbers of a stranger's file.
+        object.__setattr__(self, "remarks", tuple(map(one_line, self.remarks)))
 
     def world_from_cam(self, name: str) -> Rigid3:
         """The pose of one image; its translation is the camera centre."""
