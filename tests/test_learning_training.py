@@ -180,10 +180,13 @@ def test_a_run_that_never_was_any_good_is_an_error_with_a_reason(tmp_path):
     nan = Toy(at_step=lambda step, loss: loss * float("nan"))
     with pytest.raises(LocalizerError, match=r"not finite in epoch 1 .*learning-rate"):
         train(nan, tmp_path / "nan")
-    far = Toy(judge=lambda task: 1e3)
+    far = Toy(judge=lambda task: 20.0 if task.steps == 5 else 1e3)
     with pytest.raises(LocalizerError, match=r"diverged.*constant answer"):
         train(far, tmp_path / "far")
-    assert far.steps == 15  # three bad epochs are enough
+    assert far.steps == 20  # three bad epochs are enough
+    # One that begins far off and comes nearer is let be.
+    slow = Toy(judge=lambda task: 100.0 / task.steps)
+    assert train(slow, tmp_path / "slow").best_epoch == 6
 
 
 def test_minutes_end_a_run_early_and_the_schedule_knows(tmp_path):

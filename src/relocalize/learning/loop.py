@@ -37,8 +37,9 @@ from relocalize.learning.settings import OptimizerSettings
 from relocalize.learning.training_log import TrainingLog
 
 Rows = NDArray[np.int64]
-# A constant answer has a validation score of 1. A run whose score is this many times worse three
-# epochs in a row has diverged; a single bad epoch is common with high learning rates.
+# A constant answer has a validation score of 1. A run whose score is this many times worse than
+# that and than its own best, three epochs in a row, has diverged; a single bad epoch is common
+# with high learning rates, and slow starters begin far off.
 _DIVERGED_SCORE = 10.0
 _DIVERGED_EPOCHS = 3
 _SAID_EVERY = 15.0  # seconds between two lines on how validation goes
@@ -294,14 +295,15 @@ class _Trainer:
         state, started = self.state, time.perf_counter()
         training_seconds = state.epoch_seconds
         judgement = self._judge()
-        if not math.isfinite(judgement.score) or judgement.score > _DIVERGED_SCORE:
+        usual = math.inf if state.best is None else max(1.0, state.best["score"])
+        if not math.isfinite(judgement.score) or judgement.score > _DIVERGED_SCORE * usual:
             state.bad_epochs += 1
         else:
             state.bad_epochs = 0
         if state.bad_epochs >= _DIVERGED_EPOCHS and self._stopped is None:
             self._stopped = (
-                f"it diverged: for {state.bad_epochs} epochs validation is {judgement.score:.1f} "
-                "times as bad as a constant answer"
+                f"it diverged: for {state.bad_epochs} epochs validation is far worse than before, "
+                f"now {judgement.score:.3g} times as bad as a constant answer"
             )
         is_best = math.isfinite(judgement.score) and (
             state.best is None or judgement.score < state.best["score"]
@@ -407,6 +409,11 @@ class _Trainer:
         if self._stopped and self.workers.leads:
             progress.say(f"training stopped early: {self._stopped}; the best epoch before is kept")
         best = state.best
+        if best["score"] > 1.0 and self.workers.leads:
+            progress.say(
+                f"this regressor does no better than a constant answer on validation images "
+                f"({best['score']:.2f} times its error); train it for longer"
+            )
         return RunResult(
             epochs=state.epoch - 1,
             best_epoch=int(best["epoch"]),
