@@ -177,6 +177,9 @@ def test_single_fields_are_replaced_by_their_dotted_name():
         base, seed=3, optimizer=replace(base.optimizer, batch_size=128, learning_rate=1.0)
     )
     assert base.optimizer.batch_size == 75
+    # Right together, wrong one by one: crops are square.
+    smaller = with_fields(base, {"input.width": 128, "input.height": 128})
+    assert (smaller.input.width, smaller.input.height) == (128, 128)
     for name, value, says in (
         ("optimizer.batch", 1, "no setting 'optimizer.batch'"),
         ("seed.x", 1, "seed has no fields"),

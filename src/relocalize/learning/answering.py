@@ -93,12 +93,12 @@ def answers_from(
             predicted = predicted.mean(0)
         scale = model.position_scale.square()
         predicted = torch.cat((predicted[:, :3] * scale, predicted[:, 3:]), 1)
-        variance = predicted if spread is None else predicted + spread
+        variance = predicted if spread is None else predicted.cpu() + spread
     poses = np.tile(np.eye(4), (len(positions), 1, 1))
-    poses[:, :3, :3] = rotations.double().cpu().numpy()
-    poses[:, :3, 3] = positions.double().cpu().numpy()
+    poses[:, :3, :3] = rotations.cpu().double().numpy()
+    poses[:, :3, 3] = positions.cpu().double().numpy()
     return Answers(
-        poses, None if variance is None else variance.double().cpu().numpy(), described(features)
+        poses, None if variance is None else variance.cpu().double().numpy(), described(features)
     )
 
 
@@ -113,7 +113,7 @@ def as_float(output: PoseOutput) -> PoseOutput:
 
 
 def _nearest_rotations(matrices: Tensor) -> Tensor:
-    u, _, vt = torch.linalg.svd(matrices.double())
+    u, _, vt = torch.linalg.svd(matrices.cpu().double())
     signs = torch.ones_like(u[..., 0])
     signs[..., 2] = torch.linalg.det(u @ vt).sign()
     nearest: Tensor = (u * signs[..., None, :]) @ vt
@@ -123,10 +123,10 @@ def _nearest_rotations(matrices: Tensor) -> Tensor:
 def _spread(positions: Tensor, mean: Tensor, rotations: Tensor, middle: Tensor) -> Tensor:
     """[N, 6] variances of samples [S, N, ...] about their mean."""
     off = (positions - mean).square().mean(0)
-    turns = (middle.transpose(-1, -2).double() @ rotations.double()).cpu().numpy()
+    turns = (middle.transpose(-1, -2) @ rotations.cpu().double()).numpy()
     vectors = Rotation.from_matrix(turns.reshape(-1, 3, 3)).as_rotvec()
     about = torch.from_numpy((vectors.reshape(*turns.shape[:2], 3) ** 2).mean(axis=0))
-    return torch.cat((off.double().cpu(), about), 1)
+    return torch.cat((off.cpu().double(), about), 1)
 
 
 def _joined(parts: Iterable[Answers]) -> Answers:

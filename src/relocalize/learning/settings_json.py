@@ -11,7 +11,7 @@ import math
 import types
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from relocalize.errors import LocalizerError
@@ -43,23 +43,40 @@ def with_fields(settings: Settings, values: Mapping[str, object]) -> Settings:
     Raises:
         LocalizerError: there is no such field, or it cannot have the value.
     """
+    tree: dict[str, Any] = {}
     for name, value in values.items():
-        settings = cast(Settings, _replaced(settings, name.split("."), value, name))
-    return settings
+        *outer, last = name.split(".")
+        branch = tree
+        for part in outer:
+            branch = branch.setdefault(part, {})
+            if not isinstance(branch, dict):
+                raise LocalizerError(f"setting {name[:80]!r}: {part} is given as a whole too")
+        branch[last] = _Leaf(value)
+    return cast(Settings, _replaced(settings, tree, ""))
 
 
-def _replaced(settings: Any, path: list[str], value: object, name: str) -> object:
+@dataclass(frozen=True)
+class _Leaf:
+    """A value that a field is given, unlike the fields of a nested one."""
+
+    value: object
+
+
+def _replaced(settings: Any, tree: Mapping[str, Any], where: str) -> object:
+    """All fields of one value at once: some are only right together."""
     hints = get_type_hints(type(settings))
-    if path[0] not in hints:
-        raise LocalizerError(_no_field(name, hints))
-    if len(path) == 1:
-        new = _value(hints[path[0]], value, name)
-    else:
-        inner = getattr(settings, path[0])
-        if not is_dataclass(inner):
-            raise LocalizerError(f"setting {name[:80]!r}: {path[0]} has no fields of its own")
-        new = _replaced(inner, path[1:], value, name)
-    return replace(settings, **{path[0]: new})
+    new: dict[str, object] = {}
+    for part, change in tree.items():
+        name = where + part
+        if part not in hints:
+            raise LocalizerError(_no_field(name, hints))
+        if isinstance(change, _Leaf):
+            new[part] = _value(hints[part], change.value, name)
+        elif is_dataclass(inner := getattr(settings, part)):
+            new[part] = _replaced(inner, change, f"{name}.")
+        else:
+            raise LocalizerError(f"setting {name[:80]!r}: {part} has no fields of its own")
+    return replace(settings, **new)
 
 
 def _built(kind: type[Any], values: object, where: str) -> object:

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from typing_extensions import Self
 
+from relocalize import progress
 from relocalize.errors import GeometryError, LocalizerError
 from relocalize.geometry import Camera, Rigid3
 from relocalize.learning.answering import Answers, answers_to
@@ -105,6 +106,7 @@ class PoseNetLocalizer(Localizer):
         self._answering = copy.deepcopy(model)
         self._answering.backbone = folded(model.backbone)
         self._device.place(self._answering)
+        self._said_guessing = False
 
     @classmethod
     def fit(
@@ -170,6 +172,7 @@ class PoseNetLocalizer(Localizer):
         self, image: NDArray[np.uint8], camera: Camera | None
     ) -> tuple[Answers, Signs, Camera]:
         if camera is None or not camera.focal_is_known:
+            self._say_guessing()
             camera = self._guessed_camera(image)
         inputs = self.pictures.of_photo(image, camera)
         with self._device.running():
@@ -179,6 +182,14 @@ class PoseNetLocalizer(Localizer):
         if len(inputs) > 1:
             answers = answers.averaged()
         return answers, signs_of(answers, self.views), camera
+
+    def _say_guessing(self) -> None:
+        if not self._said_guessing:
+            progress.say(
+                "photos of an unknown camera: the focal length is guessed, as the one through "
+                "which a photo looks most like the train images"
+            )
+        self._said_guessing = True
 
     def _guessed_camera(self, image: NDArray[np.uint8]) -> Camera:
         """A pinhole of the focal length through which the photo looks most like train images."""
