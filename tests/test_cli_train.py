@@ -106,3 +106,19 @@ def test_without_torch_there_is_one_line_that_names_the_extra(place, capsys, mon
     assert run("train", place.root) == 1
     assert 'pip install "relocalize[train]"' in capsys.readouterr().err
     assert run("evaluate", place.root, "--localizer", "posenet") == 1
+
+
+@pytest.mark.slow
+def test_several_processes_train_one_regressor(place):
+    command = ["torchrun", "--nproc-per-node", "2", "--no-python", "relocalize", "train"]
+    done = subprocess.run(
+        [*command, str(place.root), "--name", "two", *QUICK, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    facts = json.loads(done.stdout)  # one process speaks
+    assert facts["training"]["epochs"] == 3
+    assert (place.localizer_dir(f"two.{SPLIT}") / "weights.safetensors").is_file()
