@@ -14,6 +14,7 @@ from pathlib import Path
 from relocalize.errors import FormatError, GeometryError
 from relocalize.formats.json_file import JsonObject, read_json_object
 from relocalize.formats.registration import Registration
+from relocalize.formats.text import one_line
 from relocalize.geometry import Camera
 from relocalize.place import atomic
 from relocalize.place.folder import MAP_UNIT, METRE
@@ -82,4 +83,4 @@ def _camera(path: Path, one: JsonObject) -> Camera:
     try:
         return Camera(one.text("model"), one.whole("width"), one.whole("height"), tuple(params))
     except (GeometryError, OverflowError) as error:
-        raise FormatError(f"{path}: {error}") from None
+        raise FormatError(f"{path}: {one_line(str(error))}") from None
