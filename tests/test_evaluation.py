@@ -290,7 +290,7 @@ def test_truth_of_another_place_is_refused_in_one_line(walk, tmp_path):
         evaluate(walk, truth=pose_list(tmp_path / "truth.txt", strangers))
     assert "\n" not in str(caught.value)
     standing = dict.fromkeys(walk_poses(), Rigid3.identity())
-    with pytest.raises(EvaluationError, match="do not move"):
+    with pytest.raises(EvaluationError, match="in one place"):
         evaluate(walk, truth=pose_list(tmp_path / "standing.txt", standing))
 
 
