@@ -63,6 +63,11 @@ def test_a_damaged_place_is_one_line_too(
     assert err.count("\n") == 1
 
 
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so their children;
+# a user's shell does not.
+_HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_says_how_to_go_on(signal_number: signal.Signals) -> None:
     # A command of ours that waits, so that the signal arrives while it runs.
@@ -78,13 +83,10 @@ def test_a_stopped_command_says_how_to_go_on(signal_number: signal.Signals) -> N
         "cli.main(['wait'])\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", waiting],
+        [sys.executable, "-c", _HEARS_CTRL_C + waiting],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell that starts the tests in the background has them ignore Ctrl-C, and so their
-        # children; a user's shell does not.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
