@@ -31,18 +31,18 @@ import pycolmap
 import tyro
 from scipy.spatial.transform import Rotation
 
+from kitchen import kitchen_place
 from relocalize import progress
 from relocalize.cli.align import as_text
-from relocalize.formats import ImportSettings, import_registration, read_registration
+from relocalize.formats import read_registration
 from relocalize.geometry import Rigid3, Similarity3, align_camera_poses
 from relocalize.geometry.alignment_doubts import why_not
 from relocalize.geometry.transforms import rotation_angle_deg
-from relocalize.mapping import map_place
 from relocalize.mapping.aligning import align_place, read_reference
 from relocalize.mapping.register_photos import RegisterPhotosSettings, register_photos
 from relocalize.place import Place
 
-_SPLIT, _CAPTURE = "blocks", "second_camera"
+_CAPTURE = "second_camera"
 _TRIALS = 40
 _POSITION_SIGMA, _ANGLE_SIGMA_DEG = 0.02, 0.5  # of simulated poses per axis, metres
 _ALTERNATIVE_BOUND = 5 * _POSITION_SIGMA  # metres: what nobody knows beforehand
@@ -100,21 +100,11 @@ def another_tool(data: Path, root: Path) -> None:
 
 def prepared(root: Path, data: Path) -> Place:
     """The map of the ``blocks`` train frames with the 30 photos registered."""
-    place = Place.open_or_create(root)
-    if _CAPTURE in place.captures:
-        return place
     with progress.shown():
-        import_registration(
-            data / "poses_sfm.txt",
-            place,
-            images=data / "images",
-            train=data / "splits" / f"{_SPLIT}_train.txt",
-            test=data / "splits" / f"{_SPLIT}_test.txt",
-            settings=ImportSettings(split=_SPLIT),
-        )
-        map_place(place)
-        photos = data / "second_camera" / "images"
-        register_photos(place, [photos], RegisterPhotosSettings(_CAPTURE))
+        place = kitchen_place(root, data)
+        if _CAPTURE not in place.captures:
+            photos = data / "second_camera" / "images"
+            register_photos(place, [photos], RegisterPhotosSettings(_CAPTURE))
     return place
 
 

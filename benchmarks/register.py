@@ -27,14 +27,13 @@ import numpy as np
 import pycolmap
 import tyro
 
+from kitchen import kitchen_place
 from relocalize import progress
-from relocalize.formats import ImportSettings, import_registration
 from relocalize.geometry import Camera, Rigid3, rotation_error_deg
-from relocalize.mapping import map_place, model_of_images
+from relocalize.mapping import model_of_images
 from relocalize.mapping.database import FeatureDatabase, open_database
 from relocalize.mapping.register_photos import RegisterPhotosSettings, register_photos
 from relocalize.mapping.resection import Matches, Resector
-from relocalize.place import Place
 
 _SPLIT = "blocks"
 _CAPTURE = "second_camera"
@@ -61,7 +60,7 @@ class Found:
 
 def main(arguments: Arguments) -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        place = prepared(arguments.place or Path(temporary) / "place", arguments.data)
+        place = kitchen_place(arguments.place or Path(temporary) / "place", arguments.data)
         frames = [
             image.world_from_cam
             for name, image in place.map.images.items()
@@ -114,22 +113,6 @@ def main(arguments: Arguments) -> None:
             seconds = shared + time.process_time() - started
             other = row(f"pycolmap, each alone: pose, {what}", names, alone, frames, seconds)
             print(f"    median error {other / first:.1f} times that of relocalize register")
-
-
-def prepared(root: Path, data: Path) -> Place:
-    """The Place with the known poses and the map of the train frames."""
-    place = Place.open_or_create(root)
-    if not place.has_map:
-        import_registration(
-            data / "poses_sfm.txt",
-            place,
-            images=data / "images",
-            train=data / "splits" / f"{_SPLIT}_train.txt",
-            test=data / "splits" / f"{_SPLIT}_test.txt",
-            settings=ImportSettings(split=_SPLIT),
-        )
-    map_place(place)
-    return place
 
 
 def matched(database: FeatureDatabase, resector: Resector, name: str, camera: Camera) -> Matches:

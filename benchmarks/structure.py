@@ -28,15 +28,14 @@ import numpy as np
 import pycolmap
 import tyro
 
+from kitchen import kitchen_place
 from relocalize import progress
-from relocalize.formats import ImportSettings, import_registration
 from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
 from relocalize.localizers import PoseEstimate, fitted
 from relocalize.localizers.calibration import UncalibratedPhoto, localize_together
 from relocalize.localizers.structure import StructureLocalizer
-from relocalize.mapping import map_place
 from relocalize.mapping.features import Features
-from relocalize.place import Place, Split
+from relocalize.place import Place
 
 _ALTERNATIVE_EVERY = 5  # COLMAP's default SIFT takes long; every fifth test frame says enough
 
@@ -75,8 +74,9 @@ class CpuClock:
 
 def main(arguments: Arguments) -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        place = Place.open_or_create(arguments.place or Path(temporary) / "place")
-        split = prepared(place, arguments)
+        root = arguments.place or Path(temporary) / "place"
+        place = kitchen_place(root, arguments.data, arguments.split)
+        split = place.split(arguments.split)
         started = time.process_time()
         localizer = fitted(place, "structure", split)
         assert isinstance(localizer, StructureLocalizer)
@@ -127,22 +127,6 @@ def main(arguments: Arguments) -> None:
         show("COLMAP SIFT from octave -1, pycolmap PnP", theirs, truth, total)
         for stage in ("features", "matching", "pose"):
             print(f"    {stage:10} {clock.mean(stage):7.1f} CPU ms")
-
-
-def prepared(place: Place, arguments: Arguments) -> Split:
-    """The Place with the known poses, the split, and the train frames' map."""
-    if not place.has_map:
-        lists = arguments.data / "splits"
-        import_registration(
-            arguments.data / "poses_sfm.txt",
-            place,
-            images=arguments.data / "images",
-            train=lists / f"{arguments.split}_train.txt",
-            test=lists / f"{arguments.split}_test.txt",
-            settings=ImportSettings(split=arguments.split),
-        )
-    map_place(place)
-    return place.split(arguments.split)
 
 
 def localize_in_stages(

@@ -101,19 +101,19 @@ def render(world_from_cam: Rigid3, camera: Camera = CAMERA, *, room: int | tuple
     return picture
 
 
-def make_place(folder: Path) -> Place:
-    """A Place of the room: known poses of train and test, a map of the train images alone."""
+def import_rendered(folder: Path, poses, train, test, camera: Camera, *, capture, split) -> Place:
+    """A Place of the room seen from exact poses (world_from_cam by name), without points."""
     source = folder / "source"
     source.mkdir(parents=True)
     lines = []
-    for name, pose in {**TRAIN_POSES, **TEST_POSES}.items():
-        cv2.imwrite(str(source / name), render(pose)[:, :, ::-1])
+    for name, pose in poses.items():
+        cv2.imwrite(str(source / name), render(pose, camera)[:, :, ::-1])
         cam_from_world = pose.inverse()
-        values = [*cam_from_world.quat_wxyz, *cam_from_world.translation, CAMERA.focal_px]
+        values = [*cam_from_world.quat_wxyz, *cam_from_world.translation, camera.focal_px]
         lines.append(" ".join([name, *(f"{value:.9f}" for value in values)]))
     (folder / "poses.txt").write_text("\n".join(lines) + "\n")
-    (folder / "train.txt").write_text("\n".join(TRAIN_POSES) + "\n")
-    (folder / "test.txt").write_text("\n".join(TEST_POSES) + "\n")
+    (folder / "train.txt").write_text("\n".join(train) + "\n")
+    (folder / "test.txt").write_text("\n".join(test) + "\n")
     place = Place.create(folder / "place")
     import_registration(
         folder / "poses.txt",
@@ -121,7 +121,16 @@ def make_place(folder: Path) -> Place:
         images=source,
         train=folder / "train.txt",
         test=folder / "test.txt",
-        settings=ImportSettings(capture="room", split=SPLIT),
+        settings=ImportSettings(capture=capture, split=split),
+    )
+    return place
+
+
+def make_place(folder: Path) -> Place:
+    """A Place of the room: known poses of train and test, a map of the train images alone."""
+    poses = {**TRAIN_POSES, **TEST_POSES}
+    place = import_rendered(
+        folder, poses, TRAIN_POSES, TEST_POSES, CAMERA, capture="room", split=SPLIT
     )
     map_place(place)
     return place

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from localizers_place import looking_at, render
-from relocalize.formats import ImportSettings, import_registration
+from localizers_place import import_rendered, looking_at
 from relocalize.geometry import Camera
 from relocalize.place import Place
 
@@ -30,28 +28,8 @@ def walk_poses():
 
 def make_walk_place(folder: Path) -> Place:
     """A Place of the walk with its exact poses and no points."""
-    source = folder / "source"
-    source.mkdir(parents=True)
-    lines = []
     poses = walk_poses()
-    for name, pose in poses.items():
-        cv2.imwrite(str(source / name), render(pose, CAMERA)[:, :, ::-1])
-        cam_from_world = pose.inverse()
-        values = [*cam_from_world.quat_wxyz, *cam_from_world.translation, CAMERA.focal_px]
-        lines.append(" ".join([name, *(f"{value:.9f}" for value in values)]))
-    (folder / "poses.txt").write_text("\n".join(lines) + "\n")
     test = [name for i, name in enumerate(poses) if i in _TEST]
     near = {i + step for i in _TEST for step in (-1, 0, 1)}
     train = [name for i, name in enumerate(poses) if i not in near]
-    (folder / "train.txt").write_text("\n".join(train) + "\n")
-    (folder / "test.txt").write_text("\n".join(test) + "\n")
-    place = Place.create(folder / "place")
-    import_registration(
-        folder / "poses.txt",
-        place,
-        images=source,
-        train=folder / "train.txt",
-        test=folder / "test.txt",
-        settings=ImportSettings(capture="walk", split=SPLIT),
-    )
-    return place
+    return import_rendered(folder, poses, train, test, CAMERA, capture="walk", split=SPLIT)

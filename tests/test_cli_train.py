@@ -110,9 +110,10 @@ def test_without_torch_there_is_one_line_that_names_the_extra(place, capsys, mon
 
 @pytest.mark.slow
 def test_several_processes_train_one_regressor(place):
-    command = ["torchrun", "--nproc-per-node", "2", "--no-python", "relocalize", "train"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    train = ["-m", "relocalize", "train", str(place.root), "--name", "two", *QUICK, "--json"]
     done = subprocess.run(
-        [*command, str(place.root), "--name", "two", *QUICK, "--json"],
+        [*torchrun, *train],
         capture_output=True,
         text=True,
         timeout=300,

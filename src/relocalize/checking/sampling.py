@@ -42,25 +42,27 @@ def sample_pairs(claims: Claims) -> tuple[Claims, list[MeasuredPair]]:
     """
     count = len(claims.names)
     even = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).round().astype(int))
-    best = _measured(claims.only(even.tolist()), _step_pairs(len(even)))
+    spread = claims.only(even.tolist())
+    views = _views(spread)
+    best = spread, _measured(views, _step_pairs(len(even)))
     if len(_moving(best[1])) < _ENOUGH and count > SAMPLE:
         starts = np.linspace(0, count - _RUN, SAMPLE // _RUN).round().astype(int)
         rows = np.unique(starts[:, None] + np.arange(_RUN))
-        best = max(
-            best,
-            _measured(claims.only(rows.tolist()), _step_pairs(len(rows), _STEPS[:3])),
-            key=_evidence,
-        )
+        clusters = claims.only(rows.tolist())
+        pairs = _step_pairs(len(rows), _STEPS[:3])
+        best = max(best, (clusters, _measured(_views(clusters), pairs)), key=_evidence)
     if len(_moving(best[1])) < _ENOUGH:
         pairs = [(i, j) for i in range(len(even)) for j in range(i + 1, len(even))]
-        best = max(best, _measured(claims.only(even.tolist()), pairs), key=_evidence)
+        best = max(best, (spread, _measured(views, pairs)), key=_evidence)
     return best
 
 
-def _measured(claims: Claims, pairs: list[Pair]) -> tuple[Claims, list[MeasuredPair]]:
-    views = read_views(claims.names, claims.read, claims.camera_of)
-    views = with_focal_lengths(views, pairs)
-    return claims, list(measure_pairs(views, pairs))
+def _views(claims: Claims) -> list[View]:
+    return read_views(claims.names, claims.read, claims.camera_of)
+
+
+def _measured(views: list[View], pairs: list[Pair]) -> list[MeasuredPair]:
+    return list(measure_pairs(with_focal_lengths(views, pairs), pairs))
 
 
 def _evidence(measured: tuple[Claims, list[MeasuredPair]]) -> int:

@@ -24,7 +24,6 @@ from relocalize.mapping.ground_control import (
 )
 from relocalize.mapping.moving import move_place
 from relocalize.place import Place
-from relocalize.plotting import draw_alignment
 
 _MOST_LISTED = 20  # outliers in the text
 
@@ -74,6 +73,10 @@ class Align:
         place = Place.open(self.place)
         found = self._found(place)
         if self.plot is not None:
+            from relocalize.plotting import (  # noqa: PLC0415 - matplotlib takes a third of a second
+                draw_alignment,
+            )
+
             draw_alignment(found, place.name, self.plot)
         changed = self.apply and move_place(
             place, found.reference_from_place, onto=found.onto, frame=found.frame

@@ -10,7 +10,6 @@ from typing import Annotated
 import tyro
 
 from relocalize.place import Place
-from relocalize.plotting import PlotSettings, plot_place
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,11 @@ class Plot:
 
     def run(self) -> int:
         """Draw it, and print where it is."""
+        from relocalize.plotting import (  # noqa: PLC0415 - matplotlib takes a third of a second
+            PlotSettings,
+            plot_place,
+        )
+
         out = self.out or self.place / "plot.png"
         settings = PlotSettings(captures=self.captures, names=self.names, points=self.points)
         for remark in plot_place(Place.open(self.place), out, settings):

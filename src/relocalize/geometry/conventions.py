@@ -157,7 +157,7 @@ class Convention:
         if values.ndim != 1 + len(self.numbers) or values.shape[1:] != self.numbers:
             raise GeometryError(
                 f"rotations of shape {values.shape}; {self.rotation} wants [N, "
-                f"{', '.join(map(str, self.numbers))}]"
+                f"{', '.join(map(str, self.numbers))}]; name a convention that is written so"
             )
         if self.rotation == "matrix":
             return values
@@ -168,7 +168,7 @@ class Convention:
                 raise GeometryError(f"no rotation: quaternion {values[row].tolist()} in row {row}")
             first = self.rotation == "wxyz"
             return Rotation.from_quat(values, scalar_first=first).as_matrix()
-        factors, unit = _EULER.fullmatch(self.rotation).groups()  # type: ignore[union-attr]
+        _, factors, unit = self.rotation.split(":")
         radians = np.radians(values) if unit == "deg" else values
         result = np.broadcast_to(np.eye(3), (len(values), 3, 3))
         for sign, axis, column in _FACTOR.findall(factors):
