@@ -384,7 +384,7 @@ def build(walk, script, monkeypatch, capsys):
 
     def run(*options):
         with pytest.raises(SystemExit) as ended:
-            main(["build", "walk.mp4", str(walk.root), "--json", *options])
+            main(["build", "walk.mp4", str(walk.root), "--no-train", "--json", *options])
         assert ended.value.code == 0
         return json.loads(capsys.readouterr().out)
 

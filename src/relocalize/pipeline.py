@@ -6,18 +6,23 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from relocalize import evaluation, progress
 from relocalize.capture.frames import capture_frames
+from relocalize.errors import LocalizerError
 from relocalize.formats.registry import read_registration
+from relocalize.learning.presets import preset
+from relocalize.learning.settings import TrainSettings
 from relocalize.localizers import fitted
-from relocalize.localizers.registry import localizer_type
+from relocalize.localizers.registry import TRAINED, localizer_type
+from relocalize.localizers.store import folder_of, is_current, store
 from relocalize.mapping import MapReport, MapSettings, MeasuredLength, map_place
 from relocalize.place import Place, Split
 
+REGRESSOR = "posenet"
 # A split by blocks needs one test block in four blocks of four images.
 _LEAST_IMAGES = 16
 
@@ -31,6 +36,8 @@ class BuildSettings:
         lengths: measured lengths that make the map metric.
         split: evaluate on this split; None takes the only one, or makes one by blocks of time.
         localizers: names of those to fit and evaluate.
+        train: train the default camera pose regressor as well, on the split's train images.
+        minutes: that training it may take; None until its last epoch.
         truth: poses of another origin to evaluate against.
     """
 
@@ -38,6 +45,8 @@ class BuildSettings:
     lengths: tuple[MeasuredLength, ...] = ()
     split: str | None = None
     localizers: tuple[str, ...] = evaluation.DEFAULT_LOCALIZERS
+    train: bool = True
+    minutes: float | None = None
     truth: Path | None = None
 
 
@@ -86,6 +95,10 @@ def build(
 ) -> BuildReport:
     """Frames, map, split, localizers, evaluation, report; what is done already is skipped.
 
+    The camera pose regressor is trained once, on the split's train images: what is evaluated is
+    what answers. Where it cannot be trained and was not asked for by its name, a line says why
+    and the rest is done.
+
     Args:
         source: a video file or a folder of photos.
         place: the Place folder; made if there is none.
@@ -100,6 +113,8 @@ def build(
         localizer_type(name)
     if settings.truth is not None:
         read_registration(settings.truth)
+    trains = _trains(settings)
+    training = replace(preset("default"), minutes=settings.minutes)
     stages: dict[str, Cost] = {}
     with _timed("frames", stages):
         capture_frames(source, place, count=settings.count)
@@ -108,19 +123,67 @@ def build(
         mapped = map_place(made, MapSettings(lengths=settings.lengths))
     with _timed("split", stages):
         split = _split(made, settings.split)
+    rows = tuple(name for name in settings.localizers if name not in TRAINED)
     with _timed("fit", stages):
-        for name in settings.localizers:
+        for name in rows:
             fitted(made, name)
-        for name in evaluation.rows_of(settings.localizers) if split else ():
+        for name in evaluation.rows_of(rows) if split else ():
             fitted(made, name, split)
     results: dict[str, Any] | None = None
     page: Path | None = None
     if split is not None:
+        if trains:
+            with _timed("train", stages):
+                rows += _trained(made, split, training, asked=REGRESSOR in settings.localizers)
         with _timed("evaluate", stages):
-            results = _results(made, split, settings)
+            results = _results(made, split, rows, settings.truth)
         with _timed("report", stages):
             page = evaluation.write_report(made, split.name)
     return BuildReport(made, stages, mapped, results, page)
+
+
+def _trains(settings: BuildSettings) -> bool:
+    """Whether the regressor is trained; a line says where what it takes is not installed."""
+    asked = REGRESSOR in settings.localizers
+    if not settings.train:
+        if asked:
+            raise LocalizerError(
+                f"--no-train and --localizer {REGRESSOR} exclude each other; give one of them"
+            )
+        return False
+    try:
+        localizer_type(REGRESSOR)
+    except LocalizerError as error:
+        if asked:
+            raise
+        progress.say(f"the regressor is skipped: {error}")
+        return False
+    return True
+
+
+def _trained(
+    place: Place, split: Split, training: TrainSettings, *, asked: bool
+) -> tuple[str, ...]:
+    """Train the regressor unless there is one of now; the rows that the table has of it."""
+    folder = folder_of(place, REGRESSOR, split)
+    if is_current(place, folder, split):
+        return (REGRESSOR,)
+    from relocalize.localizers.posenet import PoseNetLocalizer  # noqa: PLC0415 - torch takes seconds
+
+    try:
+        stored = PoseNetLocalizer.load(folder).facts.settings
+        # One that was trained otherwise, by `relocalize train`, is trained so again.
+        training = replace(stored, minutes=training.minutes or stored.minutes)
+    except LocalizerError:
+        pass
+    try:
+        store(place, folder, split, lambda: PoseNetLocalizer.fit(place, split, settings=training))
+    except LocalizerError as error:
+        if asked:
+            raise
+        progress.say(f"the regressor is skipped: {error}")
+        return ()
+    return (REGRESSOR,)
 
 
 def _split(place: Place, name: str | None) -> Split | None:
@@ -134,12 +197,14 @@ def _split(place: Place, name: str | None) -> Split | None:
     return evaluation.split_of(place, name)
 
 
-def _results(place: Place, split: Split, settings: BuildSettings) -> dict[str, Any]:
-    current = evaluation.current_results(place, split, settings.localizers, settings.truth)
+def _results(
+    place: Place, split: Split, localizers: tuple[str, ...], truth: Path | None
+) -> dict[str, Any]:
+    current = evaluation.current_results(place, split, localizers, truth)
     if current is not None:
         return current
     return evaluation.evaluate(
-        place, split=split.name, localizers=settings.localizers, truth=settings.truth
+        place, split=split.name, localizers=localizers, truth=truth
     ).to_json()
 
 

@@ -12,7 +12,7 @@ import tyro
 from relocalize import evaluation
 from relocalize.cli.evaluate import print_results
 from relocalize.mapping import MapReport, MeasuredLength
-from relocalize.pipeline import BuildSettings, Cost, build
+from relocalize.pipeline import REGRESSOR, BuildSettings, Cost, build
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,14 @@ class Build:
     """Evaluate on this split; without it the only one, or one by blocks of time is made."""
     localizer: tuple[str, ...] = evaluation.DEFAULT_LOCALIZERS
     """Names of localizers to fit and evaluate."""
+    no_train: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Skip the camera pose regressor. Otherwise it is trained and evaluated beside the others: on
+    the split's train images, once, so that the one with known accuracy is the one that answers
+    (`relocalize train PLACE --all-images` trains on every image). It needs torch, which the extra
+    `train` brings."""
+    minutes: float | None = None
+    """Time that training the regressor may take, its preparation included; without it until its
+    last epoch, minutes on two cores. One that is trained already stays as it is."""
     truth: Path | None = None
     """Poses of another origin to evaluate against, as in `relocalize evaluate`."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -50,6 +58,8 @@ class Build:
             lengths=tuple(MeasuredLength(*row) for row in self.scale),
             split=self.split,
             localizers=self.localizer,
+            train=not self.no_train,
+            minutes=self.minutes,
             truth=self.truth,
         )
         built = build(self.source, self.place, settings)
@@ -61,7 +71,10 @@ class Build:
             print_results(built.results, as_json=False)
         if built.page is not None:
             print(f"report: {built.page}")
-        print(f"localize a photo: relocalize localize {built.place.root} PHOTO.jpg")
+        photo = f"relocalize localize {built.place.root} PHOTO.jpg"
+        print(f"localize a photo: {photo}")
+        if built.results is not None and REGRESSOR in built.results["localizers"]:
+            print(f"  by the regressor: {photo} --localizer {REGRESSOR}")
         return 0
 
 

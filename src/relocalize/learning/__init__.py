@@ -8,13 +8,14 @@ from relocalize.errors import LocalizerError
 
 
 def require_torch() -> None:
-    """Raise one clear line where torch is not installed.
+    """Raise one clear line where torch, or what a training needs beside it, is not installed.
 
     Raises:
         LocalizerError: it is not.
     """
-    if find_spec("torch") is None:
-        raise LocalizerError(
-            "pose regression needs torch, which is not installed; "
-            'install it with: pip install "relocalize[train]"'
-        )
+    for package in ("torch", "safetensors", "tensorboard"):
+        if find_spec(package) is None:
+            raise LocalizerError(
+                f"pose regression needs {package}, which is not installed; "
+                'install it with: pip install "relocalize[train]"'
+            )
