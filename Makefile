@@ -30,7 +30,7 @@ $(RUN_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
-	$(INSTALL) -e ".[dev,docs,train,export]"
+	$(INSTALL) -e ".[dev,docs,train,export,view]"
 	@touch $(RUN_STAMP) $@
 
 install: $(DEV_STAMP)
