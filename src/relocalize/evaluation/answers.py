@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+import numpy as np
 from typing_extensions import Self
 
 from relocalize.evaluation.metrics import finite
@@ -26,6 +27,8 @@ class Answer:
         quat_wxyz: [4] of ``world_from_cam``, or None likewise.
         position_sigma: as the localizer sees it, or None.
         rotation_sigma_deg: likewise.
+        covariance: [36] rows of the covariance of (centre in the Place, rotation in the camera's
+            axes in radians), or None likewise.
         inliers: matches that agree, or None.
         milliseconds: wall time of `localize`.
         cpu_milliseconds: CPU time of the same, over all threads.
@@ -37,6 +40,7 @@ class Answer:
     quat_wxyz: tuple[float, ...] | None
     position_sigma: float | None
     rotation_sigma_deg: float | None
+    covariance: tuple[float, ...] | None
     inliers: int | None
     milliseconds: float
     cpu_milliseconds: float
@@ -44,7 +48,9 @@ class Answer:
     @classmethod
     def of(cls, estimate: PoseEstimate, milliseconds: float, cpu_milliseconds: float) -> Answer:
         """From an estimate and what it cost."""
-        pose = estimate.world_from_cam
+        pose, covariance = estimate.world_from_cam, estimate.covariance
+        if covariance is not None and not np.isfinite(covariance).all():
+            covariance = None
         return cls(
             status=estimate.status,
             reason=estimate.reason,
@@ -52,6 +58,7 @@ class Answer:
             quat_wxyz=None if pose is None else tuple(pose.quat_wxyz.tolist()),
             position_sigma=finite(estimate.position_sigma),
             rotation_sigma_deg=finite(estimate.rotation_sigma_deg),
+            covariance=None if covariance is None else tuple(covariance.ravel().tolist()),
             inliers=estimate.inliers,
             milliseconds=round(milliseconds, 2),
             cpu_milliseconds=round(cpu_milliseconds, 2),

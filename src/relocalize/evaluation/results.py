@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from relocalize.evaluation.answers import Answer
+from relocalize.evaluation.calibration import SigmaError, coverage
 from relocalize.evaluation.leakage import NearestViews
 from relocalize.evaluation.metrics import PoseError, Summary, finite
 from relocalize.evaluation.truth import Truth
@@ -22,28 +23,40 @@ class Outcome:
         answer: what it said, in the Place's frame.
         world_from_cam: the same pose in the truth's frame, or None for a failure.
         error: against the truth, in the truth's unit.
+        in_sigmas: the same in units of what the localizer stated of it, or None where it stated
+            nothing.
     """
 
     answer: Answer
     world_from_cam: Rigid3 | None
     error: PoseError
+    in_sigmas: SigmaError | None
 
     @classmethod
     def of(cls, answer: Answer, image: str, truth: Truth) -> Outcome:
         """Measure an answer about an image against the truth."""
         pose = answer.world_from_cam
         moved = None if pose is None else truth.truth_from_place.move_camera(pose)
-        return cls(answer, moved, PoseError.of(moved, truth.world_from_cam[image]))
+        true = truth.world_from_cam[image]
+        in_sigmas = None
+        if pose is not None and answer.covariance is not None:
+            in_place = truth.truth_from_place.inverse().move_camera(true)
+            in_sigmas = SigmaError.of(pose, answer.covariance, in_place)
+        return cls(answer, moved, PoseError.of(moved, true), in_sigmas)
 
     def to_json(self) -> dict[str, Any]:
         """As strict JSON values, in the truth's frame; the errors of a failure are None."""
-        pose = self.world_from_cam
+        pose, sigmas = self.world_from_cam, self.in_sigmas
+        answer = asdict(self.answer)
+        del answer["covariance"]  # what it is good for is in the sigmas below
         return {
-            **asdict(self.answer),
+            **answer,
             "position": None if pose is None else pose.translation.tolist(),
             "quat_wxyz": None if pose is None else pose.quat_wxyz.tolist(),
             "position_error": finite(self.error.position),
             "rotation_error_deg": finite(self.error.rotation_deg),
+            "position_error_sigmas": None if sigmas is None else finite(sigmas.position),
+            "rotation_error_sigmas": None if sigmas is None else finite(sigmas.rotation),
         }
 
 
@@ -108,6 +121,15 @@ class Evaluation:
             },
             "extent": self.extent,
             "rule": self.rule,
+            "calibration": self.calibration,
+        }
+
+    @property
+    def calibration(self) -> dict[str, dict[str, Any] | None]:
+        """Expected against observed coverage of the stated uncertainties, by localizer."""
+        return {
+            name: coverage([one.in_sigmas for one in outcomes if one.in_sigmas is not None])
+            for name, outcomes in self.outcomes.items()
         }
 
     def images_to_json(self) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from relocalize import progress
 from relocalize.errors import EvaluationError, PlaceError
 from relocalize.evaluation.answers import Answer, AnswerLog
+from relocalize.evaluation.fitted_facts import learning_curves_of, settings_of
 from relocalize.evaluation.inputs import fingerprint
 from relocalize.evaluation.leakage import NearestViews, nearest_views
 from relocalize.evaluation.names import DEFAULT_LOCALIZERS, RESULTS, rows_of
@@ -91,7 +92,7 @@ def evaluate(
             "schema": _SCHEMA,
             **evaluation.to_json(),
             "inputs": inputs,
-            "made": _how_made(chosen, truth, evaluation),
+            "made": _how_made(place, chosen, truth, evaluation),
             "per_image": evaluation.images_to_json(),
         }
         atomic.write_json(folder / RESULTS, content)
@@ -230,7 +231,9 @@ def _scene_depth(place: Place, split: Split) -> float:
     return float(np.median(depths)) if depths else 0.0
 
 
-def _how_made(split: Split, truth: Path | None, evaluation: Evaluation) -> dict[str, Any]:
+def _how_made(
+    place: Place, split: Split, truth: Path | None, evaluation: Evaluation
+) -> dict[str, Any]:
     """What is needed to make the same again."""
     return {
         "with": {
@@ -243,4 +246,10 @@ def _how_made(split: Split, truth: Path | None, evaluation: Evaluation) -> dict[
         "truth_file": None if truth is None else truth.name,
         "seeds": {"alignment": 0},
         "fit_seconds": {name: round(value, 2) for name, value in evaluation.fit_seconds.items()},
+        "localizers": {name: settings_of(place, name, split) for name in evaluation.outcomes},
+        "learning_curves": {
+            name: curves
+            for name in evaluation.outcomes
+            if (curves := learning_curves_of(place, name, split)) is not None
+        },
     }

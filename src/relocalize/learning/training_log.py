@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from relocalize.place import atomic
 
 LOG = "training.jsonl"
@@ -23,6 +21,9 @@ class TrainingLog:
     """
 
     def __init__(self, folder: Path, *, epochs_done: int) -> None:
+        # Reading a log, which reports do, needs no torch.
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
+
         self._path = folder / LOG
         rows = [row for row in read_log(folder) if row["epoch"] <= epochs_done]
         atomic.write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
