@@ -37,5 +37,13 @@ class LocalizerError(RelocalizeError):
     """A localizer that cannot be fitted, found or loaded (a photo that fails is not an error)."""
 
 
+class DivergenceError(LocalizerError):
+    """A training that ran away before any of its epochs was of use."""
+
+
 class EvaluationError(RelocalizeError):
     """Estimates and truth that cannot be compared."""
+
+
+class ExperimentError(RelocalizeError):
+    """A sweep that says what no training can be, or an engine that is not here."""

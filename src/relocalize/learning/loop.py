@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from relocalize import progress
-from relocalize.errors import LocalizerError
+from relocalize.errors import DivergenceError
 from relocalize.learning.averaging import WeightAverage
 from relocalize.learning.checkpoint import (
     CHECKPOINT,
@@ -153,7 +153,7 @@ def run(
     with the weights of one that was not (with ``length.minutes`` the clock decides too).
 
     Raises:
-        LocalizerError: the loss is not finite, or grows without end, before any good epoch.
+        DivergenceError: the loss is not finite, or grows without end, before any good epoch.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after a checkpoint was written.
     """
     trainer = _Trainer(task, settings, length, device, workers)
@@ -400,7 +400,7 @@ class _Trainer:
         """Put the chosen epoch's weights into the module."""
         state = self.state
         if state.best is None or (self._stopped and state.best["score"] > 1.0):
-            raise LocalizerError(
+            raise DivergenceError(
                 f"training stopped: {self._stopped or 'no epoch was finished'}; lower "
                 "--optimizer.learning-rate, or set --optimizer.clip 1"
             )

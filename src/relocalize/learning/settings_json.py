@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 from relocalize.errors import LocalizerError
 
 Settings = TypeVar("Settings")
+_NONE = "none"  # what is written for no value where a file has no null: TOML
 
 
 def settings_to_json(settings: object) -> str:
@@ -39,6 +40,8 @@ def settings_from_json(kind: type[Settings], text: str) -> Settings:
 
 def with_fields(settings: Settings, values: Mapping[str, object]) -> Settings:
     """``settings`` with fields replaced, named with dots: ``{"optimizer.batch_size": 128}``.
+
+    Where a field may be None, and is no string, ``"none"`` is None too.
 
     Raises:
         LocalizerError: there is no such field, or it cannot have the value.
@@ -93,7 +96,7 @@ def _built(kind: type[Any], values: object, where: str) -> object:
 
 def _value(hint: Any, value: object, name: str) -> object:
     options = get_args(hint) if get_origin(hint) in {Union, types.UnionType} else (hint,)
-    if value is None and type(None) in options:
+    if type(None) in options and (value is None or (value == _NONE and str not in options)):
         return None
     (hint,) = (option for option in options if option is not type(None))
     if is_dataclass(hint):

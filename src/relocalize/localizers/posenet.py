@@ -110,16 +110,27 @@ class PoseNetLocalizer(Localizer):
 
     @classmethod
     def fit(
-        cls, place: Place, split: Split | None = None, *, settings: TrainSettings | None = None
+        cls,
+        place: Place,
+        split: Split | None = None,
+        *,
+        settings: TrainSettings | None = None,
+        folder: Path | None = None,
     ) -> Self:
         """Train, by default as the preset ``default`` says; a killed training goes on.
+
+        Args:
+            place: with a map.
+            split: whose train images are learnt from; None: every image that has a pose.
+            settings: of the training.
+            folder: for its checkpoint and log; None: one in the Place, by settings and images.
 
         Raises:
             LocalizerError: too few images, weights that are not there, or training that diverges.
             KeyboardInterrupt: after a checkpoint was written.
         """
         settings = preset("default") if settings is None else settings
-        folder = _work_folder(place, split, settings)
+        folder = folder or _work_folder(place, split, settings)
         result = train(place, split, settings, folder)
         localizer = cls(
             result.model,

@@ -36,7 +36,7 @@ def fitted(place: Place, name: str, split: Split | None = None) -> Localizer:
     """
     stored = _find(place, name, split)
     kind = localizer_type(stored.kind)
-    current = _load_if_current(kind, stored.folder, _fingerprints(place, stored.split))
+    current = _load_if_current(kind, stored.folder, fingerprints(place, stored.split))
     if current is not None:
         return current
 
@@ -55,7 +55,7 @@ def store(
         LocalizerError: the Place has too little to fit it.
         PlaceError: the Place has no map, or another process writes to it.
     """
-    origin = _fingerprints(place, split)
+    origin = fingerprints(place, split)
     with place.lock():
         localizer = fit()
         with atomic.new_folder(folder) as aside:
@@ -76,7 +76,7 @@ def folder_of(place: Place, name: str, split: Split | None) -> Path:
 def is_current(place: Place, folder: Path, split: Split | None) -> bool:
     """Whether ``folder`` has a localizer that was fitted on what there is now."""
     try:
-        return read_description(folder).get(_FITTED_ON) == _fingerprints(place, split)
+        return read_description(folder).get(_FITTED_ON) == fingerprints(place, split)
     except LocalizerError:
         return False
 
@@ -150,8 +150,12 @@ def _load_if_current(
         return None
 
 
-def _fingerprints(place: Place, split: Split | None) -> dict[str, Any]:
-    """What a localizer depends on: the map's files, the unit, the train images' names."""
+def fingerprints(place: Place, split: Split | None) -> dict[str, Any]:
+    """What a localizer depends on: the map's files, the unit, the train images' names.
+
+    Raises:
+        PlaceError: the Place has no map.
+    """
     if not place.has_map:
         raise PlaceError(f"{place.root} has no map; make one with: relocalize map {place.root}")
     digest = hashlib.sha256()

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,20 @@ class _Held:
 
 _held: dict[Path, _Held] = {}
 _guard = threading.Lock()
+_patient: ContextVar[bool] = ContextVar("relocalize_patient_locks", default=False)
+
+
+@contextmanager
+def patient_locks() -> Iterator[None]:
+    """Within this context a lock that another process holds is waited for.
+
+    For processes of one work, which only now and then write the same; it is not for people.
+    """
+    token = _patient.set(True)
+    try:
+        yield
+    finally:
+        _patient.reset(token)
 
 
 @contextmanager
@@ -57,7 +72,7 @@ def _acquire(path: Path) -> int:
         raise PlaceError(f"{path.parent} cannot be written: {error.strerror}") from error
     if fcntl is not None:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if _patient.get() else fcntl.LOCK_NB))
         except OSError:
             holder = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
             os.close(handle)
