@@ -13,9 +13,9 @@ from scipy.spatial.transform import Rotation
 from relocalize import pipeline
 from relocalize.cli.main import main
 from relocalize.errors import EvaluationError, PlaceError, RelocalizeError
-from relocalize.evaluation import THRESHOLDS, PoseError, Summary, evaluate, scoring
+from relocalize.evaluation import THRESHOLDS, PoseErrors, Scores, evaluate, scoring
 from relocalize.evaluation.leakage import nearest_views
-from relocalize.evaluation.metrics import recall
+from relocalize.evaluation.metrics import Times
 from relocalize.evaluation.truth import truth_from_file
 from relocalize.formats import ImportSettings, import_registration, read_registration
 from relocalize.geometry import Rigid3, Similarity3
@@ -106,14 +106,18 @@ def script(monkeypatch):
 # -- metrics --------------------------------------------------------------------------------
 
 
-def summary(pairs, *, metric=True):
-    errors = [PoseError(*pair) for pair in pairs]
-    times = list(range(1, len(errors) + 1))
-    return Summary.of(errors, metric=metric, milliseconds=times, cpu_milliseconds=times)
+def errors_of(pairs):
+    """Errors of known sizes; their directions are not looked at."""
+    position, rotation = np.array(pairs, dtype=float).reshape(-1, 2).T
+    return PoseErrors(position, rotation, np.zeros((len(pairs), 3)), np.zeros((len(pairs), 3)))
+
+
+def scores(pairs, *, metric=True):
+    return Scores.of(errors_of(pairs), metric=metric)
 
 
 def test_known_errors_give_known_medians_and_recalls():
-    row = summary([(0.01, 1), (0.02, 2), (0.04, 4), (0.04, 6), (0.3, 1), (4, 9), (9, 1)])
+    row = scores([(0.01, 1), (0.02, 2), (0.04, 4), (0.04, 6), (0.3, 1), (4, 9), (9, 1)])
     assert row.median_position == 0.04
     assert row.median_rotation_deg == 2
     assert {key: round(7 * share) for key, share in row.recall.items()} == {
@@ -124,23 +128,26 @@ def test_known_errors_give_known_medians_and_recalls():
         "0.5m_5deg": 4,
         "5m_10deg": 6,
     }
-    assert (row.ms_median, row.failed, row.n) == (4, 0, 7)
+    assert (row.failed, row.n) == (0, 7)
+    assert row.mean_position == pytest.approx(13.41 / 7)
+    assert row.mean_rotation_deg == pytest.approx(24 / 7)
+    assert Times.of(range(1, 8), range(1, 8)).ms_median == 4
 
 
 def test_failures_are_infinite_in_medians_and_outside_every_recall():
-    row = summary([(0.01, 1), (np.inf, np.inf), (np.inf, np.inf)])
+    row = scores([(0.01, 1), (np.inf, np.inf), (np.inf, np.inf)])
     assert row.median_position == np.inf
     assert row.failed == 2
     assert set(row.recall.values()) == {1 / 3}
-    assert summary([(0.01, 1), (0.03, 1), (np.inf, np.inf)]).median_position == 0.03
-    assert summary([(0.01, 1), (np.inf, np.inf)]).median_position == np.inf
+    assert scores([(0.01, 1), (0.03, 1), (np.inf, np.inf)]).median_position == 0.03
+    assert scores([(0.01, 1), (np.inf, np.inf)]).median_position == np.inf
 
 
 def test_json_has_no_number_that_json_does_not_know():
-    row = summary([(np.inf, np.inf)]).to_json()
+    row = scores([(np.inf, np.inf)]).to_json()
     assert row["median_position"] is None
     json.dumps(row, allow_nan=False)
-    assert set(summary([(0.01, 1)], metric=False).to_json()["recall"].values()) == {None}
+    assert set(scores([(0.01, 1)], metric=False).to_json()["recall"].values()) == {None}
 
 
 @given(
@@ -149,21 +156,19 @@ def test_json_has_no_number_that_json_does_not_know():
     )
 )
 def test_recall_grows_with_its_threshold_and_failures_only_lower_it(pairs):
-    errors = [PoseError(*pair) for pair in pairs]
-    assert recall(errors, THRESHOLDS[0]) <= recall(errors, THRESHOLDS[1])
-    assert recall(errors, THRESHOLDS[1]) <= recall(errors, THRESHOLDS[2])
-    more = [*errors, PoseError(np.inf, np.inf)]
-    for threshold in THRESHOLDS:
-        assert recall(more, threshold) <= recall(errors, threshold)
+    recalls = [scores(pairs).recall[one.key] for one in THRESHOLDS]
+    assert recalls[0] <= recalls[1] <= recalls[2]
+    more = scores([*pairs, (np.inf, np.inf)]).recall
+    assert all(more[one.key] <= share for one, share in zip(THRESHOLDS, recalls, strict=True))
 
 
 def test_a_pose_error_is_of_centres_and_of_the_turn_between():
     true = Rigid3(Rotation.from_euler("x", 40, degrees=True).as_matrix(), np.array([1.0, 2, 3]))
     off = Rigid3(Rotation.from_euler("x", 43, degrees=True).as_matrix(), np.array([1.0, 2, 3.05]))
-    error = PoseError.of(off, true)
-    assert error.position == pytest.approx(0.05)
-    assert error.rotation_deg == pytest.approx(3)
-    assert PoseError.of(None, true).is_failure
+    errors = PoseErrors.of([off, None], [true, true])
+    assert errors.position[0] == pytest.approx(0.05)
+    assert errors.rotation_deg[0] == pytest.approx(3)
+    assert list(errors.failed) == [False, True]
 
 
 def test_the_nearest_view_is_the_one_that_shows_the_same():
@@ -424,35 +429,3 @@ def test_build_of_too_few_images_for_a_test_set_still_ends_well(build, walk, mon
     result = build()
     assert (result["evaluation"], result["report"]) == (None, None)
     assert list(result["stages"]) == ["frames", "map", "split", "fit"]
-
-
-@pytest.mark.data
-def test_published_estimates_score_as_their_raw_columns_say(data_dir):
-    """hloc's estimates of 7-Scenes redkitchen (Brachmann et al., ICCV 2021), scored two ways.
-
-    The other way shares no code with the library: scipy's rotations on the files' own columns.
-    """
-    folder = data_dir / "published_estimates"
-    files = (
-        folder / "pgt/sfm/7scenes/redkitchen_test.txt",
-        folder / "estimates/sfm/7scenes/redkitchen_hloc.txt",
-    )
-    truth, estimates = map(read_registration, files)
-    assert set(truth.poses) == set(estimates.poses)
-    errors = [
-        PoseError.of(estimates.world_from_cam(name), truth.world_from_cam(name))
-        for name in truth.poses
-    ]
-    columns = []
-    for file in files:
-        rows = sorted(line.split() for line in file.read_text().splitlines())
-        columns.append(np.array([row[1:8] for row in rows], dtype=float))
-    turns = [Rotation.from_quat(side[:, :4], scalar_first=True) for side in columns]
-    centres = [-turn.inv().apply(side[:, 4:]) for turn, side in zip(turns, columns, strict=True)]
-    distance = np.linalg.norm(centres[0] - centres[1], axis=1)
-    angle = np.degrees((turns[0] * turns[1].inv()).magnitude())
-    share = float(((distance <= 0.05) & (angle <= 5)).mean())
-    assert recall(errors, THRESHOLDS[1]) == pytest.approx(share, abs=1e-9)
-    assert np.median([error.position for error in errors]) == pytest.approx(np.median(distance))
-    assert np.median([error.rotation_deg for error in errors]) == pytest.approx(np.median(angle))
-    assert 0.98 < share < 0.99

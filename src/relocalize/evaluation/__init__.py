@@ -1,7 +1,7 @@
 """How good a localizer is: errors against truth, baselines, leakage, the report."""
 
 from relocalize.evaluation.inputs import current_results
-from relocalize.evaluation.metrics import THRESHOLDS, PoseError, Summary, Threshold
+from relocalize.evaluation.metrics import THRESHOLDS, PoseErrors, Scores, Threshold
 from relocalize.evaluation.names import BASELINES, DEFAULT_LOCALIZERS, RESULTS, rows_of
 from relocalize.evaluation.report import write_report
 from relocalize.evaluation.results import Evaluation, Outcome
@@ -15,8 +15,8 @@ __all__ = [
     "THRESHOLDS",
     "Evaluation",
     "Outcome",
-    "PoseError",
-    "Summary",
+    "PoseErrors",
+    "Scores",
     "Threshold",
     "current_results",
     "evaluate",

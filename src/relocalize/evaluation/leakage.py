@@ -6,13 +6,20 @@ it show that the place, not the frames, was learnt, and a test set without dista
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
+from relocalize.evaluation.metrics import PoseErrors, finite, median
 from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray
+from relocalize.place import Place
+
+_BINS = 6
+_FEWEST_IN_BIN = 10  # the median of fewer says little
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,10 +29,26 @@ class NearestViews:
     Attributes:
         distance: [N] between the camera centres, in the poses' unit.
         angle_deg: [N] between the orientations.
+        change_deg: [N] how far it moves the picture: the angle, and the step as an angle.
     """
 
     distance: FloatArray
     angle_deg: FloatArray
+    change_deg: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class TimeGaps:
+    """The train image nearest in time, of the same capture, of each of N test images.
+
+    Attributes:
+        seconds: [N]; NaN where the capture has no times or no train image.
+        frames: [N] in frames of the source video, or in images where these have no numbers; NaN
+            where the capture has no train image.
+    """
+
+    seconds: FloatArray
+    frames: FloatArray
 
 
 def nearest_views(
@@ -43,12 +66,100 @@ def nearest_views(
     """
     train_centres = np.stack([pose.translation for pose in train])
     train_rotations = np.stack([pose.rotation for pose in train])
-    distances, angles = [], []
+    distances, angles, changes = [], [], []
     for pose in test:
         distance = np.linalg.norm(train_centres - pose.translation, axis=1)
         trace = np.einsum("nij,ij->n", train_rotations, pose.rotation)
         angle = np.arccos(np.clip((trace - 1) / 2, -1, 1))
-        nearest = int(np.argmin(angle + distance / scene_depth))
+        change = angle + distance / scene_depth
+        nearest = int(np.argmin(change))
         distances.append(float(distance[nearest]))
         angles.append(float(np.degrees(angle[nearest])))
-    return NearestViews(np.array(distances), np.array(angles))
+        changes.append(float(np.degrees(change[nearest])))
+    return NearestViews(np.array(distances), np.array(angles), np.array(changes))
+
+
+def time_gaps(place: Place, train: Sequence[str], test: Sequence[str]) -> TimeGaps:
+    """How far each test image is from the nearest train image of its capture, in time."""
+    trained = set(train)
+    seconds: dict[str, float] = {}
+    frames: dict[str, float] = {}
+    for capture in place.captures.values():
+        numbered = all(image.frame_index is not None for image in capture.images)
+        at = {
+            image.name: float(image.frame_index or 0) if numbered else float(row)
+            for row, image in enumerate(capture.images)
+        }
+        times = {one.name: one.time_s for one in capture.images if one.time_s is not None}
+        for gaps, known in ((frames, at), (seconds, times)):
+            of_train = np.sort([value for name, value in known.items() if name in trained])
+            if len(of_train):
+                gaps |= {name: _nearest(of_train, value) for name, value in known.items()}
+    return TimeGaps(
+        seconds=np.array([seconds.get(name, np.nan) for name in test]),
+        frames=np.array([frames.get(name, np.nan) for name in test]),
+    )
+
+
+def _nearest(sorted_values: FloatArray, value: float) -> float:
+    row = int(np.searchsorted(sorted_values, value))
+    beside = sorted_values[max(0, row - 1) : row + 1]
+    return float(np.abs(beside - value).min())
+
+
+def leakage_to_json(
+    views: NearestViews, gaps: TimeGaps, errors: Mapping[str, PoseErrors]
+) -> dict[str, Any]:
+    """Errors as a function of how near the nearest train view is, as strict JSON values.
+
+    By ``distance``, ``angle_deg``, ``view_change_deg``, ``seconds`` and ``frames``: None where
+    that is not known of every image, else ``bins`` of equally many images (``from``, ``to``,
+    ``n``, and by localizer ``failed`` and medians with failures as infinite) and by localizer the
+    ``rank_correlation`` of the position error with the distance (Spearman's), None where either
+    is the same everywhere.
+    """
+    measures = {
+        "distance": views.distance,
+        "angle_deg": views.angle_deg,
+        "view_change_deg": views.change_deg,
+        "seconds": gaps.seconds,
+        "frames": gaps.frames,
+    }
+    return {
+        name: _by_measure(values, errors) if np.isfinite(values).all() else None
+        for name, values in measures.items()
+    }
+
+
+def _by_measure(values: FloatArray, errors: Mapping[str, PoseErrors]) -> dict[str, Any]:
+    order = np.argsort(values, kind="stable")
+    count = max(1, min(_BINS, len(values) // _FEWEST_IN_BIN))
+    return {
+        "bins": [
+            {
+                "from": float(values[rows[0]]),
+                "to": float(values[rows[-1]]),
+                "n": len(rows),
+                "localizers": {
+                    name: {
+                        "failed": int(one.failed[rows].sum()),
+                        "median_position": finite(median(one.position[rows])),
+                        "median_rotation_deg": finite(median(one.rotation_deg[rows])),
+                    }
+                    for name, one in errors.items()
+                },
+            }
+            for rows in np.array_split(order, count)
+        ],
+        "rank_correlation": {
+            name: _rank_correlation(values, one.position) for name, one in errors.items()
+        },
+    }
+
+
+def _rank_correlation(a: FloatArray, b: FloatArray) -> float | None:
+    ranks = np.stack([rankdata(a), rankdata(b)])
+    if not np.ptp(ranks, axis=1).all():
+        return None
+    a, b = ranks - ranks.mean(axis=1, keepdims=True)
+    return float(a @ b / np.sqrt((a @ a) * (b @ b)))

@@ -1,17 +1,29 @@
-"""What an evaluation found: for every test image and every localizer, and summed up."""
+"""What an evaluation found: for every test image and every localizer, and summed up.
+
+The keys of ``results.json`` (`Evaluation.to_json`, `Evaluation.images_to_json`) are on the page
+docs/scoring.md, "What results.json holds".
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from relocalize.evaluation.accuracy import Accuracy
 from relocalize.evaluation.answers import Answer
+from relocalize.evaluation.axes import ErrorAxes
 from relocalize.evaluation.calibration import SigmaError, coverage
-from relocalize.evaluation.leakage import NearestViews
-from relocalize.evaluation.metrics import PoseError, Summary, finite
+from relocalize.evaluation.confidence import LEVEL, Resamples
+from relocalize.evaluation.leakage import NearestViews, TimeGaps, leakage_to_json
+from relocalize.evaluation.metrics import PoseErrors, Times, finite
+from relocalize.evaluation.paired import Difference, differences
 from relocalize.evaluation.truth import Truth
+from relocalize.evaluation.truth_sigma import TruthSigma
+from relocalize.evaluation.up import Up
 from relocalize.geometry import Rigid3
 
 
@@ -22,14 +34,12 @@ class Outcome:
     Attributes:
         answer: what it said, in the Place's frame.
         world_from_cam: the same pose in the truth's frame, or None for a failure.
-        error: against the truth, in the truth's unit.
-        in_sigmas: the same in units of what the localizer stated of it, or None where it stated
+        in_sigmas: its error in units of what the localizer stated of it, or None where it stated
             nothing.
     """
 
     answer: Answer
     world_from_cam: Rigid3 | None
-    error: PoseError
     in_sigmas: SigmaError | None
 
     @classmethod
@@ -42,10 +52,10 @@ class Outcome:
         if pose is not None and answer.covariance is not None:
             in_place = truth.truth_from_place.inverse().move_camera(true)
             in_sigmas = SigmaError.of(pose, answer.covariance, in_place)
-        return cls(answer, moved, PoseError.of(moved, true), in_sigmas)
+        return cls(answer, moved, in_sigmas)
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON values, in the truth's frame; the errors of a failure are None."""
+        """As strict JSON values, in the truth's frame; without the errors."""
         pose, sigmas = self.world_from_cam, self.in_sigmas
         answer = asdict(self.answer)
         del answer["covariance"]  # what it is good for is in the sigmas below
@@ -53,8 +63,6 @@ class Outcome:
             **answer,
             "position": None if pose is None else pose.translation.tolist(),
             "quat_wxyz": None if pose is None else pose.quat_wxyz.tolist(),
-            "position_error": finite(self.error.position),
-            "rotation_error_deg": finite(self.error.rotation_deg),
             "position_error_sigmas": None if sigmas is None else finite(sigmas.position),
             "rotation_error_sigmas": None if sigmas is None else finite(sigmas.rotation),
         }
@@ -72,6 +80,10 @@ class Evaluation:
         images: the test images, in the split's order.
         not_scored: test images without a true pose.
         nearest: the nearest train view of each test image.
+        gaps: the train image nearest in time of each test image.
+        pieces: [N] which test images are resampled together.
+        up: which way is up in the truth's frame.
+        truth_sigma: how exact the true pose of each test image is, as far as that is known.
         extent: diagonal of the box around the train cameras, in the truth's unit.
         outcomes: by localizer, one per test image.
         fit_seconds: wall time of fitting or loading each localizer.
@@ -84,21 +96,63 @@ class Evaluation:
     images: tuple[str, ...]
     not_scored: tuple[str, ...]
     nearest: NearestViews
+    gaps: TimeGaps
+    pieces: NDArray[np.int64]
+    up: Up
+    truth_sigma: TruthSigma | None
     extent: float
     outcomes: dict[str, tuple[Outcome, ...]]
     fit_seconds: dict[str, float]
 
     @property
-    def summaries(self) -> dict[str, Summary]:
-        """The table's row of each localizer."""
+    def true_poses(self) -> list[Rigid3]:
+        """``world_from_cam`` of each test image, in the truth's frame."""
+        return [self.truth.world_from_cam[name] for name in self.images]
+
+    @cached_property
+    def errors(self) -> dict[str, PoseErrors]:
+        """How far each localizer is from the truth, in the truth's unit."""
         return {
-            name: Summary.of(
-                [outcome.error for outcome in outcomes],
-                metric=self.truth.is_metric,
-                milliseconds=[outcome.answer.milliseconds for outcome in outcomes],
-                cpu_milliseconds=[outcome.answer.cpu_milliseconds for outcome in outcomes],
-            )
+            name: PoseErrors.of([one.world_from_cam for one in outcomes], self.true_poses)
             for name, outcomes in self.outcomes.items()
+        }
+
+    @cached_property
+    def resamples(self) -> Resamples:
+        """The draws of test images that intervals come from."""
+        return Resamples.of(self.pieces)
+
+    @cached_property
+    def accuracies(self) -> dict[str, Accuracy]:
+        """The errors of each localizer summed up."""
+        return {
+            name: Accuracy.of(
+                errors,
+                self.true_poses,
+                metric=self.truth.is_metric,
+                up=self.up.direction,
+                resamples=self.resamples,
+            )
+            for name, errors in self.errors.items()
+        }
+
+    @cached_property
+    def differences(self) -> list[Difference]:
+        """Each two localizers compared on the same images."""
+        return differences(self.errors, self.resamples, metric=self.truth.is_metric)
+
+    def _row(self, name: str) -> dict[str, Any]:
+        """What the table, and more, says of one localizer."""
+        answers = [one.answer for one in self.outcomes[name]]
+        times = Times.of(
+            [answer.milliseconds for answer in answers],
+            [answer.cpu_milliseconds for answer in answers],
+        )
+        below = None if self.truth_sigma is None else self.truth_sigma.shares_of(self.errors[name])
+        return {
+            **self.accuracies[name].to_json(),
+            **times.to_json(),
+            "below_truth_sigma": below,
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -107,9 +161,10 @@ class Evaluation:
             "split": self.split,
             "truth": self.truth.source,
             "aligned": self.truth.alignment_json(),
-            "localizers": {name: row.to_json() for name, row in self.summaries.items()},
+            "localizers": {name: self._row(name) for name in self.outcomes},
             "unit": self.truth.unit,
             "truth_exactness": self.truth.exactness,
+            "truth_sigma": None if self.truth_sigma is None else self.truth_sigma.to_json(),
             "images": {
                 "train": self.train,
                 "test": len(self.images),
@@ -118,7 +173,19 @@ class Evaluation:
             "nearest_train_view": {
                 "median_distance": float(np.median(self.nearest.distance)),
                 "median_angle_deg": float(np.median(self.nearest.angle_deg)),
+                "median_view_change_deg": float(np.median(self.nearest.change_deg)),
+                "median_seconds": _median_known(self.gaps.seconds),
+                "median_frames": _median_known(self.gaps.frames),
             },
+            "paired": [one.to_json() for one in self.differences],
+            "confidence": {
+                "level": LEVEL,
+                "pieces": int(self.pieces.max()) + 1,
+                "samples": len(self.resamples.counts),
+                "seed": 0,
+            },
+            "leakage": leakage_to_json(self.nearest, self.gaps, self.errors),
+            "up": {"direction": self.up.direction.tolist(), "from": self.up.source},
             "extent": self.extent,
             "rule": self.rule,
             "calibration": self.calibration,
@@ -134,9 +201,12 @@ class Evaluation:
 
     def images_to_json(self) -> list[dict[str, Any]]:
         """Every test image with its true pose and what each localizer made of it."""
+        axes = {
+            name: ErrorAxes.of(errors, self.true_poses, self.up.direction)
+            for name, errors in self.errors.items()
+        }
         rows = []
-        for index, name in enumerate(self.images):
-            true = self.truth.world_from_cam[name]
+        for index, (name, true) in enumerate(zip(self.images, self.true_poses, strict=True)):
             rows.append(
                 {
                     "image": name,
@@ -144,10 +214,27 @@ class Evaluation:
                     "quat_wxyz": true.quat_wxyz.tolist(),
                     "nearest_train_distance": float(self.nearest.distance[index]),
                     "nearest_train_angle_deg": float(self.nearest.angle_deg[index]),
+                    "nearest_train_view_change_deg": float(self.nearest.change_deg[index]),
+                    "nearest_train_seconds": finite(self.gaps.seconds[index]),
+                    "nearest_train_frames": finite(self.gaps.frames[index]),
+                    "truth_sigma": self.truth_sigma and self.truth_sigma.of_image(index),
+                    "piece": int(self.pieces[index]),
                     "localizers": {
-                        localizer: outcomes[index].to_json()
+                        localizer: {
+                            **outcomes[index].to_json(),
+                            "position_error": finite(self.errors[localizer].position[index]),
+                            "rotation_error_deg": finite(
+                                self.errors[localizer].rotation_deg[index]
+                            ),
+                            **axes[localizer].to_json(index),
+                        }
                         for localizer, outcomes in self.outcomes.items()
                     },
                 }
             )
         return rows
+
+
+def _median_known(values: NDArray[np.float64]) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else None

@@ -20,10 +20,13 @@ from relocalize.errors import EvaluationError, PlaceError
 from relocalize.evaluation.answers import Answer, AnswerLog
 from relocalize.evaluation.fitted_facts import learning_curves_of, settings_of
 from relocalize.evaluation.inputs import fingerprint
-from relocalize.evaluation.leakage import NearestViews, nearest_views
+from relocalize.evaluation.leakage import NearestViews, nearest_views, time_gaps
 from relocalize.evaluation.names import DEFAULT_LOCALIZERS, RESULTS, rows_of
+from relocalize.evaluation.pieces import pieces
 from relocalize.evaluation.results import Evaluation, Outcome
 from relocalize.evaluation.truth import Truth, truth_from_file, truth_of_place
+from relocalize.evaluation.truth_sigma import truth_sigma
+from relocalize.evaluation.up import Up
 from relocalize.geometry import Camera
 from relocalize.localizers import Localizer, fitted
 from relocalize.place import Place, Split, atomic
@@ -81,6 +84,10 @@ def evaluate(
             images=images,
             not_scored=not_scored,
             nearest=nearest,
+            gaps=time_gaps(place, chosen.train, images),
+            pieces=_pieces(place, images),
+            up=_up(place, chosen, compared),
+            truth_sigma=truth_sigma(place, compared, images, ready),
             extent=extent,
             outcomes={
                 name: tuple(map(Outcome.of, rows, images, repeat(compared)))
@@ -198,6 +205,25 @@ def _distances(
     return extent, nearest_views(train, test, scene_depth=depth)
 
 
+def _pieces(place: Place, images: Sequence[str]) -> NDArray[np.int64]:
+    """Which test images are resampled together: those that follow one another in a capture."""
+    at = {
+        image.name: (capture.name, row)
+        for capture in place.captures.values()
+        for row, image in enumerate(capture.images)
+    }
+    places = [at.get(name, ("", row)) for row, name in enumerate(images)]
+    return pieces([run for run, _ in places], [row for _, row in places])
+
+
+def _up(place: Place, split: Split, truth: Truth) -> Up:
+    """Against gravity, in the truth's frame."""
+    posed = place.map.images
+    train = [posed[name].world_from_cam for name in split.train if name in posed]
+    up = Up.of_frame(place.frame.up, place.frame.up_from, train)
+    return replace(up, direction=truth.truth_from_place.rotation @ up.direction)
+
+
 def _known_cameras(place: Place, split: Split, images: Sequence[str]) -> dict[str, Camera | None]:
     """What may be known of each test image's camera before it is localized.
 
@@ -244,7 +270,7 @@ def _how_made(
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "split": {"rule": split.rule, "settings": split.settings},
         "truth_file": None if truth is None else truth.name,
-        "seeds": {"alignment": 0},
+        "seeds": {"alignment": 0, "intervals": 0, "paired": 0},
         "fit_seconds": {name: round(value, 2) for name, value in evaluation.fit_seconds.items()},
         "localizers": {name: settings_of(place, name, split) for name in evaluation.outcomes},
         "learning_curves": {

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 import pycolmap
 
-_LOSS_SCALE = 1.0  # pixels; where the robust loss begins to distrust an observation
+LOSS_SCALE = 1.0  # pixels; where the robust loss begins to distrust an observation
 # The same for photos of another camera, pixels at 640 pixels of picture size: as where each of them
 # is posed by itself, since the matches between cameras are that much noisier.
 _PHOTO_LOSS_SCALE = 2.0
@@ -86,7 +86,7 @@ def _options() -> pycolmap.BundleAdjustmentOptions:
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
     options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
-    options.ceres.loss_function_scale = _LOSS_SCALE
+    options.ceres.loss_function_scale = LOSS_SCALE
     options.ceres.solver_options.max_num_iterations = _MAX_ITERATIONS
     options.ceres.solver_options.function_tolerance = _TOLERANCE
     options.ceres.solver_options.num_threads = 1  # repeatable

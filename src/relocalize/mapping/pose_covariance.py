@@ -1,0 +1,280 @@
+"""How exactly pictures alone determine the poses of a map: what bundle adjustment leaves open.
+
+The covariance of all poses together, with points and lenses unknown too: the inverse of the
+normal equations of the robust reprojection errors, points eliminated (Triggs et al., "Bundle
+Adjustment - A Modern Synthesis", 1999). A map from pictures has no frame of its own; what is
+said is how far each pose is off once the map is laid over the truth by the similarity that fits
+all poses best (the free network of geodesy), so that nothing is exact by decree. Errors that
+pictures have in common, such as a lens that its model does not describe, are not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.linalg import lapack
+
+from relocalize import progress
+from relocalize.geometry import Camera
+from relocalize.geometry.transforms import FloatArray
+from relocalize.mapping.bundle_adjustment import LOSS_SCALE
+from relocalize.place import MapModel, Place, PosedImage
+from relocalize.place.model import NO_POINT
+
+# The normal equations of so many images take 0.4 GB and some 10 CPU seconds.
+MOST_IMAGES = 1200
+_LEAST_OBSERVATIONS = 6  # of an image: fewer leave its own 6 numbers open
+_STEP = 1e-6  # of numerical derivatives, relative
+
+
+def pose_covariances(place: Place) -> dict[str, FloatArray]:
+    """The covariance [6, 6] of each image's pose, by name, in the order of `PoseEstimate`.
+
+    Images that hardly observe anything have none. A map of more than `MOST_IMAGES` images has
+    none at all, and one line says so.
+    """
+    model = place.map
+    observations = _Observations.of(model)
+    if observations is None:
+        return {}
+    if len(observations.images) > MOST_IMAGES:
+        progress.say(
+            f"how exact each pose is, is not worked out: the map has {len(observations.images)} "
+            f"images, which takes up to {MOST_IMAGES}"
+        )
+        return {}
+    blocks = _free_covariances(observations)
+    return {image.name: block for image, block in zip(observations.images, blocks, strict=True)}
+
+
+@dataclass(frozen=True, eq=False)
+class _Observations:
+    """Who sees what, with the derivatives of where.
+
+    Attributes:
+        images: [N] those that take part.
+        image_rows: [M] the image of each observation.
+        point_rows: [M] its point, numbered from 0 among those that take part.
+        by_pose: [M, 2, 6] pixels per unit of the camera's centre and per radian.
+        by_point: [M, 2, 3] pixels per unit of the point's position.
+        by_lens: [M, 2, L] pixels per parameter of any lens; 0 for the others' lenses.
+        weights: [M] of the robust loss.
+        variance: of a pixel coordinate with weight 1.
+        depth: typical distance of points.
+    """
+
+    images: Sequence[PosedImage]
+    image_rows: NDArray[np.int64]
+    point_rows: NDArray[np.int64]
+    by_pose: FloatArray
+    by_point: FloatArray
+    by_lens: FloatArray
+    weights: FloatArray
+    variance: float
+    depth: float
+
+    @classmethod
+    def of(cls, model: MapModel) -> _Observations | None:
+        images = [
+            image
+            for image in model.images.values()
+            if (image.point_rows != NO_POINT).sum() >= _LEAST_OBSERVATIONS
+        ]
+        seen = np.bincount(
+            np.concatenate(
+                [np.zeros(0, np.int64), *(i.point_rows[i.point_rows != NO_POINT] for i in images)]
+            ),
+            minlength=len(model.points),
+        )
+        number = np.where(seen >= 2, np.cumsum(seen >= 2) - 1, NO_POINT)
+        lenses = _Lenses([image.camera for image in images])
+        parts = [
+            _of_image(row, image, model.points.positions, number, lenses)
+            for row, image in enumerate(images)
+        ]
+        if len(parts) < 2:
+            return None
+        rows, points, residuals, by_pose, by_point, by_lens, depths = map(
+            np.concatenate, zip(*parts, strict=True)
+        )
+        squares = (residuals**2).sum(axis=1)
+        weights = 1 / (1 + squares / LOSS_SCALE**2)
+        unknown = 6 * len(images) + lenses.size + 3 * int((seen >= 2).sum()) - 7
+        freedom = 2 * len(rows) - unknown
+        if freedom <= 0:
+            return None
+        return cls(
+            images,
+            rows,
+            points,
+            by_pose,
+            by_point,
+            by_lens,
+            weights,
+            float((weights * squares).sum() / freedom),
+            float(np.median(depths)),
+        )
+
+
+class _Lenses:
+    """The parameters of all lenses that bundle adjustment estimates: all but principal points."""
+
+    def __init__(self, cameras: Sequence[Camera]) -> None:
+        self._first: dict[Camera, int] = {}
+        self._free: dict[Camera, list[int]] = {}
+        self.size = 0
+        for camera in dict.fromkeys(cameras):
+            colmap = camera.to_colmap()
+            fixed = set(colmap.principal_point_idxs())
+            self._first[camera] = self.size
+            self._free[camera] = [i for i in range(len(camera.params)) if i not in fixed]
+            self.size += len(self._free[camera])
+
+    def derivatives(self, camera: Camera, in_cam: FloatArray) -> FloatArray:
+        """[M, 2, L] of the pixels of points [M, 3] in the camera's axes."""
+        found = np.zeros((len(in_cam), 2, self.size))
+        for column, index in enumerate(self._free[camera], start=self._first[camera]):
+            step = _STEP * max(1.0, abs(camera.params[index]))
+            sides = []
+            for sign in (1, -1):
+                params = list(camera.params)
+                params[index] += sign * step
+                moved = Camera(camera.model, camera.width, camera.height, tuple(params))
+                sides.append(moved.img_from_cam(in_cam))
+            found[:, :, column] = (sides[0] - sides[1]) / (2 * step)
+        return found
+
+
+def _of_image(
+    row: int,
+    image: PosedImage,
+    positions: FloatArray,
+    number: NDArray[np.int64],
+    lenses: _Lenses,
+) -> tuple[
+    NDArray[np.int64], NDArray[np.int64], FloatArray, FloatArray, FloatArray, FloatArray, FloatArray
+]:
+    """Its observations' image, points, residuals, derivatives and depths."""
+    used = image.point_rows != NO_POINT
+    used[used] = number[image.point_rows[used]] != NO_POINT
+    points = image.point_rows[used]
+    in_cam = image.cam_from_world @ positions[points]
+    pixels = image.camera.img_from_cam(in_cam)
+    residuals = pixels - image.keypoints[used].astype(np.float64)
+    fine = np.isfinite(residuals).all(axis=1) & (in_cam[:, 2] > 0)
+    points, in_cam, residuals = points[fine], in_cam[fine], residuals[fine]
+    by_cam = np.empty((len(points), 2, 3))
+    for axis in range(3):
+        step = np.zeros((len(points), 3))
+        step[:, axis] = _STEP * in_cam[:, 2]
+        sides = [image.camera.img_from_cam(in_cam + sign * step) for sign in (1, -1)]
+        by_cam[:, :, axis] = (sides[0] - sides[1]) / (2 * step[:, axis, None])
+    by_point = by_cam @ image.cam_from_world.rotation
+    # The camera turned by w about its own axes sees x + x cross w.
+    by_turn = by_cam @ _cross(in_cam)
+    return (
+        np.full(len(points), row, dtype=np.int64),
+        number[points],
+        residuals,
+        np.concatenate([-by_point, by_turn], axis=2),
+        by_point,
+        lenses.derivatives(image.camera, in_cam),
+        in_cam[:, 2],
+    )
+
+
+def _cross(vectors: FloatArray) -> FloatArray:
+    """[M, 3, 3] the matrices that take the cross product with vectors [M, 3]."""
+    x, y, z = vectors.T
+    zero = np.zeros(len(vectors))
+    rows = [[zero, -z, y], [z, zero, -x], [-y, x, zero]]
+    return np.stack([np.stack(row, axis=1) for row in rows], axis=1)
+
+
+def _free_covariances(found: _Observations) -> FloatArray:
+    """[N, 6, 6] of every pose, in the frame that fits all of them best."""
+    count = len(found.images)
+    normal = _normal_equations(found)
+    frame = _frame_changes(found, len(normal))
+    # Scaled to ones on the diagonal, the equations are as well-posed as they can be; the changes
+    # of frame, which they leave open, are closed by hand and taken out again below.
+    scale = 1 / np.sqrt(np.maximum(np.diag(normal), np.finfo(float).tiny))
+    open_part = np.linalg.qr(frame / scale[:, None])[0]
+    closed = scale[:, None] * normal * scale + open_part @ open_part.T
+    factor, failed = lapack.dpotrf(closed, lower=1, overwrite_a=1)
+    if failed:
+        return np.full((count, 6, 6), np.nan)
+    inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
+    covariance = scale[:, None] * inverse * scale
+    # The similarity that fits all poses best weighs a turn by how far it moves what is seen.
+    weight = np.zeros(len(normal))
+    weight[: 6 * count] = np.tile([1.0] * 3 + [found.depth**2] * 3, count)
+    fit = np.linalg.inv(frame.T @ (weight[:, None] * frame))
+    along = covariance @ (weight[:, None] * frame)
+    within = fit @ (frame.T @ (weight[:, None] * along)) @ fit
+    blocks = np.empty((count, 6, 6))
+    for row in range(count):
+        at = slice(6 * row, 6 * row + 6)
+        mixed = frame[at] @ fit @ along[at].T
+        blocks[row] = covariance[at, at] - mixed - mixed.T + frame[at] @ within @ frame[at].T
+    return found.variance * blocks
+
+
+def _normal_equations(found: _Observations) -> FloatArray:
+    """[6 N + L, 6 N + L] of poses and lenses, points eliminated."""
+    poses = 6 * len(found.images)
+    size = poses + found.by_lens.shape[2]
+    many = len(found.image_rows)
+    root = np.sqrt(found.weights)[:, None, None]
+    by_rest = np.concatenate([found.by_pose, found.by_lens], axis=2) * root
+    columns = np.concatenate(
+        [
+            6 * found.image_rows[:, None] + np.arange(6),
+            np.broadcast_to(poses + np.arange(size - poses), (many, size - poses)),
+        ],
+        axis=1,
+    )
+    rest = _rows(by_rest, columns, size)
+    by_point = found.by_point * root
+    points = int(found.point_rows.max()) + 1
+    inside = np.zeros((points, 3, 3))
+    np.add.at(inside, found.point_rows, by_point.transpose(0, 2, 1) @ by_point)
+    # A point on a line with all who see it is held a little; it says nothing of their poses.
+    inside += (
+        1e-9 * np.trace(inside, axis1=1, axis2=2)[:, None, None] * np.eye(3)
+        + np.eye(3) * np.finfo(float).tiny
+    )
+    spread = np.linalg.cholesky(np.linalg.inv(inside))
+    columns = 3 * found.point_rows[:, None] + np.arange(3)
+    eliminated = rest.T @ _rows(by_point @ spread[found.point_rows], columns, 3 * points)
+    whole = (rest.T @ rest).toarray() - (eliminated @ eliminated.T).toarray()
+    result: FloatArray = (whole + whole.T) / 2
+    return result
+
+
+def _rows(values: FloatArray, columns: NDArray[np.int64], size: int) -> sparse.csr_array:
+    """Derivatives [M, 2, K] in these columns [M, K] as a sparse matrix [2 M, size]."""
+    many, _, width = values.shape
+    indices = np.repeat(columns[:, None, :], 2, axis=1).ravel()
+    starts = np.arange(0, 2 * many * width + 1, width)
+    return sparse.csr_array((values.ravel(), indices, starts), shape=(2 * many, size))
+
+
+def _frame_changes(found: _Observations, size: int) -> FloatArray:
+    """[size, 7] what a shift, a turn and a growth of the whole world do to all poses."""
+    centres = np.stack([image.world_from_cam.translation for image in found.images])
+    middle = centres.mean(axis=0)
+    changes = np.zeros((size, 7))
+    for row, image in enumerate(found.images):
+        arm = centres[row] - middle
+        at = slice(6 * row, 6 * row + 3)
+        changes[at, :3] = np.eye(3)
+        changes[at, 3:6] = -_cross(arm[None])[0]
+        changes[at, 6] = arm
+        changes[6 * row + 3 : 6 * row + 6, 3:6] = image.cam_from_world.rotation
+    return changes
