@@ -17,7 +17,7 @@ from relocalize.evaluation import THRESHOLDS, PoseErrors, Scores, evaluate, scor
 from relocalize.evaluation.leakage import nearest_views
 from relocalize.evaluation.metrics import Times
 from relocalize.evaluation.truth import truth_from_file
-from relocalize.formats import ImportSettings, import_registration, read_registration
+from relocalize.formats import ImportSettings, import_registration
 from relocalize.geometry import Rigid3, Similarity3
 from relocalize.localizers import PoseEstimate
 from relocalize.mapping import MapReport

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from relocalize.errors import FormatError
+from relocalize.formats import pose_list
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.geometry import Convention
 
@@ -56,3 +57,27 @@ def test_other_conventions_are_read_from_the_numbers_of_the_file() -> None:
     assert other.under(read.stated.convention).poses["1.jpg"][0].matrix == pytest.approx(
         read.poses["1.jpg"][0].matrix
     )
+
+
+def test_rows_of_nan_are_left_out_and_do_not_make_a_file_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "estimates.txt"
+    row = "1 0 0 0 0.5 0 0"
+    path.write_text(f"a.png {'nan ' * 7}\nb.png {'NaN ' * 7}\nc.png {row}\n")
+    assert pose_list.detect(path)
+    read = pose_list.read_pose_list(path)
+    assert list(read.poses) == ["c.png"]
+    assert read.problems[0] == f"{path}, line 1: a.png has a number that is not finite"
+    path.write_text(f"a.png {'nan ' * 7}\n")
+    assert not pose_list.detect(path)
+    with pytest.raises(FormatError, match="holds no pose: each of its 1 rows"):
+        pose_list.read_pose_list(path)
+    path.write_text(f"a.png {'nan ' * 7}\nno pose\nnor this\nc.png {row}\n")
+    assert not pose_list.detect(path)
+
+
+def test_errors_that_a_method_appends_to_its_estimates_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "estimates.txt"
+    path.write_text("a.png 1 0 0 0 0.5 0 0 0.25 0.0125\n")
+    read = pose_list.read_pose_list(path)
+    assert read.columns == {"a.png": {"rotation_error_deg": "0.25", "position_error": "0.0125"}}
+    assert read.poses["a.png"][1] is None  # no focal length

@@ -139,12 +139,13 @@ def _rank_differences(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 def _p(by_image: FloatArray, pieces: NDArray[np.int64], seed: int) -> tuple[float, float]:
-    p = sign_flip_p(np.bincount(pieces, weights=by_image), seed=seed)
+    by_piece = np.asarray(np.bincount(pieces, weights=by_image), dtype=np.float64)
+    p = sign_flip_p(by_piece, seed=seed)
     return p, p
 
 
 def _minus(a: Any, b: Any) -> Any:
-    """A - b, 0 where both are infinite."""
+    """The difference ``a - b``; 0 where both are infinite."""
     both = np.isinf(a) & np.isinf(b)
     difference = np.where(both, 0, a) - np.where(both, 0, b)
     return difference if np.ndim(a) else float(difference)

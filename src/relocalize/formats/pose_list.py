@@ -1,5 +1,8 @@
 """Pose lists: one image per line, ``name qw qx qy qz tx ty tz [focal_px]``.
 
+Lists of estimates may end in two errors instead, ``rotation_error_deg position_error``, which
+DSAC*'s test script appends (github.com/vislearn/dsacstar, "Output").
+
 World-to-camera, w-first quaternion, OpenCV axes; ``#`` starts a comment. The format of the 7-Scenes
 and 12-Scenes pseudo ground truth (Brachmann et al., "On the Limits of Pseudo Ground Truth in Visual
 Camera Re-Localisation", ICCV 2021), whose unit is the metre.
@@ -20,20 +23,23 @@ from relocalize.place.folder import METRE
 NAME = "pose list"
 CONVENTION = Convention("wxyz", "cam_from_world", "RDF", "translation")
 _LAYOUT = "name qw qx qy qz tx ty tz [focal_px]"
+_ERRORS = ("rotation_error_deg", "position_error")
 _LONGEST_FOCAL = 1e9
 
 
 def detect(path: Path) -> bool:
-    """Whether the file's first row that is no comment is a row of a pose list."""
+    """Whether the file's first row that is no comment, and no NaN, is a row of a pose list."""
     if not path.is_file():
         return False
+    rows = PoseRows(path, CONVENTION, _LAYOUT)
     try:
-        number, line = next(_rows(path))
-        rows = PoseRows(path, CONVENTION, _LAYOUT)
-        _take(rows, number, line)
-    except (FormatError, StopIteration):
+        for number, line in _rows(path):
+            _take(rows, number, line)
+            if len(rows.problems) > rows.not_finite or len(rows):
+                break
+    except FormatError:
         return False
-    return len(rows) == 1
+    return len(rows) == 1 and len(rows.problems) == rows.not_finite
 
 
 def read_pose_list(path: Path) -> Registration:
@@ -43,12 +49,16 @@ def read_pose_list(path: Path) -> Registration:
         FormatError: the file cannot be read, holds no pose, or is mostly something else.
     """
     rows = PoseRows(path, CONVENTION, _LAYOUT)
+    columns: dict[str, dict[str, str]] = {}
     for number, line in _rows(path):
-        _take(rows, number, line)
+        if _take(rows, number, line) and len(line.split()) == 8 + len(_ERRORS):
+            name, *numbers = line.split()
+            columns[name] = dict(zip(_ERRORS, numbers[7:], strict=True))
     return rows.registration(
         format_name=NAME,
         unit=METRE,
         scale_from="the imported file's own unit, taken as metres",
+        columns=columns,
     )
 
 
@@ -60,24 +70,28 @@ def _rows(path: Path) -> Iterator[tuple[int, str]]:
             yield number, row
 
 
-def _take(rows: PoseRows, number: int, row: str) -> None:
+def _take(rows: PoseRows, number: int, row: str) -> bool:
+    """Take one row; whether it is a pose."""
     name, *columns = row.split()
     where = f"line {number}"
-    if len(columns) not in {7, 8}:
+    if len(columns) not in {7, 8, 7 + len(_ERRORS)}:
         rows.reject(where, f"{len(columns) + 1} columns, want 8 or 9: {_LAYOUT}")
-        return
+        return False
     try:
         numbers = [float(column) for column in columns]
     except ValueError:
         rows.reject(where, f"a column is no number in {_shortened(row)!r}")
-        return
+        return False
+    if len(numbers) == 9 and not 0 <= numbers[7] <= 180:  # a focal length and what else?
+        rows.reject(where, f"10 columns, want 8 or 9: {_LAYOUT}")
+        return False
     camera = None
     if len(numbers) == 8:
         if not 1 <= numbers[7] <= _LONGEST_FOCAL:
             rows.reject(where, f"{name} has a focal length of {numbers[7]:g} pixels")
-            return
+            return False
         camera = SizelessCamera(numbers[7])
-    rows.add(where, name, numbers[:4], numbers[4:7], camera)
+    return rows.add(where, name, numbers[:4], numbers[4:7], camera)
 
 
 def _shortened(row: str) -> str:

@@ -37,12 +37,18 @@ class PoseRows:
         self.problems: list[str] = []
         self._want = want
         self._rows = 0
+        self._not_finite = 0
         self._cameras: dict[Camera | SizelessCamera, int] = {}
         self._of: dict[str, tuple[FloatArray, FloatArray, Rigid3, int | None]] = {}
         self._where: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self._of)
+
+    @property
+    def not_finite(self) -> int:
+        """How many rows so far have NaN or infinity for a pose, as estimates that failed do."""
+        return self._not_finite
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,6 +103,7 @@ class PoseRows:
                 f"{position.shape}; want {self._want}"
             )
         if not (np.all(np.isfinite(numbers)) and np.all(np.isfinite(position))):
+            self._not_finite += 1
             raise ValueError(f"{name} has a number that is not finite")
         # Before they are multiplied: no angle, quaternion or matrix is that large.
         if float(np.abs(numbers).max()) > _FARTHEST:
@@ -152,7 +159,13 @@ class PoseRows:
         remarks = (*remarks, *self._one_handedness())
         if not self._rows:
             raise FormatError(f"{self.path} holds no poses; want {self._want}")
-        if not self._of or len(self.problems) > _BAD_SHARE * self._rows:
+        if self._rows == self._not_finite:
+            raise FormatError(
+                f"{self.path} holds no pose: each of its {self._rows} rows has a number that is "
+                "not finite"
+            )
+        wrong = len(self.problems) - self._not_finite
+        if not self._of or wrong > _BAD_SHARE * self._rows:
             raise FormatError(
                 f"{self.path} is no {format_name}: {len(self.problems)} of {self._rows} rows are "
                 f"not {self._want}; the first is " + self.problems[0].removeprefix(f"{self.path}, ")
