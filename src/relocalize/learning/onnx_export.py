@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from relocalize.errors import LocalizerError
+from relocalize.learning.fixed_paddings import with_fixed_paddings
 from relocalize.learning.model import PoseRegressor
 from relocalize.place import atomic
 
@@ -67,7 +69,9 @@ class WorldPose(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Poses of pictures."""
         regressor = self.regressor
-        output = regressor((images / 255 - regressor.input_mean) / regressor.input_std)
+        # One product and one difference of every pixel, of constants that the exporter folds.
+        scale = 1 / (255 * regressor.input_std)
+        output = regressor(images * scale - regressor.input_mean / regressor.input_std)
         positions, rotations = regressor.poses(output)
         if output.log_variance is None:
             return positions, rotations
@@ -98,7 +102,8 @@ def export_regressor(
         LocalizerError: as of `export_onnx`.
     """
     images = pictures.movedim(-1, 1).float()
-    return export_onnx(WorldPose(regressor), images, OUTPUTS, path, metadata)
+    module = with_fixed_paddings(copy.deepcopy(WorldPose(regressor)).eval(), images[:1])
+    return export_onnx(module, images, OUTPUTS, path, metadata)
 
 
 def export_onnx(
