@@ -26,6 +26,7 @@ from relocalize.cli.map import Map
 from relocalize.cli.plot import Plot
 from relocalize.cli.register import Register
 from relocalize.cli.report import Report
+from relocalize.cli.score import Score
 from relocalize.cli.synthesize import Synthesize
 from relocalize.cli.train import Train, train_command
 from relocalize.errors import RelocalizeError
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": Train,
     "evaluate": Evaluate,
     "report": Report,
+    "score": Score,
     "export": Export,
     "export-model": ExportModel,
     "info": Info,

@@ -28,7 +28,7 @@ class Accuracy:
         scores: of all images, failures as infinite errors.
         answered: of the images with an estimate alone; None where there is none.
         curve: of recall; None where the truth is not in metres.
-        axes: the errors taken apart; None where nothing says which way is up.
+        axes: the errors taken apart.
         intervals: 95% of each number, by its name in result files; of a recall or an area by
             ``recall.0.05m_5deg`` and ``area.5cm_5deg``. None where there are too few images.
     """
@@ -36,7 +36,7 @@ class Accuracy:
     scores: Scores
     answered: Scores | None
     curve: RecallCurve | None
-    axes: ErrorAxes | None
+    axes: ErrorAxes
     intervals: dict[str, Interval | None]
 
     @classmethod
@@ -46,7 +46,7 @@ class Accuracy:
         true: Sequence[Rigid3],
         *,
         metric: bool,
-        up: FloatArray | None,
+        up: FloatArray,
         resamples: Resamples,
     ) -> Accuracy:
         """Of the errors of N >= 1 images.
@@ -55,7 +55,7 @@ class Accuracy:
             errors: [N].
             true: [N] the poses ``world_from_cam`` that they are measured from.
             metric: whether positions are in metres.
-            up: [3] against gravity, in the truth's world; None where nothing says.
+            up: [3] against gravity, in the truth's world.
             resamples: of these images.
         """
         scores = Scores.of(errors, metric=metric)
@@ -65,7 +65,7 @@ class Accuracy:
             scores=scores,
             answered=Scores.of(errors.of_images(~errors.failed), metric=metric),
             curve=RecallCurve.of(errors) if metric else None,
-            axes=None if up is None else ErrorAxes.of(errors, true, up),
+            axes=ErrorAxes.of(errors, true, up),
             intervals=_intervals(errors, resamples, metric=metric),
         )
 
@@ -88,7 +88,7 @@ class Accuracy:
             "answered": answered,
             "intervals": intervals,
             "recall_curve": None if self.curve is None else self.curve.to_json(),
-            "axes": None if self.axes is None else self.axes.medians(),
+            "axes": self.axes.medians(),
         }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from relocalize.errors import PlaceError
-from relocalize.evaluation.names import RESULTS, rows_of
+from relocalize.evaluation.names import RESULTS, RESULTS_SCHEMA, rows_of
 from relocalize.place import Place, Split
 from relocalize.place.folder import read_json
 
@@ -21,7 +21,8 @@ _MAP_FILES = ("cameras.bin", "images.bin", "points3D.bin")
 def fingerprint(place: Place, split: Split, localizers: Sequence[str], truth: Path | None) -> str:
     """Changes when the map, the split, a localizer fitted on it, the truth or the version does."""
     digest = hashlib.sha256()
-    facts: list[Any] = [version("relocalize"), asdict(split), rows_of(localizers), place.unit]
+    facts: list[Any] = [version("relocalize"), RESULTS_SCHEMA, asdict(split), place.unit]
+    facts += rows_of(localizers)
     digest.update(json.dumps(facts).encode())
     files = [place.map_dir / name for name in _MAP_FILES]
     for name in rows_of(localizers):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 BASELINES = ("constant", "retrieval")  # rows of every table: what an estimate has to beat
 DEFAULT_LOCALIZERS = ("structure",)
 RESULTS = "results.json"
+RESULTS_SCHEMA = 2  # rises when results of before are to be made again
 PAGE = "index.html"
 
 

@@ -21,7 +21,7 @@ from relocalize.evaluation.answers import Answer, AnswerLog
 from relocalize.evaluation.fitted_facts import learning_curves_of, settings_of
 from relocalize.evaluation.inputs import fingerprint
 from relocalize.evaluation.leakage import NearestViews, nearest_views, time_gaps
-from relocalize.evaluation.names import DEFAULT_LOCALIZERS, RESULTS, rows_of
+from relocalize.evaluation.names import DEFAULT_LOCALIZERS, RESULTS, RESULTS_SCHEMA, rows_of
 from relocalize.evaluation.pieces import pieces
 from relocalize.evaluation.results import Evaluation, Outcome
 from relocalize.evaluation.truth import Truth, truth_from_file, truth_of_place
@@ -33,7 +33,6 @@ from relocalize.place import Place, Split, atomic
 from relocalize.place.dropped import dropped_names
 from relocalize.place.splits import split_by_blocks
 
-_SCHEMA = 1
 _LOG = "answers.jsonl"  # of an evaluation under way
 
 
@@ -96,7 +95,7 @@ def evaluate(
             fit_seconds=fit_seconds,
         )
         content = {
-            "schema": _SCHEMA,
+            "schema": RESULTS_SCHEMA,
             **evaluation.to_json(),
             "inputs": inputs,
             "made": _how_made(place, chosen, truth, evaluation),

@@ -1,0 +1,70 @@
+"""How exact a map's poses are: what is stated against what noise really does to them."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from numbers_place import make_numbers_place, poses_of_a_walk
+from relocalize import progress
+from relocalize.geometry import Rigid3, align_camera_poses
+from relocalize.mapping import pose_covariance
+from relocalize.mapping.bundle_adjustment import refine_map
+from relocalize.mapping.pose_covariance import pose_covariances
+from relocalize.place import MapModel, atomic
+
+NOISE_PX = 0.4
+
+
+def noisy_map(place, seed):
+    """The place's map as bundle adjustment makes it of noisy keypoints."""
+    rng = np.random.default_rng(seed)
+    model = place.map.to_colmap()
+    for image in model.images.values():
+        for point in image.points2D:
+            point.xy = point.xy + rng.normal(0, NOISE_PX, 2)
+    refine_map(model)
+    return MapModel.from_colmap(model)
+
+
+def test_errors_of_bundle_adjusted_poses_are_as_large_as_is_stated(tmp_path):
+    poses = poses_of_a_walk()
+    place = make_numbers_place(tmp_path / "place", poses, points=150)
+    shares = []
+    for seed in range(4):
+        adjusted = noisy_map(place, seed)
+        with atomic.new_folder(place.map_dir) as folder:
+            adjusted.write(folder)
+        covariances = pose_covariances(place)
+        assert set(covariances) == set(adjusted.images)
+        found = [image.world_from_cam for image in place.map.images.values()]
+        back = align_camera_poses(found, poses).b_from_a.inverse()
+        for name, pose, true in zip(covariances, found, poses, strict=True):
+            here = back.move_camera(true)
+            turn = Rotation.from_matrix(here.rotation.T @ pose.rotation).as_rotvec()
+            error = np.concatenate([pose.translation - here.translation, turn])
+            shares.append(error @ np.linalg.solve(covariances[name], error) / 6)
+    # Squared errors over their variance: 1 on average, 0.89 in the middle (chi-squared of 6).
+    assert 0.6 < np.median(shares) < 1.3
+
+
+def test_images_that_observe_nothing_have_no_covariance(tmp_path):
+    place = make_numbers_place(tmp_path / "place", [*poses_of_a_walk(6), Rigid3.identity()])
+    found = pose_covariances(place)
+    blind = [n for n, i in place.map.images.items() if (i.point_rows >= 0).sum() < 6]
+    assert blind
+    assert not set(blind) & set(found)
+
+
+def test_a_map_of_too_many_images_is_left_alone_in_one_line(tmp_path, monkeypatch, capsys):
+    place = make_numbers_place(tmp_path / "place", poses_of_a_walk(8), points=200)
+    monkeypatch.setattr(pose_covariance, "MOST_IMAGES", 7)
+    with progress.shown():
+        assert pose_covariances(place) == {}
+    assert "8 images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_map_of_next_to_nothing_states_nothing_or_numbers(tmp_path, count):
+    place = make_numbers_place(tmp_path / "place", poses_of_a_walk(count), points=20)
+    for covariance in pose_covariances(place).values():
+        assert covariance.shape == (6, 6)
