@@ -99,7 +99,8 @@ class ResNet(Backbone):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def _walk(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        # The largest of rectified values is the rectified largest, of a quarter of the values.
+        x = self.relu(self.maxpool(self.bn1(self.conv1(images))))
         for name in self.stages:
             x = self.get_submodule(name)(x)
             yield name, x
