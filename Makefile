@@ -44,7 +44,7 @@ else
 	@set -ex; \
 	test -f demo/corridor/truth.json || $(BIN)/relocalize synthesize demo/corridor; \
 	$(BIN)/relocalize build demo/corridor/walk.mp4 demo/place \
-		--truth demo/corridor/walk_poses.txt; \
+		--minutes 2 --truth demo/corridor/walk_poses.txt; \
 	$(BIN)/relocalize localize demo/place demo/corridor/visitor
 endif
 
