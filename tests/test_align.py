@@ -158,6 +158,13 @@ def test_a_straight_corridor_is_aligned(tmp_path: Path) -> None:
     assert found.scale == pytest.approx(similarity(2).scale, rel=0.01)
 
 
+def test_a_scale_that_rigid_leaves_out_is_named(place: Place, reference: Place) -> None:
+    scale = align_place(place, read_reference(reference.root)).reference_from_place.scale
+    with pytest.raises(MappingError) as refused:
+        align_place(place, read_reference(reference.root), rigid=True)
+    assert f"agree with a scale of {scale:.4g}, so leave --rigid away" in str(refused.value)
+
+
 def test_rigid_keeps_the_scale_and_the_unit(tmp_path: Path, truth: list[Rigid3]) -> None:
     frame = Frame("z", "stated", "metre", "measured")
     turned = Similarity3(1.0, similarity(3).rotation, np.array([4.0, 5, 6]))

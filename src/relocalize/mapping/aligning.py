@@ -248,7 +248,11 @@ def align_place(
     if reason is not None:
         raise MappingError(
             f"{place.root} cannot be aligned with {reference.what}: {reason}"
-            + (_diagnosis(in_place, in_reference, reference) or _advice(alignment, rigid=rigid))
+            + (
+                (rigid and _other_scale(in_place, in_reference, seed))
+                or _diagnosis(in_place, in_reference, reference)
+                or _advice(alignment, rigid=rigid)
+            )
         )
     return FoundFrame(
         reference_from_place=alignment.b_from_a,
@@ -261,6 +265,14 @@ def align_place(
         in_reference=Stations.of_cameras(in_reference),
         remarks=remarks_on(alignment) + _remarks_on_units(place, reference, alignment, rigid=rigid),
     )
+
+
+def _other_scale(in_place: Sequence[Rigid3], in_reference: Sequence[Rigid3], seed: int) -> str:
+    """Whether poses that do not agree with their scale kept do with another."""
+    free = align_camera_poses(in_place, in_reference, seed=seed)
+    if why_not(free) is not None:
+        return ""
+    return f". They agree with a scale of {free.b_from_a.scale:.4g}, so leave --rigid away"
 
 
 def _diagnosis(
