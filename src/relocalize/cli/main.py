@@ -27,6 +27,7 @@ from relocalize.cli.plot import Plot
 from relocalize.cli.register import Register
 from relocalize.cli.report import Report
 from relocalize.cli.score import Score
+from relocalize.cli.split import SplitImages
 from relocalize.cli.synthesize import Synthesize
 from relocalize.cli.train import Train, train_command
 from relocalize.errors import RelocalizeError
@@ -50,6 +51,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "map": Map,
     "register": Register,
     "drop": Drop,
+    "split": SplitImages,
     "train": Train,
     "evaluate": Evaluate,
     "report": Report,

@@ -17,8 +17,10 @@ from relocalize.evaluation.metrics import PoseErrors, finite, median
 from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place
+from relocalize.place.model import NO_POINT
 
 _BINS = 6
+_LEAST_DEPTH = 1e-9
 _FEWEST_IN_BIN = 10  # the median of fewer says little
 
 
@@ -105,6 +107,26 @@ def _nearest(sorted_values: FloatArray, value: float) -> float:
     row = int(np.searchsorted(sorted_values, value))
     beside = sorted_values[max(0, row - 1) : row + 1]
     return float(np.abs(beside - value).min())
+
+
+def scene_depth(place: Place, train: Sequence[str]) -> float:
+    """Typical distance from train cameras to the points they see, in the Place's unit, > 0.
+
+    Of a map without points: how far its cameras are spread.
+    """
+    model = place.map
+    images = [model.images[name] for name in train if name in model.images]
+    depths = []
+    for image in images:
+        rows = image.point_rows[image.point_rows != NO_POINT]
+        if len(rows):
+            points = model.points.positions[rows]
+            away = np.linalg.norm(points - image.world_from_cam.translation, axis=1)
+            depths.append(float(np.median(away)))
+    if depths:
+        return float(np.median(depths))
+    centres = np.stack([image.world_from_cam.translation for image in images])
+    return max(float(np.linalg.norm(np.ptp(centres, axis=0))), _LEAST_DEPTH)
 
 
 def leakage_to_json(

@@ -20,7 +20,7 @@ from relocalize.errors import EvaluationError, PlaceError
 from relocalize.evaluation.answers import Answer, AnswerLog
 from relocalize.evaluation.fitted_facts import learning_curves_of, settings_of
 from relocalize.evaluation.inputs import fingerprint
-from relocalize.evaluation.leakage import NearestViews, nearest_views, time_gaps
+from relocalize.evaluation.leakage import NearestViews, nearest_views, scene_depth, time_gaps
 from relocalize.evaluation.names import DEFAULT_LOCALIZERS, RESULTS, RESULTS_SCHEMA, rows_of
 from relocalize.evaluation.pieces import pieces
 from relocalize.evaluation.results import Evaluation, Outcome
@@ -199,7 +199,7 @@ def _distances(
         raise EvaluationError(f"no train image of split {split.name!r} has a pose in the map")
     centres = np.stack([pose.translation for pose in train])
     extent = float(np.linalg.norm(np.ptp(centres, axis=0)))
-    depth = move.scale * _scene_depth(place, split) or max(extent, 1e-9)
+    depth = move.scale * scene_depth(place, split.train)
     test = [truth.world_from_cam[name] for name in images]
     return extent, nearest_views(train, test, scene_depth=depth)
 
@@ -240,20 +240,6 @@ def _known_cameras(place: Place, split: Split, images: Sequence[str]) -> dict[st
         else:
             cameras[name] = prior if prior is not None and prior.focal_is_known else None
     return cameras
-
-
-def _scene_depth(place: Place, split: Split) -> float:
-    """Median distance from train cameras to the points they see, in the Place's unit, or 0."""
-    model = place.map
-    depths = []
-    for name in split.train:
-        image = model.images.get(name)
-        if image is None or not (image.point_rows >= 0).any():
-            continue
-        points = model.points.positions[image.point_rows[image.point_rows >= 0]]
-        centre = image.world_from_cam.translation
-        depths.append(float(np.median(np.linalg.norm(points - centre, axis=1))))
-    return float(np.median(depths)) if depths else 0.0
 
 
 def _how_made(

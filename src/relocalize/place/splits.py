@@ -1,14 +1,23 @@
-"""Splits: which images train and which test, and by which rule."""
+"""Splits: which images train and which test, and by which rule.
+
+Neighbouring frames of one walk are near-copies, so every honest rule leaves a gap: images so near
+a test image, in time or in space, are on neither side.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relocalize.errors import PlaceError
+
+BLOCKS = 40
+GAP = 0.2  # of a block, on either side of a test image
+_AREA_MARGIN = 0.2  # of the held-out region's radius
 
 
 @dataclass(frozen=True)
@@ -17,7 +26,8 @@ class Split:
 
     Attributes:
         name: file name in ``splits/`` without its ending.
-        rule: how it came about: ``blocks``, ``later``, ``captures``, ``list``.
+        rule: how it came about: ``blocks``, ``later``, ``captures``, ``area``, ``random``,
+            ``list``.
         train: image names that localizers may learn from.
         test: image names that are only ever scored.
         settings: the rule's own numbers.
@@ -46,25 +56,26 @@ def split_by_blocks(
     names: Sequence[str],
     *,
     name: str = "blocks",
-    blocks: int = 40,
+    blocks: int = BLOCKS,
     every: int = 4,
-    gap: float = 0.2,
+    gap: float = GAP,
 ) -> Split:
     """Every ``every``-th of ``blocks`` blocks of consecutive images is test.
 
-    Neighbouring frames of one walk are near-copies, so frames within ``gap`` block lengths of a
-    test block belong to neither side.
+    Frames within ``gap`` block lengths of a test block belong to neither side.
 
     Args:
         names: images of one capture in time order.
         name: of the split.
         blocks: how many blocks the walk is cut into (fewer when it has under 4 images a block).
-        every: one block of this many is test.
+        every: one block of this many is test, 2 or more.
         gap: dropped on either side of a test block, as a share of the block length.
 
     Raises:
         PlaceError: too few images for one train and one test block.
     """
+    if every < 2 or blocks < 1:
+        raise PlaceError(f"every {every}th of {blocks} blocks is no test set; want 2 and 1 or more")
     blocks = min(blocks, len(names) // 4)
     if blocks < every:
         raise PlaceError(
@@ -74,15 +85,197 @@ def split_by_blocks(
     block = np.searchsorted(edges, np.arange(len(names)), side="right") - 1
     is_test = block % every == every - 1
     reach = max(1, round(gap * len(names) / blocks))
-    test_at = np.flatnonzero(is_test)
-    tests_before = np.concatenate([[0], np.cumsum(is_test)])
-    at = np.arange(len(names))
-    first, last = np.maximum(at - reach, 0), np.minimum(at + reach + 1, len(names))
-    is_train = tests_before[first] == tests_before[last]
-    return Split(
+    return _split(
         name,
         "blocks",
-        train=tuple(names[int(i)] for i in np.flatnonzero(is_train)),
-        test=tuple(names[int(i)] for i in test_at),
-        settings={"blocks": blocks, "every": every, "gap": gap},
+        names,
+        is_test,
+        _near_in_time(is_test, reach),
+        {"blocks": blocks, "every": every, "gap": gap},
     )
+
+
+def split_later(
+    names: Sequence[str], *, name: str = "later", share: float = 0.2, gap: int | None = None
+) -> Split:
+    """The end of a walk is test: what a day's walk says of the day after.
+
+    Args:
+        names: images of one capture in time order.
+        name: of the split.
+        share: of the images that test.
+        gap: images dropped before them; None: as many as `split_by_blocks` drops.
+
+    Raises:
+        PlaceError: nothing is left to train or to test on.
+    """
+    _check_share(share)
+    gap = usual_gap(len(names)) if gap is None else gap
+    is_test = np.arange(len(names)) >= len(names) - round(share * len(names))
+    settings = {"share": share, "gap": gap}
+    return _split(name, "later", names, is_test, _near_in_time(is_test, gap), settings)
+
+
+def split_by_captures(
+    captures: Mapping[str, Sequence[str]], test: Sequence[str], *, name: str = "captures"
+) -> Split:
+    """Whole captures test: another day, another camera.
+
+    Args:
+        captures: posed images by capture.
+        test: the captures that test.
+        name: of the split.
+
+    Raises:
+        PlaceError: a capture is not there, or none is left to train on.
+    """
+    missing = [one for one in test if one not in captures]
+    if missing or not test:
+        raise PlaceError(
+            f"captures to test on: {missing or 'none given'}; with posed images there are "
+            f"{list(captures)}"
+        )
+    names = [image for images in captures.values() for image in images]
+    tested = {image for one in test for image in captures[one]}
+    is_test = np.array([image in tested for image in names], dtype=bool)
+    nothing = np.zeros(len(names), dtype=bool)
+    return _split(name, "captures", names, is_test, nothing, {"test": list(test)})
+
+
+def split_by_area(
+    captures: Mapping[str, Sequence[str]],
+    floor: Mapping[str, Sequence[float]],
+    *,
+    name: str = "area",
+    share: float = 0.2,
+    rectangle: Sequence[float] | None = None,
+    gap: int | None = None,
+) -> Split:
+    """A region of floor is held out: what is taken there tests, whenever it was taken.
+
+    Cameras outside may still look into the region. Those within a margin around it, and the
+    images next to a test image in time, are on neither side.
+
+    Args:
+        captures: posed images by capture, each in time order.
+        floor: where each image was taken, [2] on the floor.
+        name: of the split.
+        share: of the images that test, where no rectangle is given: those within the circle
+            around the place that is farthest from where the first walk began.
+        rectangle: x0, y0, x1, y1 on the floor, in place of that.
+        gap: images dropped on either side of a test image in time; None: as many as
+            `split_by_blocks` drops.
+
+    Raises:
+        PlaceError: nothing is left to train or to test on.
+    """
+    names = [image for images in captures.values() for image in images]
+    at = np.array([floor[image] for image in names], dtype=np.float64).reshape(-1, 2)
+    if not names:
+        raise PlaceError("a split by area needs posed images, got 0")
+    settings: dict[str, Any]
+    if rectangle is not None:
+        x0, y0, x1, y1 = (float(value) for value in rectangle)
+        low, high = np.array([min(x0, x1), min(y0, y1)]), np.array([max(x0, x1), max(y0, y1)])
+        outside = np.linalg.norm(np.maximum(np.maximum(low - at, at - high), 0), axis=1)
+        margin = _AREA_MARGIN * float((high - low).min()) / 2
+        is_test = outside == 0
+        settings = {"rectangle": [x0, y0, x1, y1]}
+    else:
+        _check_share(share)
+        middle = at[np.argmax(np.linalg.norm(at - at[0], axis=1))]
+        away = np.linalg.norm(at - middle, axis=1)
+        wanted = max(1, round(share * len(names)))
+        radius = float(np.sort(away)[wanted - 1])
+        outside = np.maximum(away - radius, 0)
+        margin = _AREA_MARGIN * radius
+        is_test = outside == 0
+        settings = {"share": share, "middle": middle.tolist(), "radius": radius}
+    near = (outside <= margin) & ~is_test
+    start = 0
+    for images in captures.values():
+        own = slice(start, start + len(images))
+        reach = usual_gap(len(images)) if gap is None else gap
+        near[own] |= _near_in_time(is_test[own], reach)
+        start += len(images)
+    return _split(name, "area", names, is_test, near, {**settings, "margin": margin, "gap": gap})
+
+
+def split_random(
+    names: Sequence[str], *, name: str = "random", share: float = 0.25, seed: int = 0
+) -> Split:
+    """Shuffled images test, each beside train images: numbers on it are too good.
+
+    It is here to show by how much; nothing is to be claimed from it.
+
+    Args:
+        names: of posed images.
+        name: of the split.
+        share: of the images that test.
+        seed: of the shuffling.
+
+    Raises:
+        PlaceError: nothing is left to train or to test on.
+    """
+    _check_share(share)
+    is_test = np.zeros(len(names), dtype=bool)
+    order = np.random.default_rng(seed).permutation(len(names))
+    is_test[order[: round(share * len(names))]] = True
+    nothing = np.zeros(len(names), dtype=bool)
+    return _split(name, "random", names, is_test, nothing, {"share": share, "seed": seed})
+
+
+def joined(splits: Sequence[Split]) -> Split:
+    """Splits of several walks by one rule as one.
+
+    Args:
+        splits: one or more of the same name and rule, of different images.
+    """
+    first = splits[0]
+    return Split(
+        first.name,
+        first.rule,
+        train=tuple(image for split in splits for image in split.train),
+        test=tuple(image for split in splits for image in split.test),
+        settings=first.settings if len(splits) == 1 else {"walks": [s.settings for s in splits]},
+    )
+
+
+def usual_gap(images: int) -> int:
+    """How many images next to a test image are dropped from a walk of so many."""
+    return max(1, round(GAP * images / BLOCKS))
+
+
+def _split(
+    name: str,
+    rule: str,
+    names: Sequence[str],
+    is_test: NDArray[np.bool_],
+    near: NDArray[np.bool_],
+    settings: dict[str, Any],
+) -> Split:
+    if not is_test.any():
+        raise PlaceError(f"split {name!r} has no test images ({len(names)} images, {settings})")
+    return Split(
+        name,
+        rule,
+        train=tuple(names[int(i)] for i in np.flatnonzero(~is_test & ~near)),
+        test=tuple(names[int(i)] for i in np.flatnonzero(is_test)),
+        settings=settings,
+    )
+
+
+def _near_in_time(is_test: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    """Which of consecutive images [N] are within ``reach`` of a test image."""
+    tests_before = np.concatenate([[0], np.cumsum(is_test)])
+    at = np.arange(len(is_test))
+    first, last = np.maximum(at - reach, 0), np.minimum(at + reach + 1, len(is_test))
+    result: NDArray[np.bool_] = (tests_before[first] != tests_before[last]) & ~is_test
+    return result
+
+
+def _check_share(share: float) -> None:
+    if not 0 < share < 1:
+        raise PlaceError(
+            f"a share of {share:g} of the images cannot test; want more than 0, under 1"
+        )
