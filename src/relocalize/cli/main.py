@@ -16,6 +16,7 @@ from relocalize.cli.build import Build
 from relocalize.cli.check import Check
 from relocalize.cli.drop import Drop
 from relocalize.cli.evaluate import Evaluate
+from relocalize.cli.experiment import Experiment
 from relocalize.cli.export import Export
 from relocalize.cli.export_model import ExportModel
 from relocalize.cli.frames import Frames
@@ -53,6 +54,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "drop": Drop,
     "split": SplitImages,
     "train": Train,
+    "experiment": Experiment,
     "evaluate": Evaluate,
     "report": Report,
     "score": Score,

@@ -1,0 +1,65 @@
+"""`relocalize experiment PLACE SWEEP`: a grid of trainings, compared."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from relocalize.place import Place
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Train a grid of settings on a Place, and compare them on validation images.
+
+    The same command after an interruption goes on where it was; runs that are done are not done
+    again.
+    """
+
+    place: tyro.conf.Positional[Path]
+    """The Place folder."""
+    sweep: tyro.conf.Positional[str]
+    """A .toml file that says what to try, or the name of one that comes with relocalize:
+    founding."""
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    """Settings that are fixed so whatever the sweep says of them, such as
+    backbone.weights=none."""
+    seeds: tuple[int, ...] = ()
+    """Train every configuration with each of these, in place of the sweep's."""
+    minutes: float | None = None
+    """Time that each training may take, in place of the sweep's."""
+    split: str | None = None
+    """Train on the train images of this split, in place of the sweep's."""
+    engine: Literal["local", "ray"] = "local"
+    """local: one run after the other, here. ray: on a Ray cluster (RAY_ADDRESS), or on all
+    processors of this machine."""
+    evaluate: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Score the test images too, once all runs are done; choose nothing by them."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print one JSON object instead of the table; a number that is infinite is null."""
+
+    def run(self) -> int:
+        """Train what is not trained yet, and print the table."""
+        # Pose regression's settings and the drawing of curves take a while to import.
+        from relocalize import experiments  # noqa: PLC0415
+        from relocalize.experiments.names import FIGURE, PAGE  # noqa: PLC0415
+        from relocalize.experiments.table import experiment_table  # noqa: PLC0415
+
+        overrides = dict(experiments.read_override(text) for text in self.set)
+        sweep = experiments.find_sweep(self.sweep).with_changes(
+            overrides, minutes=self.minutes, seeds=self.seeds, split=self.split
+        )
+        experiment, folder = experiments.run_experiment(
+            Place.open(self.place), sweep, engine=self.engine, evaluate=self.evaluate
+        )
+        if self.json:
+            print(json.dumps(experiment.to_json(), indent=2, allow_nan=False))
+            return 0
+        Console(highlight=False, soft_wrap=False).print(experiment_table(experiment))
+        print(f"{folder / PAGE}\n{folder / FIGURE}")
+        return 0

@@ -1,0 +1,113 @@
+"""Doing a whole sweep: its runs, then the table, the curves and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from relocalize import evaluation, progress
+from relocalize.experiments.curves_figure import curves_figure
+from relocalize.experiments.engines import ENGINES, check_engine
+from relocalize.experiments.experiment import Experiment
+from relocalize.experiments.held_out import HeldOutErrors, score_test_images
+from relocalize.experiments.names import EXPERIMENTS, FIGURE, PAGE, RESULTS
+from relocalize.experiments.page import experiment_page
+from relocalize.experiments.runs import Run, runs_of
+from relocalize.experiments.summary import RunNumbers
+from relocalize.experiments.sweep import Sweep
+from relocalize.learning import require_torch
+from relocalize.learning.frames import TrainingFrames
+from relocalize.place import Place, Split, atomic
+from relocalize.place.lock import write_lock
+from relocalize.plotting.figure import save_figure
+
+
+def run_experiment(
+    place: Place, sweep: Sweep, *, engine: str = "local", evaluate: bool = False
+) -> tuple[Experiment, Path]:
+    """Do the runs of a sweep that are not done yet, and write what came of all of them.
+
+    ``experiments/<name>/`` in the Place gets a folder per run, after every run ``results.json``
+    and ``index.html`` of what is done so far, and ``curves.png`` in the end. A run is known by
+    everything that its result depends on, so that one command after an interruption, or after a
+    change of the sweep, does what is missing.
+
+    Args:
+        place: with a map.
+        sweep: what to compare.
+        engine: ``local`` or ``ray``.
+        evaluate: whether to score test images too, once all runs are done.
+
+    Returns:
+        The experiment, and its folder.
+
+    Raises:
+        RelocalizeError: the sweep cannot be trained on this Place, or not by this engine.
+        KeyboardInterrupt: after checkpoints were written; the same call goes on.
+    """
+    require_torch()
+    check_engine(engine)
+    split = evaluation.split_of(place, sweep.split)
+    runs = runs_of(sweep, place, split)
+    folder = place.root / EXPERIMENTS / sweep.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with write_lock(folder):
+        missing = [run for run in runs if not run.is_done]
+        _say_plan(sweep, runs, missing)
+        if missing:
+            _prepare_pictures(place, split, missing)
+        for _ in ENGINES[engine](missing):
+            _write(_experiment(place, sweep, split, engine, runs), folder)
+        test = score_test_images(place, split, sweep.name, runs) if evaluate else {}
+        experiment = _experiment(place, sweep, split, engine, runs, test)
+        _write(experiment, folder)
+        save_figure(curves_figure(experiment), folder / FIGURE)
+    return experiment, folder
+
+
+def _write(experiment: Experiment, folder: Path) -> None:
+    """Write results and page of what is done so far."""
+    results = experiment.to_json()
+    atomic.write_json(folder / RESULTS, results)
+    atomic.write_text(folder / PAGE, experiment_page(experiment, results))
+
+
+def _experiment(
+    place: Place,
+    sweep: Sweep,
+    split: Split,
+    engine: str,
+    runs: Sequence[Run],
+    test: dict[str, HeldOutErrors] | None = None,
+) -> Experiment:
+    done = [(run, result) for run in runs if (result := run.result()) is not None]
+    logs = [tuple(run.log()) for run, _ in done]
+    return Experiment(
+        sweep=sweep,
+        place=place.name,
+        split=split.name,
+        unit=place.unit,
+        engine=engine,
+        planned=len(runs),
+        runs=tuple(
+            RunNumbers.of(run, result, rows) for (run, result), rows in zip(done, logs, strict=True)
+        ),
+        logs=tuple(logs),
+        test=test or {},
+    )
+
+
+def _prepare_pictures(place: Place, split: Split, runs: Sequence[Run]) -> None:
+    """Decode pictures before any run's minutes count: the first would pay for all."""
+    for settings in dict.fromkeys(run.settings.input for run in runs):
+        TrainingFrames.prepare(place, split, settings)
+
+
+def _say_plan(sweep: Sweep, runs: Sequence[Run], missing: Sequence[Run]) -> None:
+    bounds = [run.settings.minutes for run in missing]
+    most = [bound for bound in bounds if bound is not None]
+    time = f", {sum(most):.3g} minutes of training at most" if most and None not in bounds else ""
+    progress.say(
+        f"sweep {sweep.name}: {len(runs)} runs, {len(runs) - len(missing)} of them done before"
+        + (f"; {len(missing)} to do{time}" if missing else "")
+    )

@@ -1,0 +1,238 @@
+"""From the logs and results of a sweep's runs to the numbers of its table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from relocalize.experiments.runs import Run
+from relocalize.experiments.stability import epoch_to_epoch, seed_to_seed
+from relocalize.learning.settings import TrainSettings
+
+LAST_EPOCH, OVER = "last epoch", "minutes over"
+
+
+@dataclass(frozen=True)
+class RunNumbers:
+    """One finished run.
+
+    Attributes:
+        name: of its folder.
+        values: of the grid's axes.
+        seed: of everything random.
+        position: median validation error of the chosen epoch, in the Place's unit; infinite where
+            the run diverged.
+        rotation_deg: likewise, degrees.
+        score: likewise, what the epoch was chosen by; about 1 for a constant answer.
+        best_epoch: the chosen one, None where the run diverged.
+        position_jump: `epoch_to_epoch` of the validation position errors.
+        rotation_jump: the same of the rotation errors.
+        epoch_seconds: median time of an epoch, validation included.
+        epochs: that were run.
+        seconds: of training and preparing.
+        ended: why: the last epoch, minutes over, or what stopped it.
+    """
+
+    name: str
+    values: Mapping[str, object]
+    seed: int
+    position: float
+    rotation_deg: float
+    score: float
+    best_epoch: int | None
+    position_jump: float | None
+    rotation_jump: float | None
+    epoch_seconds: float | None
+    epochs: int
+    seconds: float
+    ended: str
+
+    @classmethod
+    def of(
+        cls, run: Run, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+    ) -> RunNumbers:
+        """The numbers of a run with its result and its log."""
+        validation = result.get("validation") or {}
+        training = result.get("training") or {}
+        seconds = [float(row["epoch_seconds"]) for row in rows]
+        return cls(
+            name=run.folder.name,
+            values=run.values,
+            seed=run.settings.seed,
+            position=float(validation.get("position", math.inf)),
+            rotation_deg=float(validation.get("rotation_deg", math.inf)),
+            score=float(validation.get("score", math.inf)),
+            best_epoch=validation.get("epoch"),
+            position_jump=epoch_to_epoch(_column(rows, "validation_position")),
+            rotation_jump=epoch_to_epoch(_column(rows, "validation_rotation_deg")),
+            epoch_seconds=median(seconds) if seconds else None,
+            epochs=len(rows),
+            seconds=sum(seconds) + float(training.get("preparation_seconds", 0.0)),
+            ended=_ended(run.settings, result, len(rows)),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As strict JSON values; an infinite number is None."""
+        return {name: _strict(value) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class ConfigurationNumbers:
+    """One row of the table: the runs of one configuration, one per seed.
+
+    Attributes:
+        values: of the grid's axes.
+        runs: how many are done.
+        diverged: of them.
+        position: median over seeds of the runs' `RunNumbers.position`.
+        position_range: the least and the largest of them.
+        rotation_deg: median over seeds.
+        rotation_range: the least and the largest.
+        score: median over seeds.
+        position_jump: median over seeds of the runs' jumps from epoch to epoch.
+        rotation_jump: the same of rotations.
+        position_seeds: `seed_to_seed` of positions; None with one seed.
+        rotation_seeds: the same of rotations.
+        epoch_seconds: median over seeds.
+        epochs: median over seeds.
+        ended: why runs ended, each reason once.
+    """
+
+    values: Mapping[str, object]
+    runs: int
+    diverged: int
+    position: float
+    position_range: tuple[float, float]
+    rotation_deg: float
+    rotation_range: tuple[float, float]
+    score: float
+    position_jump: float | None
+    rotation_jump: float | None
+    position_seeds: float | None
+    rotation_seeds: float | None
+    epoch_seconds: float | None
+    epochs: float
+    ended: tuple[str, ...]
+
+    @classmethod
+    def of(cls, runs: Sequence[RunNumbers]) -> ConfigurationNumbers:
+        """The row of at least one run of a configuration."""
+        positions = [run.position for run in runs]
+        rotations = [run.rotation_deg for run in runs]
+        return cls(
+            values=runs[0].values,
+            runs=len(runs),
+            diverged=sum(run.best_epoch is None for run in runs),
+            position=median(positions),
+            position_range=(min(positions), max(positions)),
+            rotation_deg=median(rotations),
+            rotation_range=(min(rotations), max(rotations)),
+            score=median([run.score for run in runs]),
+            position_jump=_median_of(runs, lambda run: run.position_jump),
+            rotation_jump=_median_of(runs, lambda run: run.rotation_jump),
+            position_seeds=seed_to_seed(positions),
+            rotation_seeds=seed_to_seed(rotations),
+            epoch_seconds=_median_of(runs, lambda run: run.epoch_seconds),
+            epochs=median([run.epochs for run in runs]),
+            ended=tuple(dict.fromkeys(run.ended for run in runs)),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As strict JSON values; an infinite number is None."""
+        return {name: _strict(value) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one value of one axis comes to, whatever the other axes say.
+
+    Attributes:
+        axis: the setting.
+        value: of it.
+        runs: that have it.
+        position: median of their validation errors, in the Place's unit.
+        rotation_deg: likewise, degrees.
+        position_jump: median of their jumps from epoch to epoch.
+    """
+
+    axis: str
+    value: object
+    runs: int
+    position: float
+    rotation_deg: float
+    position_jump: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As strict JSON values; an infinite number is None."""
+        return {name: _strict(value) for name, value in asdict(self).items()}
+
+
+def configurations_of(runs: Sequence[RunNumbers]) -> list[ConfigurationNumbers]:
+    """A row per configuration, in the order of the runs."""
+    return [ConfigurationNumbers.of(group) for group in _groups(runs, [run.values for run in runs])]
+
+
+def effects_of(runs: Sequence[RunNumbers]) -> list[Effect]:
+    """Each value of each axis that has several, over all runs that have it."""
+    effects: list[Effect] = []
+    for axis in runs[0].values if runs else ():
+        groups = _groups(runs, [run.values[axis] for run in runs])
+        if len(groups) > 1:
+            effects += [
+                Effect(
+                    axis=axis,
+                    value=group[0].values[axis],
+                    runs=len(group),
+                    position=median([run.position for run in group]),
+                    rotation_deg=median([run.rotation_deg for run in group]),
+                    position_jump=_median_of(group, lambda run: run.position_jump),
+                )
+                for group in groups
+            ]
+    return effects
+
+
+def best_of(rows: Sequence[ConfigurationNumbers]) -> ConfigurationNumbers | None:
+    """The row of the best validation score, if any run of it was of use."""
+    best = min(rows, key=lambda row: row.score, default=None)
+    return best if best is not None and math.isfinite(best.score) else None
+
+
+def _groups(runs: Sequence[RunNumbers], keys: Iterable[object]) -> list[list[RunNumbers]]:
+    """Runs of the same key together, in the order in which keys come first."""
+    groups: dict[str, list[RunNumbers]] = {}
+    for run, key in zip(runs, keys, strict=True):
+        groups.setdefault(repr(key), []).append(run)
+    return list(groups.values())
+
+
+def _column(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    """A number per epoch; what was not finite is null in the log."""
+    return [math.inf if row[name] is None else float(row[name]) for row in rows]
+
+
+def _median_of(
+    runs: Sequence[RunNumbers], number: Callable[[RunNumbers], float | None]
+) -> float | None:
+    known = [value for run in runs if (value := number(run)) is not None]
+    return median(known) if known else None
+
+
+def _ended(settings: TrainSettings, result: Mapping[str, Any], epochs: int) -> str:
+    if result["status"] == "diverged":
+        return "diverged"
+    if result.get("reason"):
+        return str(result["reason"])
+    return LAST_EPOCH if epochs >= settings.optimizer.epochs else OVER
+
+
+def _strict(value: Any) -> Any:
+    """The same where every infinite number is None, as JSON wants it."""
+    if isinstance(value, dict):
+        return {name: _strict(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,317 @@
+"""What is to be compared: a grid over settings and seeds, as a TOML file says it.
+
+The format is described in docs/experiments.md.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, cast
+
+from relocalize.errors import ExperimentError, LocalizerError, PlaceError
+from relocalize.learning.presets import PRESETS, preset
+from relocalize.learning.settings import TrainSettings
+from relocalize.learning.settings_json import field_names, with_fields
+from relocalize.place.folder import checked_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_MAX_BYTES = 1 << 20  # of a sweep file; a large one has a few thousand
+_MOST_RUNS = 10_000
+_MOST_LETTERS = 40  # of a name, which begins the names of localizers
+_PRESET = "preset"
+# Settings that a sweep says elsewhere, and where.
+_ELSEWHERE = {"seed": "seeds = [0, 1]", "minutes": "minutes = 10"}
+_SUFFIX = ".toml"
+
+# The sweeps that come with relocalize, by name.
+SHIPPED = {path.stem: path for path in sorted(Path(__file__).parent.glob(f"*{_SUFFIX}"))}
+
+
+@dataclass(frozen=True, eq=False)
+class Configuration:
+    """One point of the grid.
+
+    Attributes:
+        values: of the grid's axes, by their names.
+        settings: of the training, whatever the seed.
+    """
+
+    values: Mapping[str, object]
+    settings: TrainSettings
+
+    @property
+    def label(self) -> str:
+        """The values alone, for people."""
+        return ", ".join(shown(value) for value in self.values.values()) or self.settings.preset
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A grid of trainings; made right by `find_sweep`, and by `with_changes` from another.
+
+    Attributes:
+        name: of the folder in ``experiments/``.
+        about: what it is for, for people.
+        preset: what the settings begin as.
+        settings: fixed ones, by dotted name.
+        grid: values to try, by dotted name of a setting; ``preset`` may be one of them.
+        seeds: every configuration is trained with each.
+        minutes: that each training may take; None leaves that to preset and grid.
+        split: whose train images are trained on; None takes the Place's only one.
+    """
+
+    name: str
+    about: str = ""
+    preset: str = "default"
+    settings: Mapping[str, object] = field(default_factory=dict)
+    grid: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0,)
+    minutes: float | None = None
+    split: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        _check(isinstance(self.about, str), "about", self.about, "a text")
+        _check(
+            isinstance(self.preset, str),
+            _PRESET,
+            self.preset,
+            "one of them, and several as preset = [...] below [grid]",
+        )
+        _check(
+            bool(self.seeds) and all(type(seed) is int and 0 <= seed < 2**32 for seed in self.seeds)
+            and len(set(self.seeds)) == len(self.seeds),
+            "seeds",
+            list(self.seeds),
+            "different whole numbers, as in seeds = [0, 1, 2]",
+        )  # fmt: skip
+        minutes = self.minutes
+        right = type(minutes) in {int, float} and 0 < cast(float, minutes) < math.inf
+        _check(minutes is None or right, "minutes", minutes, "a number above 0")
+        _check(
+            self.split is None or isinstance(self.split, str), "split", self.split, "a split's name"
+        )
+        both = sorted(self.settings.keys() & self.grid.keys())
+        if both:
+            raise ExperimentError(f"{both[0]} is in [settings] and in [grid]; keep one of them")
+        for name in (*self.settings, *self.grid):
+            _check_setting(name)
+        if _PRESET in self.settings:
+            raise ExperimentError('preset is in [settings]; want it above, as preset = "default"')
+        runs = math.prod(len(values) for values in self.grid.values()) * len(self.seeds)
+        if runs > _MOST_RUNS:
+            raise ExperimentError(f"the grid has {runs} runs; want at most {_MOST_RUNS}")
+        for name, values in self.grid.items():
+            _check(bool(values), f"{name} in [grid]", list(values), "at least one value")
+        labels: dict[TrainSettings, str] = {}
+        for point in self.configurations:
+            if point.settings in labels:
+                raise ExperimentError(
+                    f"the grid has the same settings twice: ({labels[point.settings]}) and "
+                    f"({point.label}); leave one of the values out"
+                )
+            labels[point.settings] = point.label
+
+    @property
+    def configurations(self) -> list[Configuration]:
+        """All points of the grid, the last axis changing fastest.
+
+        Raises:
+            LocalizerError: a setting cannot have a value.
+        """
+        found = []
+        for values in itertools.product(*self.grid.values()):
+            point = dict(zip(self.grid, values, strict=True))
+            changes = {**self.settings, **point}
+            begun = preset(_preset_name(changes.pop(_PRESET, self.preset)))
+            if self.minutes is not None:
+                begun = replace(begun, minutes=float(self.minutes))
+            found.append(Configuration(point, with_fields(begun, changes)))
+        return found
+
+    def with_changes(
+        self,
+        overrides: Mapping[str, object] | None = None,
+        *,
+        minutes: float | None = None,
+        seeds: Sequence[int] = (),
+        split: str | None = None,
+    ) -> Sweep:
+        """The same with other values; what is not given stays.
+
+        Args:
+            overrides: settings that are fixed so, whatever sweep and grid say of them.
+            minutes: of each training.
+            seeds: of each configuration.
+            split: to train on.
+
+        Raises:
+            ExperimentError: there is no such setting, or it cannot have the value.
+        """
+        changes = dict(overrides or {})
+        fixed = {**self.settings, **changes}
+        fixed.pop(_PRESET, None)
+        return _built(
+            f"sweep {self.name}",
+            name=self.name,
+            about=self.about,
+            preset=changes.get(_PRESET, self.preset),
+            settings=fixed,
+            grid={name: values for name, values in self.grid.items() if name not in changes},
+            seeds=tuple(seeds) or self.seeds,
+            minutes=self.minutes if minutes is None else minutes,
+            split=split or self.split,
+        )
+
+
+def find_sweep(given: str | Path) -> Sweep:
+    """The sweep of a file, or one that comes with relocalize, by its name.
+
+    Raises:
+        ExperimentError: there is none, or it is no sweep; one line that names what is wrong.
+    """
+    path = Path(given)
+    if not path.exists() and path.suffix != _SUFFIX:
+        if str(given) not in SHIPPED:
+            raise ExperimentError(
+                f"{given}: no such file, and no sweep of relocalize ({', '.join(SHIPPED)}); "
+                "give a .toml file as docs/experiments.md describes it"
+            )
+        path = SHIPPED[str(given)]
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ExperimentError(f"{path} cannot be read: {error.strerror}") from error
+    if len(data) > _MAX_BYTES:
+        raise ExperimentError(f"{path} is no sweep: it has more than {_MAX_BYTES} bytes")
+    try:
+        values = tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        what = " ".join(str(error).split())[:120]
+        raise ExperimentError(f"{path} is no TOML file: {what}") from error
+    return _sweep_of(values, path)
+
+
+def read_override(text: str) -> tuple[str, object]:
+    """``NAME=VALUE``, where the value is TOML, or a word that needs no quotes.
+
+    Raises:
+        ExperimentError: it is no such thing.
+    """
+    name, equals, value = text.partition("=")
+    name, value = name.strip(), value.strip()
+    if not (name and equals and value):
+        raise ExperimentError(f"{text[:80]!r} sets nothing; want NAME=VALUE")
+    try:
+        read = tomllib.loads(f"value = {value}")
+    except (ValueError, RecursionError):
+        return name, value
+    return name, read["value"] if len(read) == 1 else value
+
+
+def shown(value: object) -> str:
+    """A value of the grid for people."""
+    if isinstance(value, list | tuple):
+        return "[" + " ".join(shown(one) for one in value) + "]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _sweep_of(values: dict[str, Any], path: Path) -> Sweep:
+    known = [one.name for one in fields(Sweep)]
+    for name in values:
+        if name not in known:
+            raise ExperimentError(
+                f"{path}: no key {name[:80]!r}{_meant(name, known)}; there are {', '.join(known)}, "
+                "and a setting belongs below [settings] or [grid]"
+            )
+    for table in ("settings", "grid"):
+        if not isinstance(values.get(table, {}), dict):
+            raise ExperimentError(f"{path}: {table} is {_short(values[table])}; want a table")
+    if not isinstance(seeds := values.get("seeds", [0]), list):
+        raise ExperimentError(f"{path}: seeds is {_short(seeds)}; want a list, as in [0, 1, 2]")
+    grid: dict[str, tuple[object, ...]] = {}
+    for name, listed in _flat(values.get("grid", {})).items():
+        if not isinstance(listed, list):
+            raise ExperimentError(
+                f"{path}: {name} in [grid] is {_short(listed)}; want a list of values to try, or "
+                "put it below [settings]"
+            )
+        grid[name] = tuple(listed)
+    told = {
+        "name": path.stem,
+        **values,
+        "settings": _flat(values.get("settings", {})),
+        "grid": grid,
+        "seeds": tuple(seeds),
+    }
+    return _built(str(path), **told)
+
+
+def _built(where: str, **values: Any) -> Sweep:
+    try:
+        return Sweep(**values)
+    except (ExperimentError, LocalizerError, PlaceError) as error:
+        raise ExperimentError(f"{where}: {error}") from error
+
+
+def _flat(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Tables within tables as dotted names; TOML writes ``a.b = 1`` as the one or the other."""
+    flat: dict[str, object] = {}
+    for name, value in table.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _check_name(name: object) -> None:
+    _check(
+        isinstance(name, str) and len(name) <= _MOST_LETTERS,
+        "name",
+        name,
+        f"a text of at most {_MOST_LETTERS} letters",
+    )
+    checked_name(cast(str, name), "sweep")
+
+
+def _check_setting(name: str) -> None:
+    if name in _ELSEWHERE:
+        raise ExperimentError(f"{name} is no setting of a grid; want {_ELSEWHERE[name]} above it")
+    names = field_names(TrainSettings)
+    if name not in names:
+        raise ExperimentError(
+            f"no setting {name[:80]!r}{_meant(name, names)}; "
+            "`relocalize train --help` lists them all"
+        )
+
+
+def _preset_name(value: object) -> str:
+    if not isinstance(value, str):
+        raise ExperimentError(f"preset is {_short(value)}; want one of {', '.join(PRESETS)}")
+    return value
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _check(right: bool, name: str, value: object, wanted: str) -> None:
+    if not right:
+        raise ExperimentError(f"{name} is {_short(value)}; want {wanted}")
+
+
+def _short(value: object) -> str:
+    return repr(value)[:80]
