@@ -1,152 +1,130 @@
 """The report: one page that needs nothing else, and says what the results say."""
 
+import html
 import json
 import re
+import shutil
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.spatial.transform import Rotation
 
 from relocalize.cli.main import main
 from relocalize.errors import RelocalizeError
-from relocalize.evaluation import evaluate, scoring
-from relocalize.evaluation.report import write_report
-from relocalize.evaluation.report_figures import cdf_figure
-from relocalize.formats import ImportSettings, import_registration
-from relocalize.geometry import Camera, Rigid3
-from relocalize.localizers import PoseEstimate
-from relocalize.place import MapModel, Place, Points, PosedImage, Split
-
-COUNT = 20
-
-
-def posed_walk() -> MapModel:
-    """Cameras in a row that look at a wall of points 2 m away."""
-    camera = Camera.from_focal(64, 48, 60.0, model="SIMPLE_PINHOLE")
-    wall = np.array([[x, y, 2.0] for x in np.linspace(-1, 3, 15) for y in np.linspace(-1, 1, 7)])
-    images = {}
-    for index in range(COUNT):
-        pose = Rigid3(np.eye(3), np.array([0.1 * index, 0.01 * index, 0.0]))
-        pixels = camera.img_from_cam(pose.inverse() @ wall)
-        seen = np.flatnonzero((pixels >= 0).all(axis=1) & (pixels < [64, 48]).all(axis=1))
-        name = f"frame-{index:06d}.jpg"
-        images[name] = PosedImage(
-            name, camera, 1, pose.inverse(), pixels[seen].astype(np.float32), seen
-        )
-    counts = np.bincount(
-        np.concatenate([i.point_rows for i in images.values()]), minlength=len(wall)
-    )
-    points = Points(
-        np.arange(1, len(wall) + 1),
-        wall,
-        np.full((len(wall), 3), 120, np.uint8),
-        np.full(len(wall), 0.3),
-        counts,
-    )
-    return MapModel(images, points)
+from relocalize.evaluation.report import Results, latex_table, markdown_table, write_report
+from relocalize.evaluation.report.figures import error_figure
+from relocalize.evaluation.report.tables import AccuracyTable
+from relocalize.evaluation.report.thumbnails import thumbnails
+from relocalize.evaluation.table import degrees, length, percent
+from relocalize.place import MapModel, Place, Points
+from relocalize.place.model import NO_POINT
+from reported_place import COUNT, REASON, Never, evaluated_place, results_of, write_results
 
 
-class Offset:
-    """Off by 3 cm and 2 degrees; every third photo fails."""
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """An evaluated Place; tests that change it copy it."""
+    return evaluated_place(tmp_path_factory.mktemp("evaluated"))
 
-    def __init__(self, place):
-        self.place = place
 
-    def localize(self, image, camera=None):
-        index = round(float(image.mean()) / 10)
-        if index % 3 == 0:
-            return PoseEstimate("failed", "metre", 1.0, reason="<b>4</b> matches & no more")
-        true = self.place.map.images[f"walk/frame-{index:06d}.jpg"]
-        turn = Rotation.from_rotvec([0, np.radians(2), 0]).as_matrix()
-        pose = true.world_from_cam
-        return PoseEstimate(
-            "localized",
-            "metre",
-            1.0,
-            world_from_cam=Rigid3(pose.rotation @ turn, pose.translation + np.array([0.03, 0, 0])),
-            inliers=77,
-        )
+@pytest.fixture(scope="module")
+def page(evaluated):
+    return write_report(evaluated).read_text()
 
 
 @pytest.fixture
-def evaluated(tmp_path, monkeypatch):
-    """A Place with points whose 'structure' localizer is `Offset`, evaluated."""
-    model, pictures = tmp_path / "model", tmp_path / "pictures"
-    model.mkdir()
-    pictures.mkdir()
-    walk = posed_walk()
-    walk.write(model)
-    for index, name in enumerate(walk.images):
-        Image.new("RGB", (64, 48), (10 * index,) * 3).save(pictures / name, quality=95)
-    place = Place.create(tmp_path / "a & b")
-    import_registration(
-        model, place, images=pictures, settings=ImportSettings(capture="walk", unit="metre")
-    )
-    names = [f"walk/{name}" for name in walk.images]
-    place.write_split(Split("odd", "list", tuple(names[::2]), tuple(names[1::2])))
-    monkeypatch.setattr(scoring, "fitted", lambda place, name, split=None: Offset(place))
-    evaluate(place)
-    return place
+def copied(evaluated, tmp_path):
+    shutil.copytree(evaluated.root, tmp_path / "copy")
+    return Place.open(tmp_path / "copy")
 
 
-def figures_of(page: str) -> dict:
+def run(*arguments: object) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["report", *map(str, arguments)])
+    assert ended.value.code == 0
+
+
+def data_of(page: str, name: str) -> dict:
     return json.loads(
-        re.search(r'<script id="figures" type="application/json">(.*?)</script>', page).group(1)
+        re.search(rf'<script id="{name}" type="application/json">(.*?)</script>', page).group(1)
     )
+
+
+def rows_of_table(page: str) -> dict[str, list[str]]:
+    """The accuracy table's numbers by localizer, without intervals."""
+    table = re.search(r'<table id="accuracy">.*?</table>', page, re.DOTALL).group(0)
+    rows = re.findall(r'<th scope="row">.*?</span>(.*?)</th>(.*?)</tr>', table, re.DOTALL)
+    return {html.unescape(name): re.findall(r"<span>(.*?)</span>", cells) for name, cells in rows}
+
+
+# -- the page ---------------------------------------------------------------------------------
 
 
 def test_the_page_stands_alone_and_is_small(evaluated):
     path = write_report(evaluated)
     page = path.read_text()
     assert path == evaluated.report_dir("odd") / "index.html"
-    assert path.stat().st_size < 10e6
+    assert path.stat().st_size < 6e6
     own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)  # plotly names its makers
     assert not re.search(r"""(src|href)=["'](?!data:)""", own)
     assert "url(" not in own
     assert "@import" not in own
+    assert "default-src 'none'" in own
     assert "prefers-color-scheme" in own
 
 
-def test_the_page_says_what_the_results_say(evaluated):
-    page = write_report(evaluated, "odd").read_text()
-    results = json.loads((evaluated.report_dir("odd") / "results.json").read_text())
-    row = results["localizers"]["structure"]
-    assert row["failed"] == 3
+def test_the_table_has_the_numbers_of_evaluate_json(copied, capsys):
+    run(copied.root)
+    results = results_of(copied)
+    rows = rows_of_table(Path(capsys.readouterr().out.strip()).read_text())
+    assert list(rows) == list(results["localizers"]) == ["constant", "retrieval", "structure"]
+    for name, cells in rows.items():
+        row = results["localizers"][name]
+        assert cells == [
+            str(row["failed"]),
+            length(row["median_position"], metric=True),
+            degrees(row["median_rotation_deg"]),
+            *(percent(share) for share in row["recall"].values()),
+            *(f"{row[key]:.0f}" for key in ("ms_median", "ms_p95", "cpu_ms_median")),
+        ]
+    assert rows["structure"][:3] == ["3", "3.00", "2.00"]
+
+
+def test_the_page_says_what_was_measured_and_how(evaluated, page):
+    results = results_of(evaluated)
     assert re.search(r"<b>3\.00 <small>cm</small></b><span>median position error", page)
     assert "<b>3 <small>of 10</small></b><span>not localized" in page
-    assert all(f"</span>{name}</td>" in page for name in ("constant", "retrieval", "structure"))
-    assert results["truth_exactness"].split(";")[0] in page
+    for said in (results["truth"], results["truth_exactness"], results["made"]["finished"]):
+        assert html.escape(said) in page
+    assert re.search(r"<dt>settings\.seed</dt><dd>7</dd>", page)  # of a localizer's settings
+    assert re.search(r"<dt>settings\.nest\.a</dt><dd>\[1, 2\]</dd>", page)
+    assert f"numpy {np.__version__}" in page
 
 
-def test_names_and_reasons_cannot_inject_html(evaluated):
-    page = write_report(evaluated).read_text()
-    assert "<b>4</b> matches" not in page
-    assert "&lt;b&gt;4&lt;/b&gt; matches &amp; no more" in page
+def test_names_and_reasons_cannot_inject_html(page):
+    assert REASON not in re.sub(r"<script .*?</script>", "", page)
+    assert html.escape(REASON) in page
     assert "<h1>a &amp; b</h1>" in page
 
 
-def test_the_map_shows_every_estimate_where_it_is(evaluated):
-    figure = figures_of(write_report(evaluated).read_text())["map"]
-    traces = {trace["name"]: trace for trace in figure["data"]}
-    assert len(traces["test views"]["x"]) == 10
-    assert len(traces["train views"]["x"]) == 10
+def test_the_map_shows_every_estimate_where_it_is(page):
+    figure = data_of(page, "figures")["map"]
+    traces = {(trace["name"], trace.get("meta")): trace for trace in figure["data"]}
+    assert len(traces["test views", None]["x"]) == 10
+    assert len(traces["train views", None]["x"]) == 10
+    assert len(traces["failed", "structure"]["x"]) == 3
+    drawn = traces["arrows", "structure"]
     arrows = np.array(
-        [
-            (x, y)
-            for x, y in zip(traces["structure"]["x"], traces["structure"]["y"], strict=True)
-            if x is not None
-        ]
+        [(x, y) for x, y in zip(drawn["x"], drawn["y"], strict=True) if x is not None]
     ).reshape(-1, 2, 2)
     assert len(arrows) == 7  # those that did not fail
     lengths = np.linalg.norm(arrows[:, 1] - arrows[:, 0], axis=1)
-    np.testing.assert_allclose(lengths, lengths[0], atol=1e-4)
-    factor = lengths[0] / 0.03
-    assert min(abs(factor - one) for one in (1, 10, 30, 100)) < 0.02 * factor
+    np.testing.assert_allclose(lengths, 0.03, atol=2e-4)
 
 
-def test_the_photos_rings_are_where_true_points_are_and_dots_where_estimates_put_them(evaluated):
-    page = write_report(evaluated).read_text()
+def test_the_photos_rings_are_where_true_points_are_and_dots_where_estimates_put_them(page):
     svgs = re.findall(r'<svg viewBox="0 0 520 390" role="img".*?</svg>', page, flags=re.DOTALL)
     assert len(svgs) == 6
     lines = [
@@ -162,11 +140,110 @@ def test_the_photos_rings_are_where_true_points_are_and_dots_where_estimates_put
 
 
 def test_error_curves_end_at_the_share_that_did_not_fail(evaluated):
-    results = json.loads((evaluated.report_dir("odd") / "results.json").read_text())
-    curve = cdf_figure(results, "position_error", "cm", factor=100)["data"][-1]
+    curve = error_figure(Results.read(evaluated), "position_error")["data"][-1]
     assert curve["y"][-1] == pytest.approx(70)
-    within = max(y for x, y in zip(curve["x"], curve["y"], strict=True) if x < 2.9)
-    assert within == 0
+    assert min(curve["x"]) == pytest.approx(3)
+    assert curve["y"][0] == 0
+
+
+def test_errors_are_shown_against_the_distance_to_the_nearest_train_view(page):
+    figure = data_of(page, "figures")["near-positions"]
+    dots, medians = (trace for trace in figure["data"] if trace.get("meta") == "structure")
+    np.testing.assert_allclose(dots["x"], 100 * np.hypot(0.1, 0.01), rtol=1e-3)
+    failed = np.array(dots["marker"]["symbol"]) == "x"
+    assert failed.sum() == 3
+    np.testing.assert_allclose(np.array(dots["y"])[~failed], 3.0, rtol=1e-3)
+    assert min(np.array(dots["y"])[failed]) > 3.1
+    assert medians["y"] == pytest.approx([3.0])
+
+
+def test_coverage_is_that_of_the_errors_in_their_sigmas(evaluated, page):
+    # 3 cm where each axis has a sigma of 2 cm is 1.5 sigma, within which lie 48% of all.
+    for row in results_of(evaluated)["per_image"]:
+        found = row["localizers"]["structure"]
+        if found["status"] == "localized":
+            assert found["position_error_sigmas"] == pytest.approx(1.5)
+            assert found["rotation_error_sigmas"] == pytest.approx(1.0)
+    curve = data_of(page, "figures")["sure-positions"]["data"][-1]
+    by_expected = dict(zip(curve["x"], curve["y"], strict=True))
+    assert (by_expected[40], by_expected[50]) == (0, 100)
+
+
+def test_learning_curves_are_those_of_the_training(page):
+    figures = data_of(page, "figures")
+    curve, kept = figures["learning-validation_position"]["data"]
+    assert curve["x"] == [1, 3, 4]  # one of the second epoch is not there
+    assert curve["y"] == pytest.approx([10, 3.333, 2.5])
+    assert kept["x"] == [3]
+    assert figures["learning-train_loss"]["data"][0]["y"] == pytest.approx([0.5, 0, -0.1667, -0.25])
+
+
+def test_colours_of_a_localizer_are_the_same_in_every_figure(page):
+    figures = data_of(page, "figures")
+    colors = {
+        trace["line"]["color"]
+        for figure in figures.values()
+        for trace in figure["data"]
+        if trace.get("meta") == "structure" and "line" in trace and "color" in trace["line"]
+    }
+    assert len(colors) == 1
+    assert data_of(page, "images")["localizers"][-1] == {"name": "structure", "color": colors.pop()}
+
+
+# -- for papers -------------------------------------------------------------------------------
+
+
+def test_tables_for_papers_have_the_same_numbers(evaluated):
+    results = Results.read(evaluated)
+    table = AccuracyTable.of(results)
+    markdown, latex = markdown_table(results), latex_table(results)
+    for name, cells in table.rows.items():
+        row = next(line for line in markdown.splitlines() if line.startswith(f"| {name} "))
+        written = [cell.split(" (")[0].rstrip("†") for cell in row.strip("| ").split(" | ")[1:]]
+        assert written == [cell.text for cell in cells]
+        row = next(line for line in latex.splitlines() if line.strip().startswith(f"{name} &"))
+        written = [cell.strip(" \\") for cell in row.split(" & ")[1:]]
+        assert written == [cell.text.replace("–", "--") for cell in cells]
+    assert latex.count("{") == latex.count("}")
+    assert r"\%" in latex
+    assert not re.search(r"(?<!\\)[%_#]", latex)
+
+
+def test_the_command_prints_the_page_or_a_table(copied, capsys):
+    run(copied.root, "--markdown")
+    assert capsys.readouterr().out.startswith("| localizer |")
+    run(copied.root, "--latex")
+    assert capsys.readouterr().out.startswith(r"\begin{table*}")
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(copied.root), "--latex", "--markdown"])
+    assert ended.value.code == 1
+    assert "give one of them" in capsys.readouterr().err
+
+
+def test_figures_for_papers_are_png_and_svg_with_their_text(copied, tmp_path, capsys):
+    folder = tmp_path / "figures"
+    run(copied.root, "--figures", folder)
+    names = {"from_above", "errors", "leakage", "calibration", "learning"}
+    assert {path.name for path in folder.iterdir()} == {
+        f"{name}.{kind}" for name in names for kind in ("png", "svg")
+    }
+    for name in names:
+        with Image.open(folder / f"{name}.png") as image:
+            assert image.size[0] > 1000
+    texts = (folder / "errors.svg").read_text()
+    assert "position error, cm" in texts
+    assert "rotation error, °" in texts
+    assert all(f">{name}<" in texts for name in ("constant", "retrieval", "structure"))
+
+
+def test_open_shows_the_page(copied, monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr("webbrowser.open", lambda address: shown.append(address) or True)
+    run(copied.root, "--open")
+    assert shown == [(copied.report_dir("odd") / "index.html").resolve().as_uri()]
+
+
+# -- degenerate -------------------------------------------------------------------------------
 
 
 def test_a_place_without_an_evaluation_says_what_to_do(evaluated, tmp_path, capsys):
@@ -178,22 +255,116 @@ def test_a_place_without_an_evaluation_says_what_to_do(evaluated, tmp_path, caps
         write_report(evaluated, "even")
 
 
-def test_damaged_results_are_one_line(evaluated):
-    path = evaluated.report_dir("odd") / "results.json"
-    path.write_text('{"split": "odd", "unit": "metre"}')
-    with pytest.raises(RelocalizeError, match="make them again"):
-        write_report(evaluated)
-    path.write_text("{")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda r: {"split": "odd", "unit": "metre"}, "no localizer"),
+        (lambda r: r | {"localizers": {}}, "no localizer"),
+        (lambda r: r | {"per_image": []}, "no image"),
+        (lambda r: r | {"extent": float("nan")}, "not finite"),
+        (lambda r: {k: v for k, v in r.items() if k != "up"}, "'up' is missing"),
+        (lambda r: r | {"per_image": [1, 2]}, "damaged"),
+        (lambda r: r | {"paired": 3}, "damaged"),
+        (lambda r: r | {"calibration": {"structure": {"expected": "x"}}}, "damaged"),
+        (lambda r: r | {"localizers": r["localizers"] | {"other": {}}}, "is missing"),
+        (lambda r: r | {"per_image": [r["per_image"][0] | {"position": [1]}]}, "damaged"),
+    ],
+)
+def test_damaged_results_are_one_line(copied, change, said):
+    write_results(copied, change(results_of(copied)))
+    with pytest.raises(RelocalizeError, match=said) as raised:
+        write_report(copied)
+    assert "relocalize evaluate" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_results_that_are_no_json_are_one_line(copied):
+    (copied.report_dir("odd") / "results.json").write_text("{")
     with pytest.raises(RelocalizeError, match="damaged"):
-        write_report(evaluated)
+        write_report(copied)
 
 
-def test_a_place_whose_every_photo_fails_still_has_a_report(evaluated, monkeypatch):
-    class Never:
-        def localize(self, image, camera=None):
-            return PoseEstimate("failed", "metre", 1.0, reason="black")
-
-    monkeypatch.setattr(scoring, "fitted", lambda place, name, split=None: Never())
-    evaluate(evaluated)
-    page = write_report(evaluated).read_text()
+def test_a_place_whose_every_photo_fails_still_has_a_report(tmp_path):
+    place = evaluated_place(tmp_path, Never)
+    page = write_report(place).read_text()
     assert "<b>10 <small>of 10</small></b>" in page
+    assert "structure failed on 10 of 10 photos" in page
+    assert "No localizer stated an uncertainty" in page
+    assert markdown_table(Results.read(place)).count("–") > 3
+    assert data_of(page, "figures")["positions"]["data"][-1]["x"] == []
+
+
+def test_one_test_image_is_enough(tmp_path):
+    place = evaluated_place(tmp_path, test=slice(1, 2))
+    page = write_report(place).read_text()
+    assert rows_of_table(page)["structure"][:2] == ["0", "3.00"]
+    assert len(data_of(page, "images")["names"]) == 1
+
+
+def test_without_metres_there_are_units_and_no_recall(tmp_path):
+    place = evaluated_place(tmp_path, unit=None)
+    page = write_report(place).read_text()
+    assert rows_of_table(page)["structure"][:3] == ["3", "0.03", "2.00"]
+    assert "No recall: the unit is not known in metres." in page
+    assert data_of(page, "figures")["positions"]["layout"]["xaxis"]["title"]["text"] == "map units"
+    assert " cm" not in markdown_table(Results.read(place))
+
+
+def test_photos_that_are_gone_leave_the_rest_of_the_page(copied):
+    for index in range(COUNT):
+        copied.image_path(f"walk/frame-{index:06d}.jpg").unlink()
+    page = write_report(copied).read_text()
+    assert "10 of 10 photos have no picture here" in page
+    assert data_of(page, "images")["thumbs"] == [None] * 10
+
+
+def test_a_map_without_points_is_drawn_without(copied):
+    model = copied.map
+    blind = {
+        name: replace(image, point_rows=np.full_like(image.point_rows, NO_POINT))
+        for name, image in model.images.items()
+    }
+    none = Points(*(getattr(model.points, field.name)[:0] for field in fields(Points)))
+    MapModel(blind, none).write(copied.map_dir)
+    assert data_of(write_report(copied).read_text(), "figures")["map"]["layout"]["images"] == []
+
+
+# -- a thousand images ------------------------------------------------------------------------
+
+
+def test_thumbnails_stay_within_their_budget(copied):
+    rng = np.random.default_rng(0)
+    names = [f"walk/frame-{index:06d}.jpg" for index in range(COUNT)]
+    for name in names:  # noise is what compresses worst
+        Image.fromarray(rng.integers(0, 255, (240, 320, 3), np.uint8)).save(
+            copied.image_path(name), quality=95
+        )
+    large = thumbnails(copied, names, budget=3_000_000)
+    small = thumbnails(copied, names, budget=60_000)
+    assert all(one.startswith("data:image/webp;base64,") for one in [*large, *small])
+    assert sum(map(len, large)) > 5 * sum(map(len, small))
+    assert sum(map(len, small)) < 70_000
+    few = thumbnails(copied, names, budget=5_000)
+    assert 0 < sum(one is not None for one in few) < COUNT
+
+
+@pytest.mark.slow
+def test_a_page_of_a_thousand_images_is_below_ten_megabytes(copied):
+    rng = np.random.default_rng(0)
+    results = results_of(copied)
+    for row in results["per_image"]:
+        noise = rng.integers(0, 255, (96, 128, 3), np.uint8)
+        Image.fromarray(noise).save(copied.image_path(row["image"]), quality=95)
+    results["per_image"] = [
+        row | {"position": (np.array(row["position"]) + rng.normal(0, 0.1, 3)).tolist()}
+        for row in 100 * results["per_image"]
+    ]
+    for one in results["leakage"].values():
+        if one:
+            one["bins"][0]["n"] = 1000
+    write_results(copied, results)
+    path = write_report(copied)
+    assert path.stat().st_size < 10e6
+    images = data_of(path.read_text(), "images")
+    assert len(images["thumbs"]) == len(images["said"]) == 1000
+    assert all(images["thumbs"])

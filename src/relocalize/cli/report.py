@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
-from relocalize.evaluation import write_report
+from relocalize import progress
+from relocalize.errors import EvaluationError
+from relocalize.evaluation.report import Results, latex_table, markdown_table, write_report
 from relocalize.place import Place
 
 
@@ -19,8 +23,34 @@ class Report:
     """The Place folder."""
     split: str | None = None
     """Which evaluation; without it the only one there is."""
+    open: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show the page in the browser."""
+    latex: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print the accuracy table in LaTeX (for booktabs) instead of where the page is."""
+    markdown: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print the accuracy table in Markdown instead of where the page is."""
+    figures: Path | None = None
+    """Write the figures for papers into this folder too, each as PNG and as SVG."""
 
     def run(self) -> int:
-        """Write it, and print where it is."""
-        print(write_report(Place.open(self.place), self.split))
+        """Write it, and print where it is, or the table."""
+        if self.latex and self.markdown:
+            raise EvaluationError("--latex and --markdown exclude each other; give one of them")
+        place = Place.open(self.place)
+        results = Results.read(place, self.split)
+        page = write_report(place, results)
+        if self.figures is not None:
+            from relocalize.evaluation.report.paper_figures import (  # noqa: PLC0415 - matplotlib takes a third of a second
+                write_figures,
+            )
+
+            for path in write_figures(place, results, self.figures):
+                progress.say(f"figure: {path}")
+        if self.latex or self.markdown:
+            print(latex_table(results) if self.latex else markdown_table(results), end="")
+            progress.say(f"page: {page}")
+        else:
+            print(page)
+        if self.open and not webbrowser.open(page.resolve().as_uri()):
+            progress.say("no browser could be started; open the page by hand")
         return 0

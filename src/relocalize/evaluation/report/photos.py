@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from relocalize.errors import RelocalizeError
-from relocalize.evaluation.report_page import text
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place, PosedImage
@@ -49,13 +49,13 @@ def photo_svg(place: Place, pair: Pair, train: Sequence[PosedImage]) -> str:
     try:
         pixels = place.read_image(pair.name)
     except RelocalizeError as error:
-        return f"<p>{text(error)}</p>"
+        return f"<p>{escape(str(error))}</p>"
     height, width = pixels.shape[:2]
     camera = _camera(place, pair.name, width, height)
     marks = "" if camera is None else _marks(place, pair, train, camera, _WIDTH / width)
     shown_height = round(_WIDTH * height / width)
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {shown_height}" role="img" aria-label="{text(pair.name)}">'
+        f'<svg viewBox="0 0 {_WIDTH} {shown_height}" role="img" aria-label="{escape(pair.name)}">'
         f'<image href="{_jpeg(pixels, _WIDTH, shown_height)}" '
         f'width="{_WIDTH}" height="{shown_height}"/>{marks}</svg>'
     )

@@ -1,0 +1,37 @@
+"""Which colour and line a localizer has, in every figure of a report and of a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Mid tones that stand out on white and on near-black alike, told apart with the common colour
+# blindnesses; the baselines are quiet on purpose.
+_KNOWN = {"constant": "#8b939c", "retrieval": "#c58a1b", "structure": "#2f7fd1"}
+_OTHERS = ("#c2558f", "#2c9c78", "#c9603a", "#8464c9", "#4a9fb5")
+_DASHES = {"constant": "dot", "retrieval": "dash"}  # as plotly calls them
+
+
+@dataclass(frozen=True)
+class Line:
+    """How a localizer is drawn.
+
+    Attributes:
+        color: hexadecimal.
+        dash: ``solid``, ``dash`` or ``dot``, so that baselines stay apart in grey print.
+    """
+
+    color: str
+    dash: str
+
+
+def lines_of(names: Sequence[str]) -> dict[str, Line]:
+    """By name; those of the localizers that every Place has are the same on every page."""
+    others = [name for name in names if name not in _KNOWN]
+    return {
+        name: Line(
+            _KNOWN.get(name) or _OTHERS[others.index(name) % len(_OTHERS)],
+            _DASHES.get(name, "solid"),
+        )
+        for name in names
+    }

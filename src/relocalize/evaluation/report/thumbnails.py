@@ -1,0 +1,58 @@
+"""Small pictures of the test images, shown where the pointer is; all of them in a few megabytes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from relocalize import progress
+from relocalize.errors import PlaceError
+from relocalize.place import Place
+
+# Longer side in pixels and WebP quality, best first; the first that fits the budget is taken.
+_SIZES = ((320, 60), (240, 55), (180, 50), (128, 45), (96, 40), (64, 35))
+_SAMPLE = 24  # images that say how large the others will be
+
+
+def thumbnails(place: Place, names: Sequence[str], *, budget: int) -> list[str | None]:
+    """A ``data:`` address for each image, as large as all together stay within the budget.
+
+    Args:
+        place: whose images they are.
+        names: of images.
+        budget: bytes on the page.
+
+    Returns:
+        Per image; None where the picture is missing or damaged, or where not even the smallest
+        size leaves room for it (then every k-th image has one).
+    """
+    sample = [names[int(at)] for at in np.linspace(0, len(names) - 1, min(_SAMPLE, len(names)))]
+    size, quality, each = _SIZES[-1][0], _SIZES[-1][1], 0.0
+    for size, quality in _SIZES:
+        made = [len(one) for name in sample if (one := _thumbnail(place, name, size, quality))]
+        each = float(np.mean(made)) if made else 0.0
+        if each * len(names) <= budget:
+            break
+    every = max(1, int(np.ceil(each * len(names) / budget)))
+    return [
+        _thumbnail(place, name, size, quality) if index % every == 0 else None
+        for index, name in enumerate(progress.track(names, "thumbnails"))
+    ]
+
+
+def _thumbnail(place: Place, name: str, size: int, quality: int) -> str | None:
+    try:
+        path = place.image_path(name)
+        with Image.open(path) as image:
+            image.draft("RGB", (size, size))  # decodes a large JPEG at a fraction of its cost
+            small = image.convert("RGB")
+            small.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
+            file = io.BytesIO()
+            small.save(file, "WEBP", quality=quality, method=2)
+    except (PlaceError, OSError, ValueError, Image.DecompressionBombError):
+        return None
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
