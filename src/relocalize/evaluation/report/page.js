@@ -131,6 +131,7 @@ map.addEventListener(
 // -- the card of a photo -----------------------------------------------------------------------
 
 const card = document.getElementById("card");
+let shownAt = 0; // how far the page was scrolled then
 
 function element(kind, text) {
   const made = document.createElement(kind);
@@ -160,6 +161,7 @@ function show(index, event) {
   last.className = "soft";
   card.append(last);
   card.classList.add("shown");
+  shownAt = scrollY;
   const { width, height } = card.getBoundingClientRect();
   const beside = event.clientX + 18 + width < innerWidth;
   const left = beside ? event.clientX + 18 : event.clientX - width - 18;
@@ -175,10 +177,12 @@ function hide() {
 function withCards(id) {
   const div = document.getElementById(id);
   if (!div) return;
-  div.on("plotly_hover", ({ points, event }) => {
+  const point = ({ points, event }) => {
     const found = points.find((one) => one.customdata !== undefined);
     if (found) show(found.customdata, event);
-  });
+  };
+  div.on("plotly_hover", point);
+  div.on("plotly_click", point); // a finger hovers over nothing
   div.on("plotly_unhover", hide);
   if (id === "map")
     div.on("plotly_relayout", (change) => {
@@ -192,7 +196,16 @@ function withCards(id) {
 drawAll();
 ["map", "near-positions", "near-rotations"].forEach(withCards);
 dark.addEventListener("change", drawAll);
-addEventListener("scroll", hide, { passive: true });
+addEventListener("pointerdown", ({ target }) => {
+  if (!target.closest(".js-plotly-plot")) hide();
+});
+addEventListener(
+  "scroll",
+  () => {
+    if (Math.abs(scrollY - shownAt) > 40) hide(); // a finger that taps trembles
+  },
+  { passive: true },
+);
 addEventListener("resize", () => draw("map"));
 addEventListener("beforeprint", () => {
   root.classList.add("paper");
