@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import tyro
 
+from relocalize.cli.experiment import Experiment as ExperimentCommand
 from relocalize.errors import ExperimentError
 from relocalize.experiments import SHIPPED, Sweep, find_sweep, read_override
 from relocalize.experiments.experiment import Experiment
@@ -370,3 +372,9 @@ def test_reading_a_sweep_does_not_take_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_every_set_of_a_command_line_counts():
+    given = ["place", "founding", "--set", "optimizer.epochs=3", "--set", "copies=0"]
+    command = tyro.cli(ExperimentCommand, args=given)
+    assert command.set == ("optimizer.epochs=3", "copies=0")

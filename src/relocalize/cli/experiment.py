@@ -26,9 +26,11 @@ class Experiment:
     sweep: tyro.conf.Positional[str]
     """A .toml file that says what to try, or the name of one that comes with relocalize:
     founding."""
-    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
-    """Settings that are fixed so whatever the sweep says of them, such as
-    backbone.weights=none."""
+    set: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE")
+    ] = ()
+    """A setting that is fixed so whatever the sweep says of it, such as backbone.weights=none; once
+    for each."""
     seeds: tuple[int, ...] = ()
     """Train every configuration with each of these, in place of the sweep's."""
     minutes: float | None = None

@@ -44,6 +44,8 @@ def score_test_images(
         "nothing by what they say, or they test nothing any more"
     )
     trained = [run for run in runs if (run.folder / REGRESSOR).is_dir()]
+    if len(trained) < len(runs):
+        progress.say(f"{len(runs) - len(trained)} runs diverged or left no regressor: not scored")
     names = {f"{sweep}.{run.folder.name}": run for run in trained}
     for name, run in names.items():
         folder = folder_of(place, name, split)
