@@ -47,3 +47,7 @@ class EvaluationError(RelocalizeError):
 
 class ExperimentError(RelocalizeError):
     """A sweep that says what no training can be, or an engine that is not here."""
+
+
+class ViewerError(RelocalizeError):
+    """A viewer that cannot be shown: not installed, or its port is taken."""

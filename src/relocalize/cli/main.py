@@ -31,6 +31,7 @@ from relocalize.cli.score import Score
 from relocalize.cli.split import SplitImages
 from relocalize.cli.synthesize import Synthesize
 from relocalize.cli.train import Train, train_command
+from relocalize.cli.view import View
 from relocalize.errors import RelocalizeError
 from relocalize.parallel import one_native_thread
 
@@ -64,6 +65,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "localize": Localize,
     "align": Align,
     "plot": Plot,
+    "view": View,
     "synthesize": Synthesize,
 }
 

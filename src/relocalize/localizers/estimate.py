@@ -24,6 +24,7 @@ class PoseEstimate:
         covariance: [6, 6] of (centre in the world, rotation in the camera's axes in radians).
         inliers: matches that agree with the pose, where the method has such.
         camera: the intrinsics used, estimated where they were unknown.
+        inlier_points: [M, 3] the map's points of those matches in the world, where there are such.
     """
 
     status: Literal["localized", "failed"]
@@ -34,6 +35,7 @@ class PoseEstimate:
     covariance: FloatArray | None = None
     inliers: int | None = None
     camera: Camera | None = None
+    inlier_points: FloatArray | None = None
 
     @property
     def position_sigma(self) -> float | None:

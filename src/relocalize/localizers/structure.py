@@ -105,6 +105,7 @@ class StructureLocalizer(Localizer):
             covariance=found.covariance + self.resector.noise.covariance,
             inliers=len(found.view.pixels),
             camera=found.camera,
+            inlier_points=found.view.points,
         )
 
     def save(self, folder: Path) -> None:

@@ -1,0 +1,69 @@
+"""`relocalize view PLACE`: a Place to walk around in, in a browser."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from relocalize.cli.localize import photo_paths
+from relocalize.place import Place
+from relocalize.viewer import require_viser
+
+
+@dataclass(frozen=True)
+class View:
+    """Walk around in a Place in a browser: points, cameras, photos, errors, where a photo lands."""
+
+    place: tyro.conf.Positional[Path]
+    """The Place folder."""
+    localize: tuple[Path, ...] = ()
+    """Photos to localize at once; more can be dropped in while it runs."""
+    localizer: str = "structure"
+    """Which localizer localizes photos."""
+    captures: tuple[str, ...] = ()
+    """Draw only these; without it all."""
+    points: int = 500_000
+    """Draw at most so many of the map's points."""
+    port: int = 8080
+    """Port to listen on; 0 takes a free one."""
+    host: str = "127.0.0.1"
+    """Address to listen on. The default is reached from this machine only; 0.0.0.0 is reached by
+    everybody in the network, without a password."""
+    open: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Open the browser."""
+
+    def run(self) -> int:
+        """Serve it until Ctrl-C."""
+        require_viser()
+        from relocalize.viewer.serving import (  # noqa: PLC0415 - only now is it known to be there
+            ViewSettings,
+            describe_access,
+            serve,
+        )
+
+        settings = ViewSettings(
+            host=self.host,
+            port=self.port,
+            captures=self.captures,
+            localizer=self.localizer,
+            most_points=self.points,
+        )
+        place = Place.open(self.place)
+        photos = photo_paths(self.localize) if self.localize else []
+        try:
+            with serve(place, settings, photos=photos) as viewer:
+                address, *more = describe_access(settings, viewer.url)
+                print(address, flush=True)
+                for line in [*more, "Ctrl-C ends it"]:
+                    print(line, file=sys.stderr)
+                if self.open:
+                    webbrowser.open(viewer.url)
+                viewer.wait()
+        except KeyboardInterrupt:  # the way in which it is meant to end
+            print("the viewer has ended", file=sys.stderr)
+        return 0

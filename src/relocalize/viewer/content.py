@@ -1,0 +1,115 @@
+"""What of a Place is shown, as numbers: points thinned, captures, floor, which way is up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relocalize.geometry.transforms import FloatArray
+from relocalize.place import Place
+from relocalize.place.folder import METRE
+from relocalize.plotting.walks import Walk, view_from_above, walks_of
+from relocalize.viewer.ground import Ground, ground_under
+
+# More are thinned: a laptop without a graphics card draws so many at a rate that turns smoothly,
+# and they are 7.5 MB to send (`benchmarks/viewer.py`).
+MOST_POINTS = 500_000
+# Length of the mean of the pictures' upward directions from which on they say what is up: people
+# hold cameras upright, and tilt them alike to all sides.
+_HELD_UPRIGHT = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """Everything that is drawn of a Place.
+
+    Attributes:
+        name: of the Place.
+        unit: of lengths: ``metre`` or ``map unit``.
+        walks: the posed images, capture by capture.
+        points: [P, 3] those that are drawn.
+        colors: [P, 3] uint8.
+        all_points: how many the map has.
+        axes: [3, 3] rows in the world: two along the floor, then up.
+        up_is_known: whether the last of them is against gravity, and not a guess.
+        ground: the grid.
+        middle: [3] of the cameras.
+        reach: from there to the furthest camera, or to most of the points where they are further.
+    """
+
+    name: str
+    unit: str
+    walks: tuple[Walk, ...]
+    points: NDArray[np.float32]
+    colors: NDArray[np.uint8]
+    all_points: int
+    axes: FloatArray
+    up_is_known: bool
+    ground: Ground
+    middle: FloatArray
+    reach: float
+
+    @property
+    def short_unit(self) -> str:
+        """As it stands behind a number."""
+        return "m" if self.unit == METRE else "map units"
+
+
+def content_of(
+    place: Place, captures: Sequence[str] = (), *, most_points: int = MOST_POINTS
+) -> Content:
+    """What is drawn of a Place.
+
+    Args:
+        place: with a map.
+        captures: draw only these; none means all.
+        most_points: more than these are thinned at random, which keeps their density.
+
+    Raises:
+        PlaceError: there is no map, or no such capture.
+    """
+    walks = walks_of(place, captures)
+    centres = np.concatenate([walk.centres for walk in walks])
+    rotations = np.stack([pose.rotation for walk in walks for pose in walk.world_from_cam])
+    up_is_known = place.frame.up == "z"
+    axes = _axes(centres, rotations, up_is_z=up_is_known)
+    points = place.points
+    middle = np.median(centres, axis=0)
+    reach = max(float(np.linalg.norm(centres - middle, axis=1).max()), 1e-9)
+    if len(points):
+        distance = np.linalg.norm(points.positions - middle, axis=1)
+        reach = max(reach, float(np.quantile(distance, 0.75)))
+    rows = np.arange(len(points))
+    if len(points) > most_points:
+        rows = np.sort(np.random.default_rng(0).choice(rows, most_points, replace=False))
+    return Content(
+        name=place.name,
+        unit=place.unit,
+        walks=tuple(walks),
+        points=points.positions[rows].astype(np.float32),
+        colors=points.colors[rows],
+        all_points=len(points),
+        axes=axes,
+        up_is_known=up_is_known,
+        ground=ground_under(centres, points.positions, axes),
+        middle=middle,
+        reach=reach,
+    )
+
+
+def _axes(centres: FloatArray, rotations: FloatArray, *, up_is_z: bool) -> FloatArray:
+    """[3, 3] rows: two along the floor, then up, as far as that is known."""
+    view = view_from_above(centres, rotations, up_is_z=up_is_z).axes
+    camera_up = -rotations[:, :, 1].mean(axis=0)
+    length = float(np.linalg.norm(camera_up))
+    if up_is_z or length < _HELD_UPRIGHT:
+        return view
+    up = camera_up / length
+    along = view[0] - (view[0] @ up) * up
+    if np.linalg.norm(along) < 1e-6:
+        along = np.cross(up, view[1])
+    x = along / np.linalg.norm(along)
+    return np.stack([x, np.cross(up, x), up])

@@ -1,0 +1,364 @@
+"""The scene in the browser: few objects, however many cameras and points there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import viser
+from numpy.typing import NDArray
+
+from relocalize.geometry import Rigid3
+from relocalize.geometry.transforms import FloatArray
+from relocalize.plotting.walks import Walk
+from relocalize.viewer.content import Content
+from relocalize.viewer.ellipsoid import Ellipsoid
+from relocalize.viewer.frusta import frustum_lines, frustum_under, spaced
+from relocalize.viewer.placed_photo import PlacedPhoto
+from relocalize.viewer.stored_errors import ErrorLines
+
+Color = tuple[int, int, int]
+
+CHOSEN: Color = (255, 196, 0)  # the chosen camera
+PHOTO: Color = (230, 30, 90)  # the photo that was localized
+_GRID: Color = (175, 180, 186)
+_INK: Color = (60, 66, 72)
+# Of Okabe and Ito's colours for errors, apart from those of the first captures.
+_ERRORS: tuple[Color, ...] = ((213, 94, 0), (204, 121, 167), (86, 180, 233), (0, 158, 115))
+_DEPTH = 0.035  # of a frustum, of the reach of the scene
+_CHOSEN_LARGER = 3.0  # the chosen frustum, so that its photo can be seen
+_POINT = 0.004  # side of a point, of the reach
+_SHOWN_PIXELS = 800  # longer side of a photo that is sent
+_MOST_RAYS = 400
+
+
+@dataclass(eq=False)
+class Scene:
+    """All that is drawn, layer by layer; every method may be called again at any time.
+
+    Attributes:
+        server: viser's.
+        content: what is drawn.
+        layers: by the name that people see.
+        depth: of the frusta, in the unit of positions.
+    """
+
+    server: viser.ViserServer
+    content: Content
+    layers: dict[str, list[viser.SceneNodeHandle]] = field(default_factory=dict)
+    depth: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.depth = _DEPTH * self.content.reach
+        self._cloud: viser.PointCloudHandle | None = None
+        self._cameras: list[viser.LineSegmentsHandle] = []
+
+    def build(self, on_camera: Callable[[viser.ClientHandle, int, int], None]) -> None:
+        """Draw points, cameras, floor and gravity.
+
+        Args:
+            on_camera: is called with the browser, the walk's number and the image's number in it
+                when a frustum is clicked.
+        """
+        content, scene = self.content, self.server.scene
+        scene.set_up_direction(content.axes[2])
+        scene.world_axes.visible = False
+        self._first_view()
+        if len(content.points):
+            self._cloud = scene.add_point_cloud(
+                "/points",
+                content.points,
+                content.colors,
+                point_size=_POINT * content.reach,
+                point_shape="circle",
+                point_shading="flat",
+                precision="float32",
+            )
+            self.layers["points"] = [self._cloud]
+        for number, walk in enumerate(content.walks):
+            self._draw_walk(number, walk)
+        self._draw_ground()
+        self._draw_gravity()
+
+        @scene.on_click()
+        def _(event: viser.SceneClickEvent) -> None:
+            hit = self._camera_under(np.array(event.ray_origin), np.array(event.ray_direction))
+            if hit is not None:
+                on_camera(event.client, *hit)
+
+    def _camera_under(self, origin: FloatArray, direction: FloatArray) -> tuple[int, int] | None:
+        """Number of the walk and row of the camera on a ray, of those that are visible."""
+        best: tuple[float, int, int] | None = None
+        for number, walk in enumerate(self.content.walks):
+            if not self._cameras[number].visible:
+                continue
+            rows = self._drawn(walk)
+            poses = [walk.world_from_cam[row] for row in rows]
+            hit = frustum_under(origin, direction, poses, self.depth)
+            if hit is not None and (best is None or hit[1] < best[0]):
+                best = (hit[1], number, int(rows[hit[0]]))
+        return None if best is None else best[1:]
+
+    def _first_view(self) -> None:
+        content, eye = self.content, self.server.initial_camera
+        back = -0.85 * content.axes[1] + 0.75 * content.axes[2]
+        eye.position = content.middle + 1.7 * content.reach * back
+        eye.look_at = content.middle
+        eye.up = content.axes[2]
+        eye.fov = float(np.radians(50))
+        eye.near, eye.far = 0.002 * content.reach, 200 * content.reach
+
+    def _draw_walk(self, number: int, walk: Walk) -> None:
+        color = rgb(walk.color)
+        # The lines of all frusta are one object: as instances of a mesh they would cost a browser
+        # without a graphics card six times as much.
+        edges = self.server.scene.add_line_segments(
+            f"/walk-{number}/cameras",
+            self._lines_of(walk),
+            color,
+            thickness=1.2,
+            thickness_units="screen",
+        )
+        self._cameras.append(edges)
+        self.layers[walk.name] = [edges]
+        if walk.in_order and len(walk.names) > 1:
+            path = np.stack([walk.centres[:-1], walk.centres[1:]], axis=1)
+            steps = np.linalg.norm(path[:, 1] - path[:, 0], axis=1)
+            # Over ten median steps is no step of a walk but a gap in it.
+            path = path[steps <= 10 * max(float(np.median(steps)), 1e-12)]
+            self.layers[walk.name].append(
+                self.server.scene.add_line_segments(
+                    f"/walk-{number}/path",
+                    path.astype(np.float32),
+                    color,
+                    thickness=2.0,
+                    thickness_units="screen",
+                )
+            )
+
+    def _draw_ground(self) -> None:
+        ground, scene = self.content.ground, self.server.scene
+        width, height = ground.sides
+        grid = scene.add_grid(
+            "/floor/grid",
+            width,
+            height,
+            cell_size=ground.cell,
+            cell_color=_GRID,
+            section_size=5 * ground.cell,
+            section_color=_GRID,
+            infinite_grid=False,
+            fade_distance=100 * self.content.reach,
+            shadow_opacity=0.0,
+            wxyz=ground.quat_wxyz,
+            position=ground.centre,
+        )
+        corner = ground.centre - 0.5 * (
+            width * self.content.axes[0] + height * self.content.axes[1]
+        )
+        label = scene.add_label(
+            "/floor/unit",
+            f"grid: {ground.cell:g} {self.content.short_unit}",
+            position=corner,
+            anchor="top-left",
+        )
+        self.layers["floor grid"] = [grid, label]
+
+    def _draw_gravity(self) -> None:
+        content, ground = self.content, self.content.ground
+        width, height = ground.sides
+        up = content.axes[2]
+        foot = ground.centre - 0.5 * (width * content.axes[0] - height * content.axes[1])
+        length = 3 * ground.cell
+        arrow = self.server.scene.add_arrows(
+            "/gravity/arrow",
+            np.stack([foot + length * up, foot])[None].astype(np.float32),
+            _INK,
+            shaft_radius=0.012 * length,
+            head_radius=0.04 * length,
+            head_length=0.12 * length,
+        )
+        says = "gravity" if content.up_is_known else "up is a guess: the map does not know gravity"
+        label = self.server.scene.add_label(
+            "/gravity/label", says, position=foot + length * up, anchor="bottom-left"
+        )
+        self.layers["gravity"] = [arrow, label]
+
+    def show(self, layer: str, visible: bool) -> None:
+        """Show or hide a layer."""
+        for node in self.layers[layer]:
+            node.visible = visible
+
+    def resize_points(self, factor: float) -> None:
+        """Draw points so many times as large as at first."""
+        if self._cloud is not None:
+            self._cloud.point_size = factor * _POINT * self.content.reach
+
+    def resize_cameras(self, factor: float) -> None:
+        """Draw frusta so many times as large as at first."""
+        self.depth = factor * _DEPTH * self.content.reach
+        for walk, edges in zip(self.content.walks, self._cameras, strict=True):
+            edges.points = self._lines_of(walk)
+
+    def _drawn(self, walk: Walk) -> NDArray[np.int64]:
+        """Rows of the cameras whose frusta are drawn: all photos, frames of a video apart."""
+        if not walk.in_order:
+            return np.arange(len(walk.names))
+        return spaced(walk.world_from_cam, self.depth)
+
+    def _lines_of(self, walk: Walk) -> NDArray[np.float32]:
+        rows = self._drawn(walk)
+        poses = [walk.world_from_cam[row] for row in rows]
+        return frustum_lines(poses, walk.aspect[rows], self.depth)
+
+    def choose(
+        self, world_from_cam: Rigid3, half: FloatArray, pixels: NDArray[np.uint8] | None
+    ) -> None:
+        """Highlight one camera, with its photo in its frustum where there is one."""
+        self._frustum("/chosen", world_from_cam, half, _CHOSEN_LARGER * self.depth, CHOSEN, pixels)
+
+    def _frustum(
+        self,
+        name: str,
+        world_from_cam: Rigid3,
+        half: FloatArray | tuple[float, float],
+        depth: float,
+        color: Color,
+        pixels: NDArray[np.uint8] | None,
+    ) -> viser.CameraFrustumHandle:
+        # viser scales a frustum by the cube root of its volume, so that all look equally large.
+        volume = np.cbrt(half[0] * half[1] / 3)
+        return self.server.scene.add_camera_frustum(
+            name,
+            fov=2 * float(np.arctan(half[1])),
+            aspect=float(half[0] / half[1]),
+            scale=float(depth * volume),
+            thickness=2.5,
+            thickness_units="screen",
+            color=color,
+            image=pixels,
+            format="jpeg",
+            wxyz=world_from_cam.quat_wxyz,
+            position=world_from_cam.translation,
+            cast_shadow=False,
+            receive_shadow=False,
+        )
+
+    def place_photo(self, placed: PlacedPhoto, exaggeration: float) -> None:
+        """Draw a localized photo: frustum, rays to its inliers, the 95% ellipsoid of its centre."""
+        self.forget_photo()
+        estimate, scene = placed.estimate, self.server.scene
+        pose = estimate.world_from_cam
+        if pose is None:
+            return
+        nodes: list[viser.SceneNodeHandle] = [
+            self._frustum(
+                "/photo/frustum",
+                pose,
+                placed.half,
+                _CHOSEN_LARGER * self.depth,
+                PHOTO,
+                shrunk(placed.pixels),
+            )
+        ]
+        points = estimate.inlier_points
+        if points is not None and len(points):
+            rows = np.unique(np.linspace(0, len(points) - 1, _MOST_RAYS).astype(int))
+            ends = points[rows].astype(np.float32)
+            starts = np.broadcast_to(pose.translation.astype(np.float32), ends.shape)
+            nodes.append(
+                scene.add_line_segments(
+                    "/photo/rays",
+                    np.stack([starts, ends], axis=1),
+                    PHOTO,
+                    thickness=0.7,
+                    thickness_units="screen",
+                )
+            )
+            nodes.append(
+                scene.add_point_cloud(
+                    "/photo/inliers",
+                    points.astype(np.float32),
+                    PHOTO,
+                    point_size=2 * _POINT * self.content.reach,
+                    point_shape="circle",
+                    precision="float32",
+                )
+            )
+        if estimate.covariance is not None:
+            ellipsoid = Ellipsoid.of(estimate.covariance[:3, :3])
+            smallest = 1e-5 * self.content.reach  # a sphere of radius 0 cannot be drawn
+            x, y, z = np.maximum(exaggeration * ellipsoid.radii, smallest).tolist()
+            nodes.append(
+                scene.add_icosphere(
+                    "/photo/uncertainty",
+                    1.0,
+                    PHOTO,
+                    scale=(x, y, z),
+                    opacity=0.35,
+                    wxyz=ellipsoid.quat_wxyz,
+                    position=pose.translation,
+                    cast_shadow=False,
+                    receive_shadow=False,
+                )
+            )
+        self.layers["localized photo"] = nodes
+
+    def forget_photo(self) -> None:
+        """Draw no localized photo."""
+        for node in self.layers.pop("localized photo", []):
+            node.remove()
+
+    def draw_errors(
+        self, errors: Sequence[ErrorLines], exaggeration: float, visible: set[int]
+    ) -> None:
+        """Draw those of the error layers whose numbers are in ``visible``."""
+        for node in self.layers.pop("errors", []):
+            node.remove()
+        nodes: list[viser.SceneNodeHandle] = []
+        for number in sorted(visible):
+            one, color = errors[number], error_color(number)
+            if len(one.images):
+                nodes.append(
+                    self.server.scene.add_line_segments(
+                        f"/errors/{number}/lines",
+                        one.lines(exaggeration).astype(np.float32),
+                        color,
+                        thickness=2.5,
+                        thickness_units="screen",
+                    )
+                )
+            if len(one.failed):
+                nodes.append(
+                    self.server.scene.add_point_cloud(
+                        f"/errors/{number}/failed",
+                        one.failed.astype(np.float32),
+                        color,
+                        point_size=0.5 * self.depth,
+                        point_shape="diamond",
+                        precision="float32",
+                    )
+                )
+        self.layers["errors"] = nodes
+
+
+def error_color(number: int) -> Color:
+    """The colour of an error layer."""
+    return _ERRORS[number % len(_ERRORS)]
+
+
+def rgb(color: str) -> Color:
+    """``#RRGGBB`` as numbers."""
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+
+
+def shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A photo [H, W, 3] as large as is shown."""
+    height, width = pixels.shape[:2]
+    factor = _SHOWN_PIXELS / max(height, width)
+    if factor >= 1:
+        return pixels
+    size = (max(1, round(factor * width)), max(1, round(factor * height)))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

@@ -1,0 +1,179 @@
+"""The viewer as a program: a port that is free, a server, an end by Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import viser
+
+from relocalize import progress
+from relocalize.errors import ViewerError
+from relocalize.localizers import fitted
+from relocalize.place import Place
+from relocalize.viewer.content import MOST_POINTS, content_of
+from relocalize.viewer.guard import guard
+from relocalize.viewer.panel import Panel
+from relocalize.viewer.placed_photo import PhotoPlacer
+from relocalize.viewer.scene import Scene
+from relocalize.viewer.stored_errors import stored_errors
+
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """How a Place is shown.
+
+    Attributes:
+        host: address to listen on.
+        port: to listen on; 0 takes a free one.
+        captures: which are drawn; none means all.
+        localizer: that localizes photos.
+        most_points: more points than these are thinned.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    captures: tuple[str, ...] = ()
+    localizer: str = "structure"
+    most_points: int = MOST_POINTS
+
+
+@dataclass(frozen=True, eq=False)
+class Viewer:
+    """A viewer that is being served.
+
+    Attributes:
+        server: viser's.
+        scene: what is drawn.
+        panel: what people do.
+        url: where a browser on this machine finds it.
+    """
+
+    server: viser.ViserServer
+    scene: Scene
+    panel: Panel
+    url: str
+
+    def wait(self) -> None:
+        """Until somebody interrupts."""
+        threading.Event().wait()
+
+
+@contextlib.contextmanager
+def serve(
+    place: Place, settings: ViewSettings = ViewSettings(), *, photos: Sequence[Path] = ()
+) -> Iterator[Viewer]:
+    """Serve the viewer of a Place within this context.
+
+    Args:
+        place: with a map.
+        settings: what is shown, and where.
+        photos: are localized at once; the last one is shown.
+
+    Raises:
+        ViewerError: the port is taken.
+        RelocalizeError: the Place has no map, or a photo cannot be read.
+    """
+    content = content_of(place, settings.captures, most_points=settings.most_points)
+    errors, remarks = stored_errors(place)
+    for remark in remarks:
+        progress.say(remark)
+    placer = PhotoPlacer(lambda: fitted(place, settings.localizer), settings.localizer)
+    placed = [placer.place_file(path) for path in photos]
+    server = _started(settings)
+    try:
+        scene = Scene(server, content)
+        panels: list[Panel] = []
+
+        def on_camera(client: viser.ClientHandle, walk: int, row: int) -> None:
+            panels[0].choose(walk, row, client)
+
+        scene.build(on_camera)
+        panel = Panel(place, scene, errors, placer)
+        panels.append(panel)
+        guard(server, panel.say)
+        for photo in placed:
+            panel.show_photo(photo)
+        host = "localhost" if settings.host in ("0.0.0.0", "::", *LOCAL_HOSTS) else settings.host
+        yield Viewer(server, scene, panel, f"http://{host}:{server.get_port()}")
+    finally:
+        with _silent():
+            server.stop()
+
+
+def _started(settings: ViewSettings) -> viser.ViserServer:
+    _check_free(settings.host, settings.port)
+    with _silent():
+        server = viser.ViserServer(host=settings.host, port=settings.port, verbose=False)
+    # viser goes on to the next port where somebody was faster than we are.
+    if settings.port and server.get_port() != settings.port:
+        with _silent():
+            server.stop()
+        raise ViewerError(_taken(settings.host, settings.port))
+    server.gui.configure_theme(show_share_button=False, show_logo=False, control_width="medium")
+    server.gui.set_panel_label("relocalize")
+    return server
+
+
+def _check_free(host: str, port: int) -> None:
+    if not 0 <= port <= 65535:
+        raise ViewerError(f"port {port} does not exist; give one from 1024 to 65535")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise ViewerError(f"host {host!r} is no address of this machine ({error})") from error
+    with socket.socket(family, kind, protocol) as probe:
+        # As the server does it: a port whose last connection is still closing is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except PermissionError as error:
+            raise ViewerError(
+                f"port {port} is for administrators; give another: --port 8080"
+            ) from error
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise ViewerError(_taken(host, port)) from error
+            raise ViewerError(
+                f"cannot listen on {host!r}, port {port} ({error.strerror}); "
+                "give an address of this machine: --host 127.0.0.1"
+            ) from error
+
+
+def _taken(host: str, port: int) -> str:
+    return (
+        f"port {port} of {host} is taken, perhaps by another viewer; "
+        f"give another: --port {port + 1}"
+    )
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """What viser prints when it starts and ends goes nowhere; what people are to know we say."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def describe_access(settings: ViewSettings, url: str) -> list[str]:
+    """How the viewer is opened, for people; the first line is the address."""
+    port = url.rsplit(":", 1)[-1]
+    if settings.host in LOCAL_HOSTS:
+        return [
+            f"open {url}",
+            f"from another machine: ssh -N -L {port}:localhost:{port} USER@THIS-MACHINE, "
+            f"then http://localhost:{port} there",
+        ]
+    return [
+        f"open {url}, from elsewhere with this machine's name",
+        f"note: everybody who reaches port {port} sees the photos and may upload some",
+    ]
