@@ -1,0 +1,396 @@
+"""Estimates of a video's frames made one trajectory: smoothed, wrong ones rejected, gaps bridged.
+
+A sparse least squares over all frames at once: the estimates with their covariances are the
+measurements, and a camera whose acceleration is white noise is what ties frames together
+(`motion_model`). Wrong estimates are found by graduated non-convexity with truncated least squares
+(Yang, Antonante, Tzoumas, Carlone, "Graduated Non-Convexity for Robust Spatial Perception", RA-L
+2020): first all count a little, in the end each counts wholly or not at all. How hard the camera is
+shaken is not a setting: it is what makes the estimates most likely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.spatial.transform import Rotation, Slerp
+
+from relocalize.errors import GeometryError
+from relocalize.geometry import Rigid3
+from relocalize.geometry.transforms import FloatArray
+from relocalize.tracking.block_chain import BlockChain
+from relocalize.tracking.motion_model import (
+    POSITION,
+    ROTATION,
+    STATE,
+    TURNING,
+    VELOCITY,
+    MotionNoise,
+    States,
+    right_jacobian_inverse,
+    step_information,
+    steps,
+)
+
+Status = Literal["localized", "rejected", "bridged"]
+
+LEAST = 4  # localized frames: fewer say nothing about how the camera moves
+# Of squared errors in units of the stated covariance, chi-square with 6 degrees of freedom: half
+# of right estimates are below the first, all but one in ten thousand below the second.
+_CHI2_6_MEDIAN, _CHI2_6_OUTLIER = 5.348, 27.86
+_LAG_S = 0.4  # over which the first guess of the accelerations is measured: half a step of a walk
+_WINDOW = 4  # localized neighbours on either side, among which the first guess is the middle one
+_STANDING_S = 100.0  # speeds are what so many seconds of such accelerations make, or less
+_ROUNDS = 3  # of noise and outliers in turn; the third changes nothing any more
+_SPAN = 3.0  # decades on either side of the first guess in which accelerations are looked for
+_MOST_FOR_NOISE = 900  # frames that tell the accelerations: half a minute of video
+
+
+@dataclass(frozen=True, eq=False)
+class SmoothedPose:
+    """The pose of one frame.
+
+    Attributes:
+        status: ``localized``, or ``rejected`` where the frame's own estimate contradicts the
+            motion, or ``bridged`` where it has none: then the pose is its neighbours' word.
+        world_from_cam: the pose.
+        covariance: [6, 6] of (centre in the world, rotation in the camera's axes in radians).
+    """
+
+    status: Status
+    world_from_cam: Rigid3
+    covariance: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Smoothed:
+    """A whole trajectory.
+
+    Attributes:
+        poses: one per frame.
+        noise: how hard the camera was shaken.
+        inflation: the stated covariances were too small by this factor (variances; at least 1).
+    """
+
+    poses: tuple[SmoothedPose, ...]
+    noise: MotionNoise
+    inflation: float
+
+
+def smooth(
+    times: Sequence[float],
+    estimates: Sequence[Rigid3 | None],
+    covariances: Sequence[FloatArray | None],
+) -> Smoothed:
+    """The trajectory that estimates of frames and the way cameras move make most likely.
+
+    Args:
+        times: [N] seconds, ascending.
+        estimates: world_from_cam of each frame, None where it was not localized.
+        covariances: [6, 6] of each estimate, as in `SmoothedPose`.
+
+    Raises:
+        GeometryError: times do not ascend, an estimate has no covariance, or fewer than `LEAST`
+            frames were localized.
+    """
+    problem = _Problem.of(times, estimates, covariances)
+    states, noise = problem.first_states(), problem.first_noise()
+    inflation, weights = 1.0, problem.has.astype(np.float64)
+    for _ in range(_ROUNDS):
+        states, weights = _graduated(problem, states, noise, inflation)
+        noise = _likeliest_noise(problem, states, weights, noise, inflation)
+        states = _relaxed(problem, states, weights, noise, inflation)
+        squares = problem.squares(states, inflation)[problem.has]
+        inflation *= max(1.0, float(np.median(squares)) / _CHI2_6_MEDIAN)
+    states, weights = _graduated(problem, states, noise, inflation)
+    chain, _, _ = problem.equations(states, weights, noise, inflation)
+    marginals = chain.inverse_diagonal()[:, :6, :6]
+    poses = []
+    for k, rotation in enumerate(states.rotations.as_matrix()):
+        status: Status = "bridged"
+        if problem.has[k]:
+            status = "localized" if weights[k] > 0.5 else "rejected"
+        poses.append(SmoothedPose(status, Rigid3(rotation, states.centres[k]), marginals[k]))
+    return Smoothed(tuple(poses), noise, inflation)
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """Estimates as arrays.
+
+    Attributes:
+        times: [N].
+        has: [N] whether a frame has an estimate.
+        centres: [N, 3] estimated, 0 where there is none.
+        rotations: N estimated, the identity where there is none.
+        information: [N, 6, 6] inverse covariances, 0 where there is none.
+    """
+
+    times: FloatArray
+    has: NDArray[np.bool_]
+    centres: FloatArray
+    rotations: Rotation
+    information: FloatArray
+
+    @classmethod
+    def of(
+        cls,
+        times: Sequence[float],
+        estimates: Sequence[Rigid3 | None],
+        covariances: Sequence[FloatArray | None],
+    ) -> _Problem:
+        count = len(times)
+        if not count == len(estimates) == len(covariances):
+            raise GeometryError(
+                f"{count} times, {len(estimates)} estimates and {len(covariances)} covariances; "
+                "want one of each for every frame"
+            )
+        seconds = np.asarray(times, dtype=np.float64)
+        if not np.isfinite(seconds).all() or (np.diff(seconds) <= 0).any():
+            raise GeometryError("times of frames have to be finite and to ascend")
+        centres, rotations = np.zeros((count, 3)), np.tile(np.eye(3), (count, 1, 1))
+        information, has = np.zeros((count, 6, 6)), np.zeros(count, dtype=np.bool_)
+        for k, (pose, covariance) in enumerate(zip(estimates, covariances, strict=True)):
+            if pose is None:
+                continue
+            information[k] = _inverse(covariance, k)
+            centres[k], rotations[k], has[k] = pose.translation, pose.rotation, True
+        if has.sum() < LEAST:
+            raise GeometryError(
+                f"{int(has.sum())} of {count} frames are localized; a trajectory needs {LEAST}"
+            )
+        return cls(seconds, has, centres, Rotation.from_matrix(rotations), information)
+
+    @property
+    def seconds(self) -> FloatArray:
+        """[N - 1] from each frame to the next."""
+        return np.diff(self.times)
+
+    def first_states(self) -> States:
+        """From the middle ones of neighbouring estimates, straight lines between them."""
+        rows = np.flatnonzero(self.has)
+        middle = np.array([rows[self._middle(rows, at)] for at in range(len(rows))])
+        known = self.times[rows]
+        centres = np.stack(
+            [np.interp(self.times, known, self.centres[middle, axis]) for axis in range(3)], axis=1
+        )
+        clipped = np.clip(self.times, known[0], known[-1])
+        rotations = Slerp(known, self.rotations[middle])(clipped)
+        zero = np.zeros((len(self.times), 3))
+        return States(centres, rotations, zero, zero)
+
+    def _middle(self, rows: NDArray[np.int64], at: int) -> int:
+        """Of the estimates around one, which is nearest to the others: a wrong one is not."""
+        first, last = max(0, at - _WINDOW), min(len(rows), at + _WINDOW + 1)
+        near = rows[first:last]
+        apart = np.linalg.norm(self.centres[near][:, None] - self.centres[near][None], axis=2)
+        angles = np.stack(
+            [(self.rotations[near] * self.rotations[int(row)].inv()).magnitude() for row in near]
+        )
+        # Right ones are no further from the middle than half of all; distances say more then.
+        scale = max(float(np.median(apart)), 1e-12), max(float(np.median(angles)), 1e-12)
+        cost = np.minimum(apart / scale[0], 5).sum(axis=1) + np.minimum(angles / scale[1], 5).sum(1)
+        # A right estimate stays: only what is clearly further than the best is replaced.
+        best, own = int(cost.argmin()), at - first
+        return at if cost[own] <= 2 * cost[best] else first + best
+
+    def first_noise(self) -> MotionNoise:
+        """Accelerations from second differences over `_LAG_S`, robustly."""
+        rows = np.flatnonzero(self.has)
+        lag = max(1, round(_LAG_S / max(float(np.median(np.diff(self.times[rows]))), 1e-9)))
+        lag = min(lag, (len(rows) - 1) // 2)
+        before, now, after = rows[: -2 * lag], rows[lag:-lag], rows[2 * lag :]
+        second = self.centres[after] - 2 * self.centres[now] + self.centres[before]
+        turn_on = (self.rotations[now].inv() * self.rotations[after]).as_rotvec()
+        turn_back = (self.rotations[now].inv() * self.rotations[before]).as_rotvec()
+        period = float(np.median(self.times[after] - self.times[before])) / 2
+        variances = np.linalg.inv(self.information[rows])
+        own = np.median(np.diagonal(variances, axis1=1, axis2=2), axis=0)
+        densities = []
+        both = ((second, own[:3].mean()), (np.asarray(turn_on) + turn_back, own[3:].mean()))
+        for differences, variance in both:
+            spread = (1.4826 * float(np.median(np.abs(differences)))) ** 2
+            of_motion = max(spread - 6 * float(variance), 0.05 * spread, 1e-2 * float(variance))
+            # White acceleration of density q makes second differences of variance 2 q T^3 / 3.
+            densities.append(of_motion / (2 * period**3 / 3))
+        return MotionNoise(*(max(density, 1e-18) for density in densities))
+
+    def residuals(self, states: States) -> FloatArray:
+        """[N, 6] of states against estimates."""
+        turned = (self.rotations.inv() * states.rotations).as_rotvec().reshape(-1, 3)
+        return np.concatenate([states.centres - self.centres, turned], axis=1)
+
+    def squares(self, states: States, inflation: float) -> FloatArray:
+        """[N] squared errors of the estimates in units of their covariances."""
+        errors = self.residuals(states)
+        squares: FloatArray = np.einsum("ni,nij,nj->n", errors, self.information, errors)
+        return squares / inflation
+
+    def equations(
+        self, states: States, weights: FloatArray, noise: MotionNoise, inflation: float
+    ) -> tuple[BlockChain, FloatArray, float]:
+        """Normal equations of all errors, their right side, and twice the cost at ``states``."""
+        count = len(self.times)
+        diagonal, below = np.zeros((count, STATE, STATE)), np.zeros((count - 1, STATE, STATE))
+        right = np.zeros((count, STATE))
+        errors = self.residuals(states)
+        by_state = np.tile(np.eye(6), (count, 1, 1))
+        by_state[:, ROTATION, ROTATION] = right_jacobian_inverse(errors[:, ROTATION])
+        information = (weights / inflation)[:, None, None] * self.information
+        weighted = by_state.transpose(0, 2, 1) @ information
+        diagonal[:, :6, :6] += weighted @ by_state
+        right[:, :6] -= np.einsum("nij,nj->ni", weighted, errors)
+        cost = float(np.einsum("ni,nij,nj->", errors, information, errors))
+
+        between = steps(states, self.seconds)
+        motion, _ = step_information(noise, self.seconds)
+        from_first = between.by_first.transpose(0, 2, 1) @ motion
+        from_second = between.by_second.transpose(0, 2, 1) @ motion
+        diagonal[:-1] += from_first @ between.by_first
+        diagonal[1:] += from_second @ between.by_second
+        below += from_second @ between.by_first
+        right[:-1] -= np.einsum("nij,nj->ni", from_first, between.residuals)
+        right[1:] -= np.einsum("nij,nj->ni", from_second, between.residuals)
+        cost += float(np.einsum("ni,nij,nj->", between.residuals, motion, between.residuals))
+
+        for rate, density, values in (
+            (VELOCITY, noise.position, states.velocities),
+            (TURNING, noise.rotation, states.turnings),
+        ):
+            held = 1 / (density * _STANDING_S)
+            diagonal[0, rate, rate] += held * np.eye(3)
+            right[0, rate] -= held * values[0]
+            cost += held * float(values[0] @ values[0])
+        return BlockChain(diagonal, below), right, cost
+
+    def only(self, rows: slice) -> _Problem:
+        """The same of some frames in a row."""
+        return _Problem(
+            self.times[rows],
+            self.has[rows],
+            self.centres[rows],
+            self.rotations[rows],
+            self.information[rows],
+        )
+
+
+def _inverse(covariance: FloatArray | None, frame: int) -> FloatArray:
+    if covariance is None:
+        raise GeometryError(
+            f"the estimate of frame {frame} has no covariance, which smoothing needs"
+        )
+    if np.shape(covariance) != (6, 6) or not np.isfinite(covariance).all():
+        raise GeometryError(f"the covariance of frame {frame} is no finite 6 x 6 matrix")
+    # What is stated as exact in a direction is as good as a hundred thousandth of the others.
+    floor = 1e-10 * np.diag(np.diag(covariance)) + 1e-24 * np.eye(6)
+    try:
+        np.linalg.cholesky(covariance + floor)
+    except np.linalg.LinAlgError:
+        raise GeometryError(f"the covariance of frame {frame} is not positive definite") from None
+    return np.asarray(np.linalg.inv(covariance + floor), dtype=np.float64)
+
+
+def _relaxed(
+    problem: _Problem,
+    states: States,
+    weights: FloatArray,
+    noise: MotionNoise,
+    inflation: float,
+    *,
+    most: int = 8,
+) -> States:
+    """The states of least cost for these weights (Gauss-Newton)."""
+    for _ in range(most):
+        chain, right, _ = problem.equations(states, weights, noise, inflation)
+        step = chain.solve(right)[0]
+        # A rotation of more than a radian at once is beyond what the linear equations know.
+        longest = float(np.abs(step[:, ROTATION]).max())
+        states = states.moved(step * min(1.0, 1.0 / max(longest, 1e-12)))
+        if longest < 1e-6 and np.abs(step[:, POSITION]).max() < 1e-6 * _extent(states):
+            break
+    return states
+
+
+def _extent(states: States) -> float:
+    return max(float(np.ptp(states.centres, axis=0).max()), 1e-12)
+
+
+def _graduated(
+    problem: _Problem, states: States, noise: MotionNoise, inflation: float
+) -> tuple[States, FloatArray]:
+    """States and weights (0 or 1) of truncated least squares, by graduated non-convexity."""
+    bound = _CHI2_6_OUTLIER
+    weights = problem.has.astype(np.float64)
+    states = _relaxed(problem, states, weights, noise, inflation, most=3)
+    squares = np.where(problem.has, problem.squares(states, inflation), 0.0)
+    worst = float(squares.max())
+    if worst <= bound:
+        return _relaxed(problem, states, weights, noise, inflation), weights
+    mu = bound / (2 * worst - bound)
+    while mu < 1e3:
+        low, high = mu / (mu + 1) * bound, (mu + 1) / mu * bound
+        between = np.sqrt(bound * mu * (mu + 1) / np.maximum(squares, 1e-12)) - mu
+        soft = np.where(squares <= low, 1.0, np.where(squares >= high, 0.0, between))
+        weights = np.where(problem.has, soft, 0.0)
+        states = _relaxed(problem, states, weights, noise, inflation, most=1)
+        squares = np.where(problem.has, problem.squares(states, inflation), 0.0)
+        mu *= 2.0
+    weights = (problem.has & (squares <= bound)).astype(np.float64)
+    return _relaxed(problem, states, weights, noise, inflation), weights
+
+
+def _likeliest_noise(
+    problem: _Problem,
+    states: States,
+    weights: FloatArray,
+    noise: MotionNoise,
+    inflation: float,
+) -> MotionNoise:
+    """The accelerations under which the estimates that count are most likely."""
+    rows = _telling(weights)
+    part = problem.only(rows)
+    part_states = States(
+        states.centres[rows],
+        states.rotations[rows],
+        states.velocities[rows],
+        states.turnings[rows],
+    )
+    part_weights = weights[rows]
+
+    def unlikeliness(candidate: MotionNoise) -> float:
+        found = _relaxed(part, part_states, part_weights, candidate, inflation, most=2)
+        chain, right, cost = part.equations(found, part_weights, candidate, inflation)
+        _, log_determinant = chain.solve(right)
+        _, of_motion = step_information(candidate, part.seconds)
+        # The hold on the first speeds depends on the densities too.
+        held = -3 * (np.log(candidate.position) + np.log(candidate.rotation))
+        return cost + log_determinant - of_motion - float(held)
+
+    def of_position(decades: float) -> float:
+        return unlikeliness(MotionNoise(noise.position * 10**decades, noise.rotation))
+
+    def of_rotation(decades: float) -> float:
+        return unlikeliness(MotionNoise(position, noise.rotation * 10**decades))
+
+    position = noise.position * 10 ** _lowest(of_position)
+    return MotionNoise(position, noise.rotation * 10 ** _lowest(of_rotation))
+
+
+def _lowest(function: Callable[[float], float]) -> float:
+    found = minimize_scalar(
+        function, bounds=(-_SPAN, _SPAN), method="bounded", options={"xatol": 0.05, "maxiter": 14}
+    )
+    return float(found.x)
+
+
+def _telling(weights: FloatArray) -> slice:
+    """The frames in a row of which most have an estimate that counts."""
+    if len(weights) <= _MOST_FOR_NOISE:
+        return slice(None)
+    sums = np.concatenate([[0.0], np.cumsum(weights)])
+    first = int((sums[_MOST_FOR_NOISE:] - sums[:-_MOST_FOR_NOISE]).argmax())
+    return slice(first, first + _MOST_FOR_NOISE)
