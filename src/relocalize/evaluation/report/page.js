@@ -43,7 +43,7 @@ function draw(id) {
   if (paper) layout.width = PAPER[div.dataset.width];
   const width = paper ? layout.width : div.clientWidth;
   if (id === "map") {
-    layout.height = Math.max(260, Math.min(width * layout.meta.aspect + 30, 0.85 * innerHeight));
+    layout.height = Math.max(300, Math.min(width * layout.meta.aspect + 30, 0.85 * innerHeight));
     if (zoomed) {
       layout.xaxis.range = zoomed.x;
       layout.yaxis.range = zoomed.y;
