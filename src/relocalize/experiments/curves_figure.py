@@ -53,6 +53,7 @@ def curves_figure(experiment: Experiment) -> Figure:
             losses.append(loss)
             errors.append(error)
             _draw(loss, error, cell)
+            error.set_ylim(experiment.error_range("validation_position"))
             loss.set_title(shortened(_title(experiment, cell[0][0])), fontsize=8.5, loc="left")
             _label(loss, error, experiment.unit, first=column == 0, below=below)
         figure.suptitle(_heading(experiment, len(cells)), fontsize=11, x=0.01, ha="left")

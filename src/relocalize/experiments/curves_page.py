@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from relocalize.experiments.experiment import Experiment
@@ -19,7 +20,13 @@ _FONT = {
     "size": 13,
     "color": "var(--soft)",
 }
-_LOG = {"type": "log", "dtick": "D2"}  # 1, 2, 5
+_TICKS = [digit * 10.0**power for power in range(-9, 10) for digit in (1, 2, 5)]
+_LOG = {
+    "type": "log",
+    "tickmode": "array",
+    "tickvals": _TICKS,
+    "ticktext": [f"{tick:g}" for tick in _TICKS],
+}
 _GAP = 0.05  # between two panels, of the figure's height
 
 
@@ -29,7 +36,7 @@ def curves(experiment: Experiment) -> dict[str, Any]:
     The learning rate is on the right axis of each, dotted, in its configuration's colour.
     """
     short = "m" if experiment.unit == METRE else f"{experiment.unit}s"
-    panels: tuple[tuple[str, str, dict[str, str]], ...] = (
+    panels: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("train_loss", "train loss", {}),
         ("validation_position", f"position error ({short})", _LOG),
         ("validation_rotation_deg", "rotation error (deg)", _LOG),
@@ -58,6 +65,8 @@ def curves(experiment: Experiment) -> dict[str, Any]:
         bottom = 1 - (number + 1) * height - number * _GAP
         domain = [max(0.0, bottom), min(1.0, bottom + height)]
         layout[_yaxis(left)] = _axis(title) | {"domain": domain, **scale}
+        if scale:
+            layout[_yaxis(left)]["range"] = [math.log10(x) for x in experiment.error_range(key)]
         layout[_yaxis(right)] = _axis("learning rate") | {
             "overlaying": _y(left),
             "side": "right",

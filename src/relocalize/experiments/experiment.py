@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -20,6 +21,7 @@ from relocalize.experiments.summary import (
 from relocalize.experiments.sweep import Sweep
 
 _SCHEMA = 1
+_NARROWEST, _MARGIN = 2.6, 1.08  # factors, of axes of errors
 _WITH = ("relocalize", "torch", "numpy", "ray")
 
 
@@ -53,6 +55,16 @@ class Experiment:
     def configurations(self) -> list[ConfigurationNumbers]:
         """The table's rows."""
         return configurations_of(self.runs)
+
+    def error_range(self, name: str) -> tuple[float, float]:
+        """From below the least to above the largest of an error in the logs: a logarithmic axis.
+
+        Never so narrow that none of 1, 2 and 5, which such an axis names, is on it.
+        """
+        values = [row[name] for log in self.logs for row in log if row[name]]
+        low, high = min(values, default=1.0), max(values, default=1.0)
+        wider = max(_MARGIN, math.sqrt(_NARROWEST * low / high))
+        return low / wider, high * wider
 
     @property
     def effects(self) -> list[Effect]:
