@@ -1,6 +1,8 @@
 """Evaluation: known errors give known numbers, failures are infinite, train alone aligns."""
 
+import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
 from scipy.spatial.transform import Rotation
 
 from relocalize import pipeline
 from relocalize.cli.main import main
 from relocalize.errors import EvaluationError, PlaceError, RelocalizeError
 from relocalize.evaluation import THRESHOLDS, PoseErrors, Scores, evaluate, scoring
-from relocalize.evaluation.leakage import nearest_views
+from relocalize.evaluation.leakage import (
+    NearestViews,
+    TimeGaps,
+    leakage_to_json,
+    nearest_views,
+)
 from relocalize.evaluation.metrics import Times
+from relocalize.evaluation.table import results_table
 from relocalize.evaluation.truth import truth_from_file
 from relocalize.formats import ImportSettings, import_registration
 from relocalize.geometry import Rigid3, Similarity3
@@ -429,3 +438,132 @@ def test_build_of_too_few_images_for_a_test_set_still_ends_well(build, walk, mon
     result = build()
     assert (result["evaluation"], result["report"]) == (None, None)
     assert list(result["stages"]) == ["frames", "map", "split", "fit"]
+
+
+# -- leakage, and what is known of the truth ------------------------------------------------
+
+
+def stored(place, split):
+    return json.loads((place.report_dir(split) / "results.json").read_text())
+
+
+def test_errors_are_there_as_a_function_of_the_nearest_train_view(walk, script):
+    script(lambda index: (0.01 * index, 1.0))
+    result = evaluate(walk).to_json()
+    rows = stored(walk, "fifth")["per_image"]
+    by_frames = result["leakage"]["frames"]
+    assert by_frames["bins"] == [
+        {
+            "from": 1.0,
+            "to": 1.0,
+            "n": 8,
+            "localizers": {
+                name: {
+                    "failed": 0,
+                    "median_position": pytest.approx(0.195),
+                    "median_rotation_deg": pytest.approx(1.0, abs=1e-4),
+                }
+                for name in ("constant", "retrieval", "structure")
+            },
+        }
+    ]
+    assert by_frames["rank_correlation"]["structure"] is None  # 1 frame everywhere
+    # The walk gets faster, so later images are farther from their neighbours, and worse.
+    assert result["leakage"]["distance"]["rank_correlation"]["structure"] > 0.5
+    assert result["leakage"]["seconds"] is None
+    assert result["nearest_train_view"]["median_frames"] == 1
+    assert {row["nearest_train_frames"] for row in rows} == {1.0}
+    assert all(row["nearest_train_seconds"] is None for row in rows)
+
+
+def test_bins_hold_equally_many_images_in_order():
+    distance = np.random.default_rng(0).permutation(65) / 10
+    errors = {"a": errors_of([(value, 1) for value in distance])}
+    views = NearestViews(distance, distance, distance)
+    gaps = TimeGaps(np.full(65, np.nan), distance)
+    found = leakage_to_json(views, gaps, errors)["distance"]
+    assert [one["n"] for one in found["bins"]] == [11, 11, 11, 11, 11, 10]
+    edges = [end for one in found["bins"] for end in (one["from"], one["to"])]
+    assert edges == sorted(edges)
+    assert found["bins"][0]["localizers"]["a"]["median_position"] == pytest.approx(0.5)
+    assert found["rank_correlation"]["a"] == pytest.approx(1)
+
+
+def test_errors_of_single_images_are_taken_apart(walk, script):
+    script(lambda index: (np.inf, 0) if index == 2 else (0.03, 1.5))
+    result = evaluate(walk).to_json()
+    failed, other = (
+        row["localizers"]["structure"] for row in stored(walk, "fifth")["per_image"][:2]
+    )
+    assert other["position_error_xyz"] == pytest.approx([0, 0, 0.03])
+    parts = [other[f"{name}_error_deg"] for name in ("heading", "pitch", "roll")]
+    assert np.linalg.norm(parts) == pytest.approx(1.5, abs=1e-4)
+    assert failed["position_error_xyz"] is None
+    assert failed["heading_error_deg"] is None
+    assert result["localizers"]["structure"]["axes"]["median_z"] == pytest.approx(0.03)
+
+
+def test_what_a_truth_from_a_file_is_exact_to_is_said_and_errors_below_are_counted(
+    walk, script, tmp_path
+):
+    script(lambda index: (0.0002, 0.01) if index % 2 else (0.2, 5.0))
+    rng = np.random.default_rng(0)
+    poses = {
+        name: Rigid3(pose.rotation, pose.translation + rng.normal(0, 0.004, 3))
+        for name, pose in walk_poses().items()
+    }
+    result = evaluate(walk, truth=pose_list(tmp_path / "truth.txt", poses)).to_json()
+    sigma = result["truth_sigma"]
+    assert sigma["n"] == 8
+    assert sigma["median_position"] == pytest.approx(0.004 * np.sqrt(3), rel=0.35)
+    below = result["localizers"]["structure"]["below_truth_sigma"]
+    assert 0.1 <= below["position"] <= 0.5
+    assert stored(walk, "fifth")["per_image"][0]["truth_sigma"]["position"] > 0
+
+
+def test_of_imported_poses_nothing_is_claimed_without_the_pictures_word(walk, script):
+    script(lambda index: (0.01, 1.0))
+    result = evaluate(walk).to_json()
+    assert result["truth_sigma"] is None
+    assert result["localizers"]["structure"]["below_truth_sigma"] is None
+
+
+def test_another_splits_evaluation_stands_beside(walk, script, capsys):
+    script(lambda index: (0.03, 1.0))
+    names = [f"walk/{name}" for name in walk_poses()]
+    walk.write_split(Split("random", "random", tuple(names[::2]), tuple(names[1::2])))
+    with pytest.raises(EvaluationError, match=r"relocalize evaluate .* --split random"):
+        evaluate(walk, split="fifth", other_split="random")
+    evaluate(walk, split="random")
+    result = evaluate(walk, split="fifth", other_split="random").to_json()
+    assert result["beside"]["rule"] == "random"
+    assert result["beside"]["localizers"]["structure"]["n"] == 20
+    assert stored(walk, "fifth")["beside"] == result["beside"]
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(walk.root), "--split", "fifth", "--beside", "random"])
+    out = capsys.readouterr().out
+    assert "Beside, split random (random), nearest train view" in out
+    assert "structure: 3.00 cm, 1.00 deg, 100% in 5 cm 5°, 0 failed" in out
+    walk.record_poses(poses_from="structure from motion", frame=type(walk.frame)())
+    with pytest.raises(EvaluationError, match="unit 'metre'"):
+        evaluate(walk, split="fifth", other_split="random")
+
+
+def test_the_table_greys_what_is_below_the_truths_own_error(walk, script, tmp_path):
+    script(lambda index: (0.0001, 20.0))
+    rng = np.random.default_rng(0)
+    poses = {
+        name: Rigid3(pose.rotation, pose.translation + rng.normal(0, 0.01, 3))
+        for name, pose in walk_poses().items()
+    }
+    exact = evaluate(walk).to_json()
+    rough = evaluate(walk, truth=pose_list(tmp_path / "t.txt", poses)).to_json()
+    rough["localizers"]["structure"]["median_position"] = 0.001
+    styles = {}
+    for which, results in (("exact", exact), ("rough", rough)):
+        console = Console(width=80, record=True, force_terminal=True, file=io.StringIO())
+        console.print(results_table(results))
+        text = console.export_text(styles=True)
+        styles[which] = re.search(r"structure.*", text).group()
+    assert "\x1b[2m" in styles["rough"]
+    assert "\x1b[2m" not in styles["exact"]

@@ -27,6 +27,9 @@ class Evaluate:
     truth: Path | None = None
     """Poses of another origin (pose list or COLMAP model) to measure against; the map is moved
     onto them by a robust Sim3 over train images only."""
+    beside: str | None = None
+    """Name of another split that was evaluated: its numbers stand beside these, such as those of
+    rule random, to show how much a leaky split flatters."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object instead of the table; a number that is infinite (the median where half
     failed) or means nothing (recall without metres) is null."""
@@ -38,6 +41,7 @@ class Evaluate:
             split=self.split,
             localizers=self.localizer,
             truth=self.truth,
+            other_split=self.beside,
         ).to_json()
         print_results(result, as_json=self.json)
         return 0

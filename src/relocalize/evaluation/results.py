@@ -84,6 +84,7 @@ class Evaluation:
         pieces: [N] which test images are resampled together.
         up: which way is up in the truth's frame.
         truth_sigma: how exact the true pose of each test image is, as far as that is known.
+        beside: what another split's evaluation found, as `beside.beside` has it, or None.
         extent: diagonal of the box around the train cameras, in the truth's unit.
         outcomes: by localizer, one per test image.
         fit_seconds: wall time of fitting or loading each localizer.
@@ -100,6 +101,7 @@ class Evaluation:
     pieces: NDArray[np.int64]
     up: Up
     truth_sigma: TruthSigma | None
+    beside: dict[str, Any] | None
     extent: float
     outcomes: dict[str, tuple[Outcome, ...]]
     fit_seconds: dict[str, float]
@@ -184,6 +186,7 @@ class Evaluation:
                 "samples": len(self.resamples.counts),
                 "seed": 0,
             },
+            "beside": self.beside,
             "leakage": leakage_to_json(self.nearest, self.gaps, self.errors),
             "up": {"direction": self.up.direction.tolist(), "from": self.up.source},
             "extent": self.extent,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from relocalize import progress
 from relocalize.errors import EvaluationError, PlaceError
 from relocalize.evaluation.answers import Answer, AnswerLog
+from relocalize.evaluation.beside import beside
 from relocalize.evaluation.fitted_facts import learning_curves_of, settings_of
 from relocalize.evaluation.inputs import fingerprint
 from relocalize.evaluation.leakage import NearestViews, nearest_views, scene_depth, time_gaps
@@ -42,6 +43,7 @@ def evaluate(
     split: str | None = None,
     localizers: Sequence[str] = DEFAULT_LOCALIZERS,
     truth: Path | None = None,
+    other_split: str | None = None,
 ) -> Evaluation:
     """Localize a split's test images with each localizer, fitted on its train images.
 
@@ -53,6 +55,7 @@ def evaluate(
         localizers: their names; the baselines are always there.
         truth: poses of another origin (any format in `formats.FORMATS`) to measure against;
             None measures against the Place's own poses.
+        other_split: one that was evaluated before, to stand beside this one.
 
     Raises:
         EvaluationError: no test image has a true pose, or the truth does not fit the Place.
@@ -61,6 +64,7 @@ def evaluate(
     chosen = split_of(place, split)
     compared = truth_from_file(truth, place, chosen) if truth else truth_of_place(place)
     images, not_scored = _scored(chosen, compared)
+    other = None if other_split is None else beside(place, other_split, unit=compared.unit)
     _say_if_mapped_from_others(place, chosen)
     _say_if_dropped(place, chosen)
     ready: dict[str, Localizer] = {}
@@ -87,6 +91,7 @@ def evaluate(
             pieces=_pieces(place, images),
             up=_up(place, chosen, compared),
             truth_sigma=truth_sigma(place, compared, images, ready),
+            beside=other,
             extent=extent,
             outcomes={
                 name: tuple(map(Outcome.of, rows, images, repeat(compared)))

@@ -67,6 +67,7 @@ def results_table(results: dict[str, Any]) -> Group:
             for name, row in results["localizers"].items()
             if name not in BASELINES
         ),
+        *map(_wrapped, beside_lines(results)),
         *map(_wrapped, footnotes(results)),
     )
 
@@ -127,6 +128,30 @@ def difference_lines(results: dict[str, Any]) -> list[str]:
             f"p: how often chance makes such a difference ({pieces} pieces of the walk, paired, "
             "corrected for all pairs)"
         )
+    return lines
+
+
+def beside_lines(results: dict[str, Any]) -> list[str]:
+    """What the same localizers reach on another split."""
+    other = results["beside"]
+    if not other:
+        return []
+    metric = results["unit"] == METRE
+    unit = "cm" if metric else "units"
+    near = other["nearest_train_view"]
+    lines = [
+        f"Beside, split {other['split']} ({other['rule']}), nearest train view "
+        f"{length(near['median_distance'], metric=metric)} {unit} and "
+        f"{near['median_angle_deg']:.1f} deg away:"
+    ]
+    for name in results["localizers"]:
+        row = other["localizers"].get(name)
+        if row is not None:
+            share = f", {percent(row['recall'][LEAD_THRESHOLD.key])}% in 5 cm 5°" if metric else ""
+            lines.append(
+                f"  {name}: {length(row['median_position'], metric=metric)} {unit}, "
+                f"{degrees(row['median_rotation_deg'])} deg{share}, {row['failed']} failed"
+            )
     return lines
 
 
