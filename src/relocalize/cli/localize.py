@@ -1,4 +1,4 @@
-"""`relocalize localize PLACE PHOTO...`: where photos were taken."""
+"""`relocalize localize PLACE PHOTO...` or `--video CLIP`: where photos were taken."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -18,22 +18,36 @@ from relocalize.localizers.calibration import UncalibratedPhoto, localize_togeth
 from relocalize.localizers.structure import StructureLocalizer
 from relocalize.place import Place
 
+if TYPE_CHECKING:
+    from relocalize.clips import LocalizedClip
+
 
 @dataclass(frozen=True)
 class Localize:
-    """Say where in a Place photos were taken, or why that cannot be said."""
+    """Say where in a Place photos, or a video's frames, were taken, or why that cannot be said."""
 
     place: tyro.conf.Positional[Path]
     """The Place folder."""
-    photos: tyro.conf.Positional[tuple[Path, ...]]
+    photos: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Photos, or folders of photos. Photos of one size and camera calibrate it together."""
+    video: Path | None = None
+    """Localize a video instead: a pose per frame, smoothed with the camera's motion, as TUM
+    trajectory and as a video with the poses drawn over it."""
+    every: int = 1
+    """Of a video, localize every so many frames."""
+    out: Path | None = None
+    """Folder for what comes of a video; without it trajectories/<name> in the Place."""
+    no_overlay: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Of a video, draw no overlay."""
     localizer: str = "structure"
     """constant, retrieval, structure, posenet, or the name under which a regressor was trained."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object per photo, each on its own line."""
+    """Print one JSON object per photo, each on its own line; of a video one for all of it."""
 
     def run(self) -> int:
         """Localize, and print each result; photos that fail are results too."""
+        if self.video is not None:
+            return self._run_video(self.video)
         paths = photo_paths(self.photos)
         localizer = fitted(Place.open(self.place), self.localizer)
         results = list(zip(paths, localize_files(localizer, paths), strict=True))
@@ -42,6 +56,17 @@ class Localize:
                 print(json.dumps(as_json(path, self.localizer, estimate)))
         else:
             print(as_text(results))
+        return 0
+
+    def _run_video(self, video: Path) -> int:
+        if self.photos:
+            raise CaptureError(f"photos and --video {video} exclude each other; give one of them")
+        # H.264 encoding and plotting are for this alone.
+        from relocalize.clips import ClipSettings, localize_clip  # noqa: PLC0415
+
+        settings = ClipSettings(self.localizer, self.every, overlay=not self.no_overlay)
+        clip = localize_clip(Place.open(self.place), video, self.out, settings)
+        print(json.dumps(clip.to_json()) if self.json else clip_as_text(clip))
         return 0
 
 
@@ -125,4 +150,20 @@ def as_text(results: list[tuple[Path, PoseEstimate]]) -> str:
         )
     done = sum(estimate.status == "localized" for _, estimate in results)
     lines.append(f"{done} of {len(results)} localized")
+    return "\n".join(lines)
+
+
+def clip_as_text(clip: LocalizedClip) -> str:
+    """What came of a video, for people."""
+    value = clip.to_json()
+    counts = ", ".join(f"{count} {status}" for status, count in clip.counts.items() if count)
+    lines = [f"{value['frames']} frames of {value['seconds']:.1f} s: {counts}"]
+    sigma = value["median_position_sigma"]
+    if sigma is not None:
+        lines.append(f"median standard deviation of the position: {sigma:.4f} {clip.unit}")
+    if clip.remark is not None:
+        lines.append(clip.remark)
+    if clip.broke is not None:
+        lines.append(f"the video could not be read to its end ({clip.broke})")
+    lines += [f"{name}: {path}" for name, path in value["files"].items()]
     return "\n".join(lines)

@@ -7,6 +7,7 @@ w last, metres; ``rgb.txt`` names the picture of each time. The camera's axes ar
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.posed_pictures import PosedPictures
 from relocalize.formats.registration import Registration, StatedPoses
 from relocalize.formats.trajectory_rows import first_row, floats, number_rows
-from relocalize.geometry import Convention
+from relocalize.geometry import Convention, Rigid3
 from relocalize.place import atomic
 from relocalize.place.folder import METRE
 
@@ -80,21 +81,26 @@ def write_tum(posed: PosedPictures, out: Path) -> None:
         )
         times = [float(row) for row in range(len(images))]
     order = sorted(range(len(images)), key=lambda row: times[row] or 0.0)
-    poses = ["# trajectory: the camera in the world", f"# {_LAYOUT}"]
+    stamped = [(times[row] or 0.0, images[row].world_from_cam) for row in order]
     pictures = ["# pictures", "# timestamp filename"]
     with atomic.new_folder(out) as folder:
         for row in order:
-            image, stamp = images[row], repr(times[row])
-            pose = image.world_from_cam
-            w, x, y, z = pose.quat_wxyz
-            poses.append(
-                " ".join([stamp, *(repr(float(v)) for v in (*pose.translation, x, y, z, w))])
-            )
-            pictures.append(f"{stamp} rgb/{image.name}")
+            image = images[row]
+            pictures.append(f"{times[row]!r} rgb/{image.name}")
             place_picture(posed.files[image.name], folder / "rgb" / image.name)
-        atomic.write_text(folder / _TRAJECTORY, "\n".join(poses) + "\n")
+        atomic.write_text(folder / _TRAJECTORY, tum_trajectory(stamped))
         atomic.write_text(folder / _PICTURES, "\n".join(pictures) + "\n")
         write_cameras(folder, {f"rgb/{one.name}": one.camera for one in images}, posed.unit)
+
+
+def tum_trajectory(stamped: Iterable[tuple[float, Rigid3]]) -> str:
+    """The text of a trajectory: seconds and ``world_from_cam`` of each pose."""
+    rows = ["# trajectory: the camera in the world", f"# {_LAYOUT}"]
+    for time, pose in stamped:
+        w, x, y, z = pose.quat_wxyz
+        values = (time, *pose.translation, x, y, z, w)
+        rows.append(" ".join(repr(float(value)) for value in values))
+    return "\n".join(rows) + "\n"
 
 
 def _trajectory_of(path: Path) -> Path:

@@ -1,0 +1,232 @@
+"""A video's trajectory: statuses, files that others read, going on after a kill, the overlay."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from numbers_place import CAMERA, make_numbers_place, poses_of_a_walk
+from relocalize import Place, Rigid3
+from relocalize.cli.main import main
+from relocalize.clips import ClipSettings, localize_clip
+from relocalize.errors import CaptureError
+from relocalize.formats.trajectory_tum import read_tum
+from relocalize.geometry import position_error
+from relocalize.localizers import PoseEstimate
+from relocalize.place import Frame
+from relocalize.place.folder import METRE
+from relocalize.synthetic import CorridorTruth
+
+COUNT, FPS = 40, 10
+METRIC = Frame("z", "stated", METRE, "measured")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return make_numbers_place(tmp_path / "room", poses_of_a_walk(24), frame=METRIC)
+
+
+def write_clip(path: Path, count: int = COUNT) -> Path:
+    """A video whose frame k is a grey of 20 + 5 k, which tells the localizer below which it is."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        stream.options = {"crf": "1"}
+        stream.time_base = Fraction(1, FPS)
+        for k in range(count):
+            grey = np.full((240, 320, 3), 20 + 5 * k, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+TRUTH = poses_of_a_walk(COUNT)
+
+
+class Knowing:
+    """A localizer that reads the frame's number off its grey: some fail, one is wrong."""
+
+    unit = METRE
+    failing = frozenset(range(20, 24))
+    wrong = frozenset({10})
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.break_at: int | None = None
+
+    def localize(self, image, camera=None) -> PoseEstimate:
+        k = round((float(image.mean()) - 20) / 5)
+        if k == self.break_at:
+            raise KeyboardInterrupt
+        self.asked.append(k)
+        if k in self.failing:
+            return PoseEstimate("failed", METRE, 1.0, reason="a wall")
+        rng = np.random.default_rng(k)
+        turn = Rotation.from_rotvec(rng.normal(0, 0.01, 3)).as_matrix()
+        off = rng.normal(0, 0.03, 3) + (3.0 if k in self.wrong else 0.0)
+        pose = Rigid3(TRUTH[k].rotation @ turn, TRUTH[k].translation + off)
+        covariance = np.diag([0.03**2] * 3 + [0.01**2] * 3)
+        return PoseEstimate("localized", METRE, 1.0, None, pose, covariance, 99, camera)
+
+
+@pytest.fixture
+def knowing(monkeypatch) -> Knowing:
+    localizer = Knowing()
+    monkeypatch.setattr("relocalize.clips.clip.fitted", lambda place, name: localizer)
+    return localizer
+
+
+def frames_in(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+
+
+def test_every_frame_has_a_pose_and_says_whose_word_it_is(
+    place: Place, knowing: Knowing, tmp_path: Path
+) -> None:
+    clip = localize_clip(place, write_clip(tmp_path / "a walk.mp4"))
+    assert knowing.asked == list(range(COUNT))
+    statuses = [pose.status for pose in clip.poses]
+    assert [k for k, status in enumerate(statuses) if status == "bridged"] == [20, 21, 22, 23]
+    assert [k for k, status in enumerate(statuses) if status == "rejected"] == [10]
+    assert clip.poses[21].frame.reason == "a wall"
+    errors = np.array(
+        [position_error(p.world_from_cam, true) for p, true in zip(clip.poses, TRUTH, strict=True)]
+    )
+    raw = [
+        np.linalg.norm(np.array(p.frame.position) - true.translation)
+        for p, true in zip(clip.poses, TRUTH, strict=True)
+        if p.status == "localized"
+    ]
+    localized = np.array([status == "localized" for status in statuses])
+    assert np.median(errors[localized]) < 0.75 * np.median(raw)
+    assert errors.max() < 0.15
+    assert clip.poses[22].position_sigma > 1.5 * clip.poses[5].position_sigma
+
+
+def test_the_files_are_what_others_read(place: Place, knowing: Knowing, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    clip = localize_clip(place, write_clip(tmp_path / "walk.mp4"), out)
+    for name, count in (("trajectory.txt", COUNT - 5), ("trajectory_bridged.txt", COUNT)):
+        read = read_tum(out / name)
+        assert len(read.poses) == count
+        times = sorted(read.times.values())
+        assert times[0] == 0.0 and times[-1] == pytest.approx((COUNT - 1) / FPS, abs=1e-6)
+    first = next(iter(read.poses))
+    assert np.allclose(read.world_from_cam(first).matrix, clip.poses[0].world_from_cam.matrix)
+    rows = [json.loads(line) for line in (out / "poses.jsonl").read_text().splitlines()]
+    assert [row["frame"] for row in rows] == list(range(COUNT))
+    assert rows[10]["status"] == "rejected" and rows[10]["raw_position"] is not None
+    assert rows[21]["raw_position"] is None and rows[21]["position_sigma"] > 0
+    drawn = frames_in(out / "overlay.mp4")
+    assert len(drawn) == COUNT and drawn[0].shape == (240, 320, 3)
+    for k in (5, 30):  # plan in the lower right, line above, points of the map between
+        assert drawn[k][170:230, 250:310].std() > 5
+        assert drawn[k][:20].std() > 5
+        assert np.abs(drawn[k][30:150].astype(int) - (20 + 5 * k)).max() > 60
+
+
+def test_a_killed_run_goes_on_where_it_was(place: Place, knowing: Knowing, tmp_path: Path) -> None:
+    video, out = write_clip(tmp_path / "walk.mp4"), tmp_path / "out"
+    knowing.break_at = 15
+    with pytest.raises(KeyboardInterrupt):
+        localize_clip(place, video, out)
+    assert not (out / "trajectory.txt").exists()
+    log = out / "frames.jsonl"
+    log.write_text(log.read_text()[:-40])  # the kill came in the middle of a line
+    knowing.break_at, knowing.asked = None, []
+    again = localize_clip(place, video, out, ClipSettings(overlay=False))
+    assert knowing.asked == list(range(14, COUNT))
+    whole = localize_clip(place, video, tmp_path / "fresh", ClipSettings(overlay=False))
+    assert [p.to_json() for p in again.poses] == [p.to_json() for p in whole.poses]
+    knowing.asked = []
+    localize_clip(place, video, out, ClipSettings(every=4, overlay=False))
+    assert knowing.asked == list(range(0, COUNT, 4))  # other settings: nothing of it is used
+
+
+def test_where_all_fails_nothing_is_made_up(place: Place, knowing: Knowing, tmp_path: Path) -> None:
+    knowing.failing = frozenset(range(COUNT))
+    clip = localize_clip(place, write_clip(tmp_path / "walk.mp4"), tmp_path / "out")
+    assert clip.counts["lost"] == COUNT
+    assert clip.remark == f"not smoothed: 0 of {COUNT} frames are localized; a trajectory needs 4"
+    assert all(pose.world_from_cam is None for pose in clip.poses)
+    rows = (tmp_path / "out" / "trajectory_bridged.txt").read_text().splitlines()
+    assert all(row.startswith("#") for row in rows)
+
+
+def test_far_beyond_what_was_seen_a_frame_is_lost(
+    place: Place, knowing: Knowing, tmp_path: Path
+) -> None:
+    knowing.failing = frozenset(range(8, COUNT))
+    knowing.wrong = frozenset()
+    settings = ClipSettings(overlay=False)
+    clip = localize_clip(place, write_clip(tmp_path / "walk.mp4"), tmp_path / "out", settings)
+    statuses = [pose.status for pose in clip.poses]
+    assert statuses[:8] == ["localized"] * 8
+    assert statuses[8] == "bridged" and statuses[-1] == "lost"
+    assert clip.poses[-1].world_from_cam is None
+    first = statuses.index("lost")
+    assert set(statuses[8:first]) == {"bridged"} and set(statuses[first:]) == {"lost"}
+
+
+def test_wrong_input_is_one_line(place: Place, knowing: Knowing, tmp_path: Path, capsys) -> None:
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    with pytest.raises(CaptureError, match="cannot be opened as a video"):
+        localize_clip(place, text)
+    with pytest.raises(CaptureError, match="every is 0"):
+        localize_clip(place, text, settings=ClipSettings(every=0))
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((9, 9, 3), np.uint8))
+    for given, said in (
+        (["--video", str(tmp_path / "none.mp4")], "does not exist"),
+        ([str(tmp_path / "a.png"), "--video", str(text)], "exclude each other"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["localize", str(place.root), *given])
+        err = capsys.readouterr().err
+        assert said in err and err.count("\n") == 1
+    assert not (place.root / "trajectories").exists()
+
+
+def test_the_command_prints_one_object(
+    place: Place, knowing: Knowing, tmp_path: Path, capsys
+) -> None:
+    video = write_clip(tmp_path / "my walk.mp4")
+    with pytest.raises(SystemExit) as ended:
+        main(["localize", str(place.root), "--video", str(video), "--json", "--no-overlay"])
+    assert ended.value.code == 0
+    value = json.loads(capsys.readouterr().out)
+    assert (value["localized"], value["rejected"], value["bridged"]) == (COUNT - 5, 1, 4)
+    assert value["unit"] == METRE and 0 < value["median_position_sigma"] < 0.03
+    assert Path(value["files"]["trajectory.txt"]).parent == place.root / "trajectories" / "my-walk"
+    assert "overlay.mp4" not in value["files"]
+    assert CAMERA.width == 640  # the clip's own size is another: its camera is not the map's
+
+
+@pytest.mark.slow
+def test_a_walk_is_localized_in_its_own_map(
+    corridor: CorridorTruth, corridor_place: Place, tmp_path: Path
+) -> None:
+    settings = ClipSettings(every=3, overlay=False)
+    clip = localize_clip(corridor_place, corridor.folder / "walk.mp4", tmp_path, settings)
+    # The frames are the map's own, so this says only that all fits together.
+    assert clip.counts["localized"] >= 0.9 * len(clip.poses)
+    posed = {
+        image.frame_index: corridor_place.map.images[image.name].world_from_cam
+        for image in corridor_place.capture("walk").images
+        if image.name in corridor_place.map.images
+    }
+    extent = np.ptp([pose.translation for pose in posed.values()], axis=0).max()
+    errors = [
+        position_error(pose.world_from_cam, posed[pose.frame.number])
+        for pose in clip.poses
+        if pose.status == "localized" and pose.frame.number in posed
+    ]
+    assert len(errors) > 10 and np.median(errors) < 0.01 * extent
