@@ -189,3 +189,24 @@ def test_pictures_and_cameras_that_do_not_belong_together_are_refused():
         )
     with pytest.raises(GeometryError, match="no cameras"):
         canonical_camera([], 128, 96)
+
+
+@pytest.mark.parametrize(("width", "height", "focal"), [(640, 480, 528.0), (1920, 1080, 1400.0)])
+def test_pictures_shrink_by_whole_numbers_where_one_is_near(width, height, focal):
+    target = Camera("PINHOLE", 256, 192, (209.0, 209.0, 128.0, 96.0))
+    camera = Camera("SIMPLE_PINHOLE", width, height, (focal, width / 2, height / 2))
+    small = shrunk(np.zeros((height, width, 3), np.uint8), camera, target)
+    assert width % small.shape[1] == height % small.shape[0] == 0
+    # Once: what was shrunk is not shrunk again.
+    assert shrunk(small, camera, target) is small
+    assert 1.1 < focal * small.shape[1] / width / 209.0 < 1.4
+
+
+def test_a_photo_of_the_same_camera_is_brought_there_as_the_first_one_was():
+    camera, target = CAMERAS[3], Camera("PINHOLE", 96, 72, (60.0, 60.0, 48.0, 36.0))
+    first = warp(photo(camera), camera, target)
+    upside_down = warp(photo(camera)[::-1, ::-1], camera, target)
+    again = warp(photo(camera), camera, target)
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(first[0], upside_down[0])

@@ -34,7 +34,7 @@ from relocalize.place.model import NO_POINT
 
 __all__ = ["ObservedPoints", "TrainingFrames", "cache_folder", "time_blocks"]
 
-_VERSION = 1  # of how pictures are prepared; others are made again
+_VERSION = 2  # of how pictures are prepared; others are made again
 _BLOCK = 64  # frames between two points that a killed run goes on from
 _LEAST_VIEWS = 2  # train frames that see a map point, or it is not theirs
 
