@@ -1,0 +1,328 @@
+"""Training throughput of `posenet-2015-resnet18` beside a straightforward loop, and both curves.
+
+Run with the folder of the kitchen walk (images/, poses_sfm.txt, splits/):
+
+    python benchmarks/throughput.py DATA/redkitchen [--place FOLDER] [--threads 2] [--device cuda]
+
+The straightforward loop is what ports of PoseNet do: a `torch.utils.data.DataLoader` whose data set
+decodes, resizes and crops every picture in every epoch, float32, torch's default memory layout. Its
+network, first weights, loss, optimizer, schedule, batch size, random crops and frames are those of
+the preset (without trained weights); only the order of frames, the place of crops and dropout
+differ, as between two seeds. Both run with the same number of threads, one after the other.
+
+Seconds are those of training steps, data included, validation and the first epoch not. CPU seconds
+are of all threads: on a machine that others use they say more than wall seconds.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy; torch is told its threads below
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from kitchen import kitchen_place
+from relocalize import progress
+from relocalize.learning.answering import as_float
+from relocalize.learning.device import DeviceName, choose_device
+from relocalize.learning.frames import TrainingFrames
+from relocalize.learning.losses import PoseTarget, make_loss
+from relocalize.learning.model import make_regressor
+from relocalize.learning.picture_input import PictureInput
+from relocalize.learning.presets import preset
+from relocalize.learning.schedule import learning_rate
+from relocalize.learning.settings import TrainSettings
+from relocalize.learning.settings_json import with_fields
+from relocalize.learning.task import PoseTask
+from relocalize.learning.training import train
+from relocalize.learning.training_log import LOG
+from relocalize.place import Place, Split
+
+Floats = NDArray[np.float64]
+
+_SPLIT = "blocks"
+_RESIZED = 256  # the smaller side before cropping, as in the paper
+_CROP = 224
+# Widths of cameras' pictures for the last table, each as high as 4:3 makes it.
+_WIDTHS = (640, 1920, 4032)
+_DECODED = 12  # pictures that the cost of decoding is measured on
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measure how fast a network is trained end to end."""
+
+    data: tyro.conf.Positional[Path]
+    """Folder with images/, poses_sfm.txt and splits/."""
+    place: Path | None = None
+    """Where the Place is made, or is already; a temporary folder by default."""
+    frames: int = 144
+    """Train frames that are used, every so many of them."""
+    epochs: int = 5
+    """Epochs, the first of which is not timed."""
+    seeds: int = 2
+    """Runs of each loop."""
+    threads: int = 1
+    """Threads of torch in both loops."""
+    device: DeviceName = "cpu"
+    """Where both run."""
+
+
+@dataclass
+class Meter:
+    """Wall and CPU seconds of each epoch's training steps, and its mean loss."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    _since: tuple[float, float] = (0.0, 0.0)
+
+    def begin(self) -> None:
+        """An epoch begins now."""
+        self._since = time.perf_counter(), time.process_time()
+
+    def end(self) -> None:
+        """It is over."""
+        self.wall.append(time.perf_counter() - self._since[0])
+        self.cpu.append(time.process_time() - self._since[1])
+
+    def each(self, images: int) -> tuple[float, float]:
+        """Wall and CPU seconds per image, without the first epoch."""
+        return float(np.mean(self.wall[1:])) / images, float(np.mean(self.cpu[1:])) / images
+
+
+class DecodedEachTime(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Pictures as ports of PoseNet read them."""
+
+    def __init__(self, paths: list[Path], poses: Floats, mean: Tensor, std: Tensor) -> None:
+        self._paths, self._poses, self._mean, self._std = paths, poses, mean, std
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        pixels = torch.from_numpy(resized_picture(self._paths[index]))
+        down, across = (side - _CROP for side in pixels.shape[:2])
+        top = int(torch.randint(down + 1, ()))
+        left = int(torch.randint(across + 1, ()))
+        crop = pixels[top : top + _CROP, left : left + _CROP].permute(2, 0, 1).float() / 255
+        pose = torch.from_numpy(self._poses[index])
+        return (crop - self._mean) / self._std, pose[:3, 3], pose[:3, :3].float()
+
+
+def resized_picture(path: Path) -> NDArray[np.uint8]:
+    """[H, W, 3] of a picture file whose smaller side becomes 256."""
+    with Image.open(path) as file:
+        picture = file.convert("RGB")
+    scale = _RESIZED / min(picture.size)
+    size = round(picture.width * scale), round(picture.height * scale)
+    return np.array(picture.resize(size, Image.Resampling.BILINEAR))
+
+
+def straightforward(
+    place: Place, frames: TrainingFrames, rows: NDArray[np.int64], settings: TrainSettings
+) -> Meter:
+    """The loop that one writes first."""
+    device = torch.device(settings.device)
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    model = make_regressor(settings)
+    poses = frames.world_from_cams[rows]
+    model.set_statistics(torch.from_numpy(poses[:, :3, 3]), torch.from_numpy(poses[:, :3, :3]))
+    pictures = PictureInput(settings.input, frames.target)
+    model.set_input_mean(torch.from_numpy(pictures.mean_picture(frames, rows)))
+    model.to(device)
+    scale = float(model.position_scale)
+    loss_of = make_loss(settings.loss, settings.head.orientation, scale).to(device)
+    chosen = settings.optimizer
+    optimizer = torch.optim.Adam(
+        model.parameters(),
+        lr=chosen.learning_rate,
+        betas=(chosen.momentum, 0.999),
+        eps=chosen.eps,
+        weight_decay=chosen.weight_decay,
+    )
+    data = DecodedEachTime(
+        [place.image_path(frames.names[row]) for row in rows],
+        poses,
+        model.input_mean.cpu(),
+        model.input_std.cpu(),
+    )
+    loader = torch.utils.data.DataLoader(data, chosen.batch_size, shuffle=True)
+    model.train()
+    meter = Meter()
+    for epoch in range(chosen.epochs):
+        meter.begin()
+        total = 0.0
+        for images, positions, rotations in loader:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(chosen, epoch / chosen.epochs)
+            output = as_float(model(images.to(device)))
+            target = PoseTarget(
+                model.standardised(positions.to(device).float()), rotations.to(device)
+            )
+            loss = loss_of(output, target)
+            optimizer.zero_grad()
+            torch.autograd.backward([loss])
+            optimizer.step()
+            total += float(loss.detach()) * len(images)
+        meter.end()
+        meter.losses.append(total / len(rows))
+    return meter
+
+
+def ours(place: Place, split: Split, settings: TrainSettings, folder: Path) -> Meter:
+    """`relocalize train`, timed from the end of one epoch's validation to the next one's start."""
+    meter = Meter()
+    judge = PoseTask.judge
+
+    def timed(task: PoseTask) -> object:
+        meter.end()
+        judgement = judge(task)
+        meter.begin()
+        return judgement
+
+    meter.begin()
+    with patch.object(PoseTask, "judge", timed):
+        train(place, split, settings, folder)
+    rows = (json.loads(line) for line in (folder / LOG).read_text().splitlines())
+    meter.losses = [row["train_loss"] for row in rows]
+    return meter
+
+
+def main(arguments: Arguments) -> None:
+    with place_of(arguments) as place:
+        whole = place.split(_SPLIT)
+        step = max(1, len(whole.train) // arguments.frames)
+        split = Split(whole.name, whole.rule, whole.train[::step], whole.test)
+        settings = with_fields(
+            preset("posenet-2015-resnet18"),
+            {
+                "backbone.weights": "none",
+                "optimizer.epochs": arguments.epochs,
+                "threads": arguments.threads,
+                "device": arguments.device,
+                "checkpoint_minutes": 1e3,
+            },
+        )
+        frames = TrainingFrames.prepare(place, split, settings.input)
+        rows, _ = frames.validation(settings.validation_share)
+        name = choose_device(settings.device, threads=settings.threads).name
+        print(
+            f"{len(rows)} frames, batches of {settings.optimizer.batch_size}, "
+            f"{settings.optimizer.epochs} epochs, {arguments.seeds} seeds, "
+            f"load average {os.getloadavg()[0]:.1f}"
+        )
+        plain: list[Meter] = []
+        fast: list[Meter] = []
+        for seed in range(arguments.seeds):
+            seeded = replace(settings, seed=seed)
+            plain.append(straightforward(place, frames, rows, seeded))
+            with tempfile.TemporaryDirectory() as folder:
+                fast.append(ours(place, split, seeded, Path(folder)))
+        show_speed(name, settings.threads, plain, fast, len(rows))
+        show_curves(plain, fast)
+        show_larger(place, frames, rows, plain, fast)
+
+
+@contextmanager
+def place_of(arguments: Arguments) -> Iterator[Place]:
+    """The kitchen, prepared or as it is; what trainings prepare in a folder goes with it."""
+    with tempfile.TemporaryDirectory() as temporary:
+        yield kitchen_place(arguments.place or Path(temporary) / "place", arguments.data, _SPLIT)
+
+
+def fastest(meters: list[Meter], images: int) -> tuple[float, float]:
+    """Wall and CPU seconds per image of the run that was disturbed least."""
+    each = [meter.each(images) for meter in meters]
+    return min(wall for wall, _ in each), min(cpu for _, cpu in each)
+
+
+def show_speed(name: str, threads: int, plain: list[Meter], fast: list[Meter], images: int) -> None:
+    slow, quick = fastest(plain, images), fastest(fast, images)
+    print(f"\n{'loop':<52}{'images/s':>10}{'CPU ms an image':>17}")
+    for what, (wall, cpu) in (
+        (f"straightforward: float32, default layout, {threads} thr.", slow),
+        (f"relocalize: {name}", quick),
+    ):
+        print(f"{what:<52}{1 / wall:>10.2f}{1e3 * cpu:>17.1f}")
+    print(
+        f"{'ratio (want 4)':<52}{slow[0] / quick[0]:>10.2f}{slow[1] / quick[1]:>17.2f}"
+        f"   load average {os.getloadavg()[0]:.1f}"
+    )
+
+
+def show_curves(plain: list[Meter], fast: list[Meter]) -> None:
+    """Train losses by epoch; how far the loops' means are apart, beside how far seeds are."""
+    ours_, theirs = (np.array([meter.losses for meter in runs]) for runs in (fast, plain))
+    print(f"\n{'train loss of epoch':<22}" + "".join(f"{e + 1:>9}" for e in range(ours_.shape[1])))
+    for what, runs in (("straightforward", theirs), ("relocalize", ours_)):
+        for seed, row in enumerate(runs):
+            print(f"{f'{what}, seed {seed}':<22}" + "".join(f"{value:>9.3f}" for value in row))
+    apart = np.abs(ours_.mean(axis=0) - theirs.mean(axis=0))
+    spread = np.maximum(np.ptp(ours_, axis=0), np.ptp(theirs, axis=0))
+    print(f"{'means apart':<22}" + "".join(f"{value:>9.3f}" for value in apart))
+    print(f"{'seeds apart':<22}" + "".join(f"{value:>9.3f}" for value in spread))
+
+
+def show_larger(
+    place: Place,
+    frames: TrainingFrames,
+    rows: NDArray[np.int64],
+    plain: list[Meter],
+    fast: list[Meter],
+) -> None:
+    """What the straightforward loop pays where the camera's pictures are larger.
+
+    Only its decoding and resizing changes, which is measured on enlarged frames (JPEG, quality
+    95) and put in place of the kitchen's own.
+    """
+    slow, quick = fastest(plain, len(rows))[1], fastest(fast, len(rows))[1]
+    some = [place.image_path(frames.names[row]) for row in rows[:: max(1, len(rows) // _DECODED)]]
+    print(f"\n{'pictures':<22}{'decode, resize, CPU ms':>24}{'ratio of CPU seconds':>22}")
+    folder = Path(tempfile.mkdtemp())
+    try:
+        here = decoding_seconds(some)
+        print(f"{'as they are':<22}{1e3 * here:>24.1f}{slow / quick:>22.2f}")
+        for width in _WIDTHS[1:]:
+            size = width, width * 3 // 4
+            paths = []
+            for index, path in enumerate(some):
+                with Image.open(path) as file:
+                    larger = file.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+                paths.append(folder / f"{width}-{index}.jpg")
+                larger.save(paths[-1], quality=95)
+            seconds = decoding_seconds(paths)
+            ratio = (slow - here + seconds) / quick
+            print(f"{f'{size[0]}x{size[1]}, computed':<22}{1e3 * seconds:>24.1f}{ratio:>22.2f}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def decoding_seconds(paths: list[Path]) -> float:
+    """CPU seconds to read one picture."""
+    started = time.process_time()
+    for path in paths:
+        resized_picture(path)
+    return (time.process_time() - started) / len(paths)
+
+
+if __name__ == "__main__":
+    with progress.shown():
+        main(tyro.cli(Arguments))
