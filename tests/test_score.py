@@ -230,6 +230,33 @@ def test_an_alignment_that_nothing_determines_is_refused(truth, estimates):
             score_files(estimates(poses), truth, settings=ScoreSettings(align=True))
 
 
+def test_trajectories_are_matched_by_time_and_the_truths_other_poses_do_not_count(tmp_path):
+    def trajectory(name, poses, times):
+        rows = []
+        for pose, at in zip(poses, times, strict=True):
+            w, x, y, z = pose.quat_wxyz
+            rows.append(" ".join(map(repr, map(float, (at, *pose.translation, x, y, z, w)))))
+        path = tmp_path / name
+        path.write_text("# timestamp tx ty tz qx qy qz qw\n" + "\n".join(rows) + "\n")
+        return path
+
+    poses = list(TRUE.values())
+    times = [1305031102.0 + 0.1 * row for row in range(COUNT)]
+    truth = trajectory("truth.txt", poses, times)
+    some = trajectory(
+        "some.txt", [moved(p, 0.03, 1) for p in poses[:30]], np.add(times[:30], 0.004)
+    )
+    score = score_files(some, truth)
+    assert (len(score.images), score.scored[0].accuracy.scores.failed) == (30, 0)
+    assert score.scored[0].accuracy.scores.median_position == pytest.approx(0.03)
+    fewer = trajectory("fewer.txt", poses[:10], times[:10])
+    both = score_files(some, truth, against=[fewer])
+    assert [one.accuracy.scores.failed for one in both.scored] == [0, 20]
+    late = trajectory("late.txt", poses, np.add(times, 1000))
+    with pytest.raises(EvaluationError, match="no name in"):
+        score_files(late, truth)
+
+
 @pytest.mark.data
 def test_published_estimates_score_as_their_raw_columns_say(data_dir):
     """hloc's estimates of 7-Scenes heads (Brachmann et al., ICCV 2021), scored two ways.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +20,7 @@ from relocalize.evaluation.paired import Difference, differences
 from relocalize.evaluation.pieces import pieces
 from relocalize.evaluation.up import Up
 from relocalize.formats import AUTO, match_names
+from relocalize.formats.names import nearest_in_time
 from relocalize.formats.text import read_lines
 from relocalize.geometry import Alignment, Rigid3, align_camera_poses
 from relocalize.geometry.alignment_doubts import why_not
@@ -139,6 +140,8 @@ def score_files(
     """Score estimates against a truth; images of it without an estimate have failed.
 
     Names are matched as at import: in full, then by less and less of them, where that is unique.
+    The poses of a trajectory have no images: of a truth that is one, those count that are nearest
+    in time to an estimate.
 
     Args:
         estimates: poses in any known format, or a Place.
@@ -153,7 +156,13 @@ def score_files(
     if settings.unit not in {None, METRE, MAP_UNIT}:
         raise EvaluationError(f"unit {settings.unit!r}; want {METRE!r} or {MAP_UNIT!r}")
     reference = read_reference(truth, settings.truth_format)
-    images = _that_count(truth, reference, settings)
+    given = {
+        path: _matched(read_reference(path, settings.format), reference)
+        for path in (estimates, *against)
+    }
+    if len(given) <= len(against):
+        raise EvaluationError("give each file of estimates once")
+    images = _that_count(truth, reference, given.values(), settings)
     true = [reference.world_from_cam[name] for name in images]
     unit = settings.unit or reference.unit
     up = (
@@ -161,14 +170,12 @@ def score_files(
         if reference.frame is None
         else Up.of_frame(reference.frame.up, reference.frame.up_from, true)
     )
-    resamples = Resamples.of(_pieces(images))
+    resamples = Resamples.of(_pieces(images, reference))
     scored = tuple(
-        _scored(path, reference, images, true, unit, up, resamples, settings)
-        for path in (estimates, *against)
+        _scored(path, one, reference, images, true, unit, up, resamples, settings)
+        for path, one in given.items()
     )
     errors = {one.what: one.errors for one in scored}
-    if len(errors) < len(scored):
-        raise EvaluationError(f"give each file of estimates once; got {scored[0].what} twice")
     return Score(
         truth=reference.what,
         unit=unit,
@@ -180,7 +187,40 @@ def score_files(
     )
 
 
-def _that_count(truth: Path, reference: Reference, settings: ScoreSettings) -> tuple[str, ...]:
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """A file of estimates.
+
+    Attributes:
+        estimated: its poses.
+        listed_of: the name of its estimate by the truth's image.
+        ambiguous: estimates whose name could mean several of the truth's images.
+    """
+
+    estimated: Reference
+    listed_of: dict[str, str]
+    ambiguous: int
+
+
+def _matched(estimated: Reference, reference: Reference) -> _Given:
+    times, true_times = _times(estimated), _times(reference)
+    if times and true_times:
+        return _Given(estimated, nearest_in_time(times, true_times)[0], 0)
+    # Against all of the truth: an estimate of an image that does not count must not be taken for
+    # another with a similar name that does.
+    match = estimated.match(reference.world_from_cam)
+    listed_of = {name: listed for listed, name in match.present_of.items()}
+    return _Given(estimated, listed_of, len(match.ambiguous))
+
+
+def _times(reference: Reference) -> dict[str, float]:
+    """Seconds by pose, of a trajectory."""
+    return reference.registration.times if reference.registration else {}
+
+
+def _that_count(
+    truth: Path, reference: Reference, given: Iterable[_Given], settings: ScoreSettings
+) -> tuple[str, ...]:
     """The truth's images that are scored, in the order of their names."""
     if settings.only is not None and settings.split is not None:
         raise EvaluationError("--only and --split exclude each other")
@@ -193,6 +233,9 @@ def _that_count(truth: Path, reference: Reference, settings: ScoreSettings) -> t
         rows = map(str.strip, read_lines(settings.only))
         wanted = [row for row in rows if row and not row.startswith("#")]
         what = f"names in {settings.only}"
+    elif _times(reference):
+        answered = {name for one in given for name in one.listed_of}
+        return tuple(sorted(answered or reference.world_from_cam))
     else:
         return tuple(sorted(reference.world_from_cam))
     match = match_names(wanted, reference.world_from_cam)
@@ -208,6 +251,7 @@ def _that_count(truth: Path, reference: Reference, settings: ScoreSettings) -> t
 
 def _scored(
     path: Path,
+    given: _Given,
     reference: Reference,
     images: Sequence[str],
     true: Sequence[Rigid3],
@@ -216,11 +260,7 @@ def _scored(
     resamples: Resamples,
     settings: ScoreSettings,
 ) -> Scored:
-    estimated = read_reference(path, settings.format)
-    # Against all of the truth: an estimate of an image that does not count must not be taken for
-    # another with a similar name that does.
-    match = estimated.match(reference.world_from_cam)
-    listed_of = {name: listed for listed, name in match.present_of.items()}
+    estimated, listed_of = given.estimated, given.listed_of
     poses = [
         estimated.world_from_cam[listed_of[name]] if name in listed_of else None for name in images
     ]
@@ -242,8 +282,8 @@ def _scored(
         accuracy=Accuracy.of(
             errors, true, metric=unit == METRE, up=up.direction, resamples=resamples
         ),
-        strangers=len(estimated.world_from_cam) - len(answered) - len(match.ambiguous),
-        ambiguous=len(match.ambiguous),
+        strangers=len(estimated.world_from_cam) - len(answered) - given.ambiguous,
+        ambiguous=given.ambiguous,
         left_out=len(estimated.registration.problems) if estimated.registration else 0,
         alignment=alignment,
     )
@@ -267,8 +307,11 @@ def _aligned(
     return alignment
 
 
-def _pieces(images: Sequence[str]) -> NDArray[np.int64]:
+def _pieces(images: Sequence[str], reference: Reference) -> NDArray[np.int64]:
     """Which images are resampled together: of one folder, by the numbers that names end in."""
+    times = _times(reference)
+    if times:
+        return pieces([""] * len(images), [round(1e3 * times[name]) for name in images])
     paths = [PurePosixPath(name) for name in images]
     numbers = [re.findall(r"\d+", path.name.split(".", 1)[0]) for path in paths]
     if all(numbers):
