@@ -115,7 +115,7 @@ class Exam:
         trained = [training["seconds"], training["preparation_seconds"]]
         if path.is_file():
             known = read_json(path)
-            if known["trained"] == trained:
+            if known["trained"] == trained and known["rows"].keys() == self.photos.keys():
                 rows: dict[str, Any] = known["rows"]
                 return rows
         rows = {

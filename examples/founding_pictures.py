@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from founding_mistakes import Off
 from founding_prices import Price
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from relocalize.plotting.figure import GRID, INK, SOFT, new_figure, save_figure, style
 
 Floats = NDArray[np.float64]
+_TURNED_DEG = 10.0  # from here on a bar says its rotation error too
+_LEAST_M, _MOST_M = 0.003, 200.0  # of the axis of errors
 WALK, TRUE, REGRESSED, STRUCTURED, WRONG = "#8a949e", "#1d2329", "#d9822b", "#1f7a8c", "#b23a48"
 
 
@@ -61,9 +64,12 @@ def draw_corridor(seen: Seen, out: Path) -> None:
             (panels[2], seen.regressed, REGRESSED),
         ):
             _answers(axes, seen.truth, answers, color)
-        low = np.minimum(seen.outline.min(axis=0), seen.before.min(axis=0)) - 1
-        high = np.maximum(seen.outline.max(axis=0), seen.before.max(axis=0)) + 1
-        for axes in panels:
+        for axes, shown in (
+            (panels[0], np.vstack([seen.outline, seen.before])),
+            (panels[1], seen.outline),
+            (panels[2], seen.outline),
+        ):
+            low, high = shown.min(axis=0) - 0.8, shown.max(axis=0) + 0.8
             axes.set_xlim(low[0], high[0])
             axes.set_ylim(low[1], high[1])
         handles = [
@@ -124,7 +130,7 @@ def draw_prices(rows: Sequence[Price], story_m: float, out: Path) -> None:
                 (row.structure, 0.2, STRUCTURED),
             ):
                 if off is not None:
-                    _bar(axes, place + shift, off.position, color, believed=row.believed)
+                    _bar(axes, place + shift, off, color, believed=row.believed)
         for value, color in ((right.regressor, REGRESSED), (right.structure, STRUCTURED)):
             if value is not None:
                 axes.axvline(value.position, color=color, linewidth=0.9, linestyle=":", zorder=1)
@@ -139,7 +145,7 @@ def draw_prices(rows: Sequence[Price], story_m: float, out: Path) -> None:
             va="center",
         )
         axes.set_xscale("log")
-        axes.set_xlim(0.003, 200)
+        axes.set_xlim(_LEAST_M, _MOST_M)
         axes.set_yticks(range(len(rows)), [row.mistake for row in rows], fontsize=8.5)
         axes.set_ylim(len(rows) - 0.4, -1.1)
         axes.set_xlabel("median position error as then measured (m)")
@@ -158,12 +164,12 @@ def draw_prices(rows: Sequence[Price], story_m: float, out: Path) -> None:
         save_figure(figure, out)
 
 
-def _bar(axes: Axes, at: float, value: float, color: str, *, believed: bool) -> None:
-    least = axes.get_xlim()[0] if axes.get_xscale() == "log" else 0.003
+def _bar(axes: Axes, at: float, off: Off, color: str, *, believed: bool) -> None:
+    value = off.position
     if not np.isfinite(value):
         axes.annotate(
             "more than half refused",
-            (least, at),
+            (_LEAST_M, at),
             (4, 0),
             textcoords="offset points",
             fontsize=7.5,
@@ -182,6 +188,8 @@ def _bar(axes: Axes, at: float, value: float, color: str, *, believed: bool) -> 
         zorder=3,
     )
     said = f"{value:.2g} m" if value >= 0.3 else f"{100 * value:.2g} cm"
+    if off.rotation_deg >= _TURNED_DEG:
+        said += f", {off.rotation_deg:.0f}°"
     axes.annotate(
         said, (value, at), (3, 0), textcoords="offset points", fontsize=7, va="center", color=INK
     )
