@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from relocalize.evaluation.answers import Answer
 from relocalize.evaluation.calibration import EXPECTED, SigmaError, coverage
-from relocalize.geometry import Rigid3
+from relocalize.evaluation.results import Outcome
+from relocalize.evaluation.truth import Truth
+from relocalize.geometry import Rigid3, Similarity3, align_camera_poses
+from relocalize.localizers import PoseEstimate
 
 
 def drawn(covariance: np.ndarray, count: int, *, seed: int = 1):
@@ -63,3 +67,31 @@ def test_a_sigma_of_zero_is_right_only_where_the_error_is_zero():
 
 def test_nothing_stated_is_no_coverage():
     assert coverage([]) is None
+
+
+def test_the_noise_of_a_truth_in_another_frame_is_not_held_against_a_localizer():
+    rng = np.random.default_rng(3)
+    place = [Rigid3(Rotation.random(rng=rng).as_matrix(), rng.normal(size=3)) for _ in range(300)]
+    frame = Similarity3(2.0, Rotation.random(rng=rng).as_matrix(), np.array([5.0, 1, 2]))
+    noisy = [
+        Rigid3(
+            true.rotation @ Rotation.from_rotvec(rng.normal(0, np.radians(0.5), 3)).as_matrix(),
+            true.translation + rng.normal(0, 0.04, 3),
+        )
+        for true in map(frame.move_camera, place)
+    ]
+    alignment = align_camera_poses(place, noisy)
+    names = [f"{index}.jpg" for index in range(len(place))]
+    truth = Truth(
+        dict(zip(names, noisy, strict=True)), "metre", "a", "b", alignment.b_from_a, alignment
+    )
+
+    def in_sigmas(name: str, pose: Rigid3) -> SigmaError:
+        exact = PoseEstimate(
+            "localized", "metre", 1.0, world_from_cam=pose, covariance=1e-12 * np.eye(6)
+        )
+        return Outcome.of(Answer.of(exact, 1.0, 1.0), name, truth).in_sigmas
+
+    found = coverage(list(map(in_sigmas, names, place)))
+    np.testing.assert_allclose(found["position"], EXPECTED, atol=0.09)
+    np.testing.assert_allclose(found["rotation"], EXPECTED, atol=0.09)

@@ -34,8 +34,8 @@ class Outcome:
     Attributes:
         answer: what it said, in the Place's frame.
         world_from_cam: the same pose in the truth's frame, or None for a failure.
-        in_sigmas: its error in units of what the localizer stated of it, or None where it stated
-            nothing.
+        in_sigmas: its error in units of what the localizer stated of it and of what the truth
+            itself may be off, or None where nothing was stated.
     """
 
     answer: Answer
@@ -51,7 +51,8 @@ class Outcome:
         in_sigmas = None
         if pose is not None and answer.covariance is not None:
             in_place = truth.truth_from_place.inverse().move_camera(true)
-            in_sigmas = SigmaError.of(pose, answer.covariance, in_place)
+            stated = np.reshape(answer.covariance, (6, 6)) + truth.noise_in_place
+            in_sigmas = SigmaError.of(pose, stated, in_place)
         return cls(answer, moved, in_sigmas)
 
     def to_json(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from relocalize import progress
 from relocalize.errors import EvaluationError, GeometryError
 from relocalize.formats import match_names, read_registration
 from relocalize.geometry import Alignment, Rigid3, Similarity3, align_camera_poses
+from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place, Split
 from relocalize.place.folder import METRE
 
@@ -40,6 +41,19 @@ class Truth:
     def is_metric(self) -> bool:
         """Whether errors are in metres."""
         return self.unit == METRE
+
+    @property
+    def noise_in_place(self) -> FloatArray:
+        """[6, 6] covariance of its poses (centre, rotation in radians) in the Place's frame.
+
+        Of a truth of another origin, as the alignment with the map found it; zero of the Place's
+        own poses, whose noise localizers know of.
+        """
+        if self.alignment is None:
+            return np.zeros((6, 6))
+        centre = self.alignment.position_sigma / self.truth_from_place.scale
+        turn = np.radians(self.alignment.rotation_sigma_deg)
+        return np.diag([centre] * 3 + [turn] * 3) ** 2
 
     def alignment_json(self) -> dict[str, Any] | None:
         """What is to be known of the alignment, or None where there is none."""

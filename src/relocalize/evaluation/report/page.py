@@ -244,6 +244,11 @@ def _calibration(results: Results, figures: dict[str, Figure]) -> str:
             "<h2>Do they know how wrong they are?</h2>"
             '<p class="soft">No localizer stated an uncertainty.</p>'
         )
+    noise = (
+        "The noise between this truth and the map is added to what is stated"
+        if results.raw["aligned"]
+        else "Errors of the truth count as the localizer’s"
+    )
     figures["sure-positions"] = coverage_figure(results, "position")
     figures["sure-rotations"] = coverage_figure(results, "rotation")
     ids = ("sure-positions", "sure-rotations")
@@ -251,8 +256,8 @@ def _calibration(results: Results, figures: dict[str, Figure]) -> str:
         "<h2>Do they know how wrong they are?</h2>"
         '<p class="soft">With each pose comes a covariance. Across: the share of errors that '
         "should lie within an ellipsoid of it; up: the share that does. On the diagonal, what is "
-        "stated is true; below it, errors are larger than stated. Failures state nothing; errors "
-        "of the truth count as the localizer’s.</p>"
+        f"stated is true; below it, errors are larger than stated. {noise}; failures state "
+        "nothing.</p>"
         f'<div class="bar">{_legend(results, ids, names=stating)}</div>'
         f'<div class="pair">{_plot(ids[0], "Positions within what was stated")}'
         f"{_plot(ids[1], 'Rotations within what was stated')}</div>"
