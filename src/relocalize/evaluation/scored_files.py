@@ -21,7 +21,7 @@ from relocalize.evaluation.pieces import pieces
 from relocalize.evaluation.up import Up
 from relocalize.formats import AUTO, match_names
 from relocalize.formats.names import nearest_in_time
-from relocalize.formats.text import read_lines
+from relocalize.formats.text import first_lines, read_lines
 from relocalize.geometry import Alignment, Rigid3, align_camera_poses
 from relocalize.geometry.alignment_doubts import why_not
 from relocalize.mapping.aligning import Reference, read_reference
@@ -157,7 +157,7 @@ def score_files(
         raise EvaluationError(f"unit {settings.unit!r}; want {METRE!r} or {MAP_UNIT!r}")
     reference = read_reference(truth, settings.truth_format)
     given = {
-        path: _matched(read_reference(path, settings.format), reference)
+        path: _matched(_estimates(path, settings.format), reference)
         for path in (estimates, *against)
     }
     if len(given) <= len(against):
@@ -200,6 +200,16 @@ class _Given:
     estimated: Reference
     listed_of: dict[str, str]
     ambiguous: int
+
+
+def _estimates(path: Path, format_name: str) -> Reference:
+    # Of an empty file nobody can tell the format, and what it means is plain.
+    if path.is_file():
+        rows = first_lines(path)
+        says_nothing = all(not row.strip() or row.strip().startswith("#") for row in rows)
+        if says_nothing and (rows or not path.stat().st_size):
+            raise EvaluationError(f"{path} holds no estimates: no row but comments")
+    return read_reference(path, format_name)
 
 
 def _matched(estimated: Reference, reference: Reference) -> _Given:

@@ -28,7 +28,10 @@ _LONGEST_FOCAL = 1e9
 
 
 def detect(path: Path) -> bool:
-    """Whether the file's first row that is no comment, and no NaN, is a row of a pose list."""
+    """Whether the file's first row that is no comment, and no NaN, is a row of a pose list.
+
+    One of NaN alone is a pose list too: its reader can say what is wrong.
+    """
     if not path.is_file():
         return False
     rows = PoseRows(path, CONVENTION, _LAYOUT)
@@ -39,7 +42,7 @@ def detect(path: Path) -> bool:
                 break
     except FormatError:
         return False
-    return len(rows) == 1 and len(rows.problems) == rows.not_finite
+    return len(rows) + rows.not_finite > 0 and len(rows.problems) == rows.not_finite
 
 
 def read_pose_list(path: Path) -> Registration:
