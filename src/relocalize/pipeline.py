@@ -14,6 +14,7 @@ from relocalize import evaluation, progress
 from relocalize.capture.frames import capture_frames
 from relocalize.errors import LocalizerError
 from relocalize.formats.registry import read_registration
+from relocalize.learning import require_torch
 from relocalize.learning.presets import preset
 from relocalize.learning.settings import TrainSettings
 from relocalize.localizers import fitted
@@ -152,7 +153,7 @@ def _trains(settings: BuildSettings) -> bool:
             )
         return False
     try:
-        localizer_type(REGRESSOR)
+        require_torch()
     except LocalizerError as error:
         if asked:
             raise
