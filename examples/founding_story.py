@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -44,6 +45,7 @@ from relocalize.checking import proven
 from relocalize.formats import ImportSettings, import_registration, read_registration
 from relocalize.geometry import align_camera_poses
 from relocalize.learning.presets import preset
+from relocalize.learning.settings import TrainSettings
 from relocalize.localizers.posenet import PoseNetLocalizer
 from relocalize.localizers.store import folder_of, is_current, store
 from relocalize.mapping import MapSettings, MeasuredLength, map_place
@@ -71,6 +73,8 @@ class FoundingStory:
     """By the second camera; a third of them ties the two data sets to each other."""
     minutes: float | None = None
     """Bound on each of the two trainings; without it they run to their last epoch."""
+    plain: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Train the preset default as it is, without the wider turns and shifts of its copies."""
     seed: int = 0
     """Of the corridor, the walk, the other tool's frame and mistakes, and the trainings."""
     pictures: Path | None = None
@@ -271,14 +275,31 @@ def split_of(place: Place) -> Split:
 
 
 def trained(story: FoundingStory, place: Place, split: Split) -> PoseNetLocalizer:
-    """`relocalize train`, with the preset ``default``."""
-    settings = replace(preset("default"), minutes=story.minutes, seed=story.seed)
+    """`relocalize train`."""
+    settings = recipe(story)
     folder = folder_of(place, REGRESSOR, split)
-    if not is_current(place, folder, split):
+    current = is_current(place, folder, split)
+    if not current or PoseNetLocalizer.load(folder).facts.settings != settings:
         store(place, folder, split, lambda: PoseNetLocalizer.fit(place, split, settings=settings))
     regressor = PoseNetLocalizer.load(folder)
     progress.say(f"   {split.name}: {told_of(regressor)}")
     return regressor
+
+
+def recipe(story: FoundingStory) -> TrainSettings:
+    """The preset ``default``, with copies of each frame that look and stand where a visitor may.
+
+    A walk looks ahead from one line; photos are taken half a metre beside it and look at walls.
+    """
+    default = replace(preset("default"), minutes=story.minutes, seed=story.seed)
+    if story.plain:
+        return default
+    return replace(
+        default,
+        augment=replace(default.augment, turn_deg=30.0, tilt_deg=10.0, shift=0.08),
+        copies=20,
+        optimizer=replace(default.optimizer, epochs=300),
+    )
 
 
 def told_of(regressor: PoseNetLocalizer) -> str:
