@@ -14,8 +14,8 @@ from PIL import Image
 from relocalize.cli.main import main
 from relocalize.errors import RelocalizeError
 from relocalize.evaluation.report import Results, latex_table, markdown_table, write_report
+from relocalize.evaluation.report.accuracy_table import AccuracyTable
 from relocalize.evaluation.report.figures import error_figure
-from relocalize.evaluation.report.tables import AccuracyTable
 from relocalize.evaluation.report.thumbnails import thumbnails
 from relocalize.evaluation.table import degrees, length, percent
 from relocalize.place import MapModel, Place, Points
@@ -190,6 +190,25 @@ def test_colours_of_a_localizer_are_the_same_in_every_figure(page):
     assert data_of(page, "images")["localizers"][-1] == {"name": "structure", "color": colors.pop()}
 
 
+def test_another_split_stands_beside_this_one(copied):
+    results = results_of(copied)
+    other = {name: dict(row) for name, row in results["localizers"].items()}
+    other["structure"] |= {"median_position": 0.0123}
+    results["beside"] = {
+        "split": "random",
+        "rule": "random",
+        "nearest_train_view": {"median_distance": 0.005, "median_angle_deg": 0.4},
+        "localizers": {"structure": other["structure"]},
+    }
+    write_results(copied, results)
+    page = write_report(copied).read_text()
+    beside = page[page.index("<h3>Beside it, split random</h3>") :]
+    beside = beside[: beside.index("</table>")]
+    assert "0.50 cm and 0.40° away" in beside
+    row = re.search(r'<th scope="row">structure</th>(.*?)</tr>', beside).group(1)
+    assert re.findall(r"<td>(.*?)</td>", row)[::3] == ["3.00", "1.23"]
+
+
 # -- for papers -------------------------------------------------------------------------------
 
 
@@ -258,7 +277,7 @@ def test_a_place_without_an_evaluation_says_what_to_do(evaluated, tmp_path, caps
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda r: {"split": "odd", "unit": "metre"}, "no localizer"),
+        (lambda r: {"split": "odd", "unit": "metre"}, "schema None"),
         (lambda r: r | {"localizers": {}}, "no localizer"),
         (lambda r: r | {"per_image": []}, "no image"),
         (lambda r: r | {"extent": float("nan")}, "not finite"),

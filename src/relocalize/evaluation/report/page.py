@@ -11,32 +11,11 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from relocalize.evaluation.metrics import LEAD_THRESHOLD
-from relocalize.evaluation.report import facts
+from relocalize.evaluation.report import facts, sections
 from relocalize.evaluation.report.colors import lines_of
-from relocalize.evaluation.report.curves import (
-    POSITION,
-    ROTATION,
-    leakage_curve,
-    learning_curves,
-)
-from relocalize.evaluation.report.figures import (
-    Figure,
-    coverage_figure,
-    error_figure,
-    leakage_figure,
-    learning_figure,
-)
-from relocalize.evaluation.report.map_figure import ARROW_FACTORS, map_figure, outside
 from relocalize.evaluation.report.scene import Scene
 from relocalize.evaluation.report.stored import Results
-from relocalize.evaluation.report.tables import (
-    AccuracyTable,
-    html_differences,
-    html_more,
-    html_table,
-)
-from relocalize.evaluation.table import degrees, threshold_label
+from relocalize.evaluation.table import degrees
 from relocalize.place import Place
 
 # Nothing is fetched, whatever is written on the page.
@@ -58,7 +37,15 @@ class Pictures:
 
 def page(place: Place, results: Results, scene: Scene, pictures: Pictures) -> str:
     """The whole page."""
-    figures: dict[str, Figure] = {"map": map_figure(scene, results)}
+    shown = [
+        sections.accuracy_section(results),
+        sections.map_section(results, scene, pictures.thumbnails),
+        sections.errors_section(results),
+        sections.leakage_section(results),
+        sections.calibration_section(results),
+        sections.learning_section(results),
+    ]
+    figures = {name: figure for one in shown for name, figure in one.figures.items()}
     body = "\n".join(
         [
             f"<h1>{escape(place.name)}</h1>",
@@ -68,12 +55,7 @@ def page(place: Place, results: Results, scene: Scene, pictures: Pictures) -> st
             facts.tiles(results),
             "<h2>What was measured</h2>",
             facts.measured(place, results),
-            _accuracy(results),
-            _map(results, scene, pictures.thumbnails),
-            _errors(results, figures),
-            _leakage(results, figures),
-            _calibration(results, figures),
-            _learning(results, figures),
+            *(one.html for one in shown),
             pictures.photos,
             "<h2>How it was made</h2>",
             facts.made(results),
@@ -118,198 +100,3 @@ def _images(results: Results, thumbnails: Sequence[str | None]) -> dict[str, Any
         ],
         "said": [[results.error_words(row, name) for name in results.names] for row in rows],
     }
-
-
-# -- sections ---------------------------------------------------------------------------------
-
-
-def _accuracy(results: Results) -> str:
-    table = AccuracyTable.of(results)
-    notes = [
-        "Small: 95% intervals."
-        if any(cell.interval for row in table.rows.values() for cell in row)
-        else "Too few stretches of test images for intervals.",
-        "A distance and an angle: % of test images with both errors within."
-        if results.is_metric
-        else "No recall: the unit is not known in metres.",
-        "A failure counts as an infinite error.",
-        "constant always answers the mean train pose, retrieval the pose of the most similar "
-        "train image: what an estimate has to beat.",
-        "ms are from decoded pixels to pose.",
-    ]
-    if table.has_below_truth:
-        notes.append("Grey: below what the truth itself is off, so that it says no more.")
-    differences = html_differences(results)
-    if differences:
-        differences = (
-            "<h3>Is the difference more than chance?</h3>"
-            '<p class="soft">Both localizers on the same images: the difference, its 95% interval, '
-            "and how often chance alone would make one as large (p, corrected for the number of "
-            f"pairs). Errors below zero and shares above zero speak for {escape(results.lead)}."
-            f"</p>{differences}"
-        )
-    return (
-        f"<h2>Accuracy</h2>{html_table(results)}"
-        f'<p class="soft">{escape(" ".join(notes))}</p>'
-        f"<details><summary>More numbers</summary>{html_more(results)}</details>{differences}"
-    )
-
-
-def _map(results: Results, scene: Scene, thumbnails: Sequence[str | None]) -> str:
-    buttons = "".join(
-        f'<button type="button" data-factor="{one}">'
-        f"{'true size' if one == 1 else f'× {one}'}</button>"
-        for one in ARROW_FACTORS
-    )
-    away = [
-        f"{count} of {name}"
-        for name in results.names
-        if (count := outside(results, scene, name)) > 0
-    ]
-    beyond = f" Estimates outside the picture: {', '.join(away)}." if away else ""
-    few = sum(one is None for one in thumbnails)
-    missing = f" {few} of {len(thumbnails)} photos have no picture here." if few else ""
-    return (
-        "<h2>From above</h2>"
-        '<p class="soft">Each arrow goes from where a photo was truly taken (dark dots) to where '
-        "it is estimated to be; a cross is a photo that was not localized. Grey dots are train "
-        f"views, behind them lie the points of the map.{escape(beyond)}{escape(missing)} "
-        '<span class="hint">A dot under the pointer shows its photo.</span></p>'
-        f'<div class="bar">{_legend(results, ("map",), on=(results.lead,))}'
-        f'<div class="stretch"><label>arrows</label>{buttons}</div>'
-        '<div class="zoom"><button type="button" data-by="0.6" aria-label="zoom in">+</button>'
-        '<button type="button" data-by="1.6667" aria-label="zoom out">−</button>'
-        '<button type="button" data-by="0" aria-label="show all">⤢</button></div></div>'
-        '<figure class="plot"><div id="map" data-width="full"></div></figure>'
-        '<p class="soft hint">Drag to move; Ctrl and the wheel, or the buttons, zoom.</p>'
-    )
-
-
-def _errors(results: Results, figures: dict[str, Figure]) -> str:
-    figures["positions"] = error_figure(results, POSITION)
-    figures["rotations"] = error_figure(results, ROTATION)
-    grey = " Grey: below what the truth itself is off." if results.raw["truth_sigma"] else ""
-    rule = (
-        f" The dotted lines are at {threshold_label(LEAD_THRESHOLD, ' and ')}."
-        if results.is_metric
-        else ""
-    )
-    return (
-        "<h2>Errors of all test images</h2>"
-        '<p class="soft">The share of test images with an error up to the value below: further '
-        "left and higher is better, and a curve that ends under 100 % had failures."
-        f"{escape(rule)}{grey}</p>"
-        f'<div class="bar">{_legend(results, ("positions", "rotations"))}</div>'
-        f'<div class="pair">{_plot("positions", "Position error")}'
-        f"{_plot('rotations', 'Rotation error')}</div>"
-    )
-
-
-def _leakage(results: Results, figures: dict[str, Figure]) -> str:
-    figures["near-positions"] = leakage_figure(results, POSITION)
-    figures["near-rotations"] = leakage_figure(results, ROTATION)
-    ids = ("near-positions", "near-rotations")
-    shown = [name for name in results.names if name != "constant"] or results.names
-    return (
-        "<h2>Far from the train views</h2>"
-        '<p class="soft">A dot is a test image: how far the train view most like it is, and its '
-        "error; lines go through medians of equally many images, crosses at the top are failures. "
-        "On the dotted line, an answer is as far off as the nearest train view; well below it, the "
-        "place was learnt and not the frames. A curve that rises to the right says that a test set "
-        "further away would look worse.</p>"
-        f'<div class="bar">{_legend(results, ids, on=shown)}</div>'
-        f'<div class="pair">{_plot(ids[0], "Position error by distance to that view")}'
-        f"{_plot(ids[1], 'Rotation error by angle to that view')}</div>"
-        f"{_correlations(results)}"
-    )
-
-
-def _correlations(results: Results) -> str:
-    found = leakage_curve(results, POSITION).correlations
-    words = ", ".join(
-        f"{name} {one:.2f}".replace("-", "−") for name, one in found.items() if one is not None
-    )
-    if not words:
-        return ""
-    return (
-        '<p class="soft after">Rank correlation of position error and distance (1: every error '
-        f"grows with the distance): {escape(words)}.</p>"
-    )
-
-
-def _calibration(results: Results, figures: dict[str, Figure]) -> str:
-    stating = [name for name in results.names if results.raw["calibration"].get(name)]
-    if not stating:
-        return (
-            "<h2>Do they know how wrong they are?</h2>"
-            '<p class="soft">No localizer stated an uncertainty.</p>'
-        )
-    noise = (
-        "The noise between this truth and the map is added to what is stated"
-        if results.raw["aligned"]
-        else "Errors of the truth count as the localizer’s"
-    )
-    figures["sure-positions"] = coverage_figure(results, "position")
-    figures["sure-rotations"] = coverage_figure(results, "rotation")
-    ids = ("sure-positions", "sure-rotations")
-    return (
-        "<h2>Do they know how wrong they are?</h2>"
-        '<p class="soft">With each pose comes a covariance. Across: the share of errors that '
-        "should lie within an ellipsoid of it; up: the share that does. On the diagonal, what is "
-        f"stated is true; below it, errors are larger than stated. {noise}; failures state "
-        "nothing.</p>"
-        f'<div class="bar">{_legend(results, ids, names=stating)}</div>'
-        f'<div class="pair">{_plot(ids[0], "Positions within what was stated")}'
-        f"{_plot(ids[1], 'Rotations within what was stated')}</div>"
-    )
-
-
-def _learning(results: Results, figures: dict[str, Figure]) -> str:
-    trained = list(results.raw["made"]["learning_curves"])
-    if not trained:
-        return ""
-    titles = {
-        "train_loss": "Loss on train images",
-        "validation_position": "Median validation position error, "
-        + ("cm" if results.training_is_metric else "map units"),
-        "validation_rotation_deg": "Median validation rotation error, °",
-    }
-    plots, ids = [], []
-    for key, title in titles.items():
-        if learning_curves(results, key):
-            ids.append(f"learning-{key}")
-            figures[ids[-1]] = learning_figure(results, key)
-            plots.append(_plot(ids[-1], title, width="third"))
-    return (
-        "<h2>How they learnt</h2>"
-        '<p class="soft">By epoch. Validation images were cut from the train images by time and '
-        "not trained on; the ring is the epoch that was kept.</p>"
-        f'<div class="bar">{_legend(results, ids, names=trained)}</div>'
-        f'<div class="triple">{"".join(plots)}</div>'
-    )
-
-
-def _plot(name: str, title: str, *, width: str = "half") -> str:
-    return (
-        f'<figure class="plot"><h3>{escape(title)}</h3>'
-        f'<div id="{name}" data-width="{width}"></div></figure>'
-    )
-
-
-def _legend(
-    results: Results,
-    figures: Sequence[str],
-    *,
-    names: Sequence[str] | None = None,
-    on: Sequence[str] | None = None,
-) -> str:
-    """The localizers of some figures as switches, those of ``on`` switched on."""
-    lines = lines_of(results.names)
-    shown = results.names if names is None else names
-    buttons = "".join(
-        f'<button type="button" data-name="{escape(name)}" '
-        f'aria-pressed="{"true" if on is None or name in on else "false"}">'
-        f'<span class="dot" style="background:{lines[name].color}"></span>{escape(name)}</button>'
-        for name in shown
-    )
-    return f'<div class="legend" data-figures="{" ".join(figures)}">{buttons}</div>'

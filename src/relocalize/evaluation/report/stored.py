@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from relocalize.errors import EvaluationError, GeometryError, PlaceError
-from relocalize.evaluation.names import BASELINES, RESULTS
+from relocalize.evaluation.names import BASELINES, RESULTS, RESULTS_SCHEMA
 from relocalize.evaluation.table import NONE, degrees, length
 from relocalize.geometry import Similarity3
 from relocalize.geometry.transforms import FloatArray, rotation_from_quat_wxyz
@@ -174,6 +174,8 @@ class Results:
 
 def _fault(raw: dict[str, Any]) -> str | None:
     """What is wrong with a results file, or None."""
+    if raw.get("schema") != RESULTS_SCHEMA:
+        return f"schema {raw.get('schema')!r}, this relocalize reads {RESULTS_SCHEMA}"
     if not isinstance(raw.get("localizers"), dict) or not raw["localizers"]:
         return "no localizer"
     if not isinstance(raw.get("per_image"), list) or not raw["per_image"]:

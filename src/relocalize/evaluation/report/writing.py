@@ -12,8 +12,11 @@ from relocalize.evaluation.report.stored import Results
 from relocalize.evaluation.report.thumbnails import thumbnails
 from relocalize.place import Place, atomic
 
-# Of thumbnails: beside the figures' script (4.6 MB) and the large photos, a page stays below 10 MB.
-_THUMBNAIL_BYTES = 2_800_000
+# A page stays below 10 MB, of which the figures' script takes 4.6 and the large photos of each
+# localizer 0.3; thumbnails take what is left, and of a few images not more than is seen.
+_PAGE_BYTES = 9_500_000
+_MOST_OF_THUMBNAILS = 2_800_000
+_LEAST_OF_THUMBNAILS = 300_000
 
 
 def write_report(place: Place, evaluated: Results | str | None = None) -> Path:
@@ -31,11 +34,12 @@ def write_report(place: Place, evaluated: Results | str | None = None) -> Path:
     with results.checked():
         train = train_images(place, results)
         names = [row["image"] for row in results.images]
-        pictures = Pictures(
-            thumbnails(place, names, budget=_THUMBNAIL_BYTES),
-            photo_section(place, results, train),
-        )
-        content = page(place, results, Scene.of(place, train, results), pictures)
+        scene = Scene.of(place, train, results)
+        photos = photo_section(place, results, train)
+        without = page(place, results, scene, Pictures([None] * len(names), photos))
+        budget = min(_PAGE_BYTES - len(without), _MOST_OF_THUMBNAILS)
+        small = thumbnails(place, names, budget=max(budget, _LEAST_OF_THUMBNAILS))
+        content = page(place, results, scene, Pictures(small, photos))
     path = place.report_dir(results.split) / PAGE
     with place.lock():
         atomic.write_text(path, content)
