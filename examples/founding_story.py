@@ -297,7 +297,7 @@ def recipe(story: FoundingStory) -> TrainSettings:
     return replace(
         default,
         augment=replace(default.augment, turn_deg=30.0, tilt_deg=10.0, shift=0.08),
-        copies=20,
+        copies=14,
         optimizer=replace(default.optimizer, epochs=300),
     )
 

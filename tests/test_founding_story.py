@@ -156,3 +156,33 @@ def test_medians_count_refusals_as_infinitely_far() -> None:
     some = {name: pose if name < "p002.jpg" else None for name, pose in near.items()}
     assert off(some, truth) == Off(np.inf, np.inf, 5, 3)
     assert off({"p000.jpg": near["p000.jpg"]}, truth).n == 1
+
+
+@pytest.mark.slow
+def test_the_table_and_the_pictures_say_every_row(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from founding_pictures import Seen, draw_corridor, draw_prices
+    from founding_prices import Price
+    from founding_story import as_markdown, as_text
+
+    rows = [
+        Price("none: all of it right", Off(0.4, 2.0, 9, 0), Off(0.02, 0.2, 9, 1), False, "proven"),
+        Price("aspect", Off(3.1, 40.0, 9, 0), Off(np.inf, np.inf, 9, 6), False, "no pose"),
+        Price("validation by shuffled frames", Off(0.05, 0.5, 9, 0), None, True, "near"),
+    ]
+    table = as_markdown(rows)
+    assert "| none: all of it right | 0.40 m, 2.0° | 2.0 cm, 0.2° |" in table
+    assert "| aspect | 3.10 m, 40.0° | no answer |" in table
+    assert "| validation by shuffled frames | claims 5.0 cm, 0.5° | – |" in table
+    assert "| aspect | no pose |" in table
+    assert any("no pose" in line for line in as_text(rows))
+    draw_prices(rows, 12.0, tmp_path / "prices.svg")
+    drawn = (tmp_path / "prices.svg").read_text()
+    for said in ("aspect", "3.1 m, 40°", "2 cm", "more than half refused", "the story: 12 m"):
+        assert said in drawn
+    corner = np.array([[0.0, 0], [8, 0], [8, 6], [6, 6], [6, 2], [0, 2]])
+    truth = {name: pose.translation[:2] for name, pose in walk(9).items()}
+    some = {name: at + 0.1 for name, at in truth.items() if name != "p003.jpg"}
+    line = np.array(list(truth.values()))
+    draw_corridor(Seen(corner, line, line / 3, truth, some, some), tmp_path / "corridor.png")
+    assert 5_000 < (tmp_path / "corridor.png").stat().st_size < 300_000
