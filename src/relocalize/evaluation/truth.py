@@ -78,7 +78,7 @@ def truth_of_place(place: Place) -> Truth:
     model = place.map
     poses_from = place.poses_from or "unknown origin"
     if poses_from.startswith("imported"):
-        exactness = "as exact as that file; nothing here can tell"
+        exactness = "as exact as that file"
     else:
         pixels = model.points.reprojection_errors
         typical = f" ({float(pixels.mean()):.2f} px mean reprojection error)" if len(pixels) else ""
