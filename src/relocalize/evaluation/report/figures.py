@@ -152,15 +152,10 @@ def coverage_figure(results: Results, part: str) -> Figure:
                 "should be<extra></extra>",
             }
         )
-    words = {"showarrow": False, "font": FONT | {"size": 11.5}, "bgcolor": "var(--card)"}
     layout = layout_of(height=320) | {
         "xaxis": _axis("expected", [0, 102]) | {"ticksuffix": " %"},
         "yaxis": _axis("", [0, 102]) | {"ticksuffix": " %"},
         "hovermode": "closest",
-        "annotations": [
-            words | {"text": "too cautious", "x": 3, "y": 98, "xanchor": "left", "yanchor": "top"},
-            words | {"text": "too sure", "x": 98, "y": 8, "xanchor": "right", "yanchor": "bottom"},
-        ],
     }
     return {"data": traces, "layout": layout}
 

@@ -192,8 +192,8 @@ def calibration_section(results: Results) -> Section:
         "<h2>Do they know how wrong they are?</h2>"
         '<p class="soft">With each pose comes a covariance. Across: the share of errors that '
         "should lie within an ellipsoid of it; up: the share that does. On the diagonal, what is "
-        f"stated is true; below it, errors are larger than stated. {noise}; failures state "
-        "nothing.</p>"
+        "stated is true; below it, errors are larger than stated: too sure; above it, smaller: too "
+        f"cautious. {noise}; failures state nothing.</p>"
         f'<div class="bar">{_legend(results, ids, names=stating)}</div>'
         f'<div class="pair">{_plot(ids[0], "Positions within what was stated")}'
         f"{_plot(ids[1], 'Rotations within what was stated')}</div>"
