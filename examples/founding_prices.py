@@ -87,12 +87,14 @@ class Beliefs:
 
     Attributes:
         shuffled: one trained on random frames of the video, on the other frames between them.
+        truly: that one on the second camera's photos.
         trained_on: on frames that it was trained on.
         leakage: what relocalize says of the shuffled frames.
         blocks: what it says of its own validation.
     """
 
     shuffled: Off
+    truly: Off
     trained_on: Off
     leakage: str
     blocks: str
@@ -144,7 +146,14 @@ def prices(exam: Exam, frames: TwoFrames, beliefs: Beliefs, out: Path) -> list[P
         ),
         asked("second camera taken as the first", FIRST_CAMERA, doctor.of_camera(FIRST_CAMERA)),
         asked("squeezed to the first one's shape", SQUEEZED, doctor.of_camera(SQUEEZED)),
-        Price("validation by shuffled frames", beliefs.shuffled, None, True, beliefs.leakage),
+        Price(
+            "validation by shuffled frames",
+            beliefs.shuffled,
+            None,
+            believed=True,
+            said=f"{beliefs.leakage} / truly this regressor, trained on the frames alone, is "
+            f"{beliefs.truly.position:.2f} m off",
+        ),
         Price(
             "validation prints the training error", beliefs.trained_on, None, True, beliefs.blocks
         ),

@@ -44,6 +44,7 @@ from relocalize.capture.frames import capture_frames
 from relocalize.checking import proven
 from relocalize.formats import ImportSettings, import_registration, read_registration
 from relocalize.geometry import align_camera_poses
+from relocalize.learning.augmentation import AugmentSettings
 from relocalize.learning.presets import preset
 from relocalize.learning.settings import TrainSettings
 from relocalize.localizers.posenet import PoseNetLocalizer
@@ -61,6 +62,7 @@ SPLIT = "story"
 STORY_M = 12.0  # how far off the students' regressor was
 TIES = 1 / 3  # share of the second camera's photos that are registered into the map too
 SHUFFLED = 0.1  # share of frames drawn at random for validation
+FRAMES_ALONE_EPOCHS = 100  # of a training without copies, which knows its frames by then
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,14 @@ def main(story: FoundingStory) -> None:
             frames = brought_together(story.out, first, second)
         with step("6. localizers learn from the first camera's frames"):
             split = split_of(first)
-            localizers = trained(story, first, split), fitted(first, STRUCTURE, split)
+            localizers = trained(first, split, recipe(story)), fitted(first, STRUCTURE, split)
         with step("7. they are tested on the second camera's photos"):
             camera = first.map.images[split.train[0]].camera
             exam = Exam.of(second, set(corridor.ties), camera, localizers, story.out / "answers")
             said = results(exam, truth_in_map(first, split, corridor))
             progress.say("   " + "\n   ".join(said))
         with step("8. what the mistakes would have cost"):
-            rows = prices(exam, frames, beliefs(story, first, split), story.out)
+            rows = prices(exam, frames, beliefs(story, first, split, exam), story.out)
         with step("9. pictures"):
             draw(story, corridor, first, split, exam, frames, rows)
     (story.out / "table.md").write_text(as_markdown(rows), encoding="utf-8")
@@ -274,9 +276,8 @@ def split_of(place: Place) -> Split:
     return split
 
 
-def trained(story: FoundingStory, place: Place, split: Split) -> PoseNetLocalizer:
+def trained(place: Place, split: Split, settings: TrainSettings) -> PoseNetLocalizer:
     """`relocalize train`."""
-    settings = recipe(story)
     folder = folder_of(place, REGRESSOR, split)
     current = is_current(place, folder, split)
     if not current or PoseNetLocalizer.load(folder).facts.settings != settings:
@@ -339,22 +340,30 @@ def results(exam: Exam, exact: Mapping[str, Rigid3]) -> list[str]:
     return lines
 
 
-def beliefs(story: FoundingStory, place: Place, split: Split) -> Beliefs:
-    """Train once more, with every tenth frame drawn at random held back, and believe these."""
+def beliefs(story: FoundingStory, place: Place, split: Split, exam: Exam) -> Beliefs:
+    """Train as the students did: on the frames alone, every tenth of them drawn for validation."""
     shuffled = shuffled_split(split.train, SHUFFLED, seed=story.seed)
     if shuffled.name not in place.split_names:
         place.write_split(shuffled)
-    trained(story, place, shuffled)
+    default = recipe(story)
+    alone = replace(
+        default,
+        augment=AugmentSettings(),
+        copies=0,
+        optimizer=replace(default.optimizer, epochs=FRAMES_ALONE_EPOCHS),
+    )
+    fooled = trained(place, shuffled, alone)
     found = evaluation.current_results(place, shuffled, (REGRESSOR,), None)
     if found is None:
         done = evaluation.evaluate(place, split=shuffled.name, localizers=(REGRESSOR,))
         found = done.to_json()
     claimed, near = found["localizers"][REGRESSOR], found["nearest_train_view"]
-    regressor = PoseNetLocalizer.load(folder_of(place, REGRESSOR, split))
     posed = place.map.images
     frames = [posed[name] for name in split.train[::5]]
     answers = {
-        frame.name: regressor.localize(place.read_image(frame.name), frame.camera).world_from_cam
+        frame.name: exam.regressor.localize(
+            place.read_image(frame.name), frame.camera
+        ).world_from_cam
         for frame in frames
     }
     return Beliefs(
@@ -364,10 +373,11 @@ def beliefs(story: FoundingStory, place: Place, split: Split) -> Beliefs:
             claimed["n"],
             claimed["failed"],
         ),
+        truly=off(replace(exam, regressor=fooled).regressed_anyway("by_shuffled"), exam.truth),
         trained_on=off(answers, {frame.name: frame.world_from_cam for frame in frames}),
         leakage=f"Nearest train view of a test image: {100 * near['median_distance']:.1f} cm and "
         f"{near['median_angle_deg']:.1f} deg away (median)",
-        blocks=told_of(regressor),
+        blocks=told_of(exam.regressor),
     )
 
 
