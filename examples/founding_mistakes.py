@@ -240,6 +240,13 @@ def off(answers: Mapping[str, Rigid3 | None], truth: Mapping[str, Rigid3]) -> Of
     )
 
 
+def turned_away_deg(pose: Rigid3, walk: Sequence[Rigid3]) -> float:
+    """The angle between a photo's viewing direction and that of the walk where it was nearest."""
+    nearest = min(walk, key=lambda one: float(np.linalg.norm(one.translation - pose.translation)))
+    cosine = float(np.clip(nearest.rotation[:, 2] @ pose.rotation[:, 2], -1, 1))
+    return float(np.degrees(np.arccos(cosine)))
+
+
 def _median(values: Sequence[float]) -> float:
     """The upper one of two middle values, so that infinity is never averaged."""
     return sorted(values)[len(values) // 2] if values else float("nan")

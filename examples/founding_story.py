@@ -34,6 +34,7 @@ from founding_mistakes import (
     reality_capture_table,
     registered_by,
     shuffled_split,
+    turned_away_deg,
 )
 from founding_pictures import Seen, draw_corridor, draw_prices
 from founding_prices import Beliefs, Price, TwoFrames, prices, said_by
@@ -61,6 +62,12 @@ WALK, VISITOR, SECOND = "walk", "visitor", "second"  # captures
 SPLIT = "story"
 STORY_M = 12.0  # how far off the students' regressor was
 TIES = 1 / 3  # share of the second camera's photos that are registered into the map too
+# Degrees between a photo's viewing direction and that of the walk's nearest frame.
+LOOKING = (
+    ("where the walk looked", 0.0, 25.0),
+    ("aside", 25.0, 90.0),
+    ("back, which the walk never did", 90.0, 181.0),
+)
 SHUFFLED = 0.1  # share of frames drawn at random for validation
 FRAMES_ALONE_EPOCHS = 100  # of a training without copies, which knows its frames by then
 
@@ -103,7 +110,8 @@ def main(story: FoundingStory) -> None:
         with step("7. they are tested on the second camera's photos"):
             camera = first.map.images[split.train[0]].camera
             exam = Exam.of(second, set(corridor.ties), camera, localizers, story.out / "answers")
-            said = results(exam, truth_in_map(first, split, corridor))
+            walk = [first.map.images[name].world_from_cam for name in split.train]
+            said = results(exam, truth_in_map(first, split, corridor), walk)
             progress.say("   " + "\n   ".join(said))
         with step("8. what the mistakes would have cost"):
             rows = prices(exam, frames, beliefs(story, first, split, exam), story.out)
@@ -321,8 +329,8 @@ def truth_in_map(place: Place, split: Split, corridor: Corridor) -> Poses:
     return {name: map_from_truth.move_camera(pose) for name, pose in corridor.visitor.items()}
 
 
-def results(exam: Exam, exact: Mapping[str, Rigid3]) -> list[str]:
-    """How far off the two localizers are, in lines."""
+def results(exam: Exam, exact: Mapping[str, Rigid3], walk: Sequence[Rigid3]) -> list[str]:
+    """How far off the two localizers are, in lines; also by where the photos look."""
     lines = [
         f"{len(exam.photos)} photos of the second camera, in the aligned second data set; in the "
         f"story the median was {STORY_M:.0f} m"
@@ -337,6 +345,15 @@ def results(exam: Exam, exact: Mapping[str, Rigid3]) -> list[str]:
             f"{name}: median {cell(found)} ({found.refused} refused; "
             f"against the exact truth {cell(truly)})"
         )
+    away = {name: turned_away_deg(pose, walk) for name, pose in exam.truth.items()}
+    for what, least, most in LOOKING:
+        truth = {name: pose for name, pose in exam.truth.items() if least <= away[name] < most}
+        if truth:
+            regressor, structure = exam.errors(truth)
+            lines.append(
+                f"the {len(truth)} that look {what}: regressor {cell(regressor)}, structure "
+                f"localizer {cell(structure)} ({structure.refused} refused)"
+            )
     return lines
 
 

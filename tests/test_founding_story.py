@@ -26,6 +26,7 @@ from founding_mistakes import (
     skipped_rows,
     squeezed,
     taken_as,
+    turned_away_deg,
     without_scale,
     written_w_last,
 )
@@ -156,6 +157,14 @@ def test_medians_count_refusals_as_infinitely_far() -> None:
     some = {name: pose if name < "p002.jpg" else None for name, pose in near.items()}
     assert off(some, truth) == Off(np.inf, np.inf, 5, 3)
     assert off({"p000.jpg": near["p000.jpg"]}, truth).n == 1
+
+
+def test_turned_away_is_from_the_nearest_frame() -> None:
+    ahead = Rigid3(np.eye(3), np.zeros(3))
+    far = Rigid3(Rotation.from_euler("y", 90, degrees=True).as_matrix(), np.array([5.0, 0, 0]))
+    photo = Rigid3(Rotation.from_euler("y", 30, degrees=True).as_matrix(), np.array([1.0, 0, 0]))
+    assert turned_away_deg(photo, [ahead, far]) == pytest.approx(30)
+    assert turned_away_deg(photo, [far]) == pytest.approx(60)
 
 
 @pytest.mark.slow
