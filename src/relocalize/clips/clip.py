@@ -112,7 +112,7 @@ class LocalizedClip:
         unit: of positions: ``metre`` or ``map unit``.
         camera: that took it, as far as that is known.
         poses: one per frame that was localized or failed.
-        inflation: how many times too small the stated variances were.
+        jitter: share of the stated variances that changes from frame to frame (`Smoothed.jitter`).
         remark: why nothing was smoothed, or None.
         folder: where the files are.
         broke: why the clip could not be read to its end, or None.
@@ -123,7 +123,7 @@ class LocalizedClip:
     unit: str
     camera: Camera | None
     poses: tuple[ClipPose, ...]
-    inflation: float | None
+    jitter: float | None
     remark: str | None
     folder: Path
     broke: str | None
@@ -150,7 +150,7 @@ class LocalizedClip:
             **self.counts,
             "seconds": self.poses[-1].frame.time_s if self.poses else 0.0,
             "median_position_sigma": float(np.median(sigmas)) if sigmas else None,
-            "variance_inflation": self.inflation,
+            "jitter": self.jitter,
             "remark": self.remark,
             "broke": self.broke,
             "files": files,
@@ -187,14 +187,14 @@ def localize_clip(
     broke = _localize_frames(localizer, path, log, settings.every)
     if not log.frames:
         raise CaptureError(f"no frame of {path} can be decoded; play it, and export it again")
-    poses, inflation, remark = _smoothed(log.frames)
+    poses, jitter, remark = _smoothed(log.frames)
     clip = LocalizedClip(
         clip=path.name,
         localizer=settings.localizer,
         unit=localizer.unit,
         camera=log.camera,
         poses=poses,
-        inflation=inflation,
+        jitter=jitter,
         remark=remark,
         folder=folder,
         broke=broke,
@@ -243,7 +243,7 @@ def _localize_frames(localizer: Localizer, path: Path, log: FrameLog, every: int
 def _smoothed(
     frames: Sequence[LoggedFrame],
 ) -> tuple[tuple[ClipPose, ...], float | None, str | None]:
-    """Poses, the inflation of their stated variances, and why they are not smoothed, if so."""
+    """Poses, how much of their stated variances is jitter, and why they are not smoothed, if so."""
     estimates = [frame.world_from_cam for frame in frames]
     covariances = [frame.covariance_matrix for frame in frames]
     try:
@@ -261,7 +261,7 @@ def _smoothed(
         _unless_lost(ClipPose(frame, one.status, one.world_from_cam, one.covariance), extent)
         for frame, one in zip(frames, smoothed.poses, strict=True)
     )
-    return poses, smoothed.inflation, None
+    return poses, smoothed.jitter, None
 
 
 def _unless_lost(pose: ClipPose, extent: float) -> ClipPose:

@@ -11,7 +11,7 @@ shaken is not a setting: it is what makes the estimates most likely.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -39,13 +39,15 @@ from relocalize.tracking.motion_model import (
 Status = Literal["localized", "rejected", "bridged"]
 
 LEAST = 4  # localized frames: fewer say nothing about how the camera moves
-# Of squared errors in units of the stated covariance, chi-square with 6 degrees of freedom: half
-# of right estimates are below the first, all but one in ten thousand below the second.
-_CHI2_6_MEDIAN, _CHI2_6_OUTLIER = 5.348, 27.86
+# Of squared errors in units of the stated covariance, chi-square with 6 degrees of freedom: all
+# but one in ten thousand of right estimates are below.
+_CHI2_6_OUTLIER = 27.86
+_QUARTILE = 0.3186  # of the absolute values of a standard Gauss, the lower one
 _LAG_S = 0.4  # over which the first guess of the accelerations is measured: half a step of a walk
 _WINDOW = 4  # localized neighbours on either side, among which the first guess is the middle one
 _STANDING_S = 100.0  # speeds are what so many seconds of such accelerations make, or less
-_ROUNDS = 3  # of noise and outliers in turn; the third changes nothing any more
+_TREMBLING = (1.0, 10.0, 100.0, 1000.0)  # times the first guess of accelerations
+_ROUNDS = 8  # of likeliest noise and readmitted estimates in turn, at most
 _SPAN = 3.0  # decades on either side of the first guess in which accelerations are looked for
 _MOST_FOR_NOISE = 900  # frames that tell the accelerations: half a minute of video
 
@@ -73,12 +75,14 @@ class Smoothed:
     Attributes:
         poses: one per frame.
         noise: how hard the camera was shaken.
-        inflation: the stated covariances were too small by this factor (variances; at least 1).
+        jitter: how much of the stated covariances changes from frame to frame, as a share of
+            variances, at most 1. What is missing to 1 neighbours have in common: no smoothing
+            takes it away, and it is in the poses' covariances as it was.
     """
 
     poses: tuple[SmoothedPose, ...]
     noise: MotionNoise
-    inflation: float
+    jitter: float
 
 
 def smooth(
@@ -99,23 +103,26 @@ def smooth(
     """
     problem = _Problem.of(times, estimates, covariances)
     states, noise = problem.first_states(), problem.first_noise()
-    inflation, weights = 1.0, problem.has.astype(np.float64)
+    jitter = 1.0
+    states, weights, noise = _first_fit(problem, states, noise)
     for _ in range(_ROUNDS):
-        states, weights = _graduated(problem, states, noise, inflation)
-        noise = _likeliest_noise(problem, states, weights, noise, inflation)
-        states = _relaxed(problem, states, weights, noise, inflation)
-        squares = problem.squares(states, inflation)[problem.has]
-        inflation *= max(1.0, float(np.median(squares)) / _CHI2_6_MEDIAN)
-    states, weights = _graduated(problem, states, noise, inflation)
-    chain, _, _ = problem.equations(states, weights, noise, inflation)
-    marginals = chain.inverse_diagonal()[:, :6, :6]
+        noise, jitter = _likeliest(problem, states, weights, noise, jitter)
+        states = _relaxed(problem, states, weights, noise, jitter)
+        more = _readmitted(problem, states, weights, noise, jitter)
+        if (more == weights).all():
+            break
+        weights = more
+        states = _relaxed(problem, states, weights, noise, jitter)
+    marginals = problem.marginals(states, weights, noise, jitter)
+    shared = (1.0 - jitter) * problem.stated()
     poses = []
     for k, rotation in enumerate(states.rotations.as_matrix()):
         status: Status = "bridged"
         if problem.has[k]:
             status = "localized" if weights[k] > 0.5 else "rejected"
-        poses.append(SmoothedPose(status, Rigid3(rotation, states.centres[k]), marginals[k]))
-    return Smoothed(tuple(poses), noise, inflation)
+        pose = Rigid3(rotation, states.centres[k])
+        poses.append(SmoothedPose(status, pose, marginals[k] + shared[k]))
+    return Smoothed(tuple(poses), noise, jitter)
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,30 +215,57 @@ class _Problem:
         turn_on = (self.rotations[now].inv() * self.rotations[after]).as_rotvec()
         turn_back = (self.rotations[now].inv() * self.rotations[before]).as_rotvec()
         period = float(np.median(self.times[after] - self.times[before])) / 2
-        variances = np.linalg.inv(self.information[rows])
-        own = np.median(np.diagonal(variances, axis1=1, axis2=2), axis=0)
-        densities = []
-        both = ((second, own[:3].mean()), (np.asarray(turn_on) + turn_back, own[3:].mean()))
-        for differences, variance in both:
-            spread = (1.4826 * float(np.median(np.abs(differences)))) ** 2
-            of_motion = max(spread - 6 * float(variance), 0.05 * spread, 1e-2 * float(variance))
+        own = np.median(np.diagonal(self.stated()[rows], axis1=1, axis2=2), axis=0)
+
+        def density(differences: FloatArray, variance: float) -> float:
+            # The lower quartile: with a third of all estimates wrong, most differences have one.
+            spread = (float(np.quantile(np.abs(differences), 0.25)) / _QUARTILE) ** 2
+            of_motion = max(spread - 6 * variance, 0.05 * spread, 1e-2 * variance)
             # White acceleration of density q makes second differences of variance 2 q T^3 / 3.
-            densities.append(of_motion / (2 * period**3 / 3))
-        return MotionNoise(*(max(density, 1e-18) for density in densities))
+            return max(of_motion / (2 * period**3 / 3), 1e-18)
+
+        turns = np.asarray(turn_on) + turn_back
+        return MotionNoise(
+            density(second, float(own[:3].mean())), density(turns, float(own[3:].mean()))
+        )
 
     def residuals(self, states: States) -> FloatArray:
         """[N, 6] of states against estimates."""
         turned = (self.rotations.inv() * states.rotations).as_rotvec().reshape(-1, 3)
         return np.concatenate([states.centres - self.centres, turned], axis=1)
 
-    def squares(self, states: States, inflation: float) -> FloatArray:
-        """[N] squared errors of the estimates in units of their covariances."""
+    def squares(self, states: States) -> FloatArray:
+        """[N] squared errors of the estimates in units of their stated covariances."""
         errors = self.residuals(states)
         squares: FloatArray = np.einsum("ni,nij,nj->n", errors, self.information, errors)
-        return squares / inflation
+        return squares
+
+    def stated(self) -> FloatArray:
+        """[N, 6, 6] covariances of the estimates; between them, of the nearest one in time."""
+        rows = np.flatnonzero(self.has)
+        after = np.searchsorted(rows, np.arange(len(self.times))).clip(1, len(rows) - 1)
+        before_s = self.times - self.times[rows[after - 1]]
+        after_s = self.times[rows[after]] - self.times
+        nearest = np.where(before_s < after_s, rows[after - 1], rows[after])
+        return np.asarray(np.linalg.inv(self.information[nearest]), dtype=np.float64)
+
+    def unlikeliness_anywhere(self) -> FloatArray:
+        """[N] what leaving an estimate out costs, in the terms of `_unlikeliness`."""
+        sides = np.ptp(np.quantile(self.centres[self.has], [0.05, 0.95], axis=0), axis=0)
+        volume = max(float(sides.max()), 1e-12) ** 3 * 8 * np.pi**2  # that of all rotations
+        determinants = np.linalg.slogdet(self.stated())[1]
+        cost = 2 * np.log(volume) - determinants - 6 * np.log(2 * np.pi)
+        return np.asarray(np.maximum(cost, _CHI2_6_OUTLIER), dtype=np.float64)
+
+    def marginals(
+        self, states: States, weights: FloatArray, noise: MotionNoise, jitter: float
+    ) -> FloatArray:
+        """[N, 6, 6] covariances of the poses of all frames."""
+        chain, _, _ = self.equations(states, weights, noise, jitter)
+        return chain.inverse_diagonal()[:, :6, :6]
 
     def equations(
-        self, states: States, weights: FloatArray, noise: MotionNoise, inflation: float
+        self, states: States, weights: FloatArray, noise: MotionNoise, jitter: float
     ) -> tuple[BlockChain, FloatArray, float]:
         """Normal equations of all errors, their right side, and twice the cost at ``states``."""
         count = len(self.times)
@@ -240,7 +274,7 @@ class _Problem:
         errors = self.residuals(states)
         by_state = np.tile(np.eye(6), (count, 1, 1))
         by_state[:, ROTATION, ROTATION] = right_jacobian_inverse(errors[:, ROTATION])
-        information = (weights / inflation)[:, None, None] * self.information
+        information = (weights / jitter)[:, None, None] * self.information
         weighted = by_state.transpose(0, 2, 1) @ information
         diagonal[:, :6, :6] += weighted @ by_state
         right[:, :6] -= np.einsum("nij,nj->ni", weighted, errors)
@@ -299,13 +333,13 @@ def _relaxed(
     states: States,
     weights: FloatArray,
     noise: MotionNoise,
-    inflation: float,
+    jitter: float,
     *,
     most: int = 8,
 ) -> States:
     """The states of least cost for these weights (Gauss-Newton)."""
     for _ in range(most):
-        chain, right, _ = problem.equations(states, weights, noise, inflation)
+        chain, right, _ = problem.equations(states, weights, noise, jitter)
         step = chain.solve(right)[0]
         # A rotation of more than a radian at once is beyond what the linear equations know.
         longest = float(np.abs(step[:, ROTATION]).max())
@@ -320,37 +354,94 @@ def _extent(states: States) -> float:
 
 
 def _graduated(
-    problem: _Problem, states: States, noise: MotionNoise, inflation: float
+    problem: _Problem, states: States, noise: MotionNoise, jitter: float
 ) -> tuple[States, FloatArray]:
     """States and weights (0 or 1) of truncated least squares, by graduated non-convexity."""
+    # What lies within the stated covariance is not wrong, however quiet the neighbours are.
     bound = _CHI2_6_OUTLIER
     weights = problem.has.astype(np.float64)
-    states = _relaxed(problem, states, weights, noise, inflation, most=3)
-    squares = np.where(problem.has, problem.squares(states, inflation), 0.0)
+    states = _relaxed(problem, states, weights, noise, jitter, most=3)
+    squares = np.where(problem.has, problem.squares(states), 0.0)
     worst = float(squares.max())
     if worst <= bound:
-        return _relaxed(problem, states, weights, noise, inflation), weights
+        return _relaxed(problem, states, weights, noise, jitter), weights
     mu = bound / (2 * worst - bound)
     while mu < 1e3:
         low, high = mu / (mu + 1) * bound, (mu + 1) / mu * bound
         between = np.sqrt(bound * mu * (mu + 1) / np.maximum(squares, 1e-12)) - mu
         soft = np.where(squares <= low, 1.0, np.where(squares >= high, 0.0, between))
         weights = np.where(problem.has, soft, 0.0)
-        states = _relaxed(problem, states, weights, noise, inflation, most=1)
-        squares = np.where(problem.has, problem.squares(states, inflation), 0.0)
+        states = _relaxed(problem, states, weights, noise, jitter, most=1)
+        squares = np.where(problem.has, problem.squares(states), 0.0)
         mu *= 2.0
     weights = (problem.has & (squares <= bound)).astype(np.float64)
-    return _relaxed(problem, states, weights, noise, inflation), weights
+    return _relaxed(problem, states, weights, noise, jitter), weights
 
 
-def _likeliest_noise(
-    problem: _Problem,
-    states: States,
-    weights: FloatArray,
-    noise: MotionNoise,
-    inflation: float,
-) -> MotionNoise:
-    """The accelerations under which the estimates that count are most likely."""
+def _readmitted(
+    problem: _Problem, states: States, weights: FloatArray, noise: MotionNoise, jitter: float
+) -> FloatArray:
+    """Weights of 1 for estimates that were left out and agree with what is known without them.
+
+    A hand that jerks the camera is no wrong estimate: without these frames nobody knows well
+    where they are, and their own word is within that.
+    """
+    left_out = problem.has & (weights < 0.5)
+    if not left_out.any():
+        return weights
+    known = problem.marginals(states, weights, noise, jitter)[left_out]
+    own = problem.stated()[left_out]
+    errors = problem.residuals(states)[left_out]
+    squares = np.einsum("ni,ni->n", errors, np.linalg.solve(known + own, errors[..., None])[..., 0])
+    weights = weights.copy()
+    weights[np.flatnonzero(left_out)[squares <= _CHI2_6_OUTLIER]] = 1.0
+    return weights
+
+
+def _first_fit(
+    problem: _Problem, start: States, noise: MotionNoise
+) -> tuple[States, FloatArray, MotionNoise]:
+    """States and weights under accelerations that may be far larger than the first guess.
+
+    A walk is smooth over half a second, and a hand trembles from frame to frame: what trembles
+    is no outlier. Of several guesses the likeliest is taken, where a wrong estimate is as likely
+    anywhere on the way and facing anywhere.
+    """
+    of_wrong = problem.unlikeliness_anywhere()
+
+    def fit(factor: float) -> tuple[float, States, FloatArray, MotionNoise]:
+        tried = MotionNoise(factor * noise.position, factor * noise.rotation)
+        states, weights = _graduated(problem, start, tried, 1.0)
+        left_out = float(of_wrong[problem.has & (weights < 0.5)].sum())
+        cost = _unlikeliness(problem, states, weights, tried, 1.0) + left_out
+        return cost, states, weights, tried
+
+    best = min((fit(factor) for factor in _TREMBLING), key=lambda one: one[0])
+    return best[1:]
+
+
+def _unlikeliness(
+    problem: _Problem, states: States, weights: FloatArray, noise: MotionNoise, jitter: float
+) -> float:
+    """Minus twice the log likelihood of the estimates that count, near ``states``, but a constant.
+
+    The poses are integrated out (the determinant), so that it does not pay to let them follow
+    every estimate.
+    """
+    chain, right, cost = problem.equations(states, weights, noise, jitter)
+    step, log_determinant = chain.solve(right)
+    cost -= float((right * step).sum())  # at the states that are likeliest then
+    _, of_motion = step_information(noise, problem.seconds)
+    # The hold on the first speeds depends on the densities too.
+    held = -3 * (np.log(noise.position) + np.log(noise.rotation))
+    of_estimates = -6 * float(weights.sum()) * np.log(jitter)
+    return cost + log_determinant - of_motion - float(held) - float(of_estimates)
+
+
+def _likeliest(
+    problem: _Problem, states: States, weights: FloatArray, noise: MotionNoise, jitter: float
+) -> tuple[MotionNoise, float]:
+    """The accelerations and the jitter under which the estimates that count are most likely."""
     rows = _telling(weights)
     part = problem.only(rows)
     part_states = States(
@@ -361,28 +452,31 @@ def _likeliest_noise(
     )
     part_weights = weights[rows]
 
-    def unlikeliness(candidate: MotionNoise) -> float:
-        found = _relaxed(part, part_states, part_weights, candidate, inflation, most=2)
-        chain, right, cost = part.equations(found, part_weights, candidate, inflation)
-        _, log_determinant = chain.solve(right)
-        _, of_motion = step_information(candidate, part.seconds)
-        # The hold on the first speeds depends on the densities too.
-        held = -3 * (np.log(candidate.position) + np.log(candidate.rotation))
-        return cost + log_determinant - of_motion - float(held)
+    def unlikeliness(candidate: MotionNoise, share: float) -> float:
+        return _unlikeliness(part, part_states, part_weights, candidate, share)
 
     def of_position(decades: float) -> float:
-        return unlikeliness(MotionNoise(noise.position * 10**decades, noise.rotation))
+        return unlikeliness(replace(noise, position=noise.position * 10**decades), jitter)
 
     def of_rotation(decades: float) -> float:
-        return unlikeliness(MotionNoise(position, noise.rotation * 10**decades))
+        return unlikeliness(replace(noise, rotation=noise.rotation * 10**decades), jitter)
 
-    position = noise.position * 10 ** _lowest(of_position)
-    return MotionNoise(position, noise.rotation * 10 ** _lowest(of_rotation))
+    def of_jitter(decades: float) -> float:
+        return unlikeliness(noise, jitter * 10**decades)
+
+    # One after the other, twice, since more of one is less of another.
+    for span in (_SPAN, _SPAN / 4):
+        # Not above 1: trembling hands and trembling estimates look alike, and the localizer
+        # is believed. Taken for noise, real motion would be smoothed away.
+        jitter = min(1.0, jitter * 10 ** _lowest(of_jitter, span))
+        noise = replace(noise, position=noise.position * 10 ** _lowest(of_position, span))
+        noise = replace(noise, rotation=noise.rotation * 10 ** _lowest(of_rotation, span))
+    return noise, jitter
 
 
-def _lowest(function: Callable[[float], float]) -> float:
+def _lowest(function: Callable[[float], float], span: float) -> float:
     found = minimize_scalar(
-        function, bounds=(-_SPAN, _SPAN), method="bounded", options={"xatol": 0.05, "maxiter": 14}
+        function, bounds=(-span, span), method="bounded", options={"xatol": 0.05, "maxiter": 12}
     )
     return float(found.x)
 
