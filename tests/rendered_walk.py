@@ -8,9 +8,10 @@ import numpy as np
 
 from localizers_place import import_rendered, looking_at
 from relocalize.geometry import Camera
+from relocalize.mapping import map_place
 from relocalize.place import Place
 
-CAMERA = Camera("SIMPLE_PINHOLE", 160, 120, (130.0, 80.0, 60.0))
+CAMERA = Camera("SIMPLE_PINHOLE", 240, 180, (195.0, 120.0, 90.0))
 SPLIT = "walk"
 _FRAMES = 90
 _TEST = (*range(24, 29), *range(60, 65))  # two blocks of the walk
@@ -27,9 +28,11 @@ def walk_poses():
 
 
 def make_walk_place(folder: Path) -> Place:
-    """A Place of the walk with its exact poses and no points."""
+    """A Place of the walk with its exact poses, and points from its train frames."""
     poses = walk_poses()
     test = [name for i, name in enumerate(poses) if i in _TEST]
     near = {i + step for i in _TEST for step in (-1, 0, 1)}
     train = [name for i, name in enumerate(poses) if i not in near]
-    return import_rendered(folder, poses, train, test, CAMERA, capture="walk", split=SPLIT)
+    place = import_rendered(folder, poses, train, test, CAMERA, capture="walk", split=SPLIT)
+    map_place(place)
+    return place

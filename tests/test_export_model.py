@@ -31,20 +31,20 @@ from relocalize.localizers.store import folder_of, store  # noqa: E402
 from relocalize.place import Place  # noqa: E402
 from rendered_walk import CAMERA, SPLIT, make_walk_place  # noqa: E402
 
-# As little training as there is: what is exported is what counts here.
+# Little training: what is exported is what counts here.
 SETTINGS = with_fields(
     preset("default"),
     {
         "input.width": 128,
         "input.height": 96,
-        "copies": 0,
+        "copies": 1,
         "backbone.stages": ("group3", "group5"),
         "backbone.channels": 16,
         "head.width": 32,
-        "head.hidden": 64,
+        "head.grid": (6, 8),
         "head.blocks": 1,
         "optimizer.batch_size": 30,
-        "optimizer.epochs": 2,
+        "optimizer.epochs": 60,
         "precision": "float32",
         "device": "cpu",
     },

@@ -202,7 +202,7 @@ def test_frames_without_points_neither_help_nor_harm():
     visible[1:] = False
     loss = make_loss(LossSettings(kind="reprojection", pretrain=0.0), "quaternion")
     off = output_at(target)._replace(position=target.position + 0.1)
-    one = PoseTarget(*(part[:1] for part in target))
+    one = PoseTarget(*(part if part is None else part[:1] for part in target))
     some = number(loss(off, target._replace(visible=visible)))
     assert some == pytest.approx(
         number(loss(PoseOutput(off.position[:1], off.rotation[:1]), one)), abs=1e-12
@@ -242,7 +242,10 @@ def test_predicted_variances_settle_at_those_of_the_errors(norm: str):
 @pytest.mark.parametrize("kind", KINDS)
 def test_following_the_gradient_leads_to_the_true_pose(kind: str, orientation: str):
     target = PoseTarget(
-        *(part.float() if part.is_floating_point() else part for part in target_of(8))
+        *(
+            part.float() if part is not None and part.is_floating_point() else part
+            for part in target_of(8)
+        )
     )
     generator = torch.manual_seed(2)
     start = output_at(target, orientation)
@@ -275,6 +278,7 @@ def test_what_a_loss_lacks_is_one_line():
         (relative, output, target._replace(group=None)),
         (LossSettings(kind="reprojection", pretrain=0.0), output, target._replace(points=None)),
         (LossSettings(kind="heteroscedastic"), output._replace(log_variance=None), target),
+        (LossSettings(kind="coordinates"), output, target),
     ):
         with pytest.raises(LocalizerError) as caught:
             make_loss(settings, "quaternion")(off, without)

@@ -8,7 +8,8 @@ pytest.importorskip("torch")
 
 from relocalize.geometry import Camera, Rigid3
 from relocalize.learning.augmentation import AugmentSettings, augment, copy_rng
-from relocalize.learning.parallax import MIN_POINTS, median_depth, moved
+from relocalize.learning.depths import MIN_POINTS, median_depth
+from relocalize.learning.parallax import moved
 
 SOURCE = Camera("SIMPLE_RADIAL", 640, 480, (520.0, 320.0, 240.0, -0.05))
 TARGET = Camera("PINHOLE", 256, 192, (208.0, 208.0, 128.0, 96.0))

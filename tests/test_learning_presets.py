@@ -274,7 +274,13 @@ def test_every_preset_makes_a_regressor_that_trains_for_a_step(name: str):
     model.set_statistics(positions, rotations)
     model.train()
     loss = make_loss(settings.loss, settings.head.orientation, float(model.position_scale))
-    target = PoseTarget(model.standardised(positions), rotations, group=torch.zeros(3).long())
+    group = torch.zeros(3).long()
+    depths = None
+    if model.head.cells is not None:
+        count = model.head.cells[0] * model.head.cells[1]
+        depths = torch.ones(3, 2, count)
+        model.head.look_at(torch.rand(count, 2) - 0.5, torch.randn(9, 3), 1.0)
+    target = PoseTarget(model.standardised(positions), rotations, group=group, depths=depths)
     pixels = torch.randint(
         0, 256, (3, settings.input.height, settings.input.width, 3), dtype=torch.uint8
     )

@@ -38,13 +38,13 @@ SETTINGS = with_fields(
         "backbone.stages": ("group3", "group5"),
         "backbone.channels": 32,
         "head.width": 64,
-        "head.hidden": 128,
-        "head.blocks": 0,
-        "head.dropout": 0.0,
+        "head.grid": (6, 8),
+        "head.drawn_cells": 24,
+        "head.blocks": 1,
         "validation_share": 0.2,
         "optimizer.learning_rate": 3e-3,
         "optimizer.batch_size": 16,
-        "optimizer.epochs": 24,
+        "optimizer.epochs": 200,
         "precision": "float32",
         "device": "cpu",
     },
@@ -157,13 +157,13 @@ def test_a_loaded_regressor_gives_identical_estimates(place, trained, saved, pic
 def test_what_is_saved_is_small_complete_and_says_how_it_came_about(saved):
     assert sum(path.stat().st_size for path in saved.rglob("*") if path.is_file()) < 9e6
     description = json.loads((saved / DESCRIPTION).read_text())
-    assert description["settings"]["optimizer"]["epochs"] == 24
+    assert description["settings"]["optimizer"]["epochs"] == 200
     assert description["settings"]["seed"] == 0
     assert description["validation"]["images"] >= 15
     assert 0 < description["validation"]["score"] < 0.6
     assert description["training"]["seconds"] > 0
     assert {"torch", "relocalize"} <= set(description["training"]["with"])
-    assert len((saved / "training.jsonl").read_text().splitlines()) == 24
+    assert len((saved / "training.jsonl").read_text().splitlines()) == 200
     assert not [path for path in saved.rglob("*") if path.suffix in {".pt", ".pkl", ".pth"}]
 
 

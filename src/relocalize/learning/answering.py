@@ -109,6 +109,7 @@ def as_float(output: PoseOutput) -> PoseOutput:
         output.rotation.float(),
         None if output.log_variance is None else output.log_variance.float(),
         tuple(as_float(auxiliary) for auxiliary in output.auxiliary),
+        output.cells,  # in float32 already
     )
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from relocalize.errors import LocalizerError
 from relocalize.learning.model import PoseOutput, rotation_matrices
+from relocalize.learning.pose_layer import resected
 from relocalize.learning.rotations import (
     columns_from_matrix,
     log_from_matrix,
@@ -29,6 +30,8 @@ from relocalize.learning.settings import LossSettings, Orientation
 # A predicted camera may have a point behind it, where projecting means nothing: depths below this
 # share of the true one count as this share.
 _LEAST_DEPTH_SHARE = 0.1
+# Likewise of what a cell says it sees.
+_LEAST_DIVISOR = 0.3
 # Logarithms of variances are held between these: sigmas of 1/400 and 50 of what they are of.
 _LEAST_LOG_VARIANCE, _MOST_LOG_VARIANCE = -12.0, 8.0
 
@@ -43,6 +46,8 @@ class PoseTarget(NamedTuple):
         visible: [B, P] which of them are there; the rest are padding.
         group: [B] number of the tuple that each picture is of; those of one tuple follow each
             other in time.
+        depths: [B, 2, cells] depth of what each cell sees, standardised as positions are, and how
+            far it is to be trusted; 0 where the map says nothing.
     """
 
     position: Tensor
@@ -50,6 +55,7 @@ class PoseTarget(NamedTuple):
     points: Tensor | None = None
     visible: Tensor | None = None
     group: Tensor | None = None
+    depths: Tensor | None = None
 
 
 class PoseLoss(nn.Module):
@@ -223,11 +229,64 @@ class HeteroscedasticLoss(PoseLoss):
         return likelihood.sum(-1).mean()
 
 
+class CoordinateLoss(PoseLoss):
+    """What cells say of the place, and the pose that follows from it.
+
+    With Y the point that a cell says it sees, in the true camera's axes, r the cell's ray of depth
+    1 and b the cell's doubt, the negative log likelihood of a Laplace distribution of
+    ``l = |Y_xy - r Y_z| / Y_z``, which is ``l / b + log b``; ``depth_weight`` times the relative
+    error of Y's depth and, a third as much, of the depth that the cell says, where the map's points
+    tell it. After ``pretrain`` of the run also ``pose_weight`` times the error of the pose: a step
+    of Gauss-Newton from the true one, so that what the cells' errors make together is seen, and
+    the doubts learn which cells to follow. Its shift counts as a share of the depth.
+    """
+
+    def of_head(self, output: PoseOutput, target: PoseTarget) -> Tensor:
+        """The loss [] of one head's cells."""
+        cells, depths = output.cells, target.depths
+        if cells is None or depths is None:
+            raise LocalizerError("the coordinates loss needs the coordinates head")
+        true_depth, trust = depths[:, :, cells.chosen].unbind(1)
+        known = true_depth > 0
+        if not bool(known.any()):
+            return cells.scene.sum() * 0
+        seen = _in_camera(cells.scene, target.position, target.rotation)
+        true_depth = torch.where(known, true_depth, torch.ones_like(true_depth))
+        off = (seen[..., :2] - cells.rays * seen[..., 2:]).square().sum(-1)
+        nearest = torch.maximum(seen[..., 2], _LEAST_DIVISOR * true_depth)
+        # The length has no gradient where the difference is 0.
+        beside = (off + 1e-12).sqrt() / nearest
+        likelihood = beside * (-cells.log_doubt).exp() + cells.log_doubt
+        depth = (seen[..., 2] - true_depth).abs() + (cells.depth - true_depth).abs() / 3
+        loss = likelihood + self.settings.depth_weight * trust * depth / true_depth
+        total = loss[known].mean()
+        if self.run_share < self.settings.pretrain:
+            return total
+        typical = (true_depth * known).sum(1) / known.sum(1).clamp(min=1)
+        rotation, centre, _ = resected(
+            target.rotation,
+            target.position,
+            cells.scene,
+            cells.rays,
+            cells.log_doubt.exp(),
+            typical[:, None],
+            steps=1,
+        )
+        shift = (centre - target.position).norm(dim=1) / typical.clamp(min=1e-6)
+        turn = (rotation - target.rotation).flatten(1).norm(dim=1)
+        miss = (2 * shift + 3 * turn)[known.any(1)]
+        # What is far off is not to be mended by all at once: its gradient fades.
+        pose = (miss / (1 + miss)).mean()
+        joined: Tensor = total + self.settings.pose_weight * pose
+        return joined
+
+
 LOSSES: dict[str, type[PoseLoss]] = {
     "beta": BetaLoss,
     "homoscedastic": HomoscedasticLoss,
     "reprojection": ReprojectionLoss,
     "heteroscedastic": HeteroscedasticLoss,
+    "coordinates": CoordinateLoss,
 }
 
 

@@ -12,18 +12,13 @@ from functools import lru_cache
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.learning.canonical import warp
+from relocalize.learning.depths import cell_middles, inverse_depths, median_depth
 
-# Fewer points than these say too little of a picture's surfaces.
-MIN_POINTS = 20
 _NODE_STEP = 8  # target pixels between the nodes at which depth is interpolated
-_NEIGHBOURS = 6
-_SOFTNESS = 4.0  # pixels; a point nearer to a node than this does not outweigh all others
-_NEAREST = 0.05  # of the median depth; what would be nearer was not meant to be seen
 _FINER = 2  # the undistorted source has so many pixels for one of the target's
 
 
@@ -90,37 +85,15 @@ def possible_shift(
     return step if median_depth(after) is not None else np.zeros(3)
 
 
-def median_depth(points_in_cam: FloatArray) -> float | None:
-    """Median depth of the points before the camera, or None where there are too few."""
-    depths = points_in_cam[points_in_cam[:, 2] > 0, 2]
-    return float(np.median(depths)) if len(depths) >= MIN_POINTS else None
-
-
 def _inverse_depth(target: Camera, points: FloatArray) -> FloatArray | None:
-    """[h, w] between points [P, 3] in the target's axes: inverse squares of pixel distances.
-
-    Inverse depth is interpolated because that of a plane is linear in pixels.
-    """
-    typical = median_depth(points)
-    if typical is None:
+    """[h, w] between points [P, 3] in the target's axes."""
+    grid = -(-target.height // _NODE_STEP), -(-target.width // _NODE_STEP)
+    # The middles of equal cells are also where ``cv2.resize`` takes the values to be.
+    found = inverse_depths(target, points, cell_middles(target, grid))
+    if found is None:
         return None
-    points = points[points[:, 2] > _NEAREST * typical]
-    pixels = target.img_from_cam(points)
-    distances, rows = cKDTree(pixels).query(_nodes(target), k=min(_NEIGHBOURS, len(points)))
-    weights = 1.0 / (np.asarray(distances) + _SOFTNESS) ** 2
-    at_nodes = np.average(1.0 / points[rows, 2], axis=1, weights=weights)
-    grid = at_nodes.reshape(-(-target.height // _NODE_STEP), -(-target.width // _NODE_STEP))
     size = (target.width, target.height)
-    return np.asarray(cv2.resize(grid, size, interpolation=cv2.INTER_LINEAR))
-
-
-@lru_cache(maxsize=4)
-def _nodes(target: Camera) -> FloatArray:
-    """[N, 2] middles of equal cells, in pixels, which is where ``cv2.resize`` takes them to be."""
-    columns, rows = (-(-side // _NODE_STEP) for side in (target.width, target.height))
-    x = (np.arange(columns) + 0.5) * target.width / columns
-    y = (np.arange(rows) + 0.5) * target.height / rows
-    return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    return np.asarray(cv2.resize(found[0].reshape(grid), size, interpolation=cv2.INTER_LINEAR))
 
 
 @lru_cache(maxsize=4)

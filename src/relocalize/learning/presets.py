@@ -161,8 +161,14 @@ _DEFAULT = TrainSettings(
         stages=("group3", "group5", "head"),
         channels=64,
     ),
-    augment=AugmentSettings(roll_deg=10.0, turn_deg=12.0, zoom=1.15, jitter=0.3),
-    optimizer=OptimizerSettings(weight_decay=1e-2, warm_up=0.05, clip=5.0),
+    augment=AugmentSettings(
+        roll_deg=10.0, turn_deg=12.0, shift=0.04, zoom=1.15, jitter=0.3, blur_px=1.0, noise=2.0
+    ),
+    head=HeadSettings(kind="coordinates", width=192, dropout=0.0, grid=(12, 16), blocks=3),
+    loss=LossSettings(kind="coordinates"),
+    optimizer=OptimizerSettings(
+        learning_rate=2e-3, weight_decay=2e-2, warm_up=0.03, clip=1.0, epochs=150
+    ),
 )
 
 PRESETS: dict[str, TrainSettings] = {

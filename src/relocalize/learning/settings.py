@@ -13,8 +13,8 @@ from relocalize.learning.augmentation import AugmentSettings
 from relocalize.learning.settings_json import settings_from_json, settings_to_json
 
 Orientation = Literal["quaternion", "log_quaternion", "6d"]
-HeadKind = Literal["posenet", "founding", "lstm", "attention", "grid"]
-LossKind = Literal["beta", "homoscedastic", "reprojection", "heteroscedastic"]
+HeadKind = Literal["posenet", "founding", "lstm", "attention", "grid", "coordinates"]
+LossKind = Literal["beta", "homoscedastic", "reprojection", "heteroscedastic", "coordinates"]
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,9 @@ class HeadSettings:
     """The layers that turn feature maps into a pose."""
 
     kind: HeadKind = "grid"
-    """posenet (2015), founding (average pool, 512), lstm (PoseLSTM), attention (AtLoc), or grid
-    (ours: where a feature is in the picture is kept)."""
+    """posenet (2015), founding (average pool, 512), lstm (PoseLSTM), attention (AtLoc), grid
+    (where a feature is in the picture is kept), or coordinates (ours: cells say where in the place
+    they look, and the pose follows)."""
     width: int = 128
     """Channels of its layers: 2048 in posenet, lstm and attention as published, 512 in founding."""
     dropout: float = 0.1
@@ -105,9 +106,11 @@ class HeadSettings:
     auxiliary: bool = False
     """The two further heads in the middle of GoogLeNet (posenet and lstm heads)."""
     grid: tuple[int, int] = (6, 8)
-    """Rows and columns that all feature maps are brought to (grid head)."""
+    """Rows and columns that all feature maps are brought to (grid and coordinates heads)."""
     blocks: int = 2
-    """Residual convolution blocks (grid head)."""
+    """Residual blocks (grid and coordinates heads)."""
+    drawn_cells: int = 64
+    """Cells of the grid that a training step looks at, drawn anew each time (coordinates head)."""
     pooling: Literal["flatten", "attention"] = "flatten"
     """How the cells of the grid become one vector (grid head)."""
     hidden: int = 256
@@ -129,6 +132,13 @@ class HeadSettings:
             "rows and columns of 1 to 64",
         )
         _check(0 <= self.blocks <= 32, "head.blocks", self.blocks, "0 to 32")
+        _check(self.drawn_cells >= 1, "head.drawn_cells", self.drawn_cells, "1 or more")
+        _check(
+            self.kind != "coordinates" or self.orientation == "6d",
+            "head.orientation",
+            self.orientation,
+            "6d for the coordinates head, which makes rotation matrices",
+        )
         _check(
             not self.auxiliary or self.kind in {"posenet", "lstm"},
             "head.auxiliary",
@@ -149,7 +159,8 @@ class LossSettings:
 
     kind: LossKind = "homoscedastic"
     """beta (PoseNet 2015), homoscedastic (learned weights, 2017), reprojection (map points, 2017),
-    or heteroscedastic (predicted uncertainty)."""
+    heteroscedastic (predicted uncertainty), or coordinates (what cells say, and the pose that
+    follows)."""
     norm: Literal["l1", "l2", "mse"] = "l1"
     """Of the difference of two positions or orientations: the mean absolute value, the length, or
     the mean square."""
@@ -174,11 +185,16 @@ class LossSettings:
     points: int = 128
     """Map points per frame (reprojection loss)."""
     pretrain: float = 0.5
-    """Share of the run with learned weights before the reprojection loss takes over."""
+    """Share of the run before the reprojection loss takes over from learned weights, or before the
+    pose joins in (coordinates loss)."""
+    depth_weight: float = 3.0
+    """Weight of the depth of what cells see, where the map knows it (coordinates loss)."""
+    pose_weight: float = 10.0
+    """Weight of the pose that follows from the cells (coordinates loss)."""
 
     def __post_init__(self) -> None:
         _check(self.beta > 0, "loss.beta", self.beta, "above 0")
-        for name in ("auxiliary_weight", "relative_weight"):
+        for name in ("auxiliary_weight", "relative_weight", "depth_weight", "pose_weight"):
             _check(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "0 or more")
         for name in ("position_weight", "rotation_weight"):
             value = getattr(self, name)
@@ -298,6 +314,18 @@ class TrainSettings:
             "head.log_variance",
             self.head.log_variance,
             "true for the heteroscedastic loss",
+        )
+        _check(
+            (self.loss.kind == "coordinates") == (self.head.kind == "coordinates"),
+            "loss.kind",
+            self.loss.kind,
+            "coordinates with the coordinates head, and with no other",
+        )
+        _check(
+            self.head.kind != "coordinates" or self.input.geometry == "canonical",
+            "input.geometry",
+            self.input.geometry,
+            "canonical for the coordinates head, which looks through one known camera",
         )
         _check(
             not self.head.auxiliary or self.backbone.name.startswith("googlenet"),

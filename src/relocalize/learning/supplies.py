@@ -16,6 +16,7 @@ from torch import Tensor
 from relocalize.geometry.transforms import FloatArray
 from relocalize.learning.augmentation import AugmentSettings
 from relocalize.learning.batches import Rows
+from relocalize.learning.depths import cell_depths
 from relocalize.learning.device import Device
 from relocalize.learning.feature_cache import FeatureCache
 from relocalize.learning.frames import TrainingFrames
@@ -32,11 +33,14 @@ class Batch:
         rows: [B] train frames that it shows.
         inputs: pictures [B, h, w, 3] uint8, or feature maps [B, C, H, W] float32 by stage.
         world_from_cams: [B, 4, 4], of what the inputs show.
+        depths: [B, 2, cells] of what the head's cells see, as `cell_depths`; None where the head
+            has no cells.
     """
 
     rows: Rows
     inputs: NDArray[np.uint8] | Mapping[str, Tensor]
     world_from_cams: FloatArray
+    depths: FloatArray | None = None
 
     def outputs(self, model: PoseRegressor, device: Device) -> PoseOutput:
         """What the model says, in the device's format."""
@@ -73,8 +77,9 @@ class PictureSupply:
         *,
         seed: int,
         workers: int,
+        cells: tuple[int, int] | None = None,
     ) -> None:
-        self._frames, self._pictures = frames, pictures
+        self._frames, self._pictures, self._cells = frames, pictures, cells
         self._settings, self._seed = settings, seed
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="augment")
 
@@ -87,11 +92,12 @@ class PictureSupply:
             )
 
         copies = list(self._pool.map(varied, [int(row) for row in rows]))
-        return Batch(
-            rows,
-            np.stack([picture for picture, _ in copies]),
-            np.stack([pose for _, pose in copies]),
-        )
+        poses = np.stack([pose for _, pose in copies])
+        depths = None
+        if self._cells is not None:
+            pairs = zip(rows, poses, strict=True)
+            depths = np.stack([_depths(self._frames, int(r), p, self._cells) for r, p in pairs])
+        return Batch(rows, np.stack([picture for picture, _ in copies]), poses, depths)
 
     def close(self) -> None:
         """End its threads."""
@@ -101,8 +107,16 @@ class PictureSupply:
 class FeatureSupply:
     """Kept features of frames and their copies: each epoch one of a frame's, all equally often."""
 
-    def __init__(self, cache: FeatureCache, *, seed: int) -> None:
-        self._cache, self._seed = cache, seed
+    def __init__(
+        self,
+        cache: FeatureCache,
+        frames: TrainingFrames,
+        *,
+        seed: int,
+        cells: tuple[int, int] | None = None,
+    ) -> None:
+        self._cache, self._frames, self._seed, self._cells = cache, frames, seed, cells
+        self._depths: dict[tuple[int, int], FloatArray] = {}
 
     def batch(self, rows: Rows, epoch: int) -> Batch:
         """One copy of each of these train frames."""
@@ -111,9 +125,27 @@ class FeatureSupply:
         order = np.tile(np.arange(copies), (frames, 1))
         np.random.default_rng((self._seed, round_)).permuted(order, axis=1, out=order)
         chosen = order[rows, turn]
-        return Batch(
-            rows, self._cache.batch(rows, chosen), self._cache.world_from_cams[rows, chosen]
-        )
+        poses = self._cache.world_from_cams[rows, chosen]
+        return Batch(rows, self._cache.batch(rows, chosen), poses, self._depths_of(rows, chosen))
+
+    def _depths_of(self, rows: Rows, copies: Rows) -> FloatArray | None:
+        """Of the cells, found when they are first asked for."""
+        if self._cells is None:
+            return None
+        found = []
+        for key in zip(rows.tolist(), copies.tolist(), strict=True):
+            if key not in self._depths:
+                pose = self._cache.world_from_cams[key]
+                self._depths[key] = _depths(self._frames, key[0], pose, self._cells)
+            found.append(self._depths[key])
+        return np.stack(found)
+
+
+def _depths(
+    frames: TrainingFrames, row: int, world_from_cam: FloatArray, cells: tuple[int, int]
+) -> FloatArray:
+    found = cell_depths(frames.target, frames.points(row), world_from_cam, cells)
+    return found.astype(np.float32)
 
 
 class Ahead:

@@ -173,8 +173,13 @@ class PoseTask:
             visible = torch.from_numpy(self._points.seen[batch.rows]).to(device)
         if self._settings.loss.tuple_size > 1:
             group = torch.arange(len(batch.rows), device=device) // self._settings.loss.tuple_size
+        depths = None
+        if batch.depths is not None:
+            scaled = torch.from_numpy(batch.depths)
+            scaled[:, 0] /= scale.float()
+            depths = scaled.to(device)
         rotation = poses[:, :3, :3].float().to(device)
-        return PoseTarget(position.to(device), rotation, points, visible, group)
+        return PoseTarget(position.to(device), rotation, points, visible, group, depths)
 
     def judge(self) -> Judgement:
         """How the network does on the validation images."""

@@ -16,12 +16,14 @@ from relocalize import progress
 from relocalize.errors import LocalizerError
 from relocalize.learning.answering import Answers, answers_from, answers_to
 from relocalize.learning.batches import Rows
+from relocalize.learning.depths import cell_rays, median_depth
 from relocalize.learning.device import Device, choose_device
 from relocalize.learning.distributed import Workers
 from relocalize.learning.familiarity import FamiliarViews
 from relocalize.learning.feature_cache import FeatureCache, FeatureSettings
 from relocalize.learning.frames import TrainingFrames
 from relocalize.learning.halving import halve, halve_trained
+from relocalize.learning.heads import CoordinateHead
 from relocalize.learning.loop import RunResult, run
 from relocalize.learning.losses import make_loss
 from relocalize.learning.model import ChannelReduction, PoseRegressor, make_regressor
@@ -136,6 +138,8 @@ def _train(
     model.set_statistics(
         torch.from_numpy(poses[rows, :3, 3]), torch.from_numpy(poses[rows, :3, :3])
     )
+    if isinstance(model.head, CoordinateHead):
+        _look_at_scene(model, model.head, frames, rows, place)
     if settings.input.mean_image:
         model.set_input_mean(torch.from_numpy(pictures.mean_picture(frames, rows)))
     device.place(model)
@@ -144,7 +148,7 @@ def _train(
     supply: Supply
     if settings.backbone.frozen and not settings.input.mean_image:
         cache = _features(place, frames, rows, pictures, model, settings, device, workers)
-        supply = FeatureSupply(cache, seed=settings.seed)
+        supply = FeatureSupply(cache, frames, seed=settings.seed, cells=model.head.cells)
         kept = cache.batch(validation, np.zeros_like(validation))
         held_out = {stage: maps.to(device.torch_device) for stage, maps in kept.items()}
 
@@ -153,7 +157,12 @@ def _train(
 
     else:
         supply = PictureSupply(
-            frames, pictures, settings.augment, seed=settings.seed, workers=worker_count()
+            frames,
+            pictures,
+            settings.augment,
+            seed=settings.seed,
+            workers=worker_count(),
+            cells=model.head.cells,
         )
         held_out_pictures = pictures.of_frames(frames, validation)
 
@@ -229,6 +238,28 @@ def _frames(
     return frames
 
 
+def _look_at_scene(
+    model: PoseRegressor, head: CoordinateHead, frames: TrainingFrames, rows: Rows, place: Place
+) -> None:
+    """Tell a head of coordinates through which camera it looks, and at what."""
+    seen, depths = [], []
+    for row in rows:
+        points = frames.points(int(row))
+        in_cam = (points - frames.world_from_cams[row, :3, 3]) @ frames.world_from_cams[row, :3, :3]
+        depth = median_depth(in_cam)
+        if depth is not None:
+            seen.append(points)
+            depths.append(depth)
+    if not seen:
+        raise LocalizerError(
+            "the coordinates head learns from map points that the train images see, and the map of "
+            f"{place.root} has none; run: relocalize map {place.root}, or choose a preset without"
+        )
+    rays = torch.from_numpy(cell_rays(frames.target, head.grid)).float()
+    scene = model.standardised(torch.from_numpy(np.concatenate(seen)).float())
+    head.look_at(rays, scene, float(np.median(depths)) / float(model.position_scale))
+
+
 def _features(
     place: Place,
     frames: TrainingFrames,
@@ -243,7 +274,7 @@ def _features(
     wanted = FeatureSettings(
         stages=model.stages,
         channels=settings.backbone.channels,
-        grid=settings.head.grid if settings.head.kind == "grid" else None,
+        grid=settings.head.grid if settings.head.kind in {"grid", "coordinates"} else None,
         copies=0 if settings.augment.is_none else settings.copies,
         augment=settings.augment,
         seed=settings.seed,
