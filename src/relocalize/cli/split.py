@@ -212,7 +212,7 @@ def _as_text(facts: dict[str, Any]) -> str:
     if near["median_seconds"] is not None:
         time = f"; nearest in time: {near['median_seconds']:.3g} s"
     elif near["median_frames"] is not None:
-        time = f"; nearest in time: {near['median_frames']:.0f} frames"
+        time = f"; nearest in time: {_frames(near['median_frames'])}"
     return (
         f"split {facts['name']} (rule {facts['rule']}): {facts['train']} train, {facts['test']} "
         f"test, {facts['neither']} on neither side\n"
@@ -221,9 +221,13 @@ def _as_text(facts: dict[str, Any]) -> str:
     )
 
 
+def _frames(count: float) -> str:
+    return "1 frame" if count == 1 else f"{count:.0f} frames"
+
+
 def _why_too_good(facts: dict[str, Any]) -> str:
     frames = facts["nearest_train_view"]["median_frames"]
-    beside = f", half of them within {frames:.0f} frames," if frames is not None else ""
+    beside = f", half of them within {_frames(frames)}," if frames is not None else ""
     return (
         "numbers on a random split are too good: its test images are near-copies of train images "
         f"of the same walk{beside} so a localizer that only remembers them does as well as one "
