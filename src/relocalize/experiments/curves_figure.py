@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 from relocalize.experiments.experiment import Experiment
 from relocalize.experiments.summary import RunNumbers
@@ -85,9 +85,8 @@ def _draw(loss: Axes, error: Axes, cell: _Cell) -> None:
         for one in (axes, second):
             one.spines["top"].set_visible(False)
             one.tick_params(labelsize=7, length=2)
-        second.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
-        second.yaxis.get_offset_text().set_fontsize(6.5)
         second.yaxis.set_major_locator(MaxNLocator(3))
+        second.yaxis.set_major_formatter(FuncFormatter(_rate))
         second.yaxis.set_label_position("right")
     highest = 0.0
     for run, log in cell:
@@ -118,6 +117,11 @@ def _label(loss: Axes, error: Axes, unit: str, *, first: bool, below: bool) -> N
         error.set_ylabel(f"validation ({short})", fontsize=8, color=_ERROR)
     if below:
         error.set_xlabel("epoch", fontsize=8)
+
+
+def _rate(value: float, _: int | None = None) -> str:
+    """A learning rate in few letters: ``5e-4``, ``0.01``."""
+    return f"{value:.2g}".replace("e-0", "e-")
 
 
 def _values(log: _Log, name: str) -> list[float]:

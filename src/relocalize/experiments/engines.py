@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -44,7 +47,8 @@ def ray_engine(runs: Sequence[Run]) -> Iterator[Run]:
     ray = _ray()
     started = not ray.is_initialized()
     if started:
-        ray.init(log_to_driver=False, logging_level="warning", include_dashboard=False)
+        with _own_signals():
+            ray.init(log_to_driver=False, logging_level="error", include_dashboard=False)
     try:
         yield from _on(ray, runs)
     finally:
@@ -70,6 +74,19 @@ def _ray() -> Any:
             'install it with: pip install "relocalize[cluster]"'
         )
     return import_module("ray")
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """What SIGTERM does stays as it is: Ray would end this process before runs are stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _on(ray: Any, runs: Sequence[Run]) -> Iterator[Run]:
