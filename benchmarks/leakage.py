@@ -2,7 +2,7 @@
 
 Run with the folder of the kitchen walk (images/, poses_sfm.txt, splits/):
 
-    python benchmarks/leakage.py DATA/redkitchen [--places FOLDER] [--epochs 60]
+    python benchmarks/leakage.py DATA/redkitchen [--places FOLDER] [--epochs 60 | --minutes 4]
 
 Both splits train on equally many frames and test on equally many of the same walk; each has its
 own map, made from its train frames alone, and its own localizers. Nothing but the split differs.
@@ -48,10 +48,10 @@ class Arguments:
     """Folder with images/, poses_sfm.txt and splits/."""
     places: Path | None = None
     """Where the two Places are made, or are; a temporary folder by default."""
-    epochs: int = 60
-    """Of each training of the regressor: as many for both splits, however busy the machine is."""
-    copies: int = 3
-    """Augmented copies of each frame that the regressor learns from; fewer prepare faster."""
+    epochs: int | None = None
+    """Of each training of the regressor; without it the default preset's."""
+    minutes: float | None = None
+    """That each training may take, its preparation included, whatever epochs that makes."""
 
 
 def main(arguments: Arguments) -> None:
@@ -96,11 +96,10 @@ def _train(place: Place, split_name: str, arguments: Arguments) -> None:
     if is_current(place, folder, split):
         return
     default = preset("default")
-    settings = replace(
-        default,
-        copies=arguments.copies,
-        optimizer=replace(default.optimizer, epochs=arguments.epochs),
-    )
+    optimizer = default.optimizer
+    if arguments.epochs is not None:
+        optimizer = replace(optimizer, epochs=arguments.epochs)
+    settings = replace(default, optimizer=optimizer, minutes=arguments.minutes)
     store(place, folder, split, lambda: PoseNetLocalizer.fit(place, split, settings=settings))
 
 
