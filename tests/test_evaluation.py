@@ -567,3 +567,18 @@ def test_the_table_greys_what_is_below_the_truths_own_error(walk, script, tmp_pa
         styles[which] = re.search(r"structure.*", text).group()
     assert "\x1b[2m" in styles["rough"]
     assert "\x1b[2m" not in styles["exact"]
+
+
+def test_one_test_image_and_all_failed_are_evaluations_like_others(walk, script, capsys):
+    script(lambda index: (np.inf, np.inf))
+    names = [f"walk/{name}" for name in walk_poses()]
+    walk.write_split(Split("one", "list", tuple(names[:30]), (names[35],)))
+    result = evaluate(walk, split="one").to_json()
+    row = result["localizers"]["structure"]
+    assert (row["n"], row["failed"], row["answered"], row["median_position"]) == (1, 1, None, None)
+    assert row["intervals"]["median_position"] is None
+    assert {one["p"] for one in result["paired"]} == {1.0}
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", str(walk.root), "--split", "one"])
+    assert ended.value.code == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
