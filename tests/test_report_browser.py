@@ -49,6 +49,7 @@ def browser() -> Iterator[object]:
 def opened(browser, address: str, *, width: int = 1200, **options):
     """The page, offline; nothing may be complained of or fetched while it is open."""
     context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **options)
+    context.set_default_timeout(120_000)  # on a busy machine all takes its time
     page = context.new_page()
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
@@ -160,7 +161,9 @@ def test_dark_and_light_follow_the_reader(browser, page_address):
             "rgb(20, 23, 26)"
         )
         page.emulate_media(color_scheme="light")
-        playwright.expect(page.locator(tick).first).to_have_css("fill", "rgb(93, 102, 112)")
+        playwright.expect(page.locator(tick).first).to_have_css(
+            "fill", "rgb(93, 102, 112)", timeout=120_000
+        )
 
 
 def test_a_phone_scrolls_down_only_and_a_tap_shows_the_photo(browser, page_address):
@@ -184,7 +187,7 @@ def test_paper_is_light_and_nothing_is_cut_off(browser, page_address):
         page.emulate_media(media="print")
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
         tick = page.locator("#positions .xtick text").first
-        playwright.expect(tick).to_have_css("fill", "rgb(93, 102, 112)")
+        playwright.expect(tick).to_have_css("fill", "rgb(93, 102, 112)", timeout=120_000)
         widths = page.evaluate(
             "[...document.querySelectorAll('.js-plotly-plot')].map(one => "
             "one.querySelector('.main-svg').getBoundingClientRect().width)"
