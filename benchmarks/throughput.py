@@ -5,10 +5,11 @@ Run with the folder of the kitchen walk (images/, poses_sfm.txt, splits/):
     python benchmarks/throughput.py DATA/redkitchen [--place FOLDER] [--threads 2] [--device cuda]
 
 The straightforward loop is what ports of PoseNet do: a `torch.utils.data.DataLoader` whose data set
-decodes, resizes and crops every picture in every epoch, float32, torch's default memory layout. Its
-network, first weights, loss, optimizer, schedule, batch size, random crops and frames are those of
-the preset (without trained weights); only the order of frames, the place of crops and dropout
-differ, as between two seeds. Both run with the same number of threads, one after the other.
+decodes, resizes and crops every picture in every epoch, float32, torch's default memory layout. All
+else is the preset's, without trained weights: network, loss, optimizer, schedule, and of the same
+seed also the first weights, the batches and the place of each crop. So curves of one seed should
+run closer together than those of two seeds. Both run with the same number of threads, one after
+the other.
 
 Seconds are those of training steps, data included, validation and the first epoch not. CPU seconds
 are of all threads: on a machine that others use they say more than wall seconds.
@@ -40,6 +41,9 @@ from torch import Tensor
 from kitchen import kitchen_place
 from relocalize import progress
 from relocalize.learning.answering import as_float
+from relocalize.learning.augmentation import copy_rng
+from relocalize.learning.batches import epoch_batches
+from relocalize.learning.crops import random_crop
 from relocalize.learning.device import DeviceName, choose_device
 from relocalize.learning.frames import TrainingFrames
 from relocalize.learning.losses import PoseTarget, make_loss
@@ -108,22 +112,24 @@ class Meter:
 
 
 class DecodedEachTime(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Pictures as ports of PoseNet read them."""
+    """Pictures as ports of PoseNet read them, cropped as the seed and the epoch say."""
 
-    def __init__(self, paths: list[Path], poses: Floats, mean: Tensor, std: Tensor) -> None:
-        self._paths, self._poses, self._mean, self._std = paths, poses, mean, std
+    def __init__(
+        self, place: Place, frames: TrainingFrames, mean: Tensor, std: Tensor, seed: int
+    ) -> None:
+        self._place, self._frames, self._mean, self._std = place, frames, mean, std
+        self._seed, self.epoch = seed, 1
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._frames)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        pixels = torch.from_numpy(resized_picture(self._paths[index]))
-        down, across = (side - _CROP for side in pixels.shape[:2])
-        top = int(torch.randint(down + 1, ()))
-        left = int(torch.randint(across + 1, ()))
-        crop = pixels[top : top + _CROP, left : left + _CROP].permute(2, 0, 1).float() / 255
-        pose = torch.from_numpy(self._poses[index])
-        return (crop - self._mean) / self._std, pose[:3, 3], pose[:3, :3].float()
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor, Tensor]:
+        picture = resized_picture(self._place.image_path(self._frames.names[row]))
+        crop = random_crop(self._frames.target, copy_rng(self._seed, self.epoch, row), _CROP)
+        pixels = torch.from_numpy(np.ascontiguousarray(crop.of(picture), np.uint8))
+        pose = torch.from_numpy(self._frames.world_from_cams[row])
+        image = pixels.permute(2, 0, 1).float() / 255
+        return (image - self._mean) / self._std, pose[:3, 3], pose[:3, :3].float()
 
 
 def resized_picture(path: Path) -> NDArray[np.uint8]:
@@ -159,20 +165,22 @@ def straightforward(
         weight_decay=chosen.weight_decay,
     )
     data = DecodedEachTime(
-        [place.image_path(frames.names[row]) for row in rows],
-        poses,
-        model.input_mean.cpu(),
-        model.input_std.cpu(),
+        place, frames, model.input_mean.cpu(), model.input_std.cpu(), settings.seed
     )
-    loader = torch.utils.data.DataLoader(data, chosen.batch_size, shuffle=True)
     model.train()
     meter = Meter()
-    for epoch in range(chosen.epochs):
+    for epoch in range(1, chosen.epochs + 1):
         meter.begin()
+        data.epoch = epoch
+        batches = epoch_batches(rows, chosen.batch_size, seed=settings.seed, epoch=epoch)
+        # A generator of its own, or it would draw from the one that dropout draws from.
+        loader = torch.utils.data.DataLoader(
+            data, batch_sampler=[rows.tolist() for rows in batches], generator=torch.Generator()
+        )
         total = 0.0
         for images, positions, rotations in loader:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(chosen, epoch / chosen.epochs)
+                group["lr"] = learning_rate(chosen, (epoch - 1) / chosen.epochs)
             output = as_float(model(images.to(device)))
             target = PoseTarget(
                 model.standardised(positions.to(device).float()), rotations.to(device)
@@ -269,16 +277,19 @@ def show_speed(name: str, threads: int, plain: list[Meter], fast: list[Meter], i
 
 
 def show_curves(plain: list[Meter], fast: list[Meter]) -> None:
-    """Train losses by epoch; how far the loops' means are apart, beside how far seeds are."""
+    """Train losses by epoch; how far the loops are apart, beside how far seeds are."""
     ours_, theirs = (np.array([meter.losses for meter in runs]) for runs in (fast, plain))
-    print(f"\n{'train loss of epoch':<22}" + "".join(f"{e + 1:>9}" for e in range(ours_.shape[1])))
+    print(f"\n{'train loss of epoch':<24}" + "".join(f"{e + 1:>9}" for e in range(ours_.shape[1])))
     for what, runs in (("straightforward", theirs), ("relocalize", ours_)):
         for seed, row in enumerate(runs):
-            print(f"{f'{what}, seed {seed}':<22}" + "".join(f"{value:>9.3f}" for value in row))
-    apart = np.abs(ours_.mean(axis=0) - theirs.mean(axis=0))
-    spread = np.maximum(np.ptp(ours_, axis=0), np.ptp(theirs, axis=0))
-    print(f"{'means apart':<22}" + "".join(f"{value:>9.3f}" for value in apart))
-    print(f"{'seeds apart':<22}" + "".join(f"{value:>9.3f}" for value in spread))
+            print(f"{f'{what}, seed {seed}':<24}" + "".join(f"{value:>9.3f}" for value in row))
+    apart = np.abs(ours_ - theirs).mean(axis=0)
+    rows_ = [("loops apart, same seed", apart)]
+    if len(ours_) > 1:
+        seeds = np.mean([np.ptp(ours_, axis=0), np.ptp(theirs, axis=0)], axis=0)
+        rows_.append(("seeds apart", seeds))
+    for what, values in rows_:
+        print(f"{what:<24}" + "".join(f"{value:>9.3f}" for value in values))
 
 
 def show_larger(
@@ -295,11 +306,11 @@ def show_larger(
     """
     slow, quick = fastest(plain, len(rows))[1], fastest(fast, len(rows))[1]
     some = [place.image_path(frames.names[row]) for row in rows[:: max(1, len(rows) // _DECODED)]]
-    print(f"\n{'pictures':<22}{'decode, resize, CPU ms':>24}{'ratio of CPU seconds':>22}")
+    print(f"\n{'pictures':<24}{'decode, resize, CPU ms':>24}{'ratio of CPU seconds':>22}")
     folder = Path(tempfile.mkdtemp())
     try:
         here = decoding_seconds(some)
-        print(f"{'as they are':<22}{1e3 * here:>24.1f}{slow / quick:>22.2f}")
+        print(f"{'as they are':<24}{1e3 * here:>24.1f}{slow / quick:>22.2f}")
         for width in _WIDTHS[1:]:
             size = width, width * 3 // 4
             paths = []
@@ -310,7 +321,7 @@ def show_larger(
                 larger.save(paths[-1], quality=95)
             seconds = decoding_seconds(paths)
             ratio = (slow - here + seconds) / quick
-            print(f"{f'{size[0]}x{size[1]}, computed':<22}{1e3 * seconds:>24.1f}{ratio:>22.2f}")
+            print(f"{f'{size[0]}x{size[1]}, computed':<24}{1e3 * seconds:>24.1f}{ratio:>22.2f}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
