@@ -38,6 +38,7 @@ SETTINGS = with_fields(
         "input.width": 128,
         "input.height": 96,
         "copies": 1,
+        "answer": "pose",
         "backbone.stages": ("group3", "group5"),
         "backbone.channels": 16,
         "head.width": 32,

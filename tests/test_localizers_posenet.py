@@ -32,6 +32,7 @@ SETTINGS = with_fields(
         "input.width": 128,
         "input.height": 96,
         "copies": 2,
+        "answer": "pose",
         "augment.turn_deg": 10.0,
         "augment.roll_deg": 5.0,
         "augment.jitter": 0.2,
@@ -133,13 +134,15 @@ def test_a_photo_of_an_unknown_camera_is_seen_at_about_its_focal_length(trained)
     wide = Camera("SIMPLE_PINHOLE", 240, 180, (160.0, 120.0, 90.0))
     guesses = []
     for pose in list(walk_poses().values())[::20]:
-        found = trained.localize(render(pose, wide))
-        assert not found.camera.focal_is_known
-        guesses.append(found.camera.focal_px)
+        guess = trained._guessed_camera(render(pose, wide))
+        assert not guess.focal_is_known
+        guesses.append(guess.focal_px)
     assert 130 < np.median(guesses) < 200
     # A default that nobody knows to be true counts as unknown.
     default = Camera.from_focal(240, 180)
-    assert trained.localize(render(pose, wide), default).camera.focal_px < default.focal_px
+    with_default, without = (trained.localize(render(pose, wide), c) for c in (default, None))
+    assert (with_default.status, with_default.reason) == (without.status, without.reason)
+    assert with_default.camera == without.camera
 
 
 def test_a_loaded_regressor_gives_identical_estimates(place, trained, saved, pictures):
@@ -147,8 +150,11 @@ def test_a_loaded_regressor_gives_identical_estimates(place, trained, saved, pic
     for picture in list(pictures.values())[:3]:
         for camera in (CAMERA, None):
             a, b = trained.localize(picture, camera), loaded.localize(picture, camera)
-            np.testing.assert_array_equal(a.world_from_cam.matrix, b.world_from_cam.matrix)
-            np.testing.assert_allclose(a.covariance, b.covariance, rtol=1e-5)
+            assert (a.status, a.reason) == (b.status, b.reason)
+            if a.status == "localized":
+                np.testing.assert_array_equal(a.world_from_cam.matrix, b.world_from_cam.matrix)
+                np.testing.assert_allclose(a.covariance, b.covariance, rtol=1e-5)
+            assert camera is None or a.status == "localized"
     assert loaded.facts == trained.facts
     assert loaded.facts.settings == SETTINGS
     assert loaded.unit == place.unit
@@ -271,3 +277,20 @@ def test_trainings_killed_three_times_end_with_the_same_weights(own, monkeypatch
     before = whole.model.state_dict()
     for name, value in resumed.model.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_where_the_nearest_view_does_better_it_is_the_answer(place, tmp_path):
+    split = place.split(SPLIT)
+    quick = with_fields(SETTINGS, {"optimizer.epochs": 1, "answer": "validation"})
+    hardly = PoseNetLocalizer.fit(place, split, settings=quick)
+    assert hardly.facts.validation["answers_by"] == "view"
+    nearest = hardly.facts.validation["nearest_view"]
+    assert nearest["position"] < hardly.facts.validation["position"]
+    hardly.save(tmp_path)
+    loaded = PoseNetLocalizer.load(tmp_path)
+    name = split.train[3]
+    found = loaded.localize(place.read_image(name), CAMERA)
+    # A train image is most like itself, and the copies of it.
+    assert position_error(found.world_from_cam, truth(place, name)) < 0.3
+    always = with_fields(quick, {"answer": "pose"})
+    assert PoseNetLocalizer.fit(place, split, settings=always).calibration.by_view is False

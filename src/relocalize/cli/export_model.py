@@ -49,6 +49,12 @@ class ExportModel:
         place = Place.open(self.place)
         name = trained_name(place, self.localizer)
         localizer = PoseNetLocalizer.load(place.localizer_dir(name))
+        if localizer.calibration.by_view:
+            raise LocalizerError(
+                f"{name} answers with the most similar train view, which did better than the "
+                "regressed pose, and a file would hold the pose alone; train one that answers "
+                f"with it: relocalize train {place.root} --answer pose"
+            )
         camera = input_camera(localizer)
         report = export_regressor(
             localizer.model.cpu(),

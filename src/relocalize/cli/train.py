@@ -144,6 +144,13 @@ def _as_text(
         f"{validation['position']:.3f} {validation['unit']}, {validation['rotation_deg']:.2f} deg "
         f"in epoch {validation['epoch']}, which is kept",
     ]
+    if validation["answers_by"] == "view":
+        nearest = validation["nearest_view"]
+        lines.append(
+            f"  the most similar train view is nearer ({nearest['position']:.3f} "
+            f"{validation['unit']}, {nearest['rotation_deg']:.2f} deg) and is what photos are "
+            "answered with; a longer training may change that"
+        )
     if training["stopped"]:
         lines.append(f"  stopped early: {training['stopped']}")
     if split is None:

@@ -23,7 +23,7 @@ from relocalize.geometry.transforms import FloatArray
 # grids of cells, so that kept features and those of pictures are described alike.
 _CELLS = (2, 4)
 _MOST_DIRECTIONS = 256  # principal ones that are kept of descriptions
-_MOST_VIEWS = 4000  # that are kept: 2 MB
+_MOST_VIEWS = 4000  # that are kept: 2 MB; and twice as many copies of them
 _MOST_FOR_DIRECTIONS = 1500  # views that the principal directions are found from
 
 Float32Array = NDArray[np.float32]
@@ -48,7 +48,7 @@ class Comparison:
 
     Attributes:
         novelty: [B] 0 for a train image, about 1 for what has nothing in common with any.
-        nearest: [B, 4, 4] world_from_cam of the most similar train view.
+        nearest: [B, 4, 4] world_from_cam of the most similar train view, or copy of one.
     """
 
     novelty: FloatArray
@@ -62,28 +62,43 @@ class FamiliarViews:
     Attributes:
         mean: [D] of descriptions.
         basis: [d, D] their principal directions, orthonormal.
-        vectors: [N, d] train views along these, of unit length before what is off them is left out.
-        world_from_cams: [N, 4, 4].
+        vectors: [N + C, d] train views along these, and varied copies of them, of unit length
+            before what is off them is left out.
+        world_from_cams: [N + C, 4, 4].
+        count: N; the copies stand behind the views. They are nearer to a photo from between the
+            views, but do not make it familiar: what is shown beyond a picture's edge in all copies
+            would make a photo of a wrong focal length, with edges too, look like them.
     """
 
     mean: Float32Array
     basis: Float32Array
     vectors: Float32Array
     world_from_cams: FloatArray
+    count: int
 
     @classmethod
-    def learn(cls, descriptions: Float32Array, world_from_cams: FloatArray) -> FamiliarViews:
-        """From descriptions [N, D] of train views and their poses [N, 4, 4]."""
+    def learn(
+        cls,
+        descriptions: Float32Array,
+        world_from_cams: FloatArray,
+        copies: tuple[Float32Array, FloatArray] | None = None,
+    ) -> FamiliarViews:
+        """From descriptions [N, D] of train views and their poses [N, 4, 4], and of copies."""
         rows = _spread(len(descriptions), _MOST_VIEWS)
         descriptions, poses = descriptions[rows], world_from_cams[rows]
+        count, every = len(rows), descriptions
+        if copies is not None:
+            rows = _spread(len(copies[0]), 2 * _MOST_VIEWS)
+            every = np.concatenate([descriptions, copies[0][rows]])
+            poses = np.concatenate([poses, copies[1][rows]])
         mean = descriptions.mean(axis=0)
         sample = descriptions[_spread(len(descriptions), _MOST_FOR_DIRECTIONS)] - mean
         _, _, directions = np.linalg.svd(sample, full_matrices=False)
         # What a file of half precision gives back.
         basis = directions[:_MOST_DIRECTIONS].astype(np.float16).astype(np.float32)
-        views = cls(mean, basis, np.zeros((0, len(basis)), np.float32), poses)
-        vectors = views._projected(descriptions).astype(np.float16).astype(np.float32)
-        return cls(mean, basis, vectors, poses)
+        views = cls(mean, basis, np.zeros((0, len(basis)), np.float32), poses, count)
+        vectors = views._projected(every).astype(np.float16).astype(np.float32)
+        return cls(mean, basis, vectors, poses, count)
 
     def _projected(self, descriptions: Float32Array) -> Float32Array:
         off = descriptions - self.mean
@@ -94,9 +109,9 @@ class FamiliarViews:
     def compare(self, descriptions: Float32Array) -> Comparison:
         """Photos' descriptions [B, D] with the train views."""
         similarity = self._projected(descriptions) @ self.vectors.T
-        best = similarity.argmax(axis=1)
-        novelty = 1.0 - similarity[np.arange(len(best)), best].astype(np.float64)
-        return Comparison(np.maximum(novelty, 0.0), self.world_from_cams[best])
+        novelty = 1.0 - similarity[:, : self.count].max(axis=1).astype(np.float64)
+        nearest = self.world_from_cams[similarity.argmax(axis=1)]
+        return Comparison(np.maximum(novelty, 0.0), nearest)
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """For a file."""
@@ -108,6 +123,7 @@ class FamiliarViews:
             "familiar.vectors": self.vectors.astype(np.float16),
             "familiar.quat_wxyz": quats.astype(np.float32),
             "familiar.positions": poses[:, :3, 3].astype(np.float32),
+            "familiar.count": np.array([self.count], dtype=np.int64),
         }
 
     @classmethod
@@ -117,9 +133,9 @@ class FamiliarViews:
             np.asarray(arrays[f"familiar.{name}"])
             for name in ("mean", "basis", "vectors", "quat_wxyz", "positions")
         )
-        count = len(vectors)
+        count, views = len(vectors), int(np.asarray(arrays["familiar.count"]).reshape(()))
         if (
-            not count
+            not 1 <= views <= count
             or basis.shape != (vectors.shape[1], len(mean))
             or quats.shape != (count, 4)
             or positions.shape != (count, 3)
@@ -129,7 +145,11 @@ class FamiliarViews:
         poses[:, :3, :3] = Rotation.from_quat(quats, scalar_first=True).as_matrix()
         poses[:, :3, 3] = positions
         return cls(
-            mean.astype(np.float32), basis.astype(np.float32), vectors.astype(np.float32), poses
+            mean.astype(np.float32),
+            basis.astype(np.float32),
+            vectors.astype(np.float32),
+            poses,
+            views,
         )
 
 

@@ -166,6 +166,7 @@ _DEFAULT = TrainSettings(
     ),
     head=HeadSettings(kind="coordinates", width=192, dropout=0.0, grid=(12, 16), blocks=3),
     loss=LossSettings(kind="coordinates"),
+    answer="validation",
     optimizer=OptimizerSettings(
         learning_rate=2e-3, weight_decay=2e-2, warm_up=0.03, clip=1.0, epochs=150
     ),

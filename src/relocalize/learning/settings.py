@@ -270,6 +270,12 @@ class TrainSettings:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     copies: int = 10
     """Augmented copies of each frame whose features are kept (frozen backbone)."""
+    indexed_copies: int = 10
+    """Of these copies, how many of each frame are among the views that photos are compared with, to
+    tell how sure an answer is and for answers by the nearest view (frozen backbone)."""
+    answer: Literal["pose", "view", "validation"] = "pose"
+    """What a photo is answered with: the regressed pose, the pose of the most similar view (image
+    retrieval), or that of the two which was better on the validation images."""
     samples: int = 0
     """Answers per photo with dropout left on, averaged (Bayesian PoseNet: 40); 0: one without."""
     validation_share: float = 0.1
@@ -290,6 +296,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         _check(0 <= self.copies <= 1000, "copies", self.copies, "0 to 1000")
+        _check(self.indexed_copies >= 0, "indexed_copies", self.indexed_copies, "0 or more")
         _check(0 <= self.samples <= 1000, "samples", self.samples, "0 to 1000")
         _check(
             self.samples == 0 or self.head.dropout > 0 or self.head.map_dropout > 0,

@@ -5,26 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from relocalize import progress
 from relocalize.errors import LocalizerError
+from relocalize.geometry.transforms import FloatArray
 from relocalize.learning.answering import Answers, answers_from, answers_to
 from relocalize.learning.batches import Rows
 from relocalize.learning.depths import cell_rays, median_depth
 from relocalize.learning.device import Device, choose_device
 from relocalize.learning.distributed import Workers
-from relocalize.learning.familiarity import FamiliarViews
+from relocalize.learning.familiarity import FamiliarViews, Float32Array, described
 from relocalize.learning.feature_cache import FeatureCache, FeatureSettings
 from relocalize.learning.frames import TrainingFrames
 from relocalize.learning.halving import halve, halve_trained
 from relocalize.learning.heads import CoordinateHead
-from relocalize.learning.loop import RunResult, run
+from relocalize.learning.loop import Judgement, RunResult, run
 from relocalize.learning.losses import make_loss
 from relocalize.learning.model import ChannelReduction, PoseRegressor, make_regressor
 from relocalize.learning.picture_input import PictureInput
@@ -37,6 +39,7 @@ from relocalize.learning.weights import WeightsReport, load_weights
 from relocalize.parallel import worker_count
 from relocalize.place import Place, Split
 
+_DESCRIBED_AT_ONCE = 64  # pictures
 _PROBES = 16  # train pictures whose answers half precision must not change
 # Settings that a killed run may be gone on with other values of.
 _NOT_OF_THE_RESULT = ("checkpoint_minutes", "threads", "minutes")
@@ -51,6 +54,7 @@ class TrainResult:
         pictures: how photos become its input.
         views: what it was trained on, as it saw it.
         calibration: of its uncertainty.
+        nearest_view: how answers by the most similar view do on the validation images.
         run: the chosen epoch with its validation numbers, and the time that training took.
         weights: where the backbone's first weights came from.
         train: number of train frames that were trained on.
@@ -63,6 +67,7 @@ class TrainResult:
     pictures: PictureInput
     views: FamiliarViews
     calibration: Calibration
+    nearest_view: Judgement
     run: RunResult
     weights: WeightsReport
     train: int
@@ -146,6 +151,7 @@ def _train(
     loss = make_loss(settings.loss, settings.head.orientation, float(model.position_scale))
     loss.to(device.torch_device)
     supply: Supply
+    cache: FeatureCache | None = None
     if settings.backbone.frozen and not settings.input.mean_image:
         cache = _features(place, frames, rows, pictures, model, settings, device, workers)
         supply = FeatureSupply(cache, frames, seed=settings.seed, cells=model.head.cells)
@@ -184,6 +190,7 @@ def _train(
             f"training {settings.preset} on {len(rows)} images, validating on {len(validation)} "
             f"(blocks of time, not trained on), {device.name}"
         )
+    yardstick = Yardstick.of(poses[rows], poses[validation])
     with ahead(supply) as batches:
         task = PoseTask(
             model,
@@ -195,7 +202,7 @@ def _train(
             batches=batches,
             points=points,
             validate=validate,
-            yardstick=Yardstick.of(poses[rows], poses[validation]),
+            yardstick=yardstick,
             unit=place.unit,
             workers=workers,
         )
@@ -210,13 +217,20 @@ def _train(
             workers=workers,
         )
     halve_trained(model, pictures.of_frames(frames, rows[:: max(1, len(rows) // _PROBES)]), device)
-    views, calibration = _calibrate(model, settings, device, pictures, frames, rows, validation)
+    if cache is None:
+        views = _views_of_pictures(model, device, pictures, frames, rows)
+    else:
+        views = _views_of_copies(cache, rows, settings.indexed_copies)
+    calibration, nearest_view = _calibrate(
+        model, settings, device, views, yardstick, pictures.of_frames(frames, validation)
+    )
     model.to("cpu")
     return TrainResult(
         model=model,
         pictures=pictures,
         views=views,
         calibration=calibration,
+        nearest_view=nearest_view,
         run=result,
         weights=weights,
         train=len(rows),
@@ -300,28 +314,61 @@ def _features(
     return cache
 
 
-def _calibrate(
+def _views_of_pictures(
     model: PoseRegressor,
-    settings: TrainSettings,
     device: Device,
     pictures: PictureInput,
     frames: TrainingFrames,
     rows: Rows,
-    validation: Rows,
-) -> tuple[FamiliarViews, Calibration]:
-    """What the train images look like to the network, and what its doubts are worth."""
-    poses = frames.world_from_cams
+) -> FamiliarViews:
+    """What the train images look like to the network."""
     seen = answers_to(model, pictures.of_frames(frames, rows), device)
-    views = FamiliarViews.learn(seen.descriptions, poses[rows])
-    shown = pictures.of_frames(frames, validation)
+    return FamiliarViews.learn(seen.descriptions, frames.world_from_cams[rows])
+
+
+def _views_of_copies(cache: FeatureCache, rows: Rows, copies: int) -> FamiliarViews:
+    """What the train images and copies of them look like to the frozen backbone."""
+
+    def copy(number: int) -> tuple[Float32Array, FloatArray]:
+        parts = np.array_split(rows, -(-len(rows) // _DESCRIBED_AT_ONCE))
+        chosen = np.full_like(rows, number)
+        seen = [described(cache.batch(part, np.full_like(part, number))) for part in parts]
+        return np.concatenate(seen), cache.world_from_cams[rows, chosen]
+
+    count = min(copies, cache.world_from_cams.shape[1] - 1)
+    if count == 0:
+        return FamiliarViews.learn(*copy(0))
+    descriptions, poses = zip(*(copy(number) for number in range(1, count + 1)), strict=True)
+    return FamiliarViews.learn(
+        *copy(0), copies=(np.concatenate(descriptions), np.concatenate(poses))
+    )
+
+
+def _calibrate(
+    model: PoseRegressor,
+    settings: TrainSettings,
+    device: Device,
+    views: FamiliarViews,
+    yardstick: Yardstick,
+    shown: NDArray[np.uint8],
+) -> tuple[Calibration, Judgement]:
+    """What is answered with, what doubts of it are worth, and how the nearest views do."""
     answers = answers_to(model, shown, device, samples=settings.samples)
     turned = answers_to(model, np.ascontiguousarray(shown[:, ::-1, ::-1]), device)
+    nearest = views.compare(answers.descriptions).nearest
+    by_pose, by_view = yardstick.judge(answers.world_from_cams), yardstick.judge(nearest)
+    takes_view = settings.answer == "view" or (
+        settings.answer == "validation" and by_view.score < by_pose.score
+    )
+    if takes_view:
+        answers = replace(answers, world_from_cams=nearest)
     calibration = Calibration.learn(
         signs_of(answers, views),
-        pose_distances(answers.world_from_cams, poses[validation]),
+        pose_distances(answers.world_from_cams, yardstick.world_from_cams),
         views.compare(turned.descriptions).novelty,
+        by_view=takes_view,
     )
-    return views, calibration
+    return calibration, by_view
 
 
 def signs_of(answers: Answers, views: FamiliarViews) -> Signs:

@@ -64,6 +64,7 @@ class Calibration:
         largest_position: sigma beyond which there is no answer.
         largest_rotation: likewise, in radians.
         largest_novelty: beyond which a photo is not of this place.
+        by_view: whether the pose of the most similar view is the answer, and not the regressed one.
     """
 
     position: tuple[float, ...]
@@ -71,9 +72,12 @@ class Calibration:
     largest_position: float
     largest_rotation: float
     largest_novelty: float
+    by_view: bool = False
 
     @classmethod
-    def learn(cls, signs: Signs, errors: FloatArray, turned: FloatArray) -> Calibration:
+    def learn(
+        cls, signs: Signs, errors: FloatArray, turned: FloatArray, *, by_view: bool = False
+    ) -> Calibration:
         """From validation images.
 
         The largest sigma that is an answer is twice the largest of the validation images. A
@@ -85,6 +89,7 @@ class Calibration:
             signs: of N validation images.
             errors: [N, 2] of their positions, in the Place's unit, and rotations, in radians.
             turned: [N] novelty of the same images upside down.
+            by_view: as `Calibration.by_view`, which the errors are of.
         """
         weights = [_weights(signs.of(part), errors[:, part]) for part in (0, 1)]
         sigmas = [signs.of(part) @ np.array(weights[part]) for part in (0, 1)]
@@ -95,6 +100,7 @@ class Calibration:
             largest_position=_BEYOND_USUAL * float(sigmas[0].max()),
             largest_rotation=_BEYOND_USUAL * float(sigmas[1].max()),
             largest_novelty=max(usual, (usual + float(np.median(turned))) / 2),
+            by_view=by_view,
         )
 
     def covariances(self, signs: Signs) -> FloatArray:
@@ -138,11 +144,11 @@ class Calibration:
         position, rotation = (
             tuple(float(value) for value in values[name]) for name in ("position", "rotation")
         )
-        limits = [float(values[f"largest_{n}"]) for n in ("position", "rotation", "novelty")]
-        numbers = [*position, *rotation, *limits]
+        largest = [float(values[f"largest_{n}"]) for n in ("position", "rotation", "novelty")]
+        numbers = [*position, *rotation, *largest]
         if not 2 <= len(position) == len(rotation) <= 3 or not np.isfinite(numbers).all():
             raise ValueError(f"no calibration: {dict(values)}")
-        return cls(position, rotation, *limits)
+        return cls(position, rotation, largest[0], largest[1], largest[2], bool(values["by_view"]))
 
 
 def pose_distances(world_from_cams: FloatArray, others: FloatArray) -> FloatArray:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
@@ -44,7 +44,7 @@ from relocalize.localizers.saving import DESCRIPTION, read_description
 from relocalize.place import Place, Split, atomic
 
 WEIGHTS = "weights.safetensors"
-_VERSION = 1
+_VERSION = 2
 _MAX_BYTES = 2 << 30  # of a file of weights; the largest network here takes 0.1 GB
 _MODEL = "model."  # prefix of its tensors in the file; those of the views have names of their own
 # Focal lengths, as shares of the longer side, that a photo of an unknown camera is tried with:
@@ -192,6 +192,9 @@ class PoseNetLocalizer(Localizer):
             )
         if len(inputs) > 1:
             answers = answers.averaged()
+        if self.calibration.by_view:
+            nearest = self.views.compare(answers.descriptions).nearest
+            answers = replace(answers, world_from_cams=nearest)
         return answers, signs_of(answers, self.views), camera
 
     def _say_guessing(self) -> None:
@@ -339,6 +342,11 @@ def _facts(result: TrainResult, settings: TrainSettings, unit: str) -> TrainedFa
         "rotation_deg": run.validation.rotation_deg,
         "score": run.validation.score,
         "epoch": run.best_epoch,
+        "nearest_view": {
+            "position": result.nearest_view.position,
+            "rotation_deg": result.nearest_view.rotation_deg,
+        },
+        "answers_by": "view" if result.calibration.by_view else "pose",
     }
     training = {
         "images": result.train,
