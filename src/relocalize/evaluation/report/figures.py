@@ -85,6 +85,7 @@ def leakage_figure(results: Results, key: str) -> Figure:
                     "opacity": 0.45,
                     "size": np.where(failed, 8, 5).tolist(),
                     "symbol": np.where(failed, "x", "circle").tolist(),
+                    "line": {"width": 0},
                 },
                 "hoverinfo": "none",
             }

@@ -59,7 +59,7 @@ def map_figure(scene: Scene, results: Results) -> Figure:
         cross["marker"] |= {"symbol": "x-open", "line": {"width": 1.8, "color": line.color}}
         crosses.append(cross | {"meta": name, "visible": shown, "hoverinfo": "skip"})
     traces.append(
-        _dots(scene.true, "test views", size=5.5, color="var(--true)", border="var(--card)")
+        _dots(scene.true, "test views", size=4.6, color="var(--true)")
         | {"customdata": list(range(len(scene.true))), "hoverinfo": "none"}
     )
     traces += crosses
@@ -127,17 +127,14 @@ def _points(scene: Scene) -> list[Figure]:
     ]
 
 
-def _dots(
-    xy: FloatArray, name: str, *, size: float, color: str, border: str | None = None
-) -> Figure:
+def _dots(xy: FloatArray, name: str, *, size: float, color: str) -> Figure:
     x, y = (_values(column) for column in xy.reshape(-1, 2).T)
     return {
         "type": "scatter",
         "mode": "markers",
         "x": x,
         "y": y,
-        "marker": {"size": size, "color": color}
-        | ({} if border is None else {"line": {"width": 0.7, "color": border}}),
+        "marker": {"size": size, "color": color},
         "name": name,
     }
 

@@ -97,9 +97,9 @@ def map_section(results: Results, scene: Scene, thumbnails: Sequence[str | None]
     missing = f" {few} of {len(thumbnails)} photos have no picture here." if few else ""
     html = (
         "<h2>From above</h2>"
-        '<p class="soft">Each arrow goes from where a photo was truly taken (dark dots) to where '
-        "it is estimated to be; a cross is a photo that was not localized. Grey dots are train "
-        f"views, behind them lie the points of the map.{escape(beyond)}{escape(missing)} "
+        '<p class="soft">Each arrow goes from a dot, where a photo was truly taken, to where it is '
+        "estimated to be; a cross is a photo that was not localized. Grey dots are train views, "
+        f"behind them lie the points of the map.{escape(beyond)}{escape(missing)} "
         '<span class="hint">A dot under the pointer shows its photo.</span></p>'
         f'<div class="bar">{_legend(results, ("map",), on=(results.lead,))}'
         f'<div class="stretch"><label>arrows</label>{buttons}</div>'
