@@ -41,15 +41,13 @@ from relocalize.viewer.scene import Scene
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-_WAIT_S, _SETTLE_S, _MEASURE_S = 240.0, 8.0, 12.0
-_COUNT_FRAMES = """
-(ms) => new Promise(done => {
-    let frames = 0;
+_WAIT_S = 300.0
+_WARM_UP, _MEASURED = 10, 20  # frames: the first ones compile shaders, for seconds
+_DRAW_FRAMES = """
+(count) => new Promise(done => {
     const start = performance.now();
     function next() {
-        frames++;
-        const spent = performance.now() - start;
-        if (spent > ms) done([frames, spent / 1000]); else requestAnimationFrame(next);
+        if (count-- > 0) requestAnimationFrame(next); else done((performance.now() - start) / 1000);
     }
     requestAnimationFrame(next);
 })
@@ -199,16 +197,16 @@ def measured(
         page.goto(f"http://127.0.0.1:{server.get_port()}")
         until_quiet(sent, page)
         shown_s = time.perf_counter() - started
-        time.sleep(_SETTLE_S)
+        page.evaluate(_DRAW_FRAMES, _WARM_UP)
         spent = browser_cpu_s()
-        frames, seconds = page.evaluate(_COUNT_FRAMES, 1e3 * _MEASURE_S)
+        seconds = page.evaluate(_DRAW_FRAMES, _MEASURED)
         spent = browser_cpu_s() - spent
         if arguments.screenshots is not None:
             page.screenshot(path=arguments.screenshots / f"viewer_{name}.png")
         browser.close()
     with contextlib.redirect_stdout(io.StringIO()):
         server.stop()
-    return Measured(build_s, sent[0] / 1e6, shown_s, 1e3 * spent / frames, frames / seconds)
+    return Measured(build_s, sent[0] / 1e6, shown_s, 1e3 * spent / _MEASURED, _MEASURED / seconds)
 
 
 @contextlib.contextmanager
@@ -230,7 +228,7 @@ def until_quiet(sent: list[int], page: Page) -> None:
     while (sent[0] == 0 or sent[0] != before) and time.monotonic() < end:
         before = sent[0]
         time.sleep(1.0)
-    page.evaluate(_COUNT_FRAMES, 1.0)
+    page.evaluate(_DRAW_FRAMES, 1)
 
 
 def browser_cpu_s() -> float:

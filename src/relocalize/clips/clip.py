@@ -310,7 +310,9 @@ def _line(pose: ClipPose, unit: str) -> str:
     words = [f"{pose.frame.time_s:6.2f} s", pose.status]
     if pose.position_sigma is not None:
         size = (
-            f"{100 * pose.position_sigma:.1f} cm" if unit == METRE else f"{pose.position_sigma:.3g}"
+            f"{100 * pose.position_sigma:.1f} cm"
+            if unit == METRE
+            else f"{pose.position_sigma:.2g} units"
         )
         words.append(f"+-{size}, {pose.rotation_sigma_deg:.2f} deg")
     if pose.frame.inliers is not None:

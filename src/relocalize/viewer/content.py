@@ -55,7 +55,13 @@ class Content:
     @property
     def short_unit(self) -> str:
         """As it stands behind a number."""
-        return "m" if self.unit == METRE else "map units"
+        return self.short_unit_of(0.0)
+
+    def short_unit_of(self, length: float) -> str:
+        """As it stands behind this length."""
+        if self.unit == METRE:
+            return "m"
+        return "map unit" if length == 1 else "map units"
 
 
 def content_of(

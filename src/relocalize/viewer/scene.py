@@ -160,7 +160,7 @@ class Scene:
         )
         label = scene.add_label(
             "/floor/unit",
-            f"grid: {ground.cell:g} {self.content.short_unit}",
+            f"grid: {ground.cell:g} {self.content.short_unit_of(ground.cell)}",
             position=corner,
             anchor="top-left",
         )
@@ -282,7 +282,7 @@ class Scene:
                     "/photo/inliers",
                     points.astype(np.float32),
                     PHOTO,
-                    point_size=2 * _POINT * self.content.reach,
+                    point_size=1.3 * _POINT * self.content.reach,
                     point_shape="circle",
                     precision="float32",
                 )
