@@ -31,6 +31,8 @@ input = {width = 64, height = 64}
 copies = 0
 backbone.stages = ["group5"]
 backbone.channels = 8
+head = {kind = "grid", width = 32, grid = [4, 4]}
+loss.kind = "homoscedastic"
 validation_share = 0.2
 device = "cpu"
 optimizer.epochs = 3
@@ -140,6 +142,7 @@ def test_json_is_one_object_of_the_stored_results(done, sweep, capsys):
     assert printed == stored
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked")
 def test_killed_in_the_second_run_the_same_command_goes_on_and_ends_alike(
     done, copy, sweep, capfd, monkeypatch

@@ -39,7 +39,7 @@ def ray_engine(runs: Sequence[Run]) -> Iterator[Run]:
     again by another, from its checkpoint.
 
     Raises:
-        ExperimentError: Ray is not installed.
+        ExperimentError: Ray is not installed, or does not start.
         RelocalizeError: that of the first run that cannot be done; the others are stopped.
     """
     if not runs:
@@ -47,8 +47,7 @@ def ray_engine(runs: Sequence[Run]) -> Iterator[Run]:
     ray = _ray()
     started = not ray.is_initialized()
     if started:
-        with _own_signals():
-            ray.init(log_to_driver=False, logging_level="error", include_dashboard=False)
+        _start(ray)
     try:
         yield from _on(ray, runs)
     finally:
@@ -74,6 +73,20 @@ def _ray() -> Any:
             'install it with: pip install "relocalize[cluster]"'
         )
     return import_module("ray")
+
+
+def _start(ray: Any) -> None:
+    try:
+        with _own_signals():
+            ray.init(log_to_driver=False, logging_level="error", include_dashboard=False)
+    except Exception as error:  # Ray raises bare ones, of a slow machine too
+        raise ExperimentError(
+            f"Ray did not start: {_first_line(error)}; try again, or use --engine local"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 @contextmanager
@@ -126,8 +139,6 @@ def _result(ray: Any, task: Any) -> None:
             raise error.cause from None
         raise
     except ray.exceptions.RayError as error:
-        what = str(error).strip().splitlines()
         raise ExperimentError(
-            f"Ray could not do a run: {what[0] if what else type(error).__name__}; "
-            "the same command goes on from here"
+            f"Ray could not do a run: {_first_line(error)}; the same command goes on from here"
         ) from error
