@@ -354,18 +354,21 @@ def _calibrate(
 ) -> tuple[Calibration, Judgement]:
     """What is answered with, what doubts of it are worth, and how the nearest views do."""
     answers = answers_to(model, shown, device, samples=settings.samples)
-    turned = answers_to(model, np.ascontiguousarray(shown[:, ::-1, ::-1]), device)
-    nearest = views.compare(answers.descriptions).nearest
+    turned = answers_to(
+        model, np.ascontiguousarray(shown[:, ::-1, ::-1]), device, samples=settings.samples
+    )
+    nearest, of_turned = (views.compare(one.descriptions).nearest for one in (answers, turned))
     by_pose, by_view = yardstick.judge(answers.world_from_cams), yardstick.judge(nearest)
     takes_view = settings.answer == "view" or (
         settings.answer == "validation" and by_view.score < by_pose.score
     )
     if takes_view:
         answers = replace(answers, world_from_cams=nearest)
+        turned = replace(turned, world_from_cams=of_turned)
     calibration = Calibration.learn(
         signs_of(answers, views),
         pose_distances(answers.world_from_cams, yardstick.world_from_cams),
-        views.compare(turned.descriptions).novelty,
+        signs_of(turned, views),
         by_view=takes_view,
     )
     return calibration, by_view

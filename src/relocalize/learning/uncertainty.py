@@ -25,7 +25,7 @@ from relocalize.geometry.transforms import FloatArray
 COVERAGE = 0.6827
 _RADIUS = 1.8779  # sqrt of that quantile, 3.5267
 _FEWEST = 8  # validation images, below which one number is all that they can tell
-# Validation images set what is usual; sigma beyond this many times their largest is no answer.
+# Validation images set what is usual; sigma up to this many times their largest is an answer.
 _BEYOND_USUAL = 2.0
 _LEAST_SIGMA = 1e-9
 
@@ -76,30 +76,35 @@ class Calibration:
 
     @classmethod
     def learn(
-        cls, signs: Signs, errors: FloatArray, turned: FloatArray, *, by_view: bool = False
+        cls, signs: Signs, errors: FloatArray, turned: Signs, *, by_view: bool = False
     ) -> Calibration:
         """From validation images.
 
-        The largest sigma that is an answer is twice the largest of the validation images. A
-        photo is not of this place when it is nearer to upside-down validation images, which have
-        its colours and textures but show no view of it, than to the least familiar upright one:
-        halfway between that one's novelty and the median of theirs.
+        Upside-down validation images have the place's colours and textures and show no view of it.
+        A photo is not of this place when it is nearer to them than to the least familiar upright
+        one: halfway between that one's novelty and the median of theirs. The largest sigma that
+        is an answer lies likewise between the largest upright one and the median of theirs,
+        halfway in its logarithm, but is at least twice the upright one.
 
         Args:
             signs: of N validation images.
             errors: [N, 2] of their positions, in the Place's unit, and rotations, in radians.
-            turned: [N] novelty of the same images upside down.
+            turned: of the same images upside down.
             by_view: as `Calibration.by_view`, which the errors are of.
         """
         weights = [_weights(signs.of(part), errors[:, part]) for part in (0, 1)]
-        sigmas = [signs.of(part) @ np.array(weights[part]) for part in (0, 1)]
+        largest = []
+        for part, weight in enumerate(weights):
+            upright = float((signs.of(part) @ np.array(weight)).max())
+            lost = float(np.median(turned.of(part) @ np.array(weight)))
+            largest.append(max(_BEYOND_USUAL * upright, math.sqrt(upright * lost)))
         usual = float(signs.novelty.max())
         return cls(
             position=weights[0],
             rotation=weights[1],
-            largest_position=_BEYOND_USUAL * float(sigmas[0].max()),
-            largest_rotation=_BEYOND_USUAL * float(sigmas[1].max()),
-            largest_novelty=max(usual, (usual + float(np.median(turned))) / 2),
+            largest_position=largest[0],
+            largest_rotation=largest[1],
+            largest_novelty=max(usual, (usual + float(np.median(turned.novelty))) / 2),
             by_view=by_view,
         )
 
