@@ -26,7 +26,7 @@ COVERAGE = 0.6827
 _RADIUS = 1.8779  # sqrt of that quantile, 3.5267
 _FEWEST = 8  # validation images, below which one number is all that they can tell
 # Validation images set what is usual; sigma up to this many times their largest is an answer.
-_BEYOND_USUAL = 2.0
+_BEYOND_USUAL = 5.0
 _LEAST_SIGMA = 1e-9
 
 
@@ -84,7 +84,7 @@ class Calibration:
         A photo is not of this place when it is nearer to them than to the least familiar upright
         one: halfway between that one's novelty and the median of theirs. The largest sigma that
         is an answer lies likewise between the largest upright one and the median of theirs,
-        halfway in its logarithm, but is at least twice the upright one.
+        halfway in its logarithm, but is at least five times the upright one.
 
         Args:
             signs: of N validation images.
