@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from localizers_place import CAMERA as ROOM_CAMERA
+from localizers_place import looking_at, make_place, render
 from numbers_place import CAMERA, make_numbers_place, poses_of_a_walk
 from relocalize import Place, Rigid3
 from relocalize.cli.main import main
@@ -22,7 +24,6 @@ from relocalize.geometry import position_error
 from relocalize.localizers import PoseEstimate
 from relocalize.place import Frame
 from relocalize.place.folder import METRE
-from relocalize.synthetic import CorridorTruth
 
 COUNT, FPS = 40, 10
 METRIC = Frame("z", "stated", METRE, "measured")
@@ -211,22 +212,31 @@ def test_the_command_prints_one_object(
 
 
 @pytest.mark.slow
-def test_a_walk_is_localized_in_its_own_map(
-    corridor: CorridorTruth, corridor_place: Place, tmp_path: Path
-) -> None:
-    settings = ClipSettings(every=3, overlay=False)
-    clip = localize_clip(corridor_place, corridor.folder / "walk.mp4", tmp_path, settings)
-    # The frames are the map's own, so this says only that all fits together.
-    assert clip.counts["localized"] >= 0.9 * len(clip.poses)
-    posed = {
-        image.frame_index: corridor_place.map.images[image.name].world_from_cam
-        for image in corridor_place.capture("walk").images
-        if image.name in corridor_place.map.images
-    }
-    extent = np.ptp([pose.translation for pose in posed.values()], axis=0).max()
-    errors = [
-        position_error(pose.world_from_cam, posed[pose.frame.number])
-        for pose in clip.poses
-        if pose.status == "localized" and pose.frame.number in posed
+def test_a_clip_of_an_unknown_camera_is_localized_in_a_room(tmp_path: Path) -> None:
+    room = make_place(tmp_path)
+    angles = np.linspace(0.0, 1.6, 16)
+    truth = [
+        looking_at((0.9 * np.cos(a) - 0.5, 0.9 * np.sin(a) - 0.5, 0.1), (4.0, 3.8, -0.2))
+        for a in angles
     ]
-    assert len(errors) > 10 and np.median(errors) < 0.01 * extent
+    video = tmp_path / "clip.mp4"
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = (
+            ROOM_CAMERA.width,
+            ROOM_CAMERA.height,
+            "yuv420p",
+        )
+        for pose in truth:
+            picture = render(pose, ROOM_CAMERA)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    clip = localize_clip(room, video, tmp_path / "out", ClipSettings(overlay=False))
+    assert clip.camera is not None
+    assert clip.camera.focal_px == pytest.approx(ROOM_CAMERA.focal_px, rel=0.01)
+    assert clip.counts["localized"] == len(truth)
+    errors = [
+        position_error(pose.world_from_cam, true)
+        for pose, true in zip(clip.poses, truth, strict=True)
+    ]
+    assert max(errors) < 0.05 and np.median(errors) < 0.02
