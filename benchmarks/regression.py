@@ -9,8 +9,10 @@ the Place, so that the same command goes on after an interruption and prints the
 their pretrained ones cannot be had (`--weights none`).
 
 The oracle knows the true pose and answers with the nearest train view's: no image retrieval can do
-better. Seconds are of preparation (pictures, features) and training; milliseconds are CPU time of
-one photo, from decoded pixels to the pose.
+better. `views` answers with the most similar train image in the features of `default`, and
+`views-copies` with the most similar one of these and their varied copies. Seconds are of
+preparation (pictures, features) and training; milliseconds are CPU time of one photo, from decoded
+pixels to the pose.
 """
 
 from __future__ import annotations
@@ -28,10 +30,19 @@ from relocalize.evaluation.metrics import PoseErrors, Threshold
 from relocalize.evaluation.results import Evaluation
 from relocalize.evaluation.scoring import evaluate
 from relocalize.learning.presets import PRESETS
+from relocalize.learning.settings_json import with_fields
 from relocalize.localizers.posenet import PoseNetLocalizer
 from relocalize.localizers.store import folder_of, is_current, store
 from relocalize.place import Place, Split
 
+# Image retrieval in the same features, with the train images alone and with copies of them: the
+# regressor beside it is not asked, and hardly trained.
+_RETRIEVAL = {"answer": "view", "optimizer.epochs": 1}
+RECIPES = PRESETS | {
+    "views": with_fields(PRESETS["default"], {**_RETRIEVAL, "indexed_copies": 0}),
+    "views-copies": with_fields(PRESETS["default"], _RETRIEVAL),
+}
+OURS = ("default", "views", "views-copies")
 THRESHOLDS = (Threshold(0.05, 5), Threshold(0.1, 5), Threshold(0.25, 10))
 
 
@@ -71,8 +82,8 @@ def trained(
 ) -> str:
     """Train a preset unless it is there; the name that it goes by."""
     name = f"{preset}-seed{seed}"
-    settings = replace(PRESETS[preset], seed=seed, minutes=minutes)
-    if weights is not None and preset != "default":
+    settings = replace(RECIPES[preset], seed=seed, minutes=minutes)
+    if weights is not None and preset not in OURS:
         settings = replace(settings, backbone=replace(settings.backbone, weights=weights))
     folder = folder_of(place, name, split)
     if is_current(place, folder, split):
@@ -93,7 +104,7 @@ def row(place: Place, split: Split, found: Evaluation, name: str, members: list[
     cpu = [outcome.answer.cpu_milliseconds for m in members for outcome in found.outcomes[m]]
     seconds = megabytes = None
     folders = [folder_of(place, member, split) for member in members]
-    if name in PRESETS:
+    if name in RECIPES:
         training = [PoseNetLocalizer.load(folder).facts.training for folder in folders]
         seconds = float(np.mean([t["seconds"] + t["preparation_seconds"] for t in training]))
     if all(folder.is_dir() for folder in folders):
@@ -132,7 +143,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--place", type=Path, default=None)
     parser.add_argument("--split", default="blocks")
-    parser.add_argument("--presets", nargs="+", default=list(PRESETS))
+    parser.add_argument("--presets", nargs="+", default=list(RECIPES))
     parser.add_argument("--seeds", type=int, default=3, help="of `default`; others have one")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--weights", default=None, help="of the published presets' backbones")
