@@ -52,7 +52,7 @@ def draw_corridor(seen: Seen, out: Path) -> None:
             (
                 "before: the second data set as it came",
                 "after aligning: structure localizer",
-                "after aligning: default regressor",
+                "after aligning: regressor",
             ),
             strict=True,
         ):
@@ -79,7 +79,7 @@ def draw_corridor(seen: Seen, out: Path) -> None:
             ),
             panels[1].scatter([], [], s=14, color=TRUE, label="second data set, aligned (truth)"),
             panels[1].scatter([], [], s=12, color=STRUCTURED, label="structure localizer"),
-            panels[2].scatter([], [], s=12, color=REGRESSED, label="default regressor"),
+            panels[2].scatter([], [], s=12, color=REGRESSED, label="regressor"),
             panels[2].scatter([], [], s=26, marker="x", color=WRONG, label="refused to answer"),
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
@@ -154,7 +154,7 @@ def draw_prices(rows: Sequence[Price], story_m: float, out: Path) -> None:
         for edge in ("top", "right"):
             axes.spines[edge].set_visible(False)
         handles = [
-            axes.barh([0], [0], color=REGRESSED, label="default regressor"),
+            axes.barh([0], [0], color=REGRESSED, label="regressor"),
             axes.barh([0], [0], color=STRUCTURED, label="structure localizer"),
             axes.barh(
                 [0], [0], color="white", edgecolor=REGRESSED, hatch="///", label="only believed"
