@@ -27,7 +27,7 @@ class View:
     """Which localizer localizes photos."""
     captures: tuple[str, ...] = ()
     """Draw only these; without it all."""
-    points: int = 500_000
+    points: int = 200_000
     """Draw at most so many of the map's points."""
     port: int = 8080
     """Port to listen on; 0 takes a free one."""

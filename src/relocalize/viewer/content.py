@@ -14,9 +14,8 @@ from relocalize.place.folder import METRE
 from relocalize.plotting.walks import Walk, view_from_above, walks_of
 from relocalize.viewer.ground import Ground, ground_under
 
-# More are thinned: a laptop without a graphics card draws so many at a rate that turns smoothly,
-# and they are 7.5 MB to send (`benchmarks/viewer.py`).
-MOST_POINTS = 500_000
+# More are thinned: walls are seen with far fewer, and these are 3 MB to send.
+MOST_POINTS = 200_000
 # Length of the mean of the pictures' upward directions from which on they say what is up: people
 # hold cameras upright, and tilt them alike to all sides.
 _HELD_UPRIGHT = 0.5
