@@ -81,6 +81,11 @@ def test_the_unfamiliar_and_the_unsure_are_refused_with_a_reason():
     assert all(calibration.doubt(signs, row, "metre") is None for row in range(60))
     foreign = Signs(np.array([0.95]), np.array([[0.1, 0.1]]))
     assert "looks like no train image (novelty 0.95" in calibration.doubt(foreign, 0, "metre")
+    between = (calibration.largest_novelty + calibration.sure_novelty) / 2
+    for away, answered in (0.0, True), (4.5, False):
+        # Where sigma tells upright from upside down, a sure answer counts for more.
+        unlike = Signs(np.array([between]), np.array([[away, away]]))
+        assert (calibration.doubt(unlike, 0, "metre") is None) == answered
     lost = Signs(np.array([0.1]), np.array([[50.0, 0.1]]))
     assert "too unsure" in calibration.doubt(lost, 0, "metre")
     assert "metre" in calibration.doubt(lost, 0, "metre")

@@ -27,6 +27,10 @@ _RADIUS = 1.8779  # sqrt of that quantile, 3.5267
 _FEWEST = 8  # validation images, below which one number is all that they can tell
 # Validation images set what is usual; sigma up to this many times their largest is an answer.
 _BEYOND_USUAL = 5.0
+# An answer is sure at sigmas up to so many times their largest, below all but this share of those
+# of pictures that show nothing.
+_SURE = 2.0
+_NEARLY_NONE = 0.05
 _LEAST_SIGMA = 1e-9
 
 
@@ -63,7 +67,10 @@ class Calibration:
         rotation: likewise, in radians.
         largest_position: sigma beyond which there is no answer.
         largest_rotation: likewise, in radians.
-        largest_novelty: beyond which a photo is not of this place.
+        largest_novelty: beyond which a photo is not of this place, unless the answer is sure.
+        sure_novelty: beyond which it is not of this place, however sure the answer.
+        sure_position: sigma up to which an answer is sure; 0 where sigma tells nothing.
+        sure_rotation: likewise, in radians.
         by_view: whether the pose of the most similar view is the answer, and not the regressed one.
     """
 
@@ -72,6 +79,9 @@ class Calibration:
     largest_position: float
     largest_rotation: float
     largest_novelty: float
+    sure_novelty: float
+    sure_position: float
+    sure_rotation: float
     by_view: bool = False
 
     @classmethod
@@ -84,7 +94,9 @@ class Calibration:
         A photo is not of this place when it is nearer to them than to the least familiar upright
         one: halfway between that one's novelty and the median of theirs. The largest sigma that
         is an answer lies likewise between the largest upright one and the median of theirs,
-        halfway in its logarithm, but is at least five times the upright one.
+        halfway in its logarithm, but is at least five times the upright one. An answer is sure
+        where its sigma is below that of nearly all upside-down images, and at most twice the
+        largest upright one; a sure one is taken up to the least novel upside-down image.
 
         Args:
             signs: of N validation images.
@@ -93,11 +105,13 @@ class Calibration:
             by_view: as `Calibration.by_view`, which the errors are of.
         """
         weights = [_weights(signs.of(part), errors[:, part]) for part in (0, 1)]
-        largest = []
+        largest, sure = [], []
         for part, weight in enumerate(weights):
             upright = float((signs.of(part) @ np.array(weight)).max())
-            lost = float(np.median(turned.of(part) @ np.array(weight)))
-            largest.append(max(_BEYOND_USUAL * upright, math.sqrt(upright * lost)))
+            lost = turned.of(part) @ np.array(weight)
+            typical, least = np.quantile(lost, (0.5, _NEARLY_NONE))
+            largest.append(max(_BEYOND_USUAL * upright, math.sqrt(upright * float(typical))))
+            sure.append(min(_SURE * upright, float(least)) if least > upright else 0.0)
         usual = float(signs.novelty.max())
         return cls(
             position=weights[0],
@@ -105,6 +119,9 @@ class Calibration:
             largest_position=largest[0],
             largest_rotation=largest[1],
             largest_novelty=max(usual, (usual + float(np.median(turned.novelty))) / 2),
+            sure_novelty=float(turned.novelty.min()),
+            sure_position=sure[0],
+            sure_rotation=sure[1],
             by_view=by_view,
         )
 
@@ -124,13 +141,14 @@ class Calibration:
     def doubt(self, signs: Signs, row: int, unit: str) -> str | None:
         """Why photo ``row`` has no answer, or None."""
         novelty = float(signs.novelty[row])
-        if novelty > self.largest_novelty:
+        position = float(signs.of(0)[row] @ np.array(self.position))
+        rotation = float(signs.of(1)[row] @ np.array(self.rotation))
+        sure = position <= self.sure_position and rotation <= self.sure_rotation
+        if novelty > self.largest_novelty and not (sure and novelty < self.sure_novelty):
             return (
                 f"it looks like no train image (novelty {novelty:.2f}, at most "
                 f"{self.largest_novelty:.2f} counts as this place)"
             )
-        position = float(signs.of(0)[row] @ np.array(self.position))
-        rotation = float(signs.of(1)[row] @ np.array(self.rotation))
         if position > self.largest_position or rotation > self.largest_rotation:
             return (
                 f"it is too unsure: ± {position:.2f} {unit}, ± {math.degrees(rotation):.1f} deg "
@@ -149,11 +167,14 @@ class Calibration:
         position, rotation = (
             tuple(float(value) for value in values[name]) for name in ("position", "rotation")
         )
-        largest = [float(values[f"largest_{n}"]) for n in ("position", "rotation", "novelty")]
-        numbers = [*position, *rotation, *largest]
+        parts = ("position", "rotation", "novelty")
+        limits = {
+            f"{of}_{n}": float(values[f"{of}_{n}"]) for of in ("largest", "sure") for n in parts
+        }
+        numbers = [*position, *rotation, *limits.values()]
         if not 2 <= len(position) == len(rotation) <= 3 or not np.isfinite(numbers).all():
             raise ValueError(f"no calibration: {dict(values)}")
-        return cls(position, rotation, largest[0], largest[1], largest[2], bool(values["by_view"]))
+        return cls(position, rotation, **limits, by_view=bool(values["by_view"]))
 
 
 def pose_distances(world_from_cams: FloatArray, others: FloatArray) -> FloatArray:

@@ -44,7 +44,7 @@ from relocalize.localizers.saving import DESCRIPTION, read_description
 from relocalize.place import Place, Split, atomic
 
 WEIGHTS = "weights.safetensors"
-_VERSION = 2
+_VERSION = 3
 _MAX_BYTES = 2 << 30  # of a file of weights; the largest network here takes 0.1 GB
 _MODEL = "model."  # prefix of its tensors in the file; those of the views have names of their own
 # Focal lengths, as shares of the longer side, that a photo of an unknown camera is tried with:
