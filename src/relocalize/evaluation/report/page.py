@@ -55,7 +55,7 @@ def page(place: Place, results: Results, scene: Scene, pictures: Pictures) -> st
             facts.tiles(results),
             "<h2>What was measured</h2>",
             facts.measured(place, results),
-            *(one.html for one in shown),
+            *(f'<section class="{one.kind}">{one.html}</section>' for one in shown if one.html),
             pictures.photos,
             "<h2>How it was made</h2>",
             facts.made(results),

@@ -46,6 +46,11 @@ class Section:
     html: str
     figures: dict[str, Figure] = field(default_factory=dict)
 
+    @property
+    def kind(self) -> str:
+        """``whole`` where it is not to be cut when it is printed: figures with their words."""
+        return "whole" if self.figures else "words"
+
 
 def accuracy_section(results: Results) -> Section:
     """The table, and which of its differences are more than chance."""
