@@ -169,7 +169,8 @@ def straightforward(
     )
     model.train()
     meter = Meter()
-    for epoch in range(1, chosen.epochs + 1):
+    epochs = chosen.epochs_of(-(-len(rows) // chosen.batch_size))
+    for epoch in range(1, epochs + 1):
         meter.begin()
         data.epoch = epoch
         batches = epoch_batches(rows, chosen.batch_size, seed=settings.seed, epoch=epoch)
@@ -180,7 +181,7 @@ def straightforward(
         total = 0.0
         for images, positions, rotations in loader:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(chosen, (epoch - 1) / chosen.epochs)
+                group["lr"] = learning_rate(chosen, (epoch - 1) / epochs)
             output = as_float(model(images.to(device)))
             target = PoseTarget(
                 model.standardised(positions.to(device).float()), rotations.to(device)

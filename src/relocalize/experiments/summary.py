@@ -226,7 +226,8 @@ def _ended(settings: TrainSettings, result: Mapping[str, Any], epochs: int) -> s
         return "diverged"
     if result.get("reason"):
         return str(result["reason"])
-    return LAST_EPOCH if epochs >= settings.optimizer.epochs else OVER
+    batches = -(-int(result["training"]["images"]) // settings.optimizer.batch_size)
+    return LAST_EPOCH if epochs >= settings.optimizer.epochs_of(batches) else OVER
 
 
 def _strict(value: Any) -> Any:

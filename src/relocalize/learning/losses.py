@@ -32,6 +32,7 @@ from relocalize.learning.settings import LossSettings, Orientation
 _LEAST_DEPTH_SHARE = 0.1
 # Likewise of what a cell says it sees.
 _LEAST_DIVISOR = 0.3
+_LARGEST_MISS = 1.0  # of half a depth, or of a quarter of a radian
 # Logarithms of variances are held between these: sigmas of 1/400 and 50 of what they are of.
 _LEAST_LOG_VARIANCE, _MOST_LOG_VARIANCE = -12.0, 8.0
 
@@ -274,9 +275,12 @@ class CoordinateLoss(PoseLoss):
         )
         shift = (centre - target.position).norm(dim=1) / typical.clamp(min=1e-6)
         turn = (rotation - target.rotation).flatten(1).norm(dim=1)
-        miss = (2 * shift + 3 * turn)[known.any(1)]
-        # What is far off is not to be mended by all at once: its gradient fades.
-        pose = (miss / (1 + miss)).mean()
+        miss = 2 * shift + 3 * turn
+        # Where cells make no pose yet, its gradient leads nowhere, and would drown all others.
+        near = known.any(1) & (miss.detach() < _LARGEST_MISS)
+        if not bool(near.any()):
+            return total
+        pose = (miss[near] / (1 + miss[near])).mean()
         joined: Tensor = total + self.settings.pose_weight * pose
         return joined
 

@@ -168,7 +168,11 @@ _DEFAULT = TrainSettings(
     loss=LossSettings(kind="coordinates"),
     answer="validation",
     optimizer=OptimizerSettings(
-        learning_rate=2e-3, weight_decay=2e-2, warm_up=0.03, clip=1.0, epochs=150
+        learning_rate=2e-3,
+        weight_decay=2e-2,
+        warm_up=0.03,
+        clip=1.0,
+        epochs=None,
     ),
 )
 

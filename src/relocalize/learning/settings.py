@@ -239,8 +239,10 @@ class OptimizerSettings:
     """Decay per step of a moving average of the weights, which is what is kept."""
     batch_size: int = 64
     """Frames per step."""
-    epochs: int = 200
-    """Times that each train frame is seen."""
+    epochs: int | None = 200
+    """Times that each train frame is seen; none: as many as the steps take."""
+    steps: int = 1350
+    """Steps of a run without epochs: few train frames are seen more often than many."""
 
     def __post_init__(self) -> None:
         _check(0 < self.learning_rate <= 10, "optimizer.learning_rate", self.learning_rate, "> 0")
@@ -253,7 +255,17 @@ class OptimizerSettings:
         _check(self.clip is None or self.clip > 0, "optimizer.clip", self.clip, "above 0, or none")
         _check(self.ema is None or 0 < self.ema < 1, "optimizer.ema", self.ema, "between 0 and 1")
         _check(1 <= self.batch_size <= 65536, "optimizer.batch_size", self.batch_size, "1 to 65536")
-        _check(1 <= self.epochs <= 1_000_000, "optimizer.epochs", self.epochs, "1 to 1000000")
+        _check(
+            self.epochs is None or 1 <= self.epochs <= 1_000_000,
+            "optimizer.epochs",
+            self.epochs,
+            "1 to 1000000, or none",
+        )
+        _check(1 <= self.steps <= 100_000_000, "optimizer.steps", self.steps, "1 to 100000000")
+
+    def epochs_of(self, batches: int) -> int:
+        """Epochs of a run, of so many batches each."""
+        return -(-self.steps // batches) if self.epochs is None else self.epochs
 
 
 @dataclass(frozen=True)

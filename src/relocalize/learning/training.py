@@ -209,7 +209,9 @@ def _train(
         result = run(
             task,
             settings.optimizer,
-            RunLength(settings.optimizer.epochs, settings.minutes, preparation),
+            RunLength(
+                settings.optimizer.epochs_of(len(task.batches(1))), settings.minutes, preparation
+            ),
             device,
             folder,
             key=run_key(frames, settings),

@@ -15,6 +15,7 @@ from relocalize.learning.pose_layer import aligned, resected
 from relocalize.learning.rotations import columns_from_matrix
 from relocalize.learning.settings import HeadSettings
 
+_WHOLE = (2, 4)  # rows and columns that the whole picture is averaged to
 _STEPS = 5  # of Gauss-Newton, from the aligned pose; more change nothing
 # Logarithms, of depth as a share of the typical one and of doubt in normalised image coordinates.
 _LEAST_LOG_DEPTH, _MOST_LOG_DEPTH = -4.0, 4.0
@@ -57,7 +58,10 @@ class CoordinateHead(Head):
         self.norms = nn.ModuleDict(
             {stage: nn.BatchNorm2d(maps[stage].channels, affine=False) for stage in stages}
         )
-        self.reduce = nn.Linear(sum(maps[stage].channels for stage in stages), width)
+        channels = sum(maps[stage].channels for stage in stages)
+        self.reduce = nn.Linear(channels, width)
+        # Doors of one kind look alike: what else is in the picture says which one it is.
+        self.context = nn.Linear(channels * _WHOLE[0] * _WHOLE[1], width)
         self.blocks = nn.Sequential(
             *(CellBlock(width, settings.dropout) for _ in range(settings.blocks))
         )
@@ -93,6 +97,7 @@ class CoordinateHead(Head):
     def forward(self, features: Mapping[str, Tensor]) -> PoseOutput:
         """The pose and, in training, what cells say of it."""
         maps = [resized(norm(features[stage]), self.grid) for stage, norm in self.norms.items()]
+        whole = self.context(resized(torch.cat(maps, 1), _WHOLE).flatten(1))
         cells = torch.cat(maps, 1).flatten(2)
         count = cells.shape[-1]
         if self.training and self.drawn < count:
@@ -100,7 +105,7 @@ class CoordinateHead(Head):
             cells = cells[:, :, index]
         else:
             index = torch.arange(count, device=cells.device)
-        width = self.reduce(cells.transpose(1, 2))
+        width = self.reduce(cells.transpose(1, 2)) + whole[:, None]
         said = self.says(self.norm(self.blocks(width)))
         with torch.autocast(said.device.type, enabled=False):
             said = said.float()
