@@ -304,7 +304,7 @@ def recipe(story: FoundingStory) -> TrainSettings:
     """The preset ``default`` with a grid head, and copies that look and stand where a visitor may.
 
     A walk looks ahead from one line; photos are taken half a metre beside it and look at walls.
-    The head: where doors look alike, cells that answer for themselves were further off (2.3 m).
+    The head: measured with these copies; that of ``default`` has not been tried with them.
     """
     default = replace(preset("default"), minutes=story.minutes, seed=story.seed)
     if story.plain:
