@@ -114,7 +114,7 @@ def row(place: Place, split: Split, found: Evaluation, name: str, members: list[
         name,
         100 * float(medians[:, 0].mean()),
         float(medians[:, 1].mean()),
-        100 * float(np.ptp(medians[:, 0])) / 2,
+        100 * float(np.ptp(medians[:, 0])) / 2 if np.isfinite(medians).all() else float("nan"),
         tuple(float(np.mean([e.within(one).mean() for e in errors])) for one in THRESHOLDS),
         float(np.mean([e.failed.sum() for e in errors])),
         seconds,
