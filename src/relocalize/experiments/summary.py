@@ -226,8 +226,11 @@ def _ended(settings: TrainSettings, result: Mapping[str, Any], epochs: int) -> s
         return "diverged"
     if result.get("reason"):
         return str(result["reason"])
-    batches = -(-int(result["training"]["images"]) // settings.optimizer.batch_size)
-    return LAST_EPOCH if epochs >= settings.optimizer.epochs_of(batches) else OVER
+    planned = settings.optimizer.epochs
+    if planned is None:
+        batches = -(-int(result["training"]["images"]) // settings.optimizer.batch_size)
+        planned = settings.optimizer.epochs_of(batches)
+    return LAST_EPOCH if epochs >= planned else OVER
 
 
 def _strict(value: Any) -> Any:
