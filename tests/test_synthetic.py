@@ -129,7 +129,19 @@ def once_pose(truth) -> np.ndarray:
     return plan_walk(truth.settings).cam_from_world(1.0).matrix
 
 
-@pytest.mark.parametrize("settings", [CorridorSettings(), CorridorSettings.small()])
+def and_back(settings):
+    return replace(settings, walk=replace(settings.walk, return_m=100.0))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        CorridorSettings(),
+        CorridorSettings.small(),
+        and_back(CorridorSettings()),
+        and_back(CorridorSettings.small()),
+    ],
+)
 def test_walk_and_photos_stay_inside_the_corridor(settings):
     walk = plan_walk(settings)
     width, first, second = settings.width, settings.first_arm, settings.second_arm
@@ -149,8 +161,9 @@ def test_walk_and_photos_stay_inside_the_corridor(settings):
         assert room(pose.inverse().translation) > 0.2
 
 
-def test_the_walk_is_a_persons(small):
-    walk = plan_walk(CorridorSettings())
+@pytest.mark.parametrize("settings", [CorridorSettings(), and_back(CorridorSettings())])
+def test_the_walk_is_a_persons(settings):
+    walk = plan_walk(settings)
     steps = np.arange(0, walk.duration, 1 / 30)
     poses = [walk.cam_from_world(t).inverse() for t in steps]
     centres = np.array([pose.translation for pose in poses])
@@ -164,7 +177,45 @@ def test_the_walk_is_a_persons(small):
     assert max(turns) < 120  # degrees per second: nobody whirls
     assert np.ptp(centres[:, 0]) > 14  # both arms are walked
     assert np.ptp(centres[:, 1]) > 10
-    assert 25 < walk.duration < 50
+    assert 25 < walk.duration < (80 if settings.walk.return_m else 50)
+
+
+def test_a_walk_back_looks_where_the_way_there_did_not():
+    settings = CorridorSettings()
+    there, whole = plan_walk(settings), plan_walk(and_back(settings))
+
+    def looks(walk, times):
+        poses = [walk.cam_from_world(time).inverse() for time in times]
+        return [pose.translation for pose in poses], [pose.rotation[:, 2] for pose in poses]
+
+    way = np.arange(0, there.duration, 0.5)
+    centres, looking = looks(there, way)
+    # The turn at the far end begins before the way there ends.
+    calm = way < there.duration - 4
+    again, looking_again = looks(whole, way[calm])
+    assert np.allclose(np.array(centres)[calm], again, atol=0.05)
+    assert np.allclose(np.array(looking)[calm], looking_again, atol=0.05)
+    back, looking_back = looks(whole, np.arange(there.duration + 4, whole.duration, 0.5))
+    assert np.linalg.norm(back[-1] - centres[0]) < 0.8
+    for centre, direction in zip(back, looking_back, strict=True):
+        near = np.argmin(np.linalg.norm(np.array(centres) - centre, axis=1))
+        assert np.linalg.norm(centres[near] - centre) < 1.2
+        assert direction @ looking[near] < -0.3
+    short = plan_walk(replace(settings, walk=replace(settings.walk, return_m=1.0)))
+    assert there.distances[-1] + 1 < short.distances[-1] < there.distances[-1] + 4
+
+
+def test_photos_are_the_same_whether_or_not_the_walk_comes_back(tmp_path):
+    once, returned = (
+        write_corridor(tmp_path / name, settings=settings)
+        for name, settings in (("once", TINY), ("returned", and_back(TINY)))
+    )
+    assert len(returned.walk_poses) > 1.5 * len(once.walk_poses)
+    photos = sorted(path.name for path in once.folder.glob("visitor/*.jpg"))
+    assert photos
+    for name in photos:
+        here, there = (truth.folder / "visitor" / name for truth in (once, returned))
+        assert here.read_bytes() == there.read_bytes()
 
 
 def test_the_walker_rests(small, frames):

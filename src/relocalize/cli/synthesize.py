@@ -23,6 +23,8 @@ class Synthesize:
     """One short arm and small pictures, in seconds."""
     photos: int | None = None
     """Number of photos by the second camera; default 30 (6 with --small)."""
+    and_back: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Turn round at the far end and walk back to where the walk began; the photos stay the same."""
     focal_in_exif: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Write the second camera's focal length into its photos' EXIF."""
 
@@ -38,7 +40,10 @@ class Synthesize:
             focal_in_exif=self.focal_in_exif,
             count=settings.visitor.count if self.photos is None else self.photos,
         )
-        truth = write_corridor(self.out, settings=replace(settings, visitor=visitor))
+        walk = settings.walk
+        if self.and_back:
+            walk = replace(walk, return_m=settings.first_arm + settings.second_arm)
+        truth = write_corridor(self.out, settings=replace(settings, walk=walk, visitor=visitor))
         print(
             f"{self.out}: walk.mp4 ({len(truth.walk_poses)} frames), "
             f"visitor/ ({len(truth.visitor_poses)} photos), walk_poses.txt, visitor_poses.txt, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,9 @@ def write_corridor(folder: Path, *, settings: CorridorSettings | None = None) ->
     walk = plan_walk(settings)
     frames = int(walk.duration * settings.walk.fps)
     times = (np.arange(frames) + 0.5) / settings.walk.fps
-    photos = plan_photos(settings, walk, list(scene.cells))
+    # Photos are of the place: they stay where they are, whether or not the walk comes back.
+    there = plan_walk(replace(settings, walk=replace(settings.walk, return_m=0.0)))
+    photos = plan_photos(settings, there, list(scene.cells))
     truth = CorridorTruth(
         folder,
         settings,

@@ -20,7 +20,8 @@ class WalkSettings:
         fps: frames per second.
         speed: walking speed on straight pieces, metres per second.
         rest_s: seconds for which the walker stands still, about a third of the way in.
-        return_m: metres walked back after turning round at the far end; 0 to stop there.
+        return_m: metres walked back after turning round at the far end, on the other side of the
+            corridor; 0 to stop there. No more than there are.
         eye_height: mean height of the camera above the floor, metres.
         shake: scale of sway, bob and hand tremor; 1 is a relaxed walk, 0 a dolly.
         exposure_s: shutter time, which is what blurs moving frames; 0 for none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,21 +150,40 @@ def _floor_path(settings: CorridorSettings) -> FloatArray:
     """Corners [K, 2] of the ideal path, arcs included."""
     first, second, middle = settings.first_arm, settings.second_arm, settings.width / 2
     if not second:
-        return np.array([[1.1, middle], [first - 1.8, middle + 0.1]])
+        end = first - 1.8
+        there = np.array([[1.1, middle], [end, middle + 0.1]])
+        if settings.walk.return_m <= 0:
+            return there
+        swing = np.array([[end - 1.5, middle], [end - 0.4, middle - _TURN_RADIUS]])
+        there = np.concatenate([there[:1], swing[swing[:, 0] > 1.1]])
+        turn = _arc([end, middle], _TURN_RADIUS, -np.pi / 2, np.pi / 2)
+        back = np.array([[1.1, middle + _TURN_RADIUS]])
+        return np.concatenate([there, _turned_back(turn, back, settings.walk.return_m)])
     x, end = first - middle, settings.width + second - 2.6
-    quarter = np.linspace(-np.pi / 2, 0, 24)
-    corner = np.stack([np.cos(quarter), np.sin(quarter)], axis=1) * _CORNER_RADIUS
-    corner += [x - _CORNER_RADIUS, middle + _CORNER_RADIUS]
-    parts = [np.array([[1.3, middle]]), corner, np.array([[x - 0.05, end - 1.5]])]
-    if settings.walk.return_m > 0:
-        half = np.linspace(0, np.pi, 40)
-        turn = np.stack([np.cos(half), np.sin(half)], axis=1) * _TURN_RADIUS + [x, end]
-        back = max(3.0, end - settings.walk.return_m)
-        parts += [np.array([[x + _TURN_RADIUS, end - 0.4]]), turn]
-        parts += [np.array([[x - _TURN_RADIUS, back]])]
-    else:
-        parts += [np.array([[x, end]])]
-    return np.concatenate(parts)
+    pivot = [x - _CORNER_RADIUS, middle + _CORNER_RADIUS]
+    corner = _arc(pivot, _CORNER_RADIUS, -np.pi / 2, 0)
+    there = np.concatenate([np.array([[1.3, middle]]), corner, np.array([[x - 0.05, end - 1.5]])])
+    if settings.walk.return_m <= 0:
+        return np.concatenate([there, np.array([[x, end]])])
+    there = np.concatenate([there, np.array([[x + _TURN_RADIUS, end - 0.4]])])
+    turn = _arc([x, end], _TURN_RADIUS, 0, np.pi)
+    corner = _arc(pivot, _CORNER_RADIUS - _TURN_RADIUS, 0, -np.pi / 2)
+    back = np.concatenate([corner, np.array([[1.3, middle + _TURN_RADIUS]])])
+    return np.concatenate([there, _turned_back(turn, back, settings.walk.return_m)])
+
+
+def _arc(middle: Sequence[float], radius: float, start: float, end: float) -> FloatArray:
+    """Points [24, 2] from one angle to another, in radians."""
+    angles = np.linspace(start, end, 24)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius + middle
+
+
+def _turned_back(turn: FloatArray, back: FloatArray, length_m: float) -> FloatArray:
+    """The turn [K, 2] whole, and from its end no more than so much of the way back [M, 2]."""
+    corners = np.concatenate([turn[-1:], back])
+    walked = np.concatenate([[0.0], np.hypot(*np.diff(corners, axis=0).T).cumsum()])
+    stop = [np.interp(length_m, walked, corners[:, axis]) for axis in (0, 1)]
+    return np.concatenate([turn, corners[1:][walked[1:] < length_m], [stop]])
 
 
 def _resampled(corners: FloatArray) -> FloatArray:
