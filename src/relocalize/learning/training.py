@@ -28,6 +28,7 @@ from relocalize.learning.halving import halve, halve_trained
 from relocalize.learning.heads import CoordinateHead
 from relocalize.learning.loop import Judgement, RunResult, run
 from relocalize.learning.losses import make_loss
+from relocalize.learning.memory import kept_memory
 from relocalize.learning.model import ChannelReduction, PoseRegressor, make_regressor
 from relocalize.learning.picture_input import PictureInput
 from relocalize.learning.schedule import RunLength
@@ -105,7 +106,7 @@ def train(place: Place, split: Split | None, settings: TrainSettings, folder: Pa
         index=workers.local_rank,
     )
     random_devices = [device.torch_device] if device.torch_device.type == "cuda" else []
-    with device.running(), torch.random.fork_rng(devices=random_devices):
+    with kept_memory(), device.running(), torch.random.fork_rng(devices=random_devices):
         torch.manual_seed(settings.seed)
         return _train(place, split, settings, folder, device, workers)
 
