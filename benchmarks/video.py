@@ -123,12 +123,14 @@ def with_wrong_frames(found: LocalizedClip, truth: Sequence[Rigid3]) -> None:
     rng = np.random.default_rng(0)
     estimates = [pose.frame.world_from_cam for pose in found.poses]
     covariances = [pose.frame.covariance_matrix for pose in found.poses]
+    shared = [pose.frame.shared_matrix for pose in found.poses]
     wrong = [k for k in range(5, len(truth), _WRONG_EVERY) if estimates[k] is not None]
     for k in wrong:
         turn = Rotation.from_rotvec(rng.normal(0, 1, 3)).as_matrix()
         estimates[k] = Rigid3(turn @ truth[k].rotation, truth[k].translation + rng.normal(0, 2, 3))
     started = time.process_time()
-    smoothed = smooth([pose.frame.time_s for pose in found.poses], estimates, covariances)
+    times = [pose.frame.time_s for pose in found.poses]
+    smoothed = smooth(times, estimates, covariances, shared)
     spent = time.process_time() - started
     rejected = [k for k, pose in enumerate(smoothed.poses) if pose.status == "rejected"]
     print(

@@ -10,14 +10,16 @@ import av
 import cv2
 import numpy as np
 import pytest
+from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from localizers_place import CAMERA as ROOM_CAMERA
 from localizers_place import looking_at, make_place, render
 from numbers_place import CAMERA, make_numbers_place, poses_of_a_walk
-from relocalize import Place, Rigid3
+from relocalize import Camera, Place, Rigid3
 from relocalize.cli.main import main
 from relocalize.clips import ClipSettings, localize_clip
+from relocalize.clips.camera import ClipCamera
 from relocalize.errors import CaptureError
 from relocalize.formats.trajectory_tum import read_tum
 from relocalize.geometry import position_error
@@ -209,6 +211,44 @@ def test_the_command_prints_one_object(
     assert Path(value["files"]["trajectory.txt"]).parent == place.root / "trajectories" / "my-walk"
     assert "overlay.mp4" not in value["files"]
     assert CAMERA.width == 640  # the clip's own size is another: its camera is not the map's
+
+
+def test_what_an_inexact_camera_does_to_a_pose_is_what_least_squares_answers() -> None:
+    rng = np.random.default_rng(4)
+    camera = Camera("SIMPLE_RADIAL", 640, 480, (525.0, 320.0, 240.0, -0.02))
+    pose = TRUTH[7]
+    points = pose @ (rng.uniform([-1, -0.8, 2], [1, 0.8, 5], (80, 3)))
+    pixels = camera.img_from_cam(pose.inverse() @ points)
+    for row, size in ((0, 0.8), (3, 0.004)):
+        params = list(camera.params)
+        params[row] += size
+        wrong = Camera("SIMPLE_RADIAL", 640, 480, tuple(params))
+
+        def moved(step: np.ndarray) -> Rigid3:
+            turn = Rotation.from_rotvec(step[3:]).as_matrix()
+            return Rigid3(pose.rotation @ turn, pose.translation + step[:3])
+
+        def residuals(step: np.ndarray, wrong: Camera = wrong) -> np.ndarray:
+            return (wrong.img_from_cam(moved(step).inverse() @ points) - pixels).ravel()
+
+        shift = least_squares(residuals, np.zeros(6), x_scale="jac").x
+        covariance = np.zeros((2, 2))
+        covariance[row // 3, row // 3] = size**2
+        found = ClipCamera(camera, covariance).pose_covariance(pose, points)
+        assert np.allclose(found, np.outer(shift, shift), rtol=0.05, atol=0.02 * shift.max() ** 2)
+        assert np.linalg.norm(shift[:3]) > 1e-3
+    assert not ClipCamera(camera).pose_covariance(pose, points).any()
+
+
+def test_a_camera_is_written_down_with_what_is_not_known_of_it() -> None:
+    camera = Camera("SIMPLE_RADIAL", 640, 480, (525.0, 320.0, 240.0, -0.02))
+    for covariance in (None, np.array([[0.8, 0.001], [0.001, 4e-6]])):
+        again = ClipCamera.from_json(
+            json.loads(json.dumps(ClipCamera(camera, covariance).to_json()))
+        )
+        assert again.camera == camera
+        assert (again.covariance is None) == (covariance is None)
+        assert covariance is None or np.array_equal(again.covariance, covariance)
 
 
 @pytest.mark.slow

@@ -204,6 +204,39 @@ def test_errors_that_neighbours_share_stay_in_the_uncertainty() -> None:
     assert 0.3 < (off**2 / said).mean() < 2.0
 
 
+def test_errors_known_to_be_shared_are_not_smoothed_away() -> None:
+    """A map that is off by the same everywhere, which nothing in the video shows."""
+    t, truth = walk(60)
+    of_map = np.diag([0.03**2] * 3 + [np.radians(0.5) ** 2] * 3)
+    told, untold = [], []
+    for seed in range(8):
+        given = measured(truth, sigma=0.01, sigma_deg=0.2, seed=seed)
+        off = np.linalg.cholesky(of_map) @ np.random.default_rng(100 + seed).standard_normal(6)
+        turn = Rotation.from_rotvec(off[3:]).as_matrix()
+        moved = [Rigid3(p.rotation @ turn, p.translation + off[:3]) for p in given.estimates]
+        whole = [own + of_map for own in given.covariances]
+        told.append(squares(smooth(t, moved, whole, [of_map] * len(t)), truth).mean() / 6)
+        untold.append(squares(smooth(t, moved, given.covariances), truth).mean() / 6)
+    assert 0.5 < np.mean(told) < 1.5
+    assert np.mean(untold) > 5  # what the same estimates say where nobody tells
+
+
+def test_a_gap_has_the_shared_errors_of_its_neighbours() -> None:
+    t, truth = walk(90)
+    given = measured(truth, sigma=0.01, sigma_deg=0.2)
+    of_map = np.diag([0.5**2] * 3 + [0.1**2] * 3)
+    gap = range(40, 45)
+    estimates = [None if k in gap else one for k, one in enumerate(given.estimates)]
+    whole = [None if k in gap else one + of_map for k, one in enumerate(given.covariances)]
+    shared = [None if k in gap else of_map for k in range(len(t))]
+    smoothed = smooth(t, estimates, whole, shared)
+    assert all(np.linalg.eigvalsh(p.covariance - of_map)[0] > -1e-9 for p in smoothed.poses)
+    with pytest.raises(GeometryError, match="not positive definite"):
+        smooth(t, estimates, whole, [None if one is None else 2 * one for one in whole])
+    with pytest.raises(GeometryError, match="3 shared parts"):
+        smooth(t, estimates, whole, shared[:3])
+
+
 def test_what_trembles_in_the_hand_is_not_smoothed_away() -> None:
     t, truth = walk(240)
     rng = np.random.default_rng(7)

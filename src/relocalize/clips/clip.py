@@ -15,14 +15,16 @@ import numpy as np
 from relocalize import progress
 from relocalize.capture.video import open_video
 from relocalize.capture.workspace import source_id
+from relocalize.clips.camera import ClipCamera, camera_of_clip
 from relocalize.clips.frame_log import FrameLog, LoggedFrame
-from relocalize.clips.frames import camera_of_clip, frames_of
+from relocalize.clips.frames import frames_of
 from relocalize.clips.overlay import Overlay, Shown, VideoWriter
 from relocalize.errors import CaptureError, GeometryError
 from relocalize.formats.trajectory_tum import tum_trajectory
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
-from relocalize.localizers import Localizer, fitted
+from relocalize.localizers import Localizer, PoseEstimate, fitted
+from relocalize.localizers.structure import StructureLocalizer
 from relocalize.place import Place, atomic
 from relocalize.place.folder import METRE
 from relocalize.tracking import smooth
@@ -192,7 +194,7 @@ def localize_clip(
         clip=path.name,
         localizer=settings.localizer,
         unit=localizer.unit,
-        camera=log.camera,
+        camera=None if log.camera is None else log.camera.camera,
         poses=poses,
         jitter=jitter,
         remark=remark,
@@ -231,13 +233,34 @@ def _localize_frames(localizer: Localizer, path: Path, log: FrameLog, every: int
                     continue
                 pixels = frame.rgb()
                 height, width = pixels.shape[:2]
-                camera = log.camera
-                if camera is not None and (camera.width, camera.height) != (width, height):
-                    camera = None  # the clip changes its size: nothing is known of this camera
-                estimate = localizer.localize(pixels, camera)
-                log.add(LoggedFrame.of(frame.number, frame.time_s, estimate))
+                known = log.camera
+                if known is not None and (known.camera.width, known.camera.height) != (
+                    width,
+                    height,
+                ):
+                    known = None  # the clip changes its size: nothing is known of this camera
+                estimate = localizer.localize(pixels, None if known is None else known.camera)
+                estimate, shared = _with_shared_errors(estimate, localizer, known)
+                log.add(LoggedFrame.of(frame.number, frame.time_s, estimate, shared))
                 bar.advance()
         return video.broke
+
+
+def _with_shared_errors(
+    estimate: PoseEstimate, localizer: Localizer, camera: ClipCamera | None
+) -> tuple[PoseEstimate, FloatArray | None]:
+    """An estimate that knows of its camera's uncertainty, and what frames share of its covariance.
+
+    The map's errors, and those of a camera that was calibrated from the clip, are the same from
+    frame to frame, or nearly: no smoothing takes them away.
+    """
+    pose, points = estimate.world_from_cam, estimate.inlier_points
+    if not isinstance(localizer, StructureLocalizer) or pose is None or points is None:
+        return estimate, None
+    of_camera = np.zeros((6, 6)) if camera is None else camera.pose_covariance(pose, points)
+    own = estimate.covariance
+    whole = None if own is None else own + of_camera
+    return replace(estimate, covariance=whole), localizer.resector.noise.covariance + of_camera
 
 
 def _smoothed(
@@ -247,7 +270,8 @@ def _smoothed(
     estimates = [frame.world_from_cam for frame in frames]
     covariances = [frame.covariance_matrix for frame in frames]
     try:
-        smoothed = smooth([frame.time_s for frame in frames], estimates, covariances)
+        shared = [frame.shared_matrix for frame in frames]
+        smoothed = smooth([frame.time_s for frame in frames], estimates, covariances, shared)
     except GeometryError as error:
         rows = zip(frames, estimates, covariances, strict=True)
         raw = tuple(

@@ -12,8 +12,9 @@ from typing import Any, TextIO
 import numpy as np
 from typing_extensions import Self
 
+from relocalize.clips.camera import ClipCamera
 from relocalize.errors import GeometryError
-from relocalize.geometry import Camera, Rigid3
+from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.localizers import PoseEstimate
 
@@ -29,7 +30,9 @@ class LoggedFrame:
         reason: why it failed, or None.
         position: [3] camera centre, or None for a failure.
         quat_wxyz: [4] of ``world_from_cam``, or None likewise.
-        covariance: [36] row by row as in `PoseEstimate`, or None.
+        covariance: [36] row by row as in `PoseEstimate`, or None; what is not exactly known of
+            the clip's camera is part of it.
+        shared: [36] the part of it that frames have in common, or None.
         inliers: matches that agree, or None.
         milliseconds: that it took.
     """
@@ -41,12 +44,15 @@ class LoggedFrame:
     position: tuple[float, ...] | None
     quat_wxyz: tuple[float, ...] | None
     covariance: tuple[float, ...] | None
+    shared: tuple[float, ...] | None
     inliers: int | None
     milliseconds: float
 
     @classmethod
-    def of(cls, number: int, time_s: float, estimate: PoseEstimate) -> LoggedFrame:
-        """From an estimate."""
+    def of(
+        cls, number: int, time_s: float, estimate: PoseEstimate, shared: FloatArray | None
+    ) -> LoggedFrame:
+        """From an estimate, and the part [6, 6] of its covariance that frames have in common."""
         pose, covariance = estimate.world_from_cam, estimate.covariance
         return cls(
             number=number,
@@ -56,6 +62,7 @@ class LoggedFrame:
             position=None if pose is None else tuple(pose.translation.tolist()),
             quat_wxyz=None if pose is None else tuple(pose.quat_wxyz.tolist()),
             covariance=None if covariance is None else tuple(covariance.ravel().tolist()),
+            shared=None if shared is None else tuple(shared.ravel().tolist()),
             inliers=estimate.inliers,
             milliseconds=round(estimate.milliseconds, 2),
         )
@@ -73,8 +80,9 @@ class LoggedFrame:
         if frame.status == "localized":
             if frame.world_from_cam is None:
                 raise ValueError(f"frame {frame.number} is localized and has no pose")
-            if frame.covariance is not None and len(frame.covariance) != 36:
-                raise ValueError(f"frame {frame.number} has no 6 x 6 covariance")
+            for matrix in (frame.covariance, frame.shared):
+                if matrix is not None and len(matrix) != 36:
+                    raise ValueError(f"frame {frame.number} has no 6 x 6 covariance")
         return frame
 
     @property
@@ -89,6 +97,11 @@ class LoggedFrame:
         """[6, 6], or None."""
         return None if self.covariance is None else np.reshape(self.covariance, (6, 6))
 
+    @property
+    def shared_matrix(self) -> FloatArray | None:
+        """[6, 6], or None."""
+        return None if self.shared is None else np.reshape(self.shared, (6, 6))
+
 
 class FrameLog:
     """Frames in a file of one JSON object per line, the first of which says what they depend on.
@@ -102,12 +115,12 @@ class FrameLog:
         """Frames of other ``inputs`` are dropped."""
         self._path, self._inputs = path, inputs
         self._file: TextIO | None = None
-        self.camera: Camera | None = None
+        self.camera: ClipCamera | None = None
         self.has_begun = False
         self.frames: list[LoggedFrame] = []
         self._read()
 
-    def begin(self, camera: Camera | None) -> None:
+    def begin(self, camera: ClipCamera | None) -> None:
         """Note the clip's camera, before the first frame."""
         self.camera, self.has_begun = camera, True
 
@@ -115,7 +128,7 @@ class FrameLog:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         # Written anew, so that a line that a kill cut short is not continued.
         self._file = self._path.open("w", encoding="utf-8")
-        camera = None if self.camera is None else asdict(self.camera)
+        camera = None if self.camera is None else self.camera.to_json()
         self._write({"inputs": self._inputs, "camera": camera})
         for frame in self.frames:
             self._write(asdict(frame))
@@ -147,7 +160,7 @@ class FrameLog:
             if first["inputs"] != self._inputs:
                 return
             camera = first["camera"]
-            self.begin(None if camera is None else Camera(**camera))
+            self.begin(None if camera is None else ClipCamera.from_json(camera))
             for line in lines:
                 frame = LoggedFrame.from_json(json.loads(line))
                 if self.frames and frame.number <= self.frames[-1].number:

@@ -1,24 +1,15 @@
-"""A clip's frames: every Nth, upright, with its time; and the camera that took them."""
+"""A clip's frames: every Nth, upright, with its time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from relocalize import progress
-from relocalize.capture.video import Picture, Video, open_video
-from relocalize.geometry import Camera
-from relocalize.localizers import Localizer
-from relocalize.localizers.structure import StructureLocalizer
-from relocalize.mapping.resection import Matches
-from relocalize.mapping.resection.shared_camera import MAX_PHOTOS, shared_camera
-
-_UNKNOWN_LENGTH = 30  # frames from one to the next that calibrate, where no length is announced
+from relocalize.capture.video import Picture, Video
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,35 +46,3 @@ def frames_of(video: Video, every: int) -> Iterator[ClipFrame]:
         time_s = time_s if time_s > last_s else last_s + 1e-3
         last_s = time_s
         yield ClipFrame(number, round(time_s, 6), picture)
-
-
-def camera_of_clip(path: Path, localizer: Localizer) -> Camera | None:
-    """The camera that took a clip, as some of its frames calibrate it together.
-
-    Returns:
-        What the container knows where the localizer calibrates nothing or too few frames can be
-        localized; None where that is nothing either.
-    """
-    with open_video(path) as video:
-        first = next(video.pictures(), None)
-        if first is None:
-            return None
-        height, width = first.bgr().shape[:2]
-        known = video.camera(width, height)
-    prior = known if known.focal_is_known else None
-    if not isinstance(localizer, StructureLocalizer):
-        return prior
-    matches: list[Matches] = []
-    with open_video(path) as video:
-        length = video.announced_frames
-        every = max(1, length // MAX_PHOTOS) if length else _UNKNOWN_LENGTH
-        with progress.bar("calibrating the clip's camera", MAX_PHOTOS, "frames") as bar:
-            for frame in frames_of(video, every):
-                pixels = frame.rgb()
-                if pixels.shape[:2] == (height, width):
-                    features = localizer.features(pixels)
-                    matches.append(localizer.resector.match(features, width, height))
-                    bar.advance()
-                if len(matches) >= MAX_PHOTOS:
-                    break
-    return shared_camera(localizer.resector, matches, prior=prior) or prior

@@ -75,9 +75,9 @@ class Smoothed:
     Attributes:
         poses: one per frame.
         noise: how hard the camera was shaken.
-        jitter: how much of the stated covariances changes from frame to frame, as a share of
-            variances, at most 1. What is missing to 1 neighbours have in common: no smoothing
-            takes it away, and it is in the poses' covariances as it was.
+        jitter: how much of what covariances state beyond shared errors changes from frame to
+            frame, as a share of variances, at most 1. What is missing to 1 neighbours have in
+            common: no smoothing takes it away, and it is in the poses' covariances as it was.
     """
 
     poses: tuple[SmoothedPose, ...]
@@ -89,6 +89,7 @@ def smooth(
     times: Sequence[float],
     estimates: Sequence[Rigid3 | None],
     covariances: Sequence[FloatArray | None],
+    shared: Sequence[FloatArray | None] | None = None,
 ) -> Smoothed:
     """The trajectory that estimates of frames and the way cameras move make most likely.
 
@@ -96,12 +97,24 @@ def smooth(
         times: [N] seconds, ascending.
         estimates: world_from_cam of each frame, None where it was not localized.
         covariances: [6, 6] of each estimate, as in `SmoothedPose`.
+        shared: [6, 6] the part of each that neighbouring frames are known to have in common, such
+            as the map's errors; it stays in the poses' covariances whole. None means that none is
+            known; it may be more or less than there is.
 
     Raises:
-        GeometryError: times do not ascend, an estimate has no covariance, or fewer than `LEAST`
-            frames were localized.
+        GeometryError: times do not ascend, an estimate has no covariance or a shared part that is
+            larger than it, or fewer than `LEAST` frames were localized.
     """
-    problem = _Problem.of(times, estimates, covariances)
+    known = [None] * len(covariances) if shared is None else list(shared)
+    if len(known) != len(covariances):
+        raise GeometryError(
+            f"{len(known)} shared parts of {len(covariances)} covariances; want one of each"
+        )
+    own = [
+        whole if whole is None or part is None else whole - part
+        for whole, part in zip(covariances, known, strict=True)
+    ]
+    problem = _Problem.of(times, estimates, own)
     states, noise = problem.first_states(), problem.first_noise()
     jitter = 1.0
     states, weights, noise = _first_fit(problem, states, noise)
@@ -114,14 +127,14 @@ def smooth(
         weights = more
         states = _relaxed(problem, states, weights, noise, jitter)
     marginals = problem.marginals(states, weights, noise, jitter)
-    shared = (1.0 - jitter) * problem.stated()
+    stays = (1.0 - jitter) * problem.stated() + problem.nearest(known)
     poses = []
     for k, rotation in enumerate(states.rotations.as_matrix()):
         status: Status = "bridged"
         if problem.has[k]:
             status = "localized" if weights[k] > 0.5 else "rejected"
         pose = Rigid3(rotation, states.centres[k])
-        poses.append(SmoothedPose(status, pose, marginals[k] + shared[k]))
+        poses.append(SmoothedPose(status, pose, marginals[k] + stays[k]))
     return Smoothed(tuple(poses), noise, jitter)
 
 
@@ -242,12 +255,22 @@ class _Problem:
 
     def stated(self) -> FloatArray:
         """[N, 6, 6] covariances of the estimates; between them, of the nearest one in time."""
+        inverses = np.linalg.inv(self.information[self._nearest_rows()])
+        return np.asarray(inverses, dtype=np.float64)
+
+    def nearest(self, matrices: Sequence[FloatArray | None]) -> FloatArray:
+        """[N, 6, 6] of those of the estimates, zeros for None; between, of the nearest in time."""
+        known = [np.zeros((6, 6)) if one is None else one for one in matrices]
+        return np.stack([known[int(row)] for row in self._nearest_rows()])
+
+    def _nearest_rows(self) -> NDArray[np.int64]:
+        """[N] for each frame, which has an estimate and is nearest in time: itself if it has."""
         rows = np.flatnonzero(self.has)
         after = np.searchsorted(rows, np.arange(len(self.times))).clip(1, len(rows) - 1)
         before_s = self.times - self.times[rows[after - 1]]
         after_s = self.times[rows[after]] - self.times
         nearest = np.where(before_s < after_s, rows[after - 1], rows[after])
-        return np.asarray(np.linalg.inv(self.information[nearest]), dtype=np.float64)
+        return np.asarray(nearest, dtype=np.int64)
 
     def unlikeliness_anywhere(self) -> FloatArray:
         """[N] what leaving an estimate out costs, in the terms of `_unlikeliness`."""
