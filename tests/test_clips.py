@@ -179,6 +179,23 @@ def test_far_beyond_what_was_seen_a_frame_is_lost(
     assert set(statuses[8:first]) == {"bridged"} and set(statuses[first:]) == {"lost"}
 
 
+def test_a_clip_that_was_cut_says_up_to_where_it_could_be_read(
+    place: Place, knowing: Knowing, tmp_path: Path, capsys
+) -> None:
+    whole = write_clip(tmp_path / "whole.mkv")
+    clip = localize_clip(place, whole, tmp_path / "a", ClipSettings(every=15, overlay=False))
+    assert clip.broke is None  # the last frame that was asked for is 0.9 s before the end
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: len(whole.read_bytes()) * 6 // 10])
+    with pytest.raises(SystemExit) as ended:
+        main(["localize", str(place.root), "--video", str(cut), "--no-overlay"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "the video can be decoded up to second" in said and "of 4.0" in said
+    rows = (place.root / "trajectories" / "cut" / "poses.jsonl").read_text().splitlines()
+    assert 10 < len(rows) < COUNT - 10
+
+
 def test_wrong_input_is_one_line(place: Place, knowing: Knowing, tmp_path: Path, capsys) -> None:
     text = tmp_path / "text.mp4"
     text.write_text("no video")

@@ -68,26 +68,10 @@ def measure(path: Path, checkpoint: Path) -> Measured:
                 if time.monotonic() - saved > _SAVE_SECONDS:
                     run.save(checkpoint)
                     saved = time.monotonic()
-        run.broke = _where_it_broke(run, video.announced_s, video.broke, video.damaged_packets)
+        run.broke = video.where_it_broke(run.times[-1] if run.times else 0.0)
     run.complete = True
     run.save(checkpoint)
     return run.measured()
-
-
-def _where_it_broke(
-    run: _Run, announced_s: float | None, reason: str | None, damaged_packets: int
-) -> str | None:
-    end = run.times[-1] if run.times else 0.0
-    # Containers round their length and count the last frame's duration: a second is no loss.
-    short = announced_s is not None and announced_s - end > max(1.0, 0.02 * announced_s)
-    if not (reason or damaged_packets or short):
-        return None
-    message = f"the video can be decoded up to second {end:.1f}"
-    if short:
-        message += f" of {announced_s:.1f}"
-    if damaged_packets:
-        message += f", {damaged_packets} pieces of it are damaged"
-    return message + (f" ({reason})" if reason else "")
 
 
 @dataclass

@@ -186,6 +186,24 @@ class Video:
                     self._turn = Turn.of(frame)
                 yield Picture(frame, self._aspect, self._turn, self._reformatter)
 
+    def where_it_broke(self, end_s: float) -> str | None:
+        """What is missing of the video after its pictures were asked for, or None.
+
+        Args:
+            end_s: time of the last picture, since the first.
+        """
+        # Containers round their length and count the last frame's duration: a second is no loss.
+        announced = self.announced_s
+        short = announced is not None and announced - end_s > max(1.0, 0.02 * announced)
+        if not (self.broke or self.damaged_packets or short):
+            return None
+        message = f"the video can be decoded up to second {end_s:.1f}"
+        if short:
+            message += f" of {announced:.1f}"
+        if self.damaged_packets:
+            message += f", {self.damaged_packets} pieces of it are damaged"
+        return message + (f" ({self.broke})" if self.broke else "")
+
     def pictures_from(self, number: int, stamp: int | None) -> Iterator[tuple[int, Picture]]:
         """Pictures with their numbers in the video, from ``number`` on.
 

@@ -164,6 +164,6 @@ def clip_as_text(clip: LocalizedClip) -> str:
     if clip.remark is not None:
         lines.append(clip.remark)
     if clip.broke is not None:
-        lines.append(f"the video could not be read to its end ({clip.broke})")
+        lines.append(clip.broke)
     lines += [f"{name}: {path}" for name, path in value["files"].items()]
     return "\n".join(lines)

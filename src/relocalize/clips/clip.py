@@ -117,7 +117,7 @@ class LocalizedClip:
         jitter: share of the stated variances that changes from frame to frame (`Smoothed.jitter`).
         remark: why nothing was smoothed, or None.
         folder: where the files are.
-        broke: why the clip could not be read to its end, or None.
+        broke: what is missing of the clip, which could not be read to its end, or None.
     """
 
     clip: str
@@ -219,7 +219,7 @@ def _inputs(place: Place, source: str, settings: ClipSettings) -> str:
 
 
 def _localize_frames(localizer: Localizer, path: Path, log: FrameLog, every: int) -> str | None:
-    """Localize what the log lacks; returns why the video broke off, or None."""
+    """Localize what the log lacks; returns what is missing of the video, or None."""
     if not log.has_begun:
         log.begin(camera_of_clip(path, localizer))
     done = log.frames[-1].number if log.frames else -1
@@ -228,7 +228,9 @@ def _localize_frames(localizer: Localizer, path: Path, log: FrameLog, every: int
         total = None if length is None else -(-length // every)
         with progress.bar("localizing", total, "frames") as bar:
             bar.advance(len(log.frames))
+            end_s = 0.0
             for frame in frames_of(video, every):
+                end_s = frame.time_s
                 if frame.number <= done:
                     continue
                 pixels = frame.rgb()
@@ -243,7 +245,8 @@ def _localize_frames(localizer: Localizer, path: Path, log: FrameLog, every: int
                 estimate, shared = _with_shared_errors(estimate, localizer, known)
                 log.add(LoggedFrame.of(frame.number, frame.time_s, estimate, shared))
                 bar.advance()
-        return video.broke
+        # The frames after the last of every so many were read too.
+        return video.where_it_broke(end_s + (every - 1) * video.frame_s)
 
 
 def _with_shared_errors(

@@ -106,15 +106,7 @@ def smooth(
             larger than it, or fewer than `LEAST` frames were localized.
     """
     known = [None] * len(covariances) if shared is None else list(shared)
-    if len(known) != len(covariances):
-        raise GeometryError(
-            f"{len(known)} shared parts of {len(covariances)} covariances; want one of each"
-        )
-    own = [
-        whole if whole is None or part is None else whole - part
-        for whole, part in zip(covariances, known, strict=True)
-    ]
-    problem = _Problem.of(times, estimates, own)
+    problem = _Problem.of(times, estimates, covariances, known)
     states, noise = problem.first_states(), problem.first_noise()
     jitter = 1.0
     states, weights, noise = _first_fit(problem, states, noise)
@@ -147,7 +139,10 @@ class _Problem:
         has: [N] whether a frame has an estimate.
         centres: [N, 3] estimated, 0 where there is none.
         rotations: N estimated, the identity where there is none.
-        information: [N, 6, 6] inverse covariances, 0 where there is none.
+        information: [N, 6, 6] inverses of the covariances without their shared part, 0 where
+            there is none.
+        bounds: [N, 6, 6] inverses of the whole covariances, likewise: what lies within these is
+            not wrong.
     """
 
     times: FloatArray
@@ -155,6 +150,7 @@ class _Problem:
     centres: FloatArray
     rotations: Rotation
     information: FloatArray
+    bounds: FloatArray
 
     @classmethod
     def of(
@@ -162,6 +158,7 @@ class _Problem:
         times: Sequence[float],
         estimates: Sequence[Rigid3 | None],
         covariances: Sequence[FloatArray | None],
+        shared: Sequence[FloatArray | None],
     ) -> _Problem:
         count = len(times)
         if not count == len(estimates) == len(covariances):
@@ -169,21 +166,27 @@ class _Problem:
                 f"{count} times, {len(estimates)} estimates and {len(covariances)} covariances; "
                 "want one of each for every frame"
             )
+        if len(shared) != count:
+            raise GeometryError(f"{len(shared)} shared parts of {count} covariances; want as many")
         seconds = np.asarray(times, dtype=np.float64)
         if not np.isfinite(seconds).all() or (np.diff(seconds) <= 0).any():
             raise GeometryError("times of frames have to be finite and to ascend")
         centres, rotations = np.zeros((count, 3)), np.tile(np.eye(3), (count, 1, 1))
-        information, has = np.zeros((count, 6, 6)), np.zeros(count, dtype=np.bool_)
+        information, bounds = np.zeros((count, 6, 6)), np.zeros((count, 6, 6))
+        has = np.zeros(count, dtype=np.bool_)
         for k, (pose, covariance) in enumerate(zip(estimates, covariances, strict=True)):
             if pose is None:
                 continue
-            information[k] = _inverse(covariance, k)
+            bounds[k] = _inverse(covariance, k)
+            part = shared[k]
+            own = covariance if covariance is None or part is None else covariance - part
+            information[k] = _inverse(own, k)
             centres[k], rotations[k], has[k] = pose.translation, pose.rotation, True
         if has.sum() < LEAST:
             raise GeometryError(
                 f"{int(has.sum())} of {count} frames are localized; a trajectory needs {LEAST}"
             )
-        return cls(seconds, has, centres, Rotation.from_matrix(rotations), information)
+        return cls(seconds, has, centres, Rotation.from_matrix(rotations), information, bounds)
 
     @property
     def seconds(self) -> FloatArray:
@@ -250,11 +253,11 @@ class _Problem:
     def squares(self, states: States) -> FloatArray:
         """[N] squared errors of the estimates in units of their stated covariances."""
         errors = self.residuals(states)
-        squares: FloatArray = np.einsum("ni,nij,nj->n", errors, self.information, errors)
+        squares: FloatArray = np.einsum("ni,nij,nj->n", errors, self.bounds, errors)
         return squares
 
     def stated(self) -> FloatArray:
-        """[N, 6, 6] covariances of the estimates; between them, of the nearest one in time."""
+        """[N, 6, 6] covariances without shared parts; between, of the nearest one in time."""
         inverses = np.linalg.inv(self.information[self._nearest_rows()])
         return np.asarray(inverses, dtype=np.float64)
 
@@ -332,6 +335,7 @@ class _Problem:
             self.centres[rows],
             self.rotations[rows],
             self.information[rows],
+            self.bounds[rows],
         )
 
 
@@ -413,7 +417,7 @@ def _readmitted(
     if not left_out.any():
         return weights
     known = problem.marginals(states, weights, noise, jitter)[left_out]
-    own = problem.stated()[left_out]
+    own = np.linalg.inv(problem.bounds[left_out])
     errors = problem.residuals(states)[left_out]
     squares = np.einsum("ni,ni->n", errors, np.linalg.solve(known + own, errors[..., None])[..., 0])
     weights = weights.copy()
