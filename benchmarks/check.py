@@ -2,7 +2,7 @@
 
     python benchmarks/check.py DATA [--sets redkitchen fox] [--seed 0]
 
-DATA holds `redkitchen/` and `fox/` (see docs/development.md). Two tables:
+DATA holds `redkitchen/` and `fox/` (see docs/development.md). Three tables:
 
 - conventions: the true poses of a set are written as numbers in one convention and claimed to be
   in another. Right is an answer that gives the true poses up to a similarity.
@@ -10,6 +10,8 @@ DATA holds `redkitchen/` and `fox/` (see docs/development.md). Two tables:
   flagged, and how many of the good ones. Beside it the obvious alternative on the same poses:
   density clustering of the camera centres (DBSCAN, 3 neighbours within 3 median steps), which is
   what people do by hand.
+- intrinsics: right poses with wrong intrinsics, on several parts of a set. Right is a check that is
+  not consistent, names the fault, names no other, and gives the true convention.
 """
 
 from __future__ import annotations
@@ -19,28 +21,36 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+import cv2
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from relocalize import progress
+from relocalize.checking.check import quick_report
 from relocalize.checking.claims import Claims
 from relocalize.checking.conventions import judge_conventions
-from relocalize.checking.measuring import measure_pairs, read_views
+from relocalize.checking.measuring import View, measure_pairs, read_views
 from relocalize.checking.outliers import pose_tests
-from relocalize.checking.sampling import check_pairs, sample_pairs
+from relocalize.checking.report import INTRINSICS
+from relocalize.checking.sampling import Sample, check_pairs, sample_pairs
 from relocalize.formats import read_registration
-from relocalize.geometry import Convention, Rigid3, align_camera_poses
+from relocalize.formats.registration import brown_camera
+from relocalize.geometry import Camera, Convention, Rigid3, align_camera_poses
 from relocalize.geometry.conventions import axes_matrix, column_matrix
 from relocalize.geometry.transforms import FloatArray
 
 SETS = {"redkitchen": "poses_sfm.txt", "fox": "transforms.json"}
 BAD_SHARE = 0.05
+# Parts of a set that wrong intrinsics are tried on; fewer pictures than this are one part.
+PARTS = 4
+PART = 60
 
 
 @dataclass(frozen=True)
@@ -51,18 +61,28 @@ class Settings:
     """Folder with the sets."""
     sets: tuple[str, ...] = tuple(SETS)
     """Which of them."""
+    tables: tuple[Literal["conventions", "poses", "intrinsics"], ...] = (
+        "conventions",
+        "poses",
+        "intrinsics",
+    )
+    """Which of the tables."""
     seed: int = 0
     """Of the wrong poses."""
 
 
 def main(settings: Settings) -> None:
-    """Print both tables."""
+    """Print the tables."""
     console = Console(width=130)
     for name in settings.sets:
         registration = read_registration(settings.data / name / SETS[name])
         claims = Claims.of_registration(registration, settings.data / name / "images")
-        console.print(conventions_table(name, claims))
-        console.print(wrong_poses_table(name, claims, settings.seed))
+        if "conventions" in settings.tables:
+            console.print(conventions_table(name, claims))
+        if "poses" in settings.tables:
+            console.print(wrong_poses_table(name, claims, settings.seed))
+        if "intrinsics" in settings.tables:
+            console.print(intrinsics_table(name, claims))
 
 
 # -- conventions -----------------------------------------------------------------------------
@@ -71,7 +91,8 @@ def main(settings: Settings) -> None:
 def conventions_table(name: str, claims: Claims) -> Table:
     """Each case is a true convention and a claimed one."""
     start = time.perf_counter()
-    sampled, measured = sample_pairs(claims)
+    sample = sample_pairs(claims)
+    sampled, measured = sample.claims, sample.measured
     shared = time.perf_counter() - start
     poses = sampled.poses(sampled.stated.convention)
     right, margins, seconds, wrong, undecided = 0, [], [], [], 0
@@ -280,6 +301,124 @@ ERRORS: dict[str, Spoil] = {
     "moved forward by 0.3 of it": _moved(0.3, forward=True),
     "position scaled": _scaled,
 }
+
+
+# -- wrong intrinsics ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WrongCamera:
+    """Intrinsics that do not belong to the pictures.
+
+    Attributes:
+        faults: what should be named.
+        focal: factor on both focal lengths.
+        stretch: further factor on fy.
+        offset: of the principal point, as a share of the picture's width.
+        distortion: claimed of pictures that are undistorted already, added to k1.
+        squeezed: whether the pictures are pressed from 4:3 to 16:9 (or back) beforehand, and the
+            camera is claimed as it was, for the new number of pixels across.
+    """
+
+    faults: frozenset[str]
+    focal: float = 1.0
+    stretch: float = 1.0
+    offset: float = 0.0
+    distortion: float = 0.0
+    squeezed: bool = False
+
+    def of(self, camera: Camera) -> Camera:
+        """The claim instead of the right camera of a picture."""
+        K = camera.calibration_matrix
+        fx, fy = self.focal * K[0, 0], self.focal * self.stretch * K[1, 1]
+        cx = K[0, 2] + self.offset * camera.width
+        # Four terms of the models that these sets have: k1, k2, p1, p2.
+        terms = camera.params[4:8] if camera.model == "OPENCV" else (0.0, 0.0, 0.0, 0.0)
+        distortion = (terms[0] + self.distortion, *terms[1:])
+        return brown_camera(camera.width, camera.height, (fx, fy, cx, K[1, 2]), distortion)
+
+
+SQUEEZE = (640 / 480) / (1920 / 1080)
+FOCAL, ASPECT, CENTRE, LENS = map(frozenset, (INTRINSICS[:1], INTRINSICS[1:2], INTRINSICS[2:3],
+                                              INTRINSICS[3:]))  # fmt: skip
+WRONG_CAMERAS: dict[str, WrongCamera] = {
+    "right": WrongCamera(frozenset()),
+    "focal length x 0.75": WrongCamera(FOCAL, focal=0.75),
+    "focal length x 1.3": WrongCamera(FOCAL, focal=1.3),
+    "focal length x 0.5": WrongCamera(FOCAL, focal=0.5),
+    "squeezed from 4:3 to 16:9": WrongCamera(ASPECT, squeezed=True),
+    "squeezed, and another camera's focal length": WrongCamera(
+        FOCAL | ASPECT, focal=0.8, squeezed=True
+    ),
+    "principal point off by 10%": WrongCamera(CENTRE, offset=0.1),
+    "undistorted twice": WrongCamera(LENS, distortion=-0.25),
+}
+
+
+def intrinsics_table(name: str, claims: Claims) -> Table:
+    """A row for each kind of wrong intrinsics: of how many parts it is named."""
+    table = Table(
+        name, "parts", "not consistent", "fault named", "another as well", "convention", "CPU s"
+    )
+    parts = list(_parts(claims))
+    rows = {kind: [0, 0, 0, 0] for kind in WRONG_CAMERAS}
+    seconds = dict.fromkeys(WRONG_CAMERAS, 0.0)
+    for part in progress.track(parts, f"{name}: intrinsics"):
+        views = read_views(part.names, part.read, part.camera_of)
+        squeezed = read_views(part.names, _squeezing(part), _squeezed_camera(part))
+        for kind, wrong in WRONG_CAMERAS.items():
+            start = time.process_time()
+            report = quick_report(part, kind, _claimed(part, squeezed if wrong.squeezed else views,
+                                                       wrong))  # fmt: skip
+            seconds[kind] = max(seconds[kind], time.process_time() - start)
+            named = {problem.kind for problem in report.problems} & set(INTRINSICS)
+            rows[kind][0] += not report.consistent
+            rows[kind][1] += named >= wrong.faults
+            rows[kind][2] += bool(named - wrong.faults)
+            rows[kind][3] += report.convention == part.stated.convention.name
+    for kind, counts in rows.items():
+        cells = [str(count) for count in counts]
+        table.add_row(kind, str(len(parts)), *cells, f"{seconds[kind]:.0f}")
+    return table
+
+
+def _parts(claims: Claims) -> Iterator[Claims]:
+    """Stretches of a walk, thinned to `PART` pictures; all of a set that has no more."""
+    count = len(claims.names)
+    for number in range(PARTS if count >= PARTS * PART else 1):
+        ends = (number * count // PARTS, (number + 1) * count // PARTS - 1)
+        first, last = ends if count >= PARTS * PART else (0, count - 1)
+        rows = np.linspace(first, last, min(PART, last - first + 1)).round().astype(int)
+        yield claims.only(rows.tolist())
+
+
+def _claimed(claims: Claims, views: Sequence[View], wrong: WrongCamera) -> Sample:
+    seen = [replace(view, camera=wrong.of(view.camera)) for view in views]
+    # As far as `relocalize check --quick` looks: near and far neighbours.
+    pairs = [(i, i + step) for step in (1, 2, 3, 5, 8) for i in range(len(seen) - step)]
+    return Sample.of(claims, seen, pairs)
+
+
+def _squeezing(claims: Claims) -> Callable[[str], NDArray[np.uint8]]:
+    def read(name: str) -> NDArray[np.uint8]:
+        pixels = claims.read(name)
+        size = (pixels.shape[1], round(pixels.shape[0] * SQUEEZE))
+        return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+    return read
+
+
+def _squeezed_camera(claims: Claims) -> Callable[[str, int, int], Camera]:
+    """The camera as it was, with its principal point moved along; its pixels are square no more."""
+
+    def camera_of(name: str, width: int, height: int) -> Camera:
+        camera = claims.camera_of(name, width, round(height / SQUEEZE))
+        K = camera.calibration_matrix
+        terms = camera.params[4:8] if camera.model == "OPENCV" else ()
+        pinhole = (K[0, 0], K[1, 1], K[0, 2], K[1, 2] * SQUEEZE)
+        return brown_camera(width, height, pinhole, tuple(terms))
+
+    return camera_of
 
 
 if __name__ == "__main__":

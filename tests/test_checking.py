@@ -11,13 +11,15 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from relocalize.checking import CheckSettings, check_place, check_registration, proven
+from relocalize.checking.check import quick_report
 from relocalize.checking.claims import Claims
 from relocalize.checking.conventions import Verdict, judge_conventions
 from relocalize.checking.intrinsics import fit_intrinsics
-from relocalize.checking.measuring import MeasuredPair, View
+from relocalize.checking.measuring import MeasuredPair, View, measure_pairs
 from relocalize.checking.motion import implausible_motion
 from relocalize.checking.outliers import pose_tests
-from relocalize.checking.report import CheckReport
+from relocalize.checking.report import INTRINSICS, CheckReport
+from relocalize.checking.sampling import Sample
 from relocalize.cli.main import main
 from relocalize.errors import CheckError, PlaceError
 from relocalize.formats import Registration, StatedPoses, read_registration
@@ -27,6 +29,7 @@ from relocalize.place import Place
 
 CAMERA = Camera("PINHOLE", 640, 480, (500.0, 500.0, 320.0, 240.0))
 MATRIX = Convention("matrix", camera_axes="RDF")
+WCRT = "wxyz,cam_from_world,RDF,translation"
 
 
 class Scene:
@@ -37,6 +40,7 @@ class Scene:
     ) -> None:
         rng = np.random.default_rng(7)
         self.points = rng.uniform([-6, -3, 4], [12, 3, 9], size=(1500, 3))
+        self.descriptors = rng.integers(0, 256, size=(1500, 128), dtype=np.uint8)
         self.poses = []
         for at in np.linspace(0, 1, count):
             centre = np.array([6 * at, 0.8 * np.sin(9 * at), 1.5 * np.cos(5 * at)])
@@ -44,6 +48,11 @@ class Scene:
             turn = Rotation.from_euler("xyz", angles if turning else [0, 0, 0], degrees=True)
             self.poses.append(Rigid3(turn.as_matrix(), centre))
         self.views, self.measured = self._seen(camera, rng, noise)
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        count = len(self.poses)
+        return [(i, j) for i in range(count) for j in (i + 1, i + 2, i + 4) if j < count]
 
     def _seen(self, camera, rng, noise):
         views, ids = [], []
@@ -53,11 +62,10 @@ class Scene:
             inside = (in_cam[:, 2] > 0.5) & np.all((pixels > 0) & (pixels < [640, 480]), axis=1)
             seen = np.flatnonzero(inside)
             pixels = pixels[seen] + rng.normal(scale=noise, size=(len(seen), 2))
-            features = Features(pixels.astype(np.float32), np.zeros((len(seen), 128), np.uint8))
+            features = Features(pixels.astype(np.float32), self.descriptors[seen])
             views.append(View(f"{row:03d}.jpg", camera, features, np.zeros((32, 32))))
             ids.append(seen)
-        pairs = [(i, j) for i in range(len(views)) for j in (i + 1, i + 2, i + 4) if j < len(views)]
-        return views, [self._pair(views, ids, i, j) for i, j in pairs]
+        return views, [self._pair(views, ids, i, j) for i, j in self.pairs]
 
     def _pair(self, views, ids, i, j):
         _, first, second = np.intersect1d(ids[i], ids[j], return_indices=True)
@@ -334,6 +342,101 @@ def test_right_intrinsics_are_not_suspicious(scene: Scene) -> None:
     assert fit.focal_ratio == pytest.approx(1, abs=0.005)
 
 
+WRONG = {
+    "f x 0.5": (Camera("PINHOLE", 640, 480, (250.0, 250.0, 320.0, 240.0)), {"focal length"}),
+    "f x 0.75": (Camera("PINHOLE", 640, 480, (375.0, 375.0, 320.0, 240.0)), {"focal length"}),
+    "f x 1.3": (Camera("PINHOLE", 640, 480, (650.0, 650.0, 320.0, 240.0)), {"focal length"}),
+    "4:3 for 16:9": (Camera("PINHOLE", 640, 480, (500.0, 666.7, 320.0, 240.0)), {"aspect"}),
+    "another camera, squeezed": (
+        Camera("PINHOLE", 640, 480, (330.0, 440.0, 320.0, 240.0)),
+        {"focal length", "aspect"},
+    ),
+    "centre 10% off": (Camera("PINHOLE", 640, 480, (500.0, 500.0, 384.0, 240.0)),
+                       {"principal point"}),
+    "undistorted twice": (
+        Camera("OPENCV", 640, 480, (500.0, 500.0, 320.0, 240.0, -0.3, 0.1, 0, 0)),
+        {"distortion"},
+    ),
+}  # fmt: skip
+
+
+FAST = ("f x 0.75", "4:3 for 16:9", "undistorted twice")
+# Both at once: the intrinsics and the convention.
+OTHERS = [
+    ("another camera, squeezed", "xyzw,world_from_cam,RUB,centre"),
+    ("f x 0.5", "wxyz,world_from_cam,RUB,centre"),
+]
+
+
+def _checked(scene: Scene, claims: Claims, camera: Camera) -> CheckReport:
+    """What is said where every picture is claimed to be of ``camera``."""
+    views = [replace(view, camera=camera) for view in scene.views]
+    measured = list(measure_pairs(views, scene.pairs))
+    return quick_report(claims, "scene", Sample(claims, views, scene.pairs, measured))
+
+
+def _claims(scene: Scene, true: str, claimed: str) -> Claims:
+    names = tuple(view.name for view in scene.views)
+    stated = StatedPoses(names, *scene.numbers(true), Convention.parse(claimed))
+    return Claims(names, stated, read=_no_pixels, camera_of=lambda *_: CAMERA)
+
+
+def _no_pixels(name: str) -> np.ndarray:
+    raise AssertionError(f"{name} has no pixels")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "claimed"),
+    [
+        pytest.param(wrong, claimed, marks=[] if wrong in FAST else pytest.mark.slow)
+        for wrong, claimed in [*((wrong, WCRT) for wrong in WRONG), *OTHERS]
+    ],
+)
+def test_intrinsics_are_blamed_before_poses(scene: Scene, wrong: str, claimed: str) -> None:
+    camera, faults = WRONG[wrong]
+    report = _checked(scene, _claims(scene, WCRT, claimed), camera)
+    assert not report.consistent
+    assert report.to_json()["intrinsics_hold"] is False
+    assert report.convention == WCRT
+    assert report.verdict is not None
+    assert report.verdict.best.error_px < 1
+    named = {problem.kind for problem in report.problems if problem.kind in INTRINSICS}
+    assert named == faults
+    assert report.problems[0].kind in INTRINSICS
+    assert "intrinsics do not explain the pictures" in report.to_text()
+
+
+def test_right_intrinsics_are_not_blamed_for_wrong_poses(scene: Scene) -> None:
+    claims = _claims(scene, WCRT, WCRT)
+    order = np.random.default_rng(3).permutation(len(claims.names))
+    stated = claims.stated
+    mixed = replace(stated, rotations=stated.rotations[order], positions=stated.positions[order])
+    report = _checked(scene, replace(claims, stated=mixed), CAMERA)
+    assert report.intrinsics_hold
+    assert not report.consistent
+    assert report.convention is None
+    assert not {problem.kind for problem in report.problems} & set(INTRINSICS)
+
+
+def test_right_poses_and_intrinsics_are_left_alone(scene: Scene) -> None:
+    report = _checked(scene, _claims(scene, WCRT, WCRT), CAMERA)
+    assert report.consistent
+    assert report.intrinsics_hold
+    assert report.problems == ()
+
+
+def test_cameras_that_are_alike_are_fitted_together(scene: Scene) -> None:
+    # As where a tool gives each picture of one camera its own calibration.
+    views = [
+        replace(view, camera=Camera("PINHOLE", 640, 480, (400.0 + row, 400.0 + row, 320, 240)))
+        for row, view in enumerate(scene.views)
+    ]
+    (fit,) = fit_intrinsics(views, scene.poses, scene.measured)
+    assert fit.faults == ("focal length",)
+    assert fit.images == tuple(range(len(views)))
+    assert fit.camera.focal_px * fit.focal_ratio == pytest.approx(500, rel=0.02)
+
+
 # -- pictures --------------------------------------------------------------------------------
 
 
@@ -472,6 +575,18 @@ def test_the_kitchen_poses_are_recognized(data_dir: Path, claimed: str) -> None:
     assert report.consistent == (claimed == report.convention)
     assert report.verdict is not None
     assert report.verdict.margin > 5
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_another_cameras_focal_length_is_named_and_not_imported(data_dir: Path) -> None:
+    kitchen = data_dir / "redkitchen"
+    registration = read_registration(kitchen / "poses_sfm.txt")
+    claimed = replace(
+        registration, cameras=(Camera("SIMPLE_PINHOLE", 640, 480, (400.0, 320.0, 240.0)),)
+    )
+    with pytest.raises(CheckError, match=r"focal length: claimed 400 px, the matches want 52\d"):
+        proven(claimed, kitchen / "images")
 
 
 @pytest.mark.data

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from relocalize.checking.claims import Claims
-from relocalize.checking.conventions import Verdict, judge_conventions
+from relocalize.checking.conventions import Verdict
 from relocalize.checking.intrinsics import IntrinsicsFit, fit_intrinsics
+from relocalize.checking.judging import Judgement, judge
 from relocalize.checking.measuring import (
-    MIN_PARALLAX_DEG,
     MeasuredPair,
     View,
     measure_pairs,
@@ -22,11 +22,9 @@ from relocalize.checking.motion import implausible_motion
 from relocalize.checking.outliers import PoseTests, pose_tests
 from relocalize.checking.pictures import disagreeing, mirrored, same_numbers, twins
 from relocalize.checking.report import CheckReport, Problem
-from relocalize.checking.sampling import check_pairs, sample_pairs
+from relocalize.checking.sampling import Sample, check_pairs, sample_pairs
 from relocalize.geometry import Rigid3
 
-# Pairs that the convention is judged by; more do not make it surer, and it tries thousands.
-_JUDGED_PAIRS = 300
 # Pictures whose features fit into a laptop's memory (0.15 MB each); of more, an even share.
 _MAX_PICTURES = 6000
 # Pairs that agree in two views while three views are this far off: positions are stretched.
@@ -41,7 +39,7 @@ class CheckSettings:
     """How thoroughly is checked.
 
     Attributes:
-        quick: the convention only, from a sample of the pictures.
+        quick: convention and intrinsics only, from a sample of the pictures.
     """
 
     quick: bool = False
@@ -70,10 +68,7 @@ def check_claims(
             Problem("unused", names, f"{len(names)} are not checked (the first: {reason})")
         )
     if settings.quick:
-        sampled, measured = sample_pairs(claims)
-        verdict = _judge(sampled, measured)
-        return _report(claims, source, measured, verdict, None, (), found, complete=False)
-
+        return quick_report(claims, source, sample_pairs(claims), found)
     if len(claims.names) > _MAX_PICTURES:
         rows = np.linspace(0, len(claims.names) - 1, _MAX_PICTURES).round().astype(int)
         left = len(claims.names) - len(rows)
@@ -84,53 +79,62 @@ def check_claims(
     views = read_views(claims.names, claims.read, claims.camera_of)
     pairs = check_pairs(views, claims.runs)
     views = with_focal_lengths(views, pairs)
-    measured = list(measure_pairs(views, pairs))
-    verdict = _judge(claims, measured)
-    if verdict is None or not verdict.best.explains:
-        return _report(claims, source, measured, verdict, None, (), found, complete=True)
-    poses = claims.poses(verdict.best.convention)
+    judgement = judge(claims, views, pairs, list(measure_pairs(views, pairs)))
+    views, measured = judgement.views, judgement.measured
+    if judgement.verdict is None or not judgement.verdict.best.explains:
+        return _report(claims, source, judgement, None, (), [], found, complete=True)
+    poses = claims.poses(judgement.verdict.best.convention)
     tests = pose_tests(poses, measured)
     outliers, said = _pose_problems(claims, poses, tests, len(measured))
     found = said + _picture_problems(claims, views, poses, measured, tests) + found
     flagged = [claims.names.index(name) for name in outliers]
-    fits = fit_intrinsics(views, poses, measured, excluded=flagged)
-    found = [problem for fit in fits for problem in _intrinsics_problems(claims, fit)] + found
-    return _report(claims, source, measured, verdict, tests, outliers, found, complete=True)
+    wrong = _wrong_intrinsics(claims, judgement, excluded=flagged)
+    return _report(claims, source, judgement, tests, outliers, wrong, found, complete=True)
 
 
-def _judge(claims: Claims, measured: Sequence[MeasuredPair]) -> Verdict | None:
-    moving = [pair for pair in measured if pair.parallax_deg >= MIN_PARALLAX_DEG]
-    chosen = np.unique(
-        np.linspace(0, len(moving) - 1, min(_JUDGED_PAIRS, len(moving))).round().astype(int)
-    )
-    stated = claims.stated
-    return judge_conventions(
-        stated.convention, stated.rotations, stated.positions, [moving[row] for row in chosen]
-    )
+def quick_report(
+    claims: Claims, source: str, sample: Sample, found: Sequence[Problem] = ()
+) -> CheckReport:
+    """Convention and intrinsics by a sample of the pictures.
+
+    Args:
+        claims: pictures and poses, all of them.
+        source: what is checked, for people.
+        sample: of these pictures.
+        found: what is wrong besides.
+    """
+    judgement = judge(sample.claims, sample.views, sample.pairs, sample.measured)
+    wrong = _wrong_intrinsics(sample.claims, judgement)
+    return _report(claims, source, judgement, None, (), wrong, found, complete=False)
 
 
 def _report(
     claims: Claims,
     source: str,
-    measured: Sequence[MeasuredPair],
-    verdict: Verdict | None,
+    judgement: Judgement,
     tests: PoseTests | None,
     outliers: tuple[str, ...],
-    problems: Sequence[Problem],
+    wrong: Sequence[Problem],
+    found: Sequence[Problem],
     *,
     complete: bool,
 ) -> CheckReport:
+    verdict, pairs = judgement.verdict, len(judgement.measured)
     return CheckReport(
         source=source,
         images=len(claims.names),
-        pairs=len(measured),
+        pairs=pairs,
         stated=claims.stated.convention.name,
         verdict=verdict,
         outliers=outliers,
-        problems=(*_verdict_problems(verdict, len(measured)), *problems),
+        # Intrinsics that nothing is explained with come before what is explained without them.
+        problems=(*wrong, *_verdict_problems(verdict, pairs), *found)
+        if judgement.under_claimed
+        else (*_verdict_problems(verdict, pairs), *wrong, *found),
         pair_error_px=tests.pair_error_px if tests else None,
         three_view_error_px=tests.three_view_error_px if tests else None,
         complete=complete,
+        under_claimed=judgement.under_claimed,
     )
 
 
@@ -295,13 +299,25 @@ def _lonely(count: int, measured: Sequence[MeasuredPair]) -> set[int]:
     return set(np.flatnonzero(matches < _LONELY * np.median(matches)).tolist())
 
 
+def _wrong_intrinsics(
+    claims: Claims, judgement: Judgement, *, excluded: Collection[int] = ()
+) -> list[Problem]:
+    """What the matches would have changed of the claimed intrinsics, if the poses are right."""
+    if judgement.verdict is None or not judgement.verdict.best.explains:
+        return []
+    poses = claims.poses(judgement.verdict.best.convention)
+    fits = fit_intrinsics(judgement.views, poses, judgement.measured, excluded=excluded)
+    return [problem for fit in fits for problem in _intrinsics_problems(claims, fit)]
+
+
 def _intrinsics_problems(claims: Claims, fit: IntrinsicsFit) -> list[Problem]:
     camera = fit.camera
     images = tuple(claims.names[row] for row in fit.images)
     x, y = fit.principal_offset_px
     focal = camera.focal_px
     messages = {
-        "focal length": f"claimed {focal:.5g} px, the matches want {focal * fit.focal_ratio:.5g}",
+        "focal length": f"claimed {focal:.5g} px, the matches want {focal * fit.focal_ratio:.5g}: "
+        "another camera's, or another picture size's?",
         "aspect": f"fy / fx is off by {fit.aspect - 1:+.1%}: pictures resized without keeping "
         "their shape?",
         "principal point": f"the matches want it {x:+.1f}, {y:+.1f} px from the claimed one: "
@@ -317,6 +333,7 @@ def _distortion(fit: IntrinsicsFit) -> str:
             f"the claimed camera has none, the pictures have "
             f"{abs(fit.missing_distortion):.1%} of their size at the corner"
         )
-    if abs(fit.distortion_amount) < 0.3:
+    # Coefficients are of a focal length: with another one they are other ones.
+    if abs(fit.distortion_amount) < 0.3 and "focal length" not in fit.faults:
         return "the claimed camera distorts, the pictures do not: are they undistorted already?"
     return f"the pictures have {fit.distortion_amount:.2f} times the claimed distortion"

@@ -14,6 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import least_squares
 
+from relocalize.checking.correction import (
+    Correction,
+    corner_shift,
+    distorts,
+    undistorted_only,
+)
 from relocalize.checking.measuring import MIN_PARALLAX_DEG, MeasuredPair, View
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
@@ -31,6 +37,8 @@ _MIN_CORNER = 0.01  # of the picture's size, at its corner, by wrong distortion
 _SIGMAS = 8.0
 # Other intrinsics must also explain the matches better by this much.
 _MIN_GAIN = 0.1
+# Cameras of one model and size are one camera where their focal lengths are within this factor.
+_ALIKE = 1.1
 
 
 @dataclass(frozen=True)
@@ -38,10 +46,9 @@ class IntrinsicsFit:
     """The intrinsics that the matches ask for, beside the claimed ones.
 
     Attributes:
-        camera: as claimed.
+        camera: as claimed; of several that are alike, the one with the middle focal length.
         images: rows of its pictures.
-        focal_ratio: wanted focal length over the claimed one.
-        aspect: wanted fy / fx over the claimed one.
+        correction: of the claimed intrinsics.
         principal_offset_px: [2] wanted principal point minus the claimed one.
         distortion_amount: wanted amount of the claimed distortion (1: as claimed, 0: none); None
             where the claimed camera has none.
@@ -53,13 +60,22 @@ class IntrinsicsFit:
 
     camera: Camera
     images: tuple[int, ...]
-    focal_ratio: float
-    aspect: float
+    correction: Correction
     principal_offset_px: tuple[float, float]
     distortion_amount: float | None
     missing_distortion: float
     gain: float
     faults: tuple[str, ...]
+
+    @property
+    def focal_ratio(self) -> float:
+        """Wanted focal length over the claimed one."""
+        return self.correction.focal_ratio
+
+    @property
+    def aspect(self) -> float:
+        """Wanted fy / fx over the claimed one."""
+        return self.correction.aspect
 
 
 def fit_intrinsics(
@@ -71,27 +87,49 @@ def fit_intrinsics(
 ) -> list[IntrinsicsFit]:
     """A fit for each claimed camera that enough pairs of its own pictures test.
 
+    Cameras that are alike, as where a tool gives each picture of one camera its own calibration,
+    are fitted together.
+
     Args:
         views: by row.
         poses: claimed ``world_from_cam`` by row.
         measured: pairs of rows.
         excluded: rows whose pose is known to be wrong.
     """
-    by_camera: dict[Camera, list[MeasuredPair]] = defaultdict(list)
+    kinds = _kinds([view.camera for view in views])
+    by_kind: dict[Camera, list[MeasuredPair]] = defaultdict(list)
     for pair in measured:
-        first, second = (views[row].camera for row in pair.pair)
+        first, second = (kinds[views[row].camera] for row in pair.pair)
         usable = pair.parallax_deg >= MIN_PARALLAX_DEG and not set(pair.pair) & set(excluded)
         if first == second and first.focal_is_known and usable:
-            by_camera[first].append(pair)
+            by_kind[first].append(pair)
+    rows_of: dict[Camera, list[int]] = defaultdict(list)
+    for row, view in enumerate(views):
+        rows_of[kinds[view.camera]].append(row)
     return [
-        _fit(camera, views, poses, pairs)
-        for camera, pairs in by_camera.items()
+        _fit(kind, rows_of[kind], views, poses, pairs)
+        for kind, pairs in by_kind.items()
         if len(pairs) >= _MIN_PAIRS
     ]
 
 
+def _kinds(cameras: Sequence[Camera]) -> dict[Camera, Camera]:
+    """Each camera's like: cameras of one model, size and, nearly, focal length are one."""
+    alike: dict[tuple[object, ...], set[Camera]] = defaultdict(set)
+    for camera in cameras:
+        alike[camera.model, camera.width, camera.height, camera.focal_is_known].add(camera)
+    kinds: dict[Camera, Camera] = {}
+    for group in alike.values():
+        ordered = sorted(group, key=lambda camera: (camera.focal_px, camera.params))
+        one = ordered[-1].focal_px <= _ALIKE * ordered[0].focal_px
+        middle = ordered[len(ordered) // 2]
+        kinds |= {camera: middle if one else camera for camera in ordered}
+    return kinds
+
+
 def _fit(
     camera: Camera,
+    rows: Sequence[int],
     views: Sequence[View],
     poses: Sequence[Rigid3],
     pairs: Sequence[MeasuredPair],
@@ -109,23 +147,21 @@ def _fit(
     sigma = np.sqrt(np.maximum(np.diag(np.linalg.pinv(jacobian.T @ jacobian)), 0))
     clear = np.abs(change) > _SIGMAS * sigma * np.sqrt(variance)
     side = max(camera.width, camera.height)
-    offset = change[2:4] * np.array([data.fx, data.fy])
+    K = camera.calibration_matrix
+    offset = change[2:4] * np.array([K[0, 0], K[1, 1]])
     corner = float(change[4]) * data.corner_shift
     gain = 1 - after / max(before, 1e-9)
-    focal_ratio = float(np.exp(-change[0] - change[1] / 2))
+    correction = Correction(*map(float, solution.x))
     wanted = {
-        # The plane's points are multiplied by exp(x), so the focal length is divided.
-        "focal length": clear[0] and abs(focal_ratio - 1) > _MIN_FOCAL,
-        "aspect": clear[1] and abs(float(np.expm1(-change[1]))) > _MIN_ASPECT,
+        "focal length": clear[0] and abs(correction.focal_ratio - 1) > _MIN_FOCAL,
+        "aspect": clear[1] and abs(1 / correction.aspect - 1) > _MIN_ASPECT,
         "principal point": clear[2:4].any() and float(np.abs(offset).max()) > _MIN_OFFSET * side,
         "distortion": clear[4] and abs(corner) > _MIN_CORNER,
     }
-    rows = sorted({row for row, view in enumerate(views) if view.camera == camera})
     return IntrinsicsFit(
         camera=camera,
         images=tuple(rows),
-        focal_ratio=focal_ratio,
-        aspect=float(np.exp(-change[1])),
+        correction=correction,
         principal_offset_px=(float(offset[0]), float(offset[1])),
         distortion_amount=float(solution.x[4]) if data.is_distorted else None,
         missing_distortion=0.0 if data.is_distorted else corner,
@@ -135,10 +171,9 @@ def _fit(
 
 
 class _Data:
-    """Matches of one camera's pictures on the image plane, with and without distortion.
+    """Matches of one kind of camera on the image plane, with and without distortion.
 
-    The unknowns: log of the scale of x, log of the further scale of y, the principal point's
-    offset [2] at depth 1, and the amount of distortion.
+    The unknowns are the numbers of a `Correction`.
     """
 
     steps = np.array([0.01, 0.01, 0.01, 0.01, 0.1])
@@ -150,30 +185,27 @@ class _Data:
         poses: Sequence[Rigid3],
         pairs: Sequence[MeasuredPair],
     ) -> None:
-        K = camera.calibration_matrix
-        self.fx, self.fy = float(K[0, 0]), float(K[1, 1])
-        corners = np.array([[0.0, 0.0], [camera.width, camera.height]])
-        raw_corners = (corners - K[:2, 2]) / [self.fx, self.fy]
-        shift = np.linalg.norm(camera.cam_from_img(corners) - raw_corners, axis=1)
-        side = max(camera.width, camera.height)
-        self.is_distorted = bool(np.nanmax(shift) * self.fx / side > 1e-3)
+        self.is_distorted = distorts(camera)
         # How far one unit of the last unknown moves a point at the corner, in picture sizes.
-        radius = float(np.linalg.norm(raw_corners, axis=1).max())
-        unit_shift = float(np.nanmax(shift)) if self.is_distorted else radius**3
-        self.corner_shift = unit_shift * self.fx / side
+        corners = np.array([[0.0, 0.0], [camera.width, camera.height]])
+        radius = float(np.linalg.norm(undistorted_only(camera, corners), axis=1).max())
+        focal = float(camera.calibration_matrix[0, 0]) / max(camera.width, camera.height)
+        self.corner_shift = corner_shift(camera) if self.is_distorted else radius**3 * focal
         self.claimed = np.array([0.0, 0.0, 0.0, 0.0, 1.0 if self.is_distorted else 0.0])
 
-        first: list[FloatArray] = []
-        second: list[FloatArray] = []
+        raw: tuple[list[FloatArray], list[FloatArray]] = ([], [])
+        undistorted: tuple[list[FloatArray], list[FloatArray]] = ([], [])
         essential: list[FloatArray] = []
         pixels: list[float] = []
         for pair in pairs:
             rows = np.unique(
                 np.linspace(0, len(pair.matches) - 1, _MATCHES_PER_PAIR).round().astype(int)
             )
-            for side_rows, view, column in ((first, 0, 0), (second, 1, 1)):
-                keypoints = views[pair.pair[view]].features.keypoints
-                side_rows.append(keypoints[pair.matches[rows, column]].astype(np.float64))
+            for side in (0, 1):
+                view = views[pair.pair[side]]
+                keypoints = view.features.keypoints[pair.matches[rows, side]].astype(np.float64)
+                raw[side].append(undistorted_only(view.camera, keypoints))
+                undistorted[side].append(view.camera.cam_from_img(keypoints))
             relative = poses[pair.pair[1]].inverse() @ poses[pair.pair[0]]
             x, y, z = relative.translation / max(float(np.linalg.norm(relative.translation)), 1e-12)
             cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
@@ -181,28 +213,22 @@ class _Data:
             pixels += [pair.max_error / 2] * len(rows)
         self._essential = np.array(essential)
         self._pixel = np.array(pixels)
-        stacked = [np.concatenate(first), np.concatenate(second)]
-        self._raw = [(points - K[:2, 2]) / [self.fx, self.fy] for points in stacked]
-        self._undistorted = [camera.cam_from_img(points) for points in stacked]
+        self._raw = [np.concatenate(points) for points in raw]
+        self._undistorted = [np.concatenate(points) for points in undistorted]
 
     def residuals(self, unknowns: FloatArray) -> FloatArray:
         """[M] signed Sampson errors in pixels at 640."""
-        first, second = (self._rays(side, unknowns) for side in (0, 1))
+        first, second = (self._rays(side, Correction(*unknowns)) for side in (0, 1))
         lines = np.einsum("mij,mj->mi", self._essential, first)
         back = np.einsum("mji,mj->mi", self._essential, second)
         slope = np.sqrt((lines[:, :2] ** 2).sum(axis=1) + (back[:, :2] ** 2).sum(axis=1))
         error = np.einsum("mi,mi->m", second, lines) / np.maximum(slope, 1e-12) / self._pixel
         return np.asarray(np.nan_to_num(error, nan=0.0))
 
-    def _rays(self, side: int, unknowns: FloatArray) -> FloatArray:
-        raw, undistorted = self._raw[side], self._undistorted[side]
-        amount = unknowns[4]
-        if self.is_distorted:
-            points = raw + amount * (undistorted - raw)
-        else:
-            points = raw * (1 + amount * (raw**2).sum(axis=1, keepdims=True))
-        scale = np.exp([unknowns[0], unknowns[0] + unknowns[1]])
-        points = (points - unknowns[2:4]) * scale
+    def _rays(self, side: int, correction: Correction) -> FloatArray:
+        points = correction.plane_points(
+            self._raw[side], self._undistorted[side], is_distorted=self.is_distorted
+        )
         return np.concatenate([points, np.ones((len(points), 1))], axis=1)
 
 

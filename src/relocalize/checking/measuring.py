@@ -15,6 +15,7 @@ import poselib
 from numpy.typing import NDArray
 
 from relocalize import progress
+from relocalize.checking.correction import Correction
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.mapping.features import FeatureExtractor, Features, FeatureSettings
@@ -50,22 +51,28 @@ class View:
         camera: claimed, or with a focal length from the matches.
         features: keypoints [K, 2] in pixels of the picture, and descriptors.
         thumbnail: [32, 32] grey, zero mean and unit norm; zeros when blank.
+        correction: of the camera's intrinsics; None takes them as they are.
     """
 
     name: str
     camera: Camera
     features: Features
     thumbnail: FloatArray
+    correction: Correction | None = None
 
     def rays(self, rows: NDArray[np.integer]) -> FloatArray:
         """Undistorted image-plane points [M, 2] of some features."""
-        return self.camera.cam_from_img(self.features.keypoints[rows].astype(np.float64))
+        pixels = self.features.keypoints[rows].astype(np.float64)
+        if self.correction is not None:
+            return self.correction.rays(self.camera, pixels)
+        return self.camera.cam_from_img(pixels)
 
     @property
     def max_error(self) -> float:
         """Bound on the epipolar error, on the image plane (at depth 1)."""
         side = max(self.camera.width, self.camera.height)
-        return MAX_EPIPOLAR_SHARE * side / self.camera.focal_px
+        ratio = 1.0 if self.correction is None else self.correction.focal_ratio
+        return MAX_EPIPOLAR_SHARE * side / (ratio * self.camera.focal_px)
 
 
 @dataclass(frozen=True, eq=False)

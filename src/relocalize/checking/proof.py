@@ -8,7 +8,7 @@ from pathlib import Path
 from relocalize import progress
 from relocalize.checking.check import CheckSettings
 from relocalize.checking.doctor import check_registration
-from relocalize.checking.report import CheckReport
+from relocalize.checking.report import INTRINSICS, CheckReport
 from relocalize.errors import CheckError
 from relocalize.formats import AUTO, Registration
 from relocalize.geometry import Convention
@@ -43,8 +43,9 @@ def proven(registration: Registration, images: Path, convention: str = AUTO) -> 
             untested; or a convention's name, such as ``wxyz,cam_from_world,RDF,translation``.
 
     Raises:
-        CheckError: the pictures contradict every convention, or cannot tell two apart, or
-            cannot test the poses of a file that declares no convention.
+        CheckError: the pictures contradict every convention, or all of them with the file's
+            intrinsics, or cannot tell two apart, or cannot test the poses of a file that
+            declares no convention.
         GeometryError: there is no such convention, or it reads other numbers than the file has.
         FormatError: no listed image has a usable picture.
     """
@@ -64,6 +65,16 @@ def proven(registration: Registration, images: Path, convention: str = AUTO) -> 
         progress.say(f"{registration.source}: its convention is NOT proven: {why}")
         return Proof(registration, stated.name, "its format, not proven", report)
     best = verdict.best
+    faults = "; ".join(
+        f"{problem.kind}: {problem.message}"
+        for problem in report.problems
+        if problem.kind in INTRINSICS
+    )
+    if not report.intrinsics_hold:
+        raise CheckError(
+            f"{registration.source}: its intrinsics do not belong to these pictures: {faults}; "
+            f"with other intrinsics its poses are {best.convention.name}; correct them, or {choose}"
+        )
     if not best.explains:
         raise CheckError(f"{registration.source}: {report.problems[0].message}; or {choose}")
     if not verdict.decided and verdict.runner_up:
@@ -71,6 +82,8 @@ def proven(registration: Registration, images: Path, convention: str = AUTO) -> 
             f"{registration.source}: {best.convention.name} and "
             f"{verdict.runner_up.convention.name} explain the pictures equally; {choose}"
         )
+    if faults:
+        progress.say(f"{registration.source}: suspicious intrinsics: {faults}")
     margin = f"{report.pairs} pairs of pictures"
     if verdict.runner_up:
         margin += f"; the next best is {verdict.margin:.1f} times further off"

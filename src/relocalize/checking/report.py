@@ -8,6 +8,8 @@ from typing import Any
 
 from relocalize.checking.conventions import Fit, Verdict
 
+# Kinds of problems that are about a camera, not about poses.
+INTRINSICS = ("focal length", "aspect", "principal point", "distortion")
 _SHOWN = 5
 
 
@@ -44,6 +46,9 @@ class CheckReport:
         pair_error_px: median epipolar error in pixels of a picture of 640, or None.
         three_view_error_px: median error of points from other views, likewise.
         complete: whether every picture was tested; a quick check takes a sample.
+        under_claimed: where the claimed intrinsics are at fault, as those that the matches want
+            explain the pictures much better: the verdict with the claimed ones. All else is with
+            the wanted ones then.
     """
 
     source: str
@@ -56,11 +61,17 @@ class CheckReport:
     pair_error_px: float | None
     three_view_error_px: float | None
     complete: bool
+    under_claimed: Verdict | None = None
 
     @property
     def consistent(self) -> bool:
-        """Whether the claimed convention explains the pictures and none does it better."""
-        return self.verdict is not None and self.verdict.consistent
+        """Whether poses and intrinsics as claimed explain the pictures, and none does it better."""
+        return self.verdict is not None and self.verdict.consistent and self.intrinsics_hold
+
+    @property
+    def intrinsics_hold(self) -> bool:
+        """Whether what is said of the poses needs no other intrinsics than the claimed ones."""
+        return self.under_claimed is None
 
     @property
     def convention(self) -> str | None:
@@ -82,6 +93,7 @@ class CheckReport:
             if verdict and verdict.runner_up
             else None,
             "decided": verdict.decided if verdict else False,
+            "intrinsics_hold": self.intrinsics_hold,
             "images": self.images,
             "pairs": self.pairs,
             "stated_fit": _fit(verdict.stated) if verdict else None,
@@ -98,7 +110,7 @@ class CheckReport:
         lines = [f"{self.source}: {self.images} posed pictures, {self.pairs} pairs measured"]
         verdict = self.verdict
         if verdict is not None:
-            lines.append(_judgement(verdict))
+            lines.append(_judgement(verdict, self.under_claimed))
             lines.append(_measures(verdict.best, self.pair_error_px, self.three_view_error_px))
         for problem in self.problems:
             more = len(problem.images) - _SHOWN
@@ -109,7 +121,7 @@ class CheckReport:
         return "\n".join(lines)
 
 
-def _judgement(verdict: Verdict) -> str:
+def _judgement(verdict: Verdict, under_claimed: Verdict | None) -> str:
     name = verdict.best.convention.name
     runner_up = (
         f"; the next best, {verdict.runner_up.convention.name}, is {verdict.margin:.1f} times "
@@ -117,6 +129,13 @@ def _judgement(verdict: Verdict) -> str:
         if verdict.runner_up
         else ""
     )
+    if under_claimed is not None:
+        off = under_claimed.best
+        return (
+            f"NOT consistent: the claimed intrinsics do not explain the pictures (off by a median "
+            f"of {off.rotation_deg:.3g} deg of rotation, {off.direction_deg:.3g} deg of "
+            f"direction, {off.error_px:.2g} px); with those below, {name} does{runner_up}"
+        )
     if verdict.consistent:
         return f"consistent: {name}{runner_up}"
     if verdict.best.explains:

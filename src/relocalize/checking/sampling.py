@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,8 +35,36 @@ _FEW = 25  # loose photos up to this many are matched each with each
 _LIKE = 2  # look-alikes elsewhere that each picture is matched with as well
 
 
-def sample_pairs(claims: Claims) -> tuple[Claims, list[MeasuredPair]]:
-    """Measured pairs among some of the pictures, and the claims of just these.
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Some of the pictures, matched with each other.
+
+    Attributes:
+        claims: of just these.
+        views: of them, by row.
+        pairs: of rows that were matched.
+        measured: those of them with a relative pose.
+    """
+
+    claims: Claims
+    views: list[View]
+    pairs: list[Pair]
+    measured: list[MeasuredPair]
+
+    @classmethod
+    def of(cls, claims: Claims, views: list[View], pairs: list[Pair]) -> Sample:
+        """Match the pairs; focal lengths that nobody claims come from the matches."""
+        views = with_focal_lengths(views, pairs)
+        return cls(claims, views, pairs, list(measure_pairs(views, pairs)))
+
+    @property
+    def evidence(self) -> int:
+        """Pairs with parallax."""
+        return sum(pair.parallax_deg >= MIN_PARALLAX_DEG for pair in self.measured)
+
+
+def sample_pairs(claims: Claims) -> Sample:
+    """Measured pairs among some of the pictures.
 
     An even sample first; where its pictures do not overlap, clusters of neighbours; where these
     do not either (loose photos), each with each.
@@ -44,16 +73,16 @@ def sample_pairs(claims: Claims) -> tuple[Claims, list[MeasuredPair]]:
     even = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).round().astype(int))
     spread = claims.only(even.tolist())
     views = _views(spread)
-    best = spread, _measured(views, _step_pairs(len(even)))
-    if len(_moving(best[1])) < _ENOUGH and count > SAMPLE:
+    best = Sample.of(spread, views, _step_pairs(len(even)))
+    if best.evidence < _ENOUGH and count > SAMPLE:
         starts = np.linspace(0, count - _RUN, SAMPLE // _RUN).round().astype(int)
         rows = np.unique(starts[:, None] + np.arange(_RUN))
         clusters = claims.only(rows.tolist())
         pairs = _step_pairs(len(rows), _STEPS[:3])
-        best = max(best, (clusters, _measured(_views(clusters), pairs)), key=_evidence)
-    if len(_moving(best[1])) < _ENOUGH:
+        best = max(best, Sample.of(clusters, _views(clusters), pairs), key=_evidence)
+    if best.evidence < _ENOUGH:
         pairs = [(i, j) for i in range(len(even)) for j in range(i + 1, len(even))]
-        best = max(best, (spread, _measured(views, pairs)), key=_evidence)
+        best = max(best, Sample.of(spread, views, pairs), key=_evidence)
     return best
 
 
@@ -61,16 +90,8 @@ def _views(claims: Claims) -> list[View]:
     return read_views(claims.names, claims.read, claims.camera_of)
 
 
-def _measured(views: list[View], pairs: list[Pair]) -> list[MeasuredPair]:
-    return list(measure_pairs(with_focal_lengths(views, pairs), pairs))
-
-
-def _evidence(measured: tuple[Claims, list[MeasuredPair]]) -> int:
-    return len(_moving(measured[1]))
-
-
-def _moving(measured: Sequence[MeasuredPair]) -> list[MeasuredPair]:
-    return [pair for pair in measured if pair.parallax_deg >= MIN_PARALLAX_DEG]
+def _evidence(sample: Sample) -> int:
+    return sample.evidence
 
 
 def _step_pairs(count: int, steps: Sequence[int] = _STEPS) -> list[Pair]:

@@ -26,12 +26,12 @@ class Check:
     format: str = AUTO
     """Format of the file, or auto to look."""
     quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Only the convention, from a sample of the pictures."""
+    """Only convention and intrinsics, from a sample of the pictures."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object instead of text."""
 
     def run(self) -> int:
-        """Print what was found; 0 when the convention holds, 2 when it does not."""
+        """Print what was found; 0 when the claims explain the pictures, 2 when they do not."""
         settings = CheckSettings(quick=self.quick)
         if (self.what / "place.json").is_file():
             report = check_place(Place.open(self.what), settings=settings)
