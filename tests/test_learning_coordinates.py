@@ -168,6 +168,19 @@ def test_the_head_draws_cells_in_training_and_uses_all_of_them_afterwards():
 
 
 @pytest.mark.slow
+def test_what_cells_are_told_of_the_picture_varies_in_training_only():
+    same = {stage: maps[:1].expand(50, -1, -1, -1) for stage, maps in maps_of(1).items()}
+
+    def spread(head):
+        said = head(same).cells.scene
+        return float((said - said[0]).abs().max())
+
+    assert spread(head_of(context_dropout=0.5).train()) > 1e-3
+    assert spread(head_of().train()) < 1e-5
+    told = head_of(context_dropout=0.5).eval()(same).position
+    assert (told - told[0]).abs().max() < 1e-5
+
+
 def test_the_head_learns_poses_that_it_was_shown():
     head = head_of()
     loss = make_loss(LossSettings(kind="coordinates", pretrain=0.6), "6d")

@@ -111,6 +111,9 @@ class HeadSettings:
     """Residual blocks (grid and coordinates heads)."""
     drawn_cells: int = 64
     """Cells of the grid that a training step looks at, drawn anew each time (coordinates head)."""
+    context_dropout: float = 0.0
+    """Share left out at random in training of what cells are told of the whole picture (coordinates
+    head)."""
     pooling: Literal["flatten", "attention"] = "flatten"
     """How the cells of the grid become one vector (grid head)."""
     hidden: int = 256
@@ -122,7 +125,7 @@ class HeadSettings:
         for name in ("width", "hidden"):
             value = getattr(self, name)
             _check(1 <= value <= 16384, f"head.{name}", value, "1 to 16384")
-        for name in ("dropout", "map_dropout"):
+        for name in ("dropout", "map_dropout", "context_dropout"):
             value = getattr(self, name)
             _check(0 <= value < 1, f"head.{name}", value, "0 to below 1")
         _check(

@@ -26,7 +26,7 @@ _FIRST_LOG_DOUBT = -2.0
 class CoordinateHead(Head):
     """Ours: cells say where in the place they look, and the pose is where they would see that.
 
-    Each cell of the grid, alone, is turned into the point of the place that its middle sees, its
+    Each cell of the grid is turned into the point of the place that its middle sees, its
     depth, and a doubt; `pose_layer` makes the pose of them, and the loss goes through it. What a
     cell sees does not depend on where in the picture it is, so the head need not learn what a
     turned camera does: that is geometry. Points from features are scene coordinates (Shotton et
@@ -34,7 +34,9 @@ class CoordinateHead(Head):
     predicted points and depths by alignment is Altillawi et al.'s (Implicit learning of scene
     geometry from poses for global localization, RA-L 2024).
 
-    In training the pose layer is left to the loss, and some cells, drawn anew, stand for all.
+    In training the pose layer is left to the loss, and some cells, drawn anew, stand for all. Of
+    what the whole picture looks like they are told a part, drawn anew too (`context_dropout`): it
+    tells one door from another, and it invites to know train pictures by heart.
 
     Attributes:
         rays: [cells, 2] the cells' middles in normalised image coordinates.
@@ -61,6 +63,7 @@ class CoordinateHead(Head):
         channels = sum(maps[stage].channels for stage in stages)
         self.reduce = nn.Linear(channels, width)
         # Doors of one kind look alike: what else is in the picture says which one it is.
+        self.told = nn.Dropout(settings.context_dropout)
         self.context = nn.Linear(channels * _WHOLE[0] * _WHOLE[1], width)
         self.blocks = nn.Sequential(
             *(CellBlock(width, settings.dropout) for _ in range(settings.blocks))
@@ -97,7 +100,7 @@ class CoordinateHead(Head):
     def forward(self, features: Mapping[str, Tensor]) -> PoseOutput:
         """The pose and, in training, what cells say of it."""
         maps = [resized(norm(features[stage]), self.grid) for stage, norm in self.norms.items()]
-        whole = self.context(resized(torch.cat(maps, 1), _WHOLE).flatten(1))
+        whole = self.context(self.told(resized(torch.cat(maps, 1), _WHOLE).flatten(1)))
         cells = torch.cat(maps, 1).flatten(2)
         count = cells.shape[-1]
         if self.training and self.drawn < count:
