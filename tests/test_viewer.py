@@ -130,6 +130,9 @@ def test_too_many_points_are_thinned_evenly(place: Place) -> None:
     assert len(thin.points) == 20 and thin.all_points == len(whole.points) > 20
     known = {tuple(point) for point in whole.points.tolist()}
     assert {tuple(point) for point in thin.points.tolist()} <= known
+    assert len(content_of(place, most_points=0).points) == 0
+    with pytest.raises(ViewerError, match="-5 points"):
+        content_of(place, most_points=-5)
 
 
 def results_file(place: Place, content: object, split: str = "blocks") -> None:
@@ -265,6 +268,17 @@ def test_a_port_that_cannot_be_is_refused(place: Place, port: int) -> None:
 
 
 @needs_viser
+def test_a_localizer_that_is_none_is_refused_before_a_photo_comes(place: Place) -> None:
+    from relocalize.viewer.serving import ViewSettings, serve
+
+    with (
+        pytest.raises(ViewerError, match="no localizer 'nonsense'; there are constant"),
+        serve(place, ViewSettings(port=0, localizer="nonsense")),
+    ):
+        pass
+
+
+@needs_viser
 @pytest.mark.slow
 def test_ctrl_c_ends_it_cleanly(place: Place) -> None:
     code = (
@@ -309,24 +323,63 @@ def test_a_browser_shows_the_place_and_a_click_on_a_camera_shows_its_photo(
             )
             page.mouse.click(*pixel_of(client, target))
 
-        click_on(0, 5)
-        page.get_by_text("walk/0005.jpg").wait_for()
+        # Of a video's cameras those are drawn that are apart, and these can be clicked on.
+        first, second = (
+            int(spaced(walk.world_from_cam, viewer.scene.depth)[2]) for walk in content.walks
+        )
+        click_on(0, first)
+        page.get_by_text(f"walk/{first:04d}.jpg").wait_for()
         photo = page.locator("img").last
         photo.wait_for()
         assert photo.evaluate("image => image.naturalWidth") == 64
-        # The colour that the photo was painted in, B 50 G 20 R 200, is on the screen.
-        until(lambda: share_of(seen(page), (200, 20, 50)) > 0.003, "the photo is on the screen")
+        color = (200, 20, 10 * first)  # that the photo was painted in
+        until(lambda: share_of(seen(page), color) > 0.003, "the photo is on the screen")
 
-        click_on(1, 3)
-        page.get_by_text("visitor/0015.jpg").first.wait_for()
+        click_on(1, second)
+        page.get_by_text(f"visitor/{12 + second:04d}.jpg").first.wait_for()
         page.get_by_text("is missing").wait_for()
         assert not photo.is_visible()
 
         page.get_by_role("button", name="Fly to this camera").click()
-        pose = content.walks[1].world_from_cam[3]
+        pose = content.walks[1].world_from_cam[second]
         until(
             lambda: np.allclose(client.camera.position, pose.translation, atol=1e-3), "flown there"
         )
+        page.get_by_role("button", name="See it all").click()
+        overview = viewer.server.initial_camera.position
+        until(lambda: np.allclose(client.camera.position, overview, atol=1e-3), "flown back")
+        assert page.complaints == []
+
+
+@needs_viser
+@pytest.mark.slow
+def test_who_looks_through_a_camera_sees_its_photo_behind_the_points_until_the_eye_moves(
+    place: Place,
+) -> None:
+    from relocalize.viewer.serving import ViewSettings, serve
+
+    with serve(place, ViewSettings(port=0)) as viewer, browser_page() as page:
+        page.goto(viewer.url)
+        until(viewer.server.get_clients, "connected")
+        page.get_by_text("Click a camera to see its photo.").wait_for()
+        (client,) = viewer.server.get_clients().values()
+        viewer.panel.choose(0, 5, client)
+        cameras = viewer.scene.layers["cameras: walk"]
+        # The colour that the photo was painted in, B 50 G 20 R 200.
+        share = lambda: share_of(seen(page)[:, :600], (200, 20, 50))  # noqa: E731
+        page.get_by_role("button", name="Fly to this camera").click()
+        until(lambda: share() > 0.6, "the photo fills the window")
+        assert not any(node.visible for node in cameras)
+        picture = seen(page)[:, :600]
+        points = np.abs(picture.astype(int) - 120).max(axis=2) < 10  # the map's points are grey
+        assert points.any()
+
+        page.mouse.move(300, 350)
+        page.mouse.down()
+        page.mouse.move(380, 380, steps=5)
+        page.mouse.up()
+        until(lambda: share() < 0.3, "the photo is away")
+        until(lambda: all(node.visible for node in cameras), "the cameras are back")
         assert page.complaints == []
 
 
@@ -360,12 +413,25 @@ def test_a_photo_dropped_in_lands_and_a_hostile_one_is_one_line(
         choose.set_input_files(good)
         page.get_by_text("at 0.500 0.250 1.000 m").wait_for()
         page.get_by_text("2 inliers").wait_for()
-        nodes = viewer.scene.layers["localized photo"]
+        nodes = viewer.scene.layers["localized photos"]
         ellipsoid = next(node for node in nodes if "uncertainty" in node.name)
         assert np.allclose(ellipsoid.position, pose.translation)
         assert np.allclose(sorted(ellipsoid.scale), 2.7955 * np.array([0.1, 0.2, 0.3]), rtol=1e-4)
         rays = next(node for node in nodes if "rays" in node.name)
         assert np.allclose(rays.points[:, 1], [[1.0, 1, 4], [0, 0, 3]])
+
+        again = tmp_path / "again.jpg"
+        again.write_bytes(jpeg())
+        choose.set_input_files(again)
+        page.get_by_text("again.jpg by knowing").wait_for()
+        frusta = [node.name for node in viewer.scene.layers["localized photos"]]
+        assert {"/photos/0", "/photos/1"} <= set(frusta)  # the first one stays
+        page.get_by_role("combobox", name="photo").click()
+        page.get_by_role("option", name="1: good.jpg").click()
+        page.get_by_text("good.jpg by knowing").wait_for()
+        page.get_by_role("button", name="Forget the photos").click()
+        until(lambda: not viewer.scene.layers["localized photos"], "forgotten")
+        page.get_by_text("good.jpg by knowing").wait_for(state="hidden")
         assert page.complaints == []
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from relocalize.errors import ViewerError
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place
 from relocalize.place.folder import METRE
@@ -75,7 +76,10 @@ def content_of(
 
     Raises:
         PlaceError: there is no map, or no such capture.
+        ViewerError: ``most_points`` is negative.
     """
+    if most_points < 0:
+        raise ViewerError(f"{most_points} points cannot be drawn; want 0 or more: --points 200000")
     walks = walks_of(place, captures)
     centres = np.concatenate([walk.centres for walk in walks])
     rotations = np.stack([pose.rotation for walk in walks for pose in walk.world_from_cam])

@@ -16,7 +16,7 @@ _EDGES = np.array([[0, 1], [0, 2], [0, 3], [0, 4], [1, 2], [2, 3], [3, 4], [4, 1
 _MIDDLE = 0.6  # of a frustum along its axis, of its depth
 # A frustum is drawn where the camera has moved by so much of its depth since the last one that is,
 # or turned by so much of a unit vector: those of every frame of a video are one thick band.
-_STEP, _TURN = 0.5, 0.15
+_STEP, _TURN = 1.2, 0.3
 # How far from where people point a click may land: far cameras are a few pixels large.
 _CLUMSY = np.tan(np.radians(0.5))
 

@@ -18,12 +18,14 @@ from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place
 from relocalize.viewer.content import Content
 from relocalize.viewer.flying import fly_to
-from relocalize.viewer.placed_photo import PhotoPlacer, PlacedPhoto
+from relocalize.viewer.placed_photo import PhotoPlacer, PlacedPhoto, harmless_name
 from relocalize.viewer.scene import Scene, error_color, shrunk
 from relocalize.viewer.stored_errors import ErrorLines
+from relocalize.viewer.through import LookingThrough
 
 _BLANK: NDArray[np.uint8] = np.full((3, 4, 3), 255, dtype=np.uint8)
 _FACTORS = ("1", "2", "5", "10", "20", "50", "100")
+_MOST_PHOTOS = 50  # localized ones that stay, the latest
 
 
 class Panel:
@@ -45,8 +47,12 @@ class Panel:
         self._lock = threading.RLock()
         self._chosen: tuple[int, int] | None = None
         self._walk = 0
-        self._photo: PlacedPhoto | None = None
+        self._chosen_pixels: NDArray[np.uint8] | None = None
+        self._photos: list[PlacedPhoto] = []
+        self._photo = 0
         self._visible_errors: set[int] = set()
+        self._through = LookingThrough(self._content.reach, scene.look_through)
+        self._server.on_client_disconnect(lambda client: self._through.left(client.client_id))
         self._build()
 
     # -- building --------------------------------------------------------------------------
@@ -54,6 +60,13 @@ class Panel:
     def _build(self) -> None:
         gui = self._gui
         gui.add_html(self._summary())
+        overview = gui.add_button("See it all", hint="back to where the eye was at first")
+
+        @overview.on_click
+        def _(event: viser.GuiEvent[viser.GuiButtonHandle]) -> None:
+            if event.client is not None:
+                self._scene.see_all(event.client)
+
         self._build_walk()
         self._build_photo()
         with gui.add_folder("Layers"):
@@ -123,7 +136,10 @@ class Panel:
             def _(event: viser.GuiEvent[viser.GuiButtonHandle]) -> None:
                 if self._chosen is not None and event.client is not None:
                     walk, row = walks[self._chosen[0]], self._chosen[1]
-                    fly_to(event.client, walk.world_from_cam[row], walk.aspect[row])
+                    pose, half = walk.world_from_cam[row], walk.aspect[row]
+                    fly_to(event.client, pose, half)
+                    if self._chosen_pixels is not None:
+                        self._through.look(event.client, pose, half, self._chosen_pixels)
 
     def _build_photo(self) -> None:
         gui = self._gui
@@ -131,16 +147,19 @@ class Panel:
             upload = gui.add_upload_button(
                 "Choose a photo…", mime_type="image/*", hint="where was it taken?"
             )
+            self._which_photo: Any = gui.add_dropdown("photo", ("",), visible=False)
             self._answer = gui.add_html("")
             self._fly_to_photo = gui.add_button("Fly to the photo", visible=False)
             self._exaggerate_photo = gui.add_dropdown(
                 "ellipsoid ×", _FACTORS, initial_value="1", visible=False
             )
+            self._forget = gui.add_button("Forget the photos", visible=False)
 
         @upload.on_upload
         def _(event: viser.GuiEvent[viser.GuiUploadButtonHandle]) -> None:
             sent = event.target.value
-            self.say("localizing…")
+            first = "" if self._placer.is_ready else " (the localizer is made ready first)"
+            self.say(f"localizing {harmless_name(sent.name)}…{first}")
             try:
                 placed = self._placer.place_upload(sent.name, sent.content)
             except RelocalizeError as error:
@@ -148,18 +167,40 @@ class Panel:
                 return
             self.show_photo(placed)
 
+        @self._which_photo.on_update
+        def _(event: viser.GuiEvent[viser.GuiDropdownHandle[str]]) -> None:
+            names = self._photo_names()
+            if event.target.value in names:
+                self._choose_photo(names.index(event.target.value))
+
         @self._fly_to_photo.on_click
         def _(event: viser.GuiEvent[viser.GuiButtonHandle]) -> None:
-            photo = self._photo
-            if photo is None or photo.estimate.world_from_cam is None or event.client is None:
+            if not self._photos or event.client is None:
                 return
-            fly_to(event.client, photo.estimate.world_from_cam, photo.half)
+            photo = self._photos[self._photo]
+            pose = photo.estimate.world_from_cam
+            if pose is not None:
+                fly_to(event.client, pose, photo.half)
+                self._through.look(event.client, pose, photo.half, shrunk(photo.pixels))
 
         @self._exaggerate_photo.on_update
-        def _(event: viser.GuiEvent[viser.GuiDropdownHandle[str]]) -> None:
+        def _(_: viser.GuiEvent[viser.GuiDropdownHandle[str]]) -> None:
             with self._lock:
-                if self._photo is not None:
-                    self._scene.place_photo(self._photo, float(event.target.value))
+                self._draw_photos()
+
+        @self._forget.on_click
+        def _(_: viser.GuiEvent[viser.GuiButtonHandle]) -> None:
+            with self._lock:
+                self._photos, self._photo = [], 0
+                self._draw_photos()
+                self._answer.content = ""
+                for widget in (
+                    self._which_photo,
+                    self._fly_to_photo,
+                    self._exaggerate_photo,
+                    self._forget,
+                ):
+                    widget.visible = False
 
     def _build_errors(self) -> None:
         if not self._errors:
@@ -183,8 +224,7 @@ class Panel:
         color = "rgb({},{},{})".format(*error_color(number))
         self._gui.add_html(
             f"<div style='padding:0 0.8em'><b style='color:{color}'>━</b> "
-            f"median {one.median:.3g} {self._content.short_unit}, "
-            f"{len(one.failed)} of {len(one.failed) + len(one.images)} failed</div>"
+            f"{_summed_up(one, self._content.short_unit)}</div>"
         )
 
         @box.on_update
@@ -225,6 +265,7 @@ class Panel:
             if walk == self._walk:
                 self._slider.value = row
             pixels, said = self._photo_of(chosen.names[row])
+            self._chosen_pixels = pixels
             self._scene.choose(pose, half, pixels)
             if pixels is not None:
                 self._picture.image = pixels
@@ -233,6 +274,8 @@ class Panel:
             self._fly.visible = True
         if client is not None and self._along.value:
             _jump(client, pose, half)
+            if pixels is not None:
+                self._through.look(client, pose, half, pixels)
 
     def _photo_of(self, name: str) -> tuple[NDArray[np.uint8] | None, str | None]:
         try:
@@ -255,16 +298,35 @@ class Panel:
         self._answer.content = _padded(f"<i>{html.escape(line)}</i>")
 
     def show_photo(self, placed: PlacedPhoto) -> None:
-        """Show where a photo landed, or why it did not."""
-        estimate = placed.estimate
+        """Show where a photo landed, or why it did not; earlier ones stay."""
         with self._lock:
-            self._photo = placed
-            self._scene.place_photo(placed, float(self._exaggerate_photo.value))
-            self._answer.content = _padded(_answer(placed, self._content.short_unit))
-            landed = estimate.world_from_cam is not None
-            self._fly_to_photo.visible = landed
-            self._exaggerate_photo.visible = landed and estimate.covariance is not None
+            self._photos = [*self._photos, placed][-_MOST_PHOTOS:]
+            number = len(self._photos) - 1
+            names = self._photo_names()
+            self._which_photo.options = names
+            self._which_photo.value = names[number]
+            self._which_photo.visible = len(names) > 1
+            self._forget.visible = True
+            self._choose_photo(number)
+        estimate = placed.estimate
         progress.say(f"{placed.name}: {estimate.status} {estimate.reason or ''}".strip())
+
+    def _photo_names(self) -> tuple[str, ...]:
+        return tuple(f"{row}: {photo.name}" for row, photo in enumerate(self._photos, 1))
+
+    def _choose_photo(self, number: int) -> None:
+        with self._lock:
+            self._photo = number
+            self._draw_photos()
+            placed = self._photos[number]
+            self._answer.content = _padded(_answer(placed, self._content.short_unit))
+            landed = placed.estimate.world_from_cam is not None
+            self._fly_to_photo.visible = landed
+            self._exaggerate_photo.visible = landed and placed.estimate.covariance is not None
+
+    def _draw_photos(self) -> None:
+        exaggeration = float(self._exaggerate_photo.value)
+        self._scene.place_photos(self._photos, self._photo, exaggeration)
 
 
 def _jump(client: viser.ClientHandle, pose: Rigid3, half: FloatArray) -> None:
@@ -274,6 +336,14 @@ def _jump(client: viser.ClientHandle, pose: Rigid3, half: FloatArray) -> None:
         client.camera.wxyz = pose.quat_wxyz
         tall = max(float(half[1]), float(half[0]) / max(client.camera.aspect, 1e-3))
         client.camera.fov = 2 * float(np.arctan(tall))
+
+
+def _summed_up(errors: ErrorLines, unit: str) -> str:
+    tested = len(errors.images) + len(errors.failed)
+    if not tested:
+        return "no test images"
+    failed = f"{len(errors.failed)} of {tested} failed"
+    return failed if np.isinf(errors.median) else f"median {errors.median:.3g} {unit}, {failed}"
 
 
 def _answer(placed: PlacedPhoto, unit: str) -> str:

@@ -57,6 +57,11 @@ class PhotoPlacer:
         self._localizer: Localizer | None = None
         self._one_at_a_time = threading.Lock()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the localizer is loaded; before that it may have to be fitted for minutes."""
+        return self._localizer is not None
+
     def place_file(self, path: Path) -> PlacedPhoto:
         """Localize the photo at ``path``.
 

@@ -21,6 +21,8 @@ from relocalize.viewer.stored_errors import ErrorLines
 
 Color = tuple[int, int, int]
 
+_FLOOR, _GRAVITY = "floor grid", "gravity"  # layers
+
 CHOSEN: Color = (255, 196, 0)  # the chosen camera
 PHOTO: Color = (230, 30, 90)  # the photo that was localized
 _GRID: Color = (175, 180, 186)
@@ -29,9 +31,14 @@ _INK: Color = (60, 66, 72)
 _ERRORS: tuple[Color, ...] = ((213, 94, 0), (204, 121, 167), (86, 180, 233), (0, 158, 115))
 _DEPTH = 0.035  # of a frustum, of the reach of the scene
 _CHOSEN_LARGER = 3.0  # the chosen frustum, so that its photo can be seen
-_POINT = 0.004  # side of a point, of the reach
+# Side of a point, of the reach, where there are as many points as here: of fewer each is larger,
+# so that walls are seen, of more smaller, so that what is on them is.
+_POINT, _POINTS = 0.004, 40_000
+_SMALLEST, _LARGEST = 0.5, 1.5  # times that
+_OVER_A_PHOTO = 0.35  # times as large are points that are held against the photo behind them
 _SHOWN_PIXELS = 800  # longer side of a photo that is sent
 _MOST_RAYS = 400
+_FOV = float(np.radians(50))
 
 
 @dataclass(eq=False)
@@ -52,8 +59,15 @@ class Scene:
 
     def __post_init__(self) -> None:
         self.depth = _DEPTH * self.content.reach
+        density = (_POINTS / max(len(self.content.points), 1)) ** 0.25
+        self._point = _POINT * self.content.reach * float(np.clip(density, _SMALLEST, _LARGEST))
         self._cloud: viser.PointCloudHandle | None = None
         self._cameras: list[viser.LineSegmentsHandle] = []
+        self._chosen: viser.CameraFrustumHandle | None = None
+        self._photos: list[viser.CameraFrustumHandle] = []
+        self._point_factor = 1.0
+        self._hidden: set[str] = set()
+        self._is_looked_through = False
 
     def build(self, on_camera: Callable[[viser.ClientHandle, int, int], None]) -> None:
         """Draw points, cameras, floor and gravity.
@@ -71,7 +85,7 @@ class Scene:
                 "/points",
                 content.points,
                 content.colors,
-                point_size=_POINT * content.reach,
+                point_size=self._point,
                 point_shape="circle",
                 point_shading="flat",
                 precision="float32",
@@ -101,14 +115,26 @@ class Scene:
                 best = (hit[1], number, int(rows[hit[0]]))
         return None if best is None else best[1:]
 
+    @property
+    def _overview(self) -> FloatArray:
+        """[3] where the eye sees all, from above and behind."""
+        content = self.content
+        back = np.array([0.35, -0.8, 0.7]) @ content.axes
+        return np.asarray(content.middle + 1.7 * content.reach * back)
+
     def _first_view(self) -> None:
         content, eye = self.content, self.server.initial_camera
-        back = -0.85 * content.axes[1] + 0.75 * content.axes[2]
-        eye.position = content.middle + 1.7 * content.reach * back
-        eye.look_at = content.middle
-        eye.up = content.axes[2]
-        eye.fov = float(np.radians(50))
+        eye.position, eye.look_at, eye.up = self._overview, content.middle, content.axes[2]
+        eye.fov = _FOV
         eye.near, eye.far = 0.002 * content.reach, 200 * content.reach
+
+    def see_all(self, client: viser.ClientHandle) -> None:
+        """Put the eye of one browser back where it was at first."""
+        with client.atomic():
+            eye = client.camera
+            eye.position, eye.look_at = self._overview, self.content.middle
+            eye.up_direction = self.content.axes[2]
+            eye.fov = _FOV
 
     def _draw_walk(self, number: int, walk: Walk) -> None:
         color = rgb(walk.color)
@@ -122,13 +148,13 @@ class Scene:
             thickness_units="screen",
         )
         self._cameras.append(edges)
-        self.layers[walk.name] = [edges]
+        self.layers[_cameras(walk)] = [edges]
         if walk.in_order and len(walk.names) > 1:
             path = np.stack([walk.centres[:-1], walk.centres[1:]], axis=1)
             steps = np.linalg.norm(path[:, 1] - path[:, 0], axis=1)
             # Over ten median steps is no step of a walk but a gap in it.
             path = path[steps <= 10 * max(float(np.median(steps)), 1e-12)]
-            self.layers[walk.name].append(
+            self.layers[_cameras(walk)].append(
                 self.server.scene.add_line_segments(
                     f"/walk-{number}/path",
                     path.astype(np.float32),
@@ -164,7 +190,7 @@ class Scene:
             position=corner,
             anchor="top-left",
         )
-        self.layers["floor grid"] = [grid, label]
+        self.layers[_FLOOR] = [grid, label]
 
     def _draw_gravity(self) -> None:
         content, ground = self.content, self.content.ground
@@ -184,17 +210,38 @@ class Scene:
         label = self.server.scene.add_label(
             "/gravity/label", says, position=foot + length * up, anchor="bottom-left"
         )
-        self.layers["gravity"] = [arrow, label]
+        self.layers[_GRAVITY] = [arrow, label]
 
     def show(self, layer: str, visible: bool) -> None:
         """Show or hide a layer."""
-        for node in self.layers[layer]:
-            node.visible = visible
+        (self._hidden.discard if visible else self._hidden.add)(layer)
+        self._show_what_is_to_be_seen()
+
+    def look_through(self, on: bool) -> None:
+        """Leave only what is held against a photo: its points, small; or show all again."""
+        self._is_looked_through = on
+        self._show_what_is_to_be_seen()
+        self._size_points()
+
+    def _show_what_is_to_be_seen(self) -> None:
+        in_the_way = {_cameras(walk) for walk in self.content.walks} | {_FLOOR, _GRAVITY}
+        hidden = self._hidden | (in_the_way if self._is_looked_through else set())
+        for layer, nodes in self.layers.items():
+            for node in nodes:
+                node.visible = layer not in hidden
+        chosen = [] if self._chosen is None else [self._chosen]
+        for frustum in (*chosen, *self._photos):
+            frustum.visible = not self._is_looked_through
 
     def resize_points(self, factor: float) -> None:
         """Draw points so many times as large as at first."""
+        self._point_factor = factor
+        self._size_points()
+
+    def _size_points(self) -> None:
         if self._cloud is not None:
-            self._cloud.point_size = factor * _POINT * self.content.reach
+            smaller = _OVER_A_PHOTO if self._is_looked_through else 1.0
+            self._cloud.point_size = smaller * self._point_factor * self._point
 
     def resize_cameras(self, factor: float) -> None:
         """Draw frusta so many times as large as at first."""
@@ -217,7 +264,9 @@ class Scene:
         self, world_from_cam: Rigid3, half: FloatArray, pixels: NDArray[np.uint8] | None
     ) -> None:
         """Highlight one camera, with its photo in its frustum where there is one."""
-        self._frustum("/chosen", world_from_cam, half, _CHOSEN_LARGER * self.depth, CHOSEN, pixels)
+        self._chosen = self._frustum(
+            "/chosen", world_from_cam, half, _CHOSEN_LARGER * self.depth, CHOSEN, pixels
+        )
 
     def _frustum(
         self,
@@ -246,23 +295,39 @@ class Scene:
             receive_shadow=False,
         )
 
-    def place_photo(self, placed: PlacedPhoto, exaggeration: float) -> None:
-        """Draw a localized photo: frustum, rays to its inliers, the 95% ellipsoid of its centre."""
-        self.forget_photo()
-        estimate, scene = placed.estimate, self.server.scene
-        pose = estimate.world_from_cam
-        if pose is None:
-            return
-        nodes: list[viser.SceneNodeHandle] = [
+    def place_photos(self, photos: Sequence[PlacedPhoto], number: int, exaggeration: float) -> None:
+        """Draw localized photos: a frustum each; of one rays to its inliers and the 95% ellipsoid.
+
+        Args:
+            photos: those that were not localized are not drawn.
+            number: which of them has rays and ellipsoid.
+            exaggeration: of the ellipsoid.
+        """
+        for node in self.layers.pop("localized photos", []):
+            node.remove()
+        self._photos = [
             self._frustum(
-                "/photo/frustum",
-                pose,
-                placed.half,
+                f"/photos/{row}",
+                photo.estimate.world_from_cam,
+                photo.half,
                 _CHOSEN_LARGER * self.depth,
                 PHOTO,
-                shrunk(placed.pixels),
+                shrunk(photo.pixels),
             )
+            for row, photo in enumerate(photos)
+            if photo.estimate.world_from_cam is not None
         ]
+        why = self._why_there(photos[number], exaggeration) if photos else []
+        self.layers["localized photos"] = [*self._photos, *why]
+        self._show_what_is_to_be_seen()
+
+    def _why_there(self, placed: PlacedPhoto, exaggeration: float) -> list[viser.SceneNodeHandle]:
+        """Rays from a photo to its inliers, and the 95% ellipsoid of its centre."""
+        estimate, scene = placed.estimate, self.server.scene
+        pose = estimate.world_from_cam
+        nodes: list[viser.SceneNodeHandle] = []
+        if pose is None:
+            return nodes
         points = estimate.inlier_points
         if points is not None and len(points):
             rows = np.unique(np.linspace(0, len(points) - 1, _MOST_RAYS).astype(int))
@@ -282,7 +347,7 @@ class Scene:
                     "/photo/inliers",
                     points.astype(np.float32),
                     PHOTO,
-                    point_size=1.3 * _POINT * self.content.reach,
+                    point_size=1.3 * self._point,
                     point_shape="circle",
                     precision="float32",
                 )
@@ -304,12 +369,7 @@ class Scene:
                     receive_shadow=False,
                 )
             )
-        self.layers["localized photo"] = nodes
-
-    def forget_photo(self) -> None:
-        """Draw no localized photo."""
-        for node in self.layers.pop("localized photo", []):
-            node.remove()
+        return nodes
 
     def draw_errors(
         self, errors: Sequence[ErrorLines], exaggeration: float, visible: set[int]
@@ -342,6 +402,11 @@ class Scene:
                     )
                 )
         self.layers["errors"] = nodes
+
+
+def _cameras(walk: Walk) -> str:
+    """The layer of a capture's cameras."""
+    return f"cameras: {walk.name}"
 
 
 def error_color(number: int) -> Color:

@@ -15,7 +15,7 @@ import viser
 
 from relocalize import progress
 from relocalize.errors import ViewerError
-from relocalize.localizers import fitted
+from relocalize.localizers import LOCALIZERS, fitted
 from relocalize.place import Place
 from relocalize.viewer.content import MOST_POINTS, content_of
 from relocalize.viewer.guard import guard
@@ -79,9 +79,10 @@ def serve(
         photos: are localized at once; the last one is shown.
 
     Raises:
-        ViewerError: the port is taken.
+        ViewerError: the port is taken, or there is no such localizer.
         RelocalizeError: the Place has no map, or a photo cannot be read.
     """
+    _check_localizer(place, settings.localizer)
     content = content_of(place, settings.captures, most_points=settings.most_points)
     errors, remarks = stored_errors(place)
     for remark in remarks:
@@ -107,6 +108,14 @@ def serve(
     finally:
         with _silent():
             server.stop()
+
+
+def _check_localizer(place: Place, name: str) -> None:
+    """Refuse a name that nothing has now, and not when the first photo comes."""
+    stored = place.localizer_names
+    known = {*LOCALIZERS, *stored, *(one.rpartition(".")[0] for one in stored)} - {""}
+    if name not in known:
+        raise ViewerError(f"there is no localizer {name!r}; there are {', '.join(sorted(known))}")
 
 
 def _started(settings: ViewSettings) -> viser.ViserServer:

@@ -39,7 +39,9 @@ class ErrorLines:
 
     @property
     def median(self) -> float:
-        """Of the position errors, failures counted as infinite; in the Place's unit."""
+        """Of the position errors, failures counted as infinite; NaN where there are none."""
+        if not len(self.true) + len(self.failed):
+            return float("nan")
         errors = np.linalg.norm(self.estimated - self.true, axis=1)
         return float(np.median(np.append(errors, np.full(len(self.failed), np.inf))))
 
