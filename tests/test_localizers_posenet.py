@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from localizers_place import render
+from relocalize import progress
 from relocalize.errors import LocalizerError
 from relocalize.evaluation import evaluate, names
 from relocalize.geometry import Camera, position_error, rotation_error_deg
@@ -230,6 +232,28 @@ def test_several_trained_ones_are_used_by_their_names(own, trained, pictures, mo
     store(own, folder_of(own, "mine", other), other, lambda: trained)
     with pytest.raises(LocalizerError, match=r"several splits.*mine\.other, mine\.walk"):
         fitted(own, "mine")
+
+
+def test_an_evaluation_has_all_that_are_trained_on_its_split(own, trained, monkeypatch, capsys):
+    split = own.split(SPLIT)
+    other = replace(split, name="other", train=split.train[1:])
+    own.write_split(other)
+    for name, on in (("mine", split), ("posenet", split), ("his", other)):
+        store(own, folder_of(own, name, on), on, lambda: trained)
+    monkeypatch.setattr(names, "BASELINES", ("constant",))  # retrieval needs a map's features
+    monkeypatch.setattr(PoseNetLocalizer, "fit", None)  # nothing is trained by the way
+    result = evaluate(own, split=SPLIT)
+    assert list(result.outcomes) == ["constant", "posenet", "mine"]
+
+    # What was trained on other images is no row of this split, and that is said.
+    own.write_split(replace(split, train=split.train[:-1]))
+    capsys.readouterr()
+    with progress.shown():
+        result = evaluate(own, split=SPLIT)
+    assert list(result.outcomes) == ["constant"]
+    said = capsys.readouterr().err
+    assert re.search(r"mine is left out: .*relocalize train .*--name mine", said)
+    assert "his" not in said
 
 
 def test_a_place_that_changed_trains_again_with_the_settings_of_before(own, trained, monkeypatch):

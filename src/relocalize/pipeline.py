@@ -19,7 +19,7 @@ from relocalize.learning.presets import preset
 from relocalize.learning.settings import TrainSettings
 from relocalize.localizers import fitted
 from relocalize.localizers.registry import TRAINED, localizer_type
-from relocalize.localizers.store import folder_of, is_current, store
+from relocalize.localizers.store import folder_of, is_current, store, trained_on
 from relocalize.mapping import MapReport, MapSettings, MeasuredLength, map_place
 from relocalize.place import Place, Split
 
@@ -45,7 +45,7 @@ class BuildSettings:
     count: int | None = None
     lengths: tuple[MeasuredLength, ...] = ()
     split: str | None = None
-    localizers: tuple[str, ...] = evaluation.DEFAULT_LOCALIZERS
+    localizers: tuple[str, ...] = ("structure",)
     train: bool = True
     minutes: float | None = None
     truth: Path | None = None
@@ -136,6 +136,7 @@ def build(
         if trains:
             with _timed("train", stages):
                 rows += _trained(made, split, training, asked=REGRESSOR in settings.localizers)
+        rows = tuple(dict.fromkeys((*rows, *trained_on(made, split))))
         with _timed("evaluate", stages):
             results = _results(made, split, rows, settings.truth)
         with _timed("report", stages):

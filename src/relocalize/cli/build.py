@@ -9,7 +9,6 @@ from typing import Annotated
 
 import tyro
 
-from relocalize import evaluation
 from relocalize.cli.evaluate import print_results
 from relocalize.mapping import MapReport, MeasuredLength
 from relocalize.pipeline import REGRESSOR, BuildSettings, Cost, build
@@ -36,7 +35,7 @@ class Build:
     """A measured length in metres between A and B, as in `relocalize map`."""
     split: str | None = None
     """Evaluate on this split; without it the only one, or one by blocks of time is made."""
-    localizer: tuple[str, ...] = evaluation.DEFAULT_LOCALIZERS
+    localizer: tuple[str, ...] = BuildSettings().localizers
     """Names of localizers to fit and evaluate."""
     no_train: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Skip the camera pose regressor. Otherwise it is trained and evaluated beside the others: on

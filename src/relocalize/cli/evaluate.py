@@ -22,8 +22,9 @@ class Evaluate:
     """The Place folder."""
     split: str | None = None
     """Name of the split; without it the only one, or one by blocks of time is made."""
-    localizer: tuple[str, ...] = evaluation.DEFAULT_LOCALIZERS
-    """Names of localizers, trained ones too; constant and retrieval are always there."""
+    localizer: tuple[str, ...] = ()
+    """Names of trained localizers; without it all that were trained on this split. The constant
+    pose, retrieval and structure are always there."""
     truth: Path | None = None
     """Poses of another origin (pose list or COLMAP model) to measure against; the map is moved
     onto them by a robust Sim3 over train images only."""
@@ -39,7 +40,7 @@ class Evaluate:
         result = evaluation.evaluate(
             Place.open(self.place),
             split=self.split,
-            localizers=self.localizer,
+            localizers=self.localizer or None,
             truth=self.truth,
             other_split=self.beside,
         ).to_json()

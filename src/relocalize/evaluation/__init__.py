@@ -2,7 +2,7 @@
 
 from relocalize.evaluation.inputs import current_results
 from relocalize.evaluation.metrics import THRESHOLDS, PoseErrors, Scores, Threshold
-from relocalize.evaluation.names import BASELINES, DEFAULT_LOCALIZERS, RESULTS, rows_of
+from relocalize.evaluation.names import BASELINES, RESULTS, rows_of
 from relocalize.evaluation.report import write_report
 from relocalize.evaluation.results import Evaluation, Outcome
 from relocalize.evaluation.scoring import evaluate, split_of
@@ -10,7 +10,6 @@ from relocalize.evaluation.table import results_table
 
 __all__ = [
     "BASELINES",
-    "DEFAULT_LOCALIZERS",
     "RESULTS",
     "THRESHOLDS",
     "Evaluation",

@@ -22,7 +22,7 @@ from relocalize.evaluation.beside import beside
 from relocalize.evaluation.fitted_facts import learning_curves_of, settings_of
 from relocalize.evaluation.inputs import fingerprint
 from relocalize.evaluation.leakage import NearestViews, nearest_views, scene_depth, time_gaps
-from relocalize.evaluation.names import DEFAULT_LOCALIZERS, RESULTS, RESULTS_SCHEMA, rows_of
+from relocalize.evaluation.names import RESULTS, RESULTS_SCHEMA, rows_of
 from relocalize.evaluation.pieces import pieces
 from relocalize.evaluation.results import Evaluation, Outcome
 from relocalize.evaluation.truth import Truth, truth_from_file, truth_of_place
@@ -30,6 +30,7 @@ from relocalize.evaluation.truth_sigma import truth_sigma
 from relocalize.evaluation.up import Up
 from relocalize.geometry import Camera
 from relocalize.localizers import Localizer, fitted
+from relocalize.localizers.store import trained_on
 from relocalize.place import Place, Split, atomic
 from relocalize.place.dropped import dropped_names
 from relocalize.place.splits import split_by_blocks
@@ -41,7 +42,7 @@ def evaluate(
     place: Place,
     *,
     split: str | None = None,
-    localizers: Sequence[str] = DEFAULT_LOCALIZERS,
+    localizers: Sequence[str] | None = None,
     truth: Path | None = None,
     other_split: str | None = None,
 ) -> Evaluation:
@@ -52,7 +53,8 @@ def evaluate(
     Args:
         place: with a map.
         split: name of a stored split; None takes the only one, or makes one by blocks of time.
-        localizers: their names; the baselines are always there.
+        localizers: their names, beside the baselines, which are always there; None takes all that
+            were trained on the split.
         truth: poses of another origin (any format in `formats.FORMATS`) to measure against;
             None measures against the Place's own poses.
         other_split: one that was evaluated before, to stand beside this one.
@@ -64,6 +66,8 @@ def evaluate(
     chosen = split_of(place, split)
     compared = truth_from_file(truth, place, chosen) if truth else truth_of_place(place)
     images, not_scored = _scored(chosen, compared)
+    if localizers is None:
+        localizers = trained_on(place, chosen)
     other = None if other_split is None else beside(place, other_split, unit=compared.unit)
     _say_if_mapped_from_others(place, chosen)
     _say_if_dropped(place, chosen)

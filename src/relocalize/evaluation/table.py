@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from relocalize.evaluation.metrics import LEAD_THRESHOLD, THRESHOLDS, Threshold
-from relocalize.evaluation.names import BASELINES
+from relocalize.evaluation.names import TRIVIAL
 from relocalize.place.folder import METRE
 
 NONE = "–"  # for a number that is infinite or means nothing
@@ -65,7 +65,7 @@ def results_table(results: dict[str, Any]) -> Group:
         *(
             _wrapped(axes_line(name, row, metric=metric))
             for name, row in results["localizers"].items()
-            if name not in BASELINES
+            if name not in TRIVIAL
         ),
         *map(_wrapped, beside_lines(results)),
         *map(_wrapped, footnotes(results)),

@@ -81,6 +81,33 @@ def is_current(place: Place, folder: Path, split: Split | None) -> bool:
         return False
 
 
+def trained_on(place: Place, split: Split) -> tuple[str, ...]:
+    """Names of the trained localizers of a split that are ready to answer.
+
+    One that was trained before the map or the split changed takes minutes to train again, and one
+    whose packages are not installed cannot answer: these are left out, in one line each.
+    """
+    ready = []
+    for folder in map(place.localizer_dir, place.localizer_names):
+        name, _, of = folder.name.rpartition(".")
+        kind = _kind_in(folder)
+        if of != split.name or kind is None or kind not in TRAINED:
+            continue
+        try:
+            localizer_type(kind)
+        except LocalizerError as error:
+            progress.say(f"{name} is left out: {error}")
+            continue
+        if not is_current(place, folder, split):
+            progress.say(
+                f"{name} is left out: it was trained on another map, or on other images; train it "
+                f"again with: relocalize train {place.root} --split {split.name} --name {name}"
+            )
+            continue
+        ready.append(name)
+    return tuple(sorted(ready, key=lambda name: (name not in LOCALIZERS, name)))
+
+
 @dataclass(frozen=True)
 class _Stored:
     """Where a localizer is or will be, of which kind, and what it is fitted on."""

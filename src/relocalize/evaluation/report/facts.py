@@ -7,14 +7,14 @@ from html import escape
 from typing import Any
 
 from relocalize.evaluation.metrics import LEAD_THRESHOLD
-from relocalize.evaluation.names import BASELINES, RESULTS
+from relocalize.evaluation.names import RESULTS, STRUCTURE, TRIVIAL
 from relocalize.evaluation.report.stored import Results
 from relocalize.evaluation.table import NONE, degrees, length, percent, threshold_label
 from relocalize.place import Place
 
 
 def summary(results: Results) -> str:
-    """The whole in two sentences, as plain text."""
+    """The whole in a few sentences, as plain text."""
     lead, row = results.lead, results.row(results.lead)
     if row["median_position"] is None:
         first = f"{lead} failed on {row['failed']} of {row['n']} photos."
@@ -25,14 +25,27 @@ def summary(results: Results) -> str:
             f"{degrees(row['median_rotation_deg'])}°"
         )
         first += f"; {row['failed']} failed." if row["failed"] else "; none failed."
-    against = [name for name in BASELINES if name in results.names and name != lead]
+    against = [name for name in TRIVIAL if name in results.names and name != lead]
     beaten = [
         f"{results.length(results.row(name)['median_position'])} by {_MEANING[name]}"
         for name in against
         if results.row(name)["median_position"] is not None
     ]
     second = f" Without localizing, it would be {' and '.join(beaten)}." if beaten else ""
-    return first + second
+    return first + second + _by_structure(results)
+
+
+def _by_structure(results: Results) -> str:
+    """What matching with the map's points reaches, where the page is about another localizer."""
+    if results.lead == STRUCTURE or STRUCTURE not in results.names:
+        return ""
+    row = results.row(STRUCTURE)
+    if row["median_position"] is None:
+        return f" Matching with the map’s points ({STRUCTURE}) failed on {row['failed']}."
+    return (
+        f" Matching with the map’s points ({STRUCTURE}) reaches "
+        f"{results.length(row['median_position'])}."
+    )
 
 
 _MEANING = {

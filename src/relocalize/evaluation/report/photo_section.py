@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from relocalize.evaluation.names import BASELINES
+from relocalize.evaluation.names import TRIVIAL
 from relocalize.evaluation.report.photos import ESTIMATED_COLOR, Pair, photo_svg
 from relocalize.evaluation.report.stored import Results
 from relocalize.evaluation.table import degrees
@@ -19,9 +19,10 @@ _NEXT = 25  # test images from one moment of a walk: a second of video
 def photo_section(place: Place, results: Results, train: list[PosedImage]) -> str:
     """Panels of photos with map points where the true and the estimated pose put them.
 
-    One panel for each localizer that is no baseline, or for the last one where all are.
+    One panel for each localizer that looks at what is in the photo, or for the last row where none
+    does.
     """
-    shown = [name for name in results.names if name not in BASELINES] or [results.lead]
+    shown = [name for name in results.names if name not in TRIVIAL] or [results.lead]
     buttons = "".join(
         f'<button type="button" data-panel="{escape(name)}" '
         f'aria-pressed="{"true" if name == results.lead else "false"}">{escape(name)}</button>'
