@@ -201,6 +201,14 @@ def test_what_cannot_be_scored_is_one_line(truth, tmp_path, capsys, content, sai
     assert len(err.strip().splitlines()) == 1
 
 
+def test_an_empty_truth_is_said_to_be_empty(truth, tmp_path, capsys):
+    empty = tmp_path / "empty.txt"
+    empty.write_text("")
+    code, out, err = run(capsys, truth, empty)
+    assert (code, out) == (1, "")
+    assert err.strip() == f"error: {empty} holds no true poses: no row but comments"
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

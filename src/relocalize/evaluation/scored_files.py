@@ -155,9 +155,9 @@ def score_files(
     """
     if settings.unit not in {None, METRE, MAP_UNIT}:
         raise EvaluationError(f"unit {settings.unit!r}; want {METRE!r} or {MAP_UNIT!r}")
-    reference = read_reference(truth, settings.truth_format)
+    reference = _poses(truth, settings.truth_format, "true poses")
     given = {
-        path: _matched(_estimates(path, settings.format), reference)
+        path: _matched(_poses(path, settings.format, "estimates"), reference)
         for path in (estimates, *against)
     }
     if len(given) <= len(against):
@@ -202,13 +202,13 @@ class _Given:
     ambiguous: int
 
 
-def _estimates(path: Path, format_name: str) -> Reference:
+def _poses(path: Path, format_name: str, what: str) -> Reference:
     # Of an empty file nobody can tell the format, and what it means is plain.
     if path.is_file():
         rows = first_lines(path)
         says_nothing = all(not row.strip() or row.strip().startswith("#") for row in rows)
         if says_nothing and (rows or not path.stat().st_size):
-            raise EvaluationError(f"{path} holds no estimates: no row but comments")
+            raise EvaluationError(f"{path} holds no {what}: no row but comments")
     return read_reference(path, format_name)
 
 
