@@ -14,14 +14,19 @@ import pytest
 
 from localizers_place import CAMERA, SPLIT, TEST_POSES, TRAIN_POSES, VISITOR, make_place, render
 from relocalize.errors import LocalizerError, PlaceError
-from relocalize.geometry import Camera, position_error, rotation_error_deg
+from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
+from relocalize.learning.time_blocks import time_blocks
 from relocalize.localizers import LOCALIZERS, fitted
 from relocalize.localizers.calibration import UncalibratedPhoto, localize_together
 from relocalize.localizers.registry import TRAINED
+from relocalize.localizers.retrieval import measured_sigmas, signs_of
 from relocalize.localizers.saving import ARRAYS, DESCRIPTION
 from relocalize.localizers.structure import StructureLocalizer
+from relocalize.mapping.database import open_database
+from relocalize.mapping.points import seen_by
+from relocalize.mapping.resection import Resector
 from relocalize.mapping.resection.shared_camera import shared_camera
-from relocalize.place import Place
+from relocalize.place import MapModel, Place
 
 JSON_KEYS = [
     *("image", "localizer", "status", "reason", "world_from_cam", "position", "quat_wxyz"),
@@ -138,6 +143,54 @@ def test_errors_are_of_the_size_that_the_covariance_says(structure, pictures):
         squares.append(error @ np.linalg.solve(found.covariance[:3, :3], error))
     # Chi-square with 3 degrees of freedom; 4 photos that share the map's own errors.
     assert 0.2 < np.mean(squares) < 15
+
+
+def test_retrieval_states_what_other_images_are_off_and_not_neighbouring_frames():
+    """A walk of 2 cm a frame, described by where it is; 25 frames and 5 beside them unseen."""
+    count, step = 600, 0.02
+    rng = np.random.default_rng(0)
+    places = np.cumsum(np.full(count, step))
+    poses = np.tile(np.eye(4), (count, 1, 1))
+    poses[:, 0, 3] = places
+    waves, phases = rng.normal(0, 1.5, 64), rng.uniform(0, 2 * np.pi, 64)
+    vectors = np.cos(places[:, None] * waves + phases).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    names = [f"walk/frame-{index:06d}.png" for index in range(count)]
+    block = (np.arange(count) // 25) % 4 == 2
+    gap = np.convolve(block, np.ones(11), "same") > 0
+    train, test = np.flatnonzero(~gap), np.flatnonzero(block)
+    others, held = (train[rows] for rows in time_blocks([names[row] for row in train], 0.25))
+    sigmas = measured_sigmas(vectors[held] @ vectors[others].T, poses[held], poses[others])
+    similarity = vectors[test] @ vectors[train].T
+    off = np.abs(places[test] - places[train][similarity.argmax(axis=1)])
+    stated = signs_of(similarity.max(axis=1)) @ sigmas[0]
+    # Of a train image, the most similar one is a step away; of these, 6 to 18 steps.
+    assert np.median(stated) > 3 * step
+    within = np.mean(off / stated < 1.8779)  # the ellipsoid of 68%
+    assert 0.5 < within < 0.95
+    # What is less like its answer is off by more, and is said to be.
+    assert stated[off > 0.3].mean() > 1.3 * stated[off < 0.2].mean()
+
+
+def test_the_maps_noise_is_what_images_meet_that_are_not_in_it(place):
+    """Poses that are off by a centimetre in a way that the points made with them share."""
+    model = place.map
+    rng = np.random.default_rng(0)
+    moved = {}
+    for name, image in model.images.items():
+        pose = image.world_from_cam
+        shifted = Rigid3(pose.rotation, pose.translation + rng.normal(0, 0.01, 3))
+        moved[name] = replace(image, cam_from_world=shifted.inverse())
+    train = list(place.split(SPLIT).train)
+    noisy = seen_by(MapModel(moved, model.points), train)
+    with open_database(place) as database:
+        known = Resector.learn(noisy, database)
+        held, others = train[::3], [name for name in train if name not in train[::3]]
+        asked = known.with_noise_of(noisy, database, held=held, others=others)
+    # An image that is localized by points which it helped to make finds part of its own error.
+    assert asked.noise.position > 1.05 * known.noise.position
+    assert 0.005 < asked.noise.position < 0.03
+    assert asked.scene is known.scene
 
 
 # -- refusals ------------------------------------------------------------------------------

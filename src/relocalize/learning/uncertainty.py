@@ -104,7 +104,7 @@ class Calibration:
             turned: of the same images upside down.
             by_view: as `Calibration.by_view`, which the errors are of.
         """
-        weights = [_weights(signs.of(part), errors[:, part]) for part in (0, 1)]
+        weights = [sigma_weights(signs.of(part), errors[:, part]) for part in (0, 1)]
         largest, sure = [], []
         for part, weight in enumerate(weights):
             upright = float((signs.of(part) @ np.array(weight)).max())
@@ -184,10 +184,11 @@ def pose_distances(world_from_cams: FloatArray, others: FloatArray) -> FloatArra
     return np.stack([shift, Rotation.from_matrix(turn).magnitude()], axis=1)
 
 
-def _weights(columns: FloatArray, errors: FloatArray) -> tuple[float, ...]:
+def sigma_weights(columns: FloatArray, errors: FloatArray) -> tuple[float, ...]:
     """Weights >= 0 of columns [N, K] such that ``errors`` [N] lie within the sigma they make.
 
-    The likeliest under a Gaussian in three dimensions, then scaled to the coverage.
+    The likeliest under a Gaussian in three dimensions, then scaled to the coverage. Of a few
+    errors, the first column alone counts: it is of ones.
     """
     count = columns.shape[1]
     weights = np.zeros(count)

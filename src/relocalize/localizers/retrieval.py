@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 from typing_extensions import Self
 
 from relocalize.errors import GeometryError, LocalizerError, MappingError
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
+from relocalize.learning.time_blocks import time_blocks
+from relocalize.learning.uncertainty import pose_distances, sigma_weights
 from relocalize.localizers.estimate import PoseEstimate
 from relocalize.localizers.localizer import Localizer
 from relocalize.localizers.saving import read_saved, write_saved
@@ -25,21 +27,25 @@ from relocalize.mapping.resection.stored import StoredDescriptors
 from relocalize.mapping.vlad import Vlad
 from relocalize.place import Place, Split
 
-_VERSION = 1
+_VERSION = 2
 _MIN_FEATURES = 30  # as the structure localizer: fewer is a black, blank or blurred picture
+_VALIDATION_SHARE = 0.25  # of the train images, in blocks of time: to learn how wrong answers are
 
 
 class RetrievalLocalizer(Localizer):
     """Answers with the pose of the most similar train image, which is never the photo's own.
 
-    It cannot tell a photo of another place from one of this one: a baseline, not a product. Its
-    covariance is that of the train images themselves, each answered by its most similar other.
+    It cannot tell a photo of another place from one of this one: a baseline, not a product. How
+    wrong it is was measured on train images in blocks of time, answered by images outside of
+    them; what is less like its answer is off by more.
 
     Attributes:
         vlad: describes images.
         vectors: [N, D] the train images' descriptions.
         world_from_cams: [N, 4, 4] their poses.
-        covariance: [6, 6] as in `PoseEstimate`; None with a single train image.
+        sigmas: [2, 2] of positions, in `unit`, and of rotations, in radians: the standard
+            deviation per axis, and what a difference of 1 between photo and answer adds; None
+            where too few train images tell.
         unit: of positions.
     """
 
@@ -50,12 +56,12 @@ class RetrievalLocalizer(Localizer):
         vlad: Vlad,
         vectors: Float32Array,
         world_from_cams: FloatArray,
+        sigmas: FloatArray | None,
         unit: str,
         features: FeatureSettings,
     ) -> None:
         self.vlad, self.vectors, self.world_from_cams = vlad, vectors, world_from_cams
-        self.unit = unit
-        self.covariance = _leave_one_out_covariance(vectors, world_from_cams)
+        self.sigmas, self.unit = sigmas, unit
         self._extractor = FeatureExtractor(features)
 
     @classmethod
@@ -76,8 +82,9 @@ class RetrievalLocalizer(Localizer):
             except MappingError as error:
                 raise LocalizerError(f"the train images have too few features: {error}") from error
             vectors = np.stack([vlad.describe(rows) for rows in descriptors])
-        poses = np.stack([posed[name].world_from_cam.matrix for name in described])
-        return cls(vlad, vectors, poses, place.unit, features)
+            poses = np.stack([posed[name].world_from_cam.matrix for name in described])
+            sigmas = _sigmas_of_blocks(described, descriptors, poses)
+        return cls(vlad, vectors, poses, sigmas, place.unit, features)
 
     def localize(self, image: NDArray[np.uint8], camera: Camera | None = None) -> PoseEstimate:
         """The pose of the most similar train image; fails only where there is nothing to see."""
@@ -90,15 +97,22 @@ class RetrievalLocalizer(Localizer):
                 1e3 * (time.perf_counter() - started),
                 reason=f"hardly any features ({len(features)}): a black, blank or blurred picture",
             )
-        best = int((self.vectors @ self.vlad.describe(features.descriptors)).argmax())
+        similarity = self.vectors @ self.vlad.describe(features.descriptors)
+        best = int(similarity.argmax())
         return PoseEstimate(
             "localized",
             self.unit,
             1e3 * (time.perf_counter() - started),
             world_from_cam=Rigid3.from_matrix(self.world_from_cams[best]),
-            covariance=self.covariance,
+            covariance=self._covariance(float(similarity[best])),
             camera=camera,
         )
+
+    def _covariance(self, similarity: float) -> FloatArray | None:
+        if self.sigmas is None:
+            return None
+        position, rotation = self.sigmas @ signs_of(np.array([similarity]))[0]
+        return np.diag([position**2] * 3 + [rotation**2] * 3)
 
     def save(self, folder: Path) -> None:
         """Write vectors and poses into the empty ``folder``."""
@@ -111,6 +125,7 @@ class RetrievalLocalizer(Localizer):
             arrays={
                 "vectors": self.vectors,
                 "world_from_cams": self.world_from_cams,
+                "sigmas": np.empty((0, 2)) if self.sigmas is None else self.sigmas,
                 **self.vlad.to_arrays(),
             },
         )
@@ -125,23 +140,51 @@ class RetrievalLocalizer(Localizer):
             vectors = arrays["vectors"].reshape(len(poses), vlad.size)
             for pose in poses:
                 Rigid3.from_matrix(pose)
+            sigmas = arrays["sigmas"].reshape(-1, 2)
+            if len(sigmas) not in (0, 2) or not (np.isfinite(sigmas) & (sigmas >= 0)).all():
+                raise ValueError("sigmas are no 2 x 2 numbers >= 0")
             features = FeatureSettings(**description["settings"]["features"])
         except (KeyError, TypeError, ValueError, MappingError, GeometryError) as error:
             raise LocalizerError(f"{folder} is damaged: {error!r}") from error
-        return cls(vlad, vectors, poses, description["unit"], features)
+        unit = description["unit"]
+        return cls(vlad, vectors, poses, sigmas if len(sigmas) else None, unit, features)
 
 
-def _leave_one_out_covariance(
-    vectors: Float32Array, world_from_cams: FloatArray
+def _sigmas_of_blocks(
+    names: Sequence[str], descriptors: Sequence[NDArray[np.uint8]], world_from_cams: FloatArray
 ) -> FloatArray | None:
-    """[6, 6], diagonal: how far each image's most similar other image is from it."""
-    if len(vectors) < 2:
+    """`RetrievalLocalizer.sigmas`, from blocks of time that the other images answer.
+
+    These other images alone say how pictures are described: descriptions learnt from a picture
+    make more of what is particular to it, and it looks less like others than a photo does.
+    """
+    try:
+        others, held = time_blocks(names, _VALIDATION_SHARE, centres=world_from_cams[:, :3, 3])
+        vlad = Vlad.fit([descriptors[row] for row in others])
+    except (LocalizerError, MappingError):
         return None
-    similarity = vectors @ vectors.T
-    np.fill_diagonal(similarity, -np.inf)
-    other = similarity.argmax(axis=1)
-    shift = world_from_cams[other, :3, 3] - world_from_cams[:, :3, 3]
-    rotations = world_from_cams[:, :3, :3]
-    turn = Rotation.from_matrix(rotations.transpose(0, 2, 1) @ rotations[other]).as_rotvec()
-    position, rotation = (shift**2).mean(), (np.asarray(turn) ** 2).mean()
-    return np.diag([position] * 3 + [rotation] * 3)
+    known, asked = (
+        np.stack([vlad.describe(descriptors[row]) for row in rows]) for rows in (others, held)
+    )
+    return measured_sigmas(asked @ known.T, world_from_cams[held], world_from_cams[others])
+
+
+def measured_sigmas(
+    similarity: Float32Array, world_from_cams: FloatArray, answers: FloatArray
+) -> FloatArray:
+    """`RetrievalLocalizer.sigmas` of photos whose poses are known.
+
+    Args:
+        similarity: [N, M] of the photos to the images that answer.
+        world_from_cams: [N, 4, 4] the photos' poses.
+        answers: [M, 4, 4] the images' poses.
+    """
+    errors = pose_distances(world_from_cams, answers[similarity.argmax(axis=1)])
+    signs = signs_of(similarity.max(axis=1))
+    return np.array([sigma_weights(signs, errors[:, part]) for part in (0, 1)])
+
+
+def signs_of(similarity: Float32Array | FloatArray) -> FloatArray:
+    """[N, 2] what sigmas are made of: 1, and how far descriptions of that similarity are apart."""
+    apart = np.sqrt(np.maximum(2 - 2 * similarity.astype(np.float64), 0))
+    return np.stack([np.ones(len(similarity)), apart], axis=1)

@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from relocalize.errors import LocalizerError, MappingError
 from relocalize.geometry import Camera
+from relocalize.learning.time_blocks import time_blocks
 from relocalize.localizers.estimate import PoseEstimate
 from relocalize.localizers.localizer import Localizer
 from relocalize.localizers.saving import read_saved, write_saved
@@ -24,7 +25,8 @@ from relocalize.mapping.resection.map_noise import MapNoise
 from relocalize.mapping.resection.scene import Scene
 from relocalize.place import Place, Split
 
-_VERSION = 2
+_VERSION = 3
+_VALIDATION_SHARE = 0.25  # of the images, in blocks of time: to learn how wrong answers are
 
 
 class StructureLocalizer(Localizer):
@@ -49,7 +51,20 @@ class StructureLocalizer(Localizer):
         """Keep the points that the train images (without a split: all images) observe."""
         model = place.map if split is None else model_of_images(place, split.train)
         with open_database(place) as database:
-            return cls(Resector.learn(model, database, settings), place.unit)
+            resector = Resector.learn(model, database, settings)
+            names = list(model.images)
+            centres = np.stack([model.images[name].world_from_cam.translation for name in names])
+            try:
+                others, held = time_blocks(names, _VALIDATION_SHARE, centres=centres)
+            except LocalizerError:
+                return cls(resector, place.unit)
+            noisy = resector.with_noise_of(
+                model,
+                database,
+                held=[names[row] for row in held],
+                others=[names[row] for row in others],
+            )
+            return cls(noisy, place.unit)
 
     def localize(
         self,

@@ -71,6 +71,16 @@ def model_of_images(place: Place, names: Collection[str]) -> MapModel:
     if untouched and np.array_equal(counts, _observations(makers, len(whole.points))):
         # Nobody else observed anything when the points were made.
         return MapModel(kept, replace(whole.points, track_lengths=counts))
+    return seen_by(whole, kept)
+
+
+def seen_by(whole: MapModel, names: Collection[str]) -> MapModel:
+    """A map as some of its images see it, its points estimated anew from these, poses held.
+
+    Points with fewer than 2 observations left are gone.
+    """
+    kept = {name: image for name, image in whole.images.items() if name in set(names)}
+    counts = _observations(kept.values(), len(whole.points))
     alive = counts >= 2
     new_row = np.where(alive, np.cumsum(alive) - 1, NO_POINT)
     points = whole.points

@@ -20,7 +20,10 @@ from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray
 
 _ARRAY = "map_noise"
-_CHI2_3_MEDIAN = 2.366  # of the chi-square distribution with 3 degrees of freedom
+# The share of errors within the ellipsoid of one sigma, as Gaussian errors of one axis have it,
+# and the quantile of chi-squared with 3 degrees of freedom there. Few gross errors do not move
+# it, and it is nearer to the tail that a stated uncertainty is asked about than the median.
+_COVERAGE, _CHI2_3 = 0.6827, 3.527
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class MapNoise:
 def measured_noise(
     localized: Sequence[tuple[Rigid3, FloatArray]], posed: Sequence[Rigid3]
 ) -> MapNoise:
-    """The noise with which half of the errors lie within what the covariances say.
+    """The noise with which as many errors lie within what the covariances say as should.
 
     Args:
         localized: world_from_cam and covariance [6, 6] of images localized like photos.
@@ -86,16 +89,15 @@ def _missing_sigma(errors: Sequence[tuple[FloatArray, FloatArray]]) -> float:
     if not errors:
         return 0.0
 
-    def median_chi2(sigma: float) -> float:
+    def typical_chi2(sigma: float) -> float:
         added = sigma**2 * np.eye(3)
-        return float(
-            np.median([error @ np.linalg.solve(own + added, error) for error, own in errors])
-        )
+        found = [error @ np.linalg.solve(own + added, error) for error, own in errors]
+        return float(np.quantile(found, _COVERAGE, method="higher"))
 
     low, high = 0.0, max(float(np.linalg.norm(error)) for error, _ in errors)
-    if median_chi2(0.0) <= _CHI2_3_MEDIAN:
+    if typical_chi2(0.0) <= _CHI2_3:
         return 0.0
     for _ in range(30):
         middle = (low + high) / 2
-        low, high = (middle, high) if median_chi2(middle) > _CHI2_3_MEDIAN else (low, middle)
+        low, high = (middle, high) if typical_chi2(middle) > _CHI2_3 else (low, middle)
     return high

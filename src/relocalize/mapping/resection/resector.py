@@ -17,6 +17,7 @@ from typing_extensions import Self
 from relocalize.geometry import Camera
 from relocalize.mapping.database import FeatureDatabase
 from relocalize.mapping.features import Features, FeatureSettings
+from relocalize.mapping.points import seen_by
 from relocalize.mapping.resection.map_noise import MapNoise, measured_noise
 from relocalize.mapping.resection.matching import match_mutually, unit_descriptors
 from relocalize.mapping.resection.photo_pose import (
@@ -105,9 +106,8 @@ class Resector:
     def _knowing_itself(self, views: Sequence[PosedImage], database: FeatureDatabase) -> Self:
         """Localize some of the scene's views by the others: the map's noise, what photos miss."""
         localized, posed, missing = [], [], []
-        count = min(len(views), _OWN_VIEWS)
-        for row in np.unique(np.linspace(0, len(views) - 1, count).astype(int)):
-            image, index = views[int(row)], int(row)
+        for index in _spread(len(views)):
+            image = views[index]
             camera, features = image.camera, database.features(image.name)
             matches = self.match(features, camera.width, camera.height, without=index)
             found = solve_pose(
@@ -124,6 +124,42 @@ class Resector:
             settings=replace(self.settings, pose=pose),
             noise=measured_noise(localized, posed),
         )
+
+    def with_noise_of(
+        self,
+        model: MapModel,
+        database: FeatureDatabase,
+        *,
+        held: Sequence[str],
+        others: Sequence[str],
+    ) -> Self:
+        """The same, its noise that of images which the map does not know, as it knows no photo.
+
+        Args:
+            model: the map that this was learnt from.
+            database: with its images' features.
+            held: names of images to localize; some of many are taken.
+            others: of those that make the map which these are localized in.
+        """
+        reduced = seen_by(model, others)
+        views = [image for image in reduced.images.values() if (image.point_rows >= 0).any()]
+        asked = [model.images[name] for name in held if len(model.images[name].keypoints)]
+        if not views or not len(reduced.points) or not asked:
+            return self
+        descriptors = StoredDescriptors(database, [view.name for view in views])
+        scene = Scene.from_map(reduced.points, views, descriptors, self.settings.vlad)
+        there = replace(self, scene=scene)
+        localized, posed = [], []
+        for row in _spread(len(asked)):
+            image = asked[row]
+            matches = there.match(
+                database.features(image.name), image.camera.width, image.camera.height
+            )
+            found = there.solve(matches, camera=image.camera)
+            if isinstance(found, Solved):
+                localized.append((found.view.world_from_cam, found.covariance))
+                posed.append(image.world_from_cam)
+        return replace(self, noise=measured_noise(localized, posed))
 
     def match(
         self, features: Features, width: int, height: int, *, without: int | None = None
@@ -145,3 +181,9 @@ class Resector:
     ) -> Solved | Refused:
         """The pose of a photo from its matches, or why there is none; see `solve_pose`."""
         return solve_pose(matches, self.scene, self.settings.pose, camera=camera, prior=prior)
+
+
+def _spread(count: int) -> list[int]:
+    """Rows of up to `_OWN_VIEWS` of so many images, evenly spread."""
+    rows = np.unique(np.linspace(0, count - 1, min(count, _OWN_VIEWS)).astype(int))
+    return [int(row) for row in rows]
