@@ -319,6 +319,7 @@ def test_what_has_no_picture_or_no_pose_is_said_and_skipped(tmp_path, walk):
     report = import_registration(poses, place, images=images)
     assert report.posed == 18
     assert report.without_picture == ("frame-000003.color.png",)
+    assert place.capture("imported").settings["without_picture"] == ["frame-000003.color.png"]
     assert {drop.source for drop in report.left_out} == {"frame-000004.jpg", "other.png"}
     assert "imported/other.png" not in place.map.images
 

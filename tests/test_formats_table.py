@@ -13,7 +13,7 @@ PAGE = (Path(__file__).resolve().parents[1] / "docs" / "formats.md").read_text(e
 ROWS = {
     key: cells
     for line in PAGE.splitlines()
-    if line.startswith("| `") and line.count("|") == 6
+    if line.startswith("| `") and line.count("|") == 8
     for cells in [[cell.strip() for cell in line.strip("|").split("|")]]
     for key in re.findall(r"`([^`]+)`", cells[0])
     if not key.startswith("-")
@@ -23,10 +23,13 @@ ROWS = {
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_table_states_the_convention_and_what_can_be_written(name):
     assert name in ROWS, f"docs/formats.md has no row for {name}"
-    _, direction, convention, _, _ = ROWS[name]
+    _, direction, convention, intrinsics, _, unit, source = ROWS[name]
     stated = sys.modules[FORMATS[name].read.__module__].CONVENTION
     assert isinstance(stated, Convention)
     assert f"`{stated.name}`" in convention
+    assert intrinsics
+    assert unit
+    assert source
     assert (direction == "read, write") == (FORMATS[name].write is not None)
 
 

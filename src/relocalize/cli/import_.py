@@ -74,7 +74,10 @@ def _as_text(report: ImportReport, place: Path) -> str:
         f"as capture {report.capture}" + (", as before" if report.unchanged else "")
     ]
     for count, what in (
-        (len(report.without_picture), "listed without a picture"),
+        (
+            len(report.without_picture),
+            f"listed without a picture (names: captures/{report.capture}.json)",
+        ),
         (len(report.ambiguous), "with a name that could mean several pictures"),
         (len(report.left_out), f"pictures left out (why: captures/{report.capture}.json)"),
         (len(report.problems), "rows of the file left out"),

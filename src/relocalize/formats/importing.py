@@ -164,6 +164,7 @@ def import_registration(
                         "fingerprint": fingerprint,
                         "convention": registration.stated.convention.name,
                         "convention_from": settings.convention_from,
+                        "without_picture": list(pictures.absent),
                         "columns": _columns(registration, found),
                     },
                 )
