@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -48,9 +48,7 @@ from relocalize.geometry.transforms import FloatArray
 
 SETS = {"redkitchen": "poses_sfm.txt", "fox": "transforms.json"}
 BAD_SHARE = 0.05
-# Parts of a set that wrong intrinsics are tried on; fewer pictures than this are one part.
-PARTS = 4
-PART = 60
+PART = 60  # pictures of a part of a set that wrong intrinsics are tried on
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,8 @@ class Settings:
         "intrinsics",
     )
     """Which of the tables."""
+    parts: int = 4
+    """Stretches of a walk that wrong intrinsics are tried on; 50 photos are one."""
     seed: int = 0
     """Of the wrong poses."""
 
@@ -82,7 +82,7 @@ def main(settings: Settings) -> None:
         if "poses" in settings.tables:
             console.print(wrong_poses_table(name, claims, settings.seed))
         if "intrinsics" in settings.tables:
-            console.print(intrinsics_table(name, claims))
+            console.print(intrinsics_table(name, claims, settings.parts))
 
 
 # -- conventions -----------------------------------------------------------------------------
@@ -355,12 +355,12 @@ WRONG_CAMERAS: dict[str, WrongCamera] = {
 }
 
 
-def intrinsics_table(name: str, claims: Claims) -> Table:
+def intrinsics_table(name: str, claims: Claims, count: int) -> Table:
     """A row for each kind of wrong intrinsics: of how many parts it is named."""
     table = Table(
         name, "parts", "not consistent", "fault named", "another as well", "convention", "CPU s"
     )
-    parts = list(_parts(claims))
+    parts = list(_parts(claims, count))
     rows = {kind: [0, 0, 0, 0] for kind in WRONG_CAMERAS}
     seconds = dict.fromkeys(WRONG_CAMERAS, 0.0)
     for part in progress.track(parts, f"{name}: intrinsics"):
@@ -382,13 +382,12 @@ def intrinsics_table(name: str, claims: Claims) -> Table:
     return table
 
 
-def _parts(claims: Claims) -> Iterator[Claims]:
-    """Stretches of a walk, thinned to `PART` pictures; all of a set that has no more."""
+def _parts(claims: Claims, parts: int) -> Iterator[Claims]:
+    """Stretches of a walk, thinned to `PART` pictures; all of a set that has too few for them."""
     count = len(claims.names)
-    for number in range(PARTS if count >= PARTS * PART else 1):
-        ends = (number * count // PARTS, (number + 1) * count // PARTS - 1)
-        first, last = ends if count >= PARTS * PART else (0, count - 1)
-        rows = np.linspace(first, last, min(PART, last - first + 1)).round().astype(int)
+    ends = np.linspace(0, count, parts + 1 if count >= parts * PART else 2).round().astype(int)
+    for first, end in pairwise(ends.tolist()):
+        rows = np.linspace(first, end - 1, min(PART, end - first)).round().astype(int)
         yield claims.only(rows.tolist())
 
 
