@@ -164,7 +164,9 @@ _DEFAULT = TrainSettings(
     augment=AugmentSettings(
         roll_deg=10.0, turn_deg=12.0, shift=0.04, zoom=1.15, jitter=0.3, blur_px=1.0, noise=2.0
     ),
-    head=HeadSettings(kind="coordinates", width=192, dropout=0.0, grid=(12, 16), blocks=3),
+    head=HeadSettings(
+        kind="coordinates", width=192, dropout=0.0, grid=(12, 16), blocks=3, context_dropout=0.5
+    ),
     loss=LossSettings(kind="coordinates"),
     answer="validation",
     optimizer=OptimizerSettings(

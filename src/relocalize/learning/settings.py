@@ -244,7 +244,7 @@ class OptimizerSettings:
     """Frames per step."""
     epochs: int | None = 200
     """Times that each train frame is seen; none: as many as the steps take."""
-    steps: int = 1350
+    steps: int = 2000
     """Steps of a run without epochs: few train frames are seen more often than many."""
 
     def __post_init__(self) -> None:
