@@ -13,7 +13,7 @@ from PIL import Image
 
 from relocalize.cli.main import main
 from relocalize.errors import RelocalizeError
-from relocalize.evaluation.report import Results, latex_table, markdown_table, write_report
+from relocalize.evaluation.report import Results, facts, latex_table, markdown_table, write_report
 from relocalize.evaluation.report.accuracy_table import AccuracyTable
 from relocalize.evaluation.report.figures import error_figure
 from relocalize.evaluation.report.thumbnails import thumbnails
@@ -103,6 +103,15 @@ def test_the_page_says_what_was_measured_and_how(evaluated, page):
     assert f"numpy {np.__version__}" in page
 
 
+def test_what_structure_reaches_is_said_first_beside_another_localizer(evaluated):
+    raw = results_of(evaluated)
+    raw["localizers"]["regressor"] = raw["localizers"]["structure"] | {"median_position": 0.5}
+    said = facts.summary(Results(evaluated.root / "results.json", raw))
+    assert "localized by regressor to within 50.0 cm" in said
+    assert "Matching with the map’s points (structure) reaches 3.00 cm." in said
+    assert "Matching" not in facts.summary(Results.read(evaluated))
+
+
 def test_names_and_reasons_cannot_inject_html(page):
     assert REASON not in re.sub(r"<script .*?</script>", "", page)
     assert html.escape(REASON) in page
@@ -167,6 +176,7 @@ def test_coverage_is_that_of_the_errors_in_their_sigmas(evaluated, page):
     curve = data_of(page, "figures")["sure-positions"]["data"][-1]
     by_expected = dict(zip(curve["x"], curve["y"], strict=True))
     assert (by_expected[40], by_expected[50]) == (0, 100)
+    assert "Where 95.5 % should lie: constant 100 % of positions and 100 % of rotations" in page
 
 
 def test_learning_curves_are_those_of_the_training(page):
@@ -309,6 +319,9 @@ def test_a_place_whose_every_photo_fails_still_has_a_report(tmp_path):
     assert "<b>10 <small>of 10</small></b>" in page
     assert "structure failed on 10 of 10 photos" in page
     assert "No localizer stated an uncertainty" in page
+    assert "<b>∞ <small></small></b><span>median position error, structure</span>" in page
+    assert "half failed, so that the median is infinite" in page
+    assert "Typical photos" not in page
     assert markdown_table(Results.read(place)).count("–") > 3
     assert data_of(page, "figures")["positions"]["data"][-1]["x"] == []
 

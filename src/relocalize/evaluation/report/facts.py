@@ -57,14 +57,15 @@ _MEANING = {
 def tiles(results: Results) -> str:
     """The few numbers to see first, as HTML."""
     row, lead = results.row(results.lead), results.lead
-    shown = [
-        (
-            length(row["median_position"], metric=results.is_metric),
-            results.length_unit,
-            f"median position error, {lead}",
-        ),
-        (degrees(row["median_rotation_deg"]), "°", "median rotation error"),
-    ]
+    position = (
+        length(row["median_position"], metric=results.is_metric),
+        results.length_unit,
+        f"median position error, {lead}",
+    )
+    rotation = (degrees(row["median_rotation_deg"]), "°", "median rotation error")
+    if row["median_position"] is None:  # half failed
+        position, rotation = (("∞", "", label) for _, _, label in (position, rotation))
+    shown = [position, rotation]
     if results.is_metric:
         share = percent(row["recall"][LEAD_THRESHOLD.key])
         shown.append((share, "%", f"within {threshold_label(LEAD_THRESHOLD, ' and ')}"))

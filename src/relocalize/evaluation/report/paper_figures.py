@@ -180,6 +180,7 @@ def _leakage(results: Results) -> Figure:
                 s=18,
                 marker="x",
                 color=line.color,
+                alpha=0.45,
                 linewidths=1,
                 clip_on=False,
             )

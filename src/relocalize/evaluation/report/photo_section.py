@@ -54,12 +54,13 @@ def _panel(place: Place, results: Results, name: str, train: list[PosedImage]) -
 
     order = sorted(range(len(rows)), key=badness, reverse=True)
     worst = _apart(order)
-    ranks = sorted(range(len(order)), key=lambda rank: abs(rank - (len(order) - 1) / 2))
-    typical = _apart([order[rank] for rank in ranks if order[rank] not in worst])
+    answered = [index for index in order if badness(index) < float("inf")]
+    ranks = sorted(range(len(answered)), key=lambda rank: abs(rank - (len(answered) - 1) / 2))
+    typical = _apart([answered[rank] for rank in ranks if answered[rank] not in worst])
     parts = []
     for title, chosen in (
         (f"The worst photos for {name}", worst),
-        (f"Typical photos for {name}: around its median error", typical),
+        (f"Typical photos for {name}: around the median error of its answers", typical),
     ):
         if chosen:
             figures = "".join(_figure(place, results, rows[at], name, train) for at in chosen)

@@ -32,7 +32,7 @@ from relocalize.evaluation.report.page_tables import (
 )
 from relocalize.evaluation.report.scene import Scene
 from relocalize.evaluation.report.stored import Results
-from relocalize.evaluation.table import percent, threshold_label
+from relocalize.evaluation.table import NONE, percent, threshold_label
 
 _MOST = EXPECTED[-2]  # within two sigmas of one axis
 
@@ -65,7 +65,12 @@ def accuracy_section(results: Results) -> Section:
         "A distance and an angle: % of test images with both errors within."
         if results.is_metric
         else "No recall: the unit is not known in metres.",
-        "A failure counts as an infinite error.",
+        "A failure counts as an infinite error"
+        + (
+            f"; {NONE}: half failed, so that the median is infinite."
+            if any(results.row(name)["median_position"] is None for name in results.names)
+            else "."
+        ),
         "constant always answers the mean train pose, retrieval the pose of the most similar "
         "train image: what an estimate has to beat.",
         "ms are from decoded pixels to pose.",
@@ -207,7 +212,7 @@ def calibration_section(results: Results) -> Section:
         f'<div class="bar">{_legend(results, ids, names=stating)}</div>'
         f'<div class="pair">{_plot(ids[0], "Positions within what was stated")}'
         f"{_plot(ids[1], 'Rotations within what was stated')}</div>"
-        f'<p class="soft">{escape(_within_two_sigmas(results, stating))}</p>'
+        f'<p class="soft after">{escape(_within_two_sigmas(results, stating))}</p>'
     )
     figures = {
         ids[0]: coverage_figure(results, "position"),
