@@ -38,6 +38,7 @@ _SMALLEST, _LARGEST = 0.5, 1.5  # times that
 _OVER_A_PHOTO = 0.35  # times as large are points that are held against the photo behind them
 _SHOWN_PIXELS = 800  # longer side of a photo that is sent
 _MOST_RAYS = 400
+_INLIER = 1.3  # size of a photo's inliers, of the map's points
 _FOV = float(np.radians(50))
 
 
@@ -65,6 +66,7 @@ class Scene:
         self._cameras: list[viser.LineSegmentsHandle] = []
         self._chosen: viser.CameraFrustumHandle | None = None
         self._photos: list[viser.CameraFrustumHandle] = []
+        self._inliers: viser.PointCloudHandle | None = None
         self._point_factor = 1.0
         self._hidden: set[str] = set()
         self._is_looked_through = False
@@ -239,9 +241,12 @@ class Scene:
         self._size_points()
 
     def _size_points(self) -> None:
+        size = self._point_factor * self._point
+        size *= _OVER_A_PHOTO if self._is_looked_through else 1.0
         if self._cloud is not None:
-            smaller = _OVER_A_PHOTO if self._is_looked_through else 1.0
-            self._cloud.point_size = smaller * self._point_factor * self._point
+            self._cloud.point_size = size
+        if self._inliers is not None:
+            self._inliers.point_size = _INLIER * size
 
     def resize_cameras(self, factor: float) -> None:
         """Draw frusta so many times as large as at first."""
@@ -317,9 +322,11 @@ class Scene:
             for row, photo in enumerate(photos)
             if photo.estimate.world_from_cam is not None
         ]
+        self._inliers = None
         why = self._why_there(photos[number], exaggeration) if photos else []
         self.layers["localized photos"] = [*self._photos, *why]
         self._show_what_is_to_be_seen()
+        self._size_points()
 
     def _why_there(self, placed: PlacedPhoto, exaggeration: float) -> list[viser.SceneNodeHandle]:
         """Rays from a photo to its inliers, and the 95% ellipsoid of its centre."""
@@ -342,16 +349,15 @@ class Scene:
                     thickness_units="screen",
                 )
             )
-            nodes.append(
-                scene.add_point_cloud(
-                    "/photo/inliers",
-                    points.astype(np.float32),
-                    PHOTO,
-                    point_size=1.3 * self._point,
-                    point_shape="circle",
-                    precision="float32",
-                )
+            self._inliers = scene.add_point_cloud(
+                "/photo/inliers",
+                points.astype(np.float32),
+                PHOTO,
+                point_size=_INLIER * self._point,
+                point_shape="circle",
+                precision="float32",
             )
+            nodes.append(self._inliers)
         if estimate.covariance is not None:
             ellipsoid = Ellipsoid.of(estimate.covariance[:3, :3])
             smallest = 1e-5 * self.content.reach  # a sphere of radius 0 cannot be drawn
