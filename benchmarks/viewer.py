@@ -1,11 +1,12 @@
-"""The viewer with 1000 cameras and 500,000 points: building, bytes to the browser, time a frame.
+"""The viewer with 1000 cameras and 500,000 points: building, bytes to the browser, frame times.
 
     python benchmarks/viewer.py [--cameras 1000] [--points 500000]
 
 A headless Chromium draws with SwiftShader, that is on the processor: the slowest machine that
-anybody has. Beside it the obvious alternative: the same points, and for every camera a frustum
-of viser's own with its picture in it. Needs a browser and Linux, for processor
-times are read from /proc.
+anybody has. A hand drags the scene around all the while, since viser draws an idle scene once a
+second, and frames are those in which WebGL was asked to draw. Beside it the obvious alternative:
+the same points, and for every camera a frustum of viser's own with its picture in it. Needs a
+browser and Linux, for processor times are read from /proc.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import numpy as np
 import tyro
 import viser
 from numpy.typing import NDArray
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
@@ -41,15 +42,34 @@ from relocalize.viewer.scene import Scene
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 _WAIT_S, _QUIET_S = 300.0, 5.0
-_WARM_UP, _MEASURED = 10, 20  # frames: the first ones compile shaders, for seconds
-_DRAW_FRAMES = """
-(count) => new Promise(done => {
-    const start = performance.now();
-    function next() {
-        if (count-- > 0) requestAnimationFrame(next); else done((performance.now() - start) / 1000);
+_SIZE = (1280, 800)  # of the window
+_MIDDLE = (480, 400)  # of the scene beside the panel: where it is taken hold of
+_WARM_UP, _MEASURED_S = 5, 10.0  # frames: the first ones compile shaders, for seconds
+# Notes the time of every frame in which something was drawn, from before the page's own scripts.
+_NOTE_FRAMES = """
+(() => {
+    window.drawnAt = [];
+    let draws = 0;
+    const get = HTMLCanvasElement.prototype.getContext;
+    HTMLCanvasElement.prototype.getContext = function(kind, ...others) {
+        const gl = get.call(this, kind, ...others);
+        if (gl && kind.startsWith("webgl") && !gl.counted) {
+            gl.counted = true;
+            for (const name of ["drawArrays", "drawElements", "drawArraysInstanced",
+                                "drawElementsInstanced"]) {
+                const draw = gl[name];
+                gl[name] = function(...given) { draws++; return draw.apply(this, given); };
+            }
+        }
+        return gl;
+    };
+    function note(now) {
+        if (draws) window.drawnAt.push(now);
+        draws = 0;
+        requestAnimationFrame(note);
     }
-    requestAnimationFrame(next);
-})
+    requestAnimationFrame(note);
+})()
 """
 
 
@@ -74,14 +94,15 @@ class Measured:
     Attributes:
         build_s: CPU seconds until the server has it all.
         sent_mb: megabytes sent to a browser that connects.
-        frame_ms: CPU milliseconds of the browser for one frame; NaN without one.
-        frames: per second, which is at most 60, and less where others use the processor.
+        cpu_ms: CPU milliseconds of the browser for one frame; NaN without one.
+        frame_ms: median and 95th percentile of the time from one frame to the next, at least 17,
+            and more where others use the processor.
     """
 
     build_s: float
     sent_mb: float
-    frame_ms: float
-    frames: float
+    cpu_ms: float
+    frame_ms: tuple[float, float]
 
 
 def main(arguments: Arguments) -> None:
@@ -92,7 +113,8 @@ def main(arguments: Arguments) -> None:
     show("a frustum with its picture for each camera", theirs)
     print(
         f"ratio: {theirs.build_s / ours.build_s:.1f} to build, {theirs.sent_mb / ours.sent_mb:.1f} "
-        f"in bytes, {theirs.frame_ms / ours.frame_ms:.1f} in time a frame"
+        f"in bytes, {theirs.cpu_ms / ours.cpu_ms:.1f} in CPU time a frame, "
+        f"{theirs.frame_ms[0] / ours.frame_ms[0]:.1f} in the median time from frame to frame"
     )
 
 
@@ -146,7 +168,7 @@ def draw_frusta(server: viser.ViserServer, content: Content) -> None:
     """What viser's examples do, with the same points and the same first view."""
     scene = Scene(server, content)
     scene.build(lambda client, walk, row: None)
-    for handle in scene.layers.pop("walk"):
+    for handle in scene.layers.pop("cameras: walk"):
         handle.remove()
     walk = content.walks[0]
     for k, pose in enumerate(walk.world_from_cam):
@@ -186,12 +208,12 @@ def measured(
     draw(server)
     build_s = time.process_time() - started
     sent_mb = bytes_sent(server.get_port()) / 1e6
-    frame_ms = frames = float("nan")
+    cpu_ms, frame_ms = float("nan"), (float("nan"), float("nan"))
     if not arguments.no_browser:
-        frame_ms, frames = drawing(server.get_port(), name, arguments.screenshots)
+        cpu_ms, frame_ms = drawing(server.get_port(), name, arguments.screenshots)
     with contextlib.redirect_stdout(io.StringIO()):
         server.stop()
-    return Measured(build_s, sent_mb, frame_ms, frames)
+    return Measured(build_s, sent_mb, cpu_ms, frame_ms)
 
 
 def bytes_sent(port: int) -> int:
@@ -209,24 +231,65 @@ def bytes_sent(port: int) -> int:
     return total
 
 
-def drawing(port: int, name: str, screenshots: Path | None) -> tuple[float, float]:
-    """CPU milliseconds of one frame in a browser, and frames per second."""
+def drawing(port: int, name: str, screenshots: Path | None) -> tuple[float, tuple[float, float]]:
+    """CPU milliseconds of a frame in a browser, and time from frame to frame: median, 95%."""
     executable = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if executable is None:
         sys.exit(f"no browser is installed (looked for {', '.join(_BROWSERS)}); try --no-browser")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=_FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page = browser.new_page(viewport={"width": _SIZE[0], "height": _SIZE[1]})
         page.set_default_timeout(1e3 * _WAIT_S)
+        page.add_init_script(_NOTE_FRAMES)
+        received: list[float] = []
+        page.on(
+            "websocket",
+            lambda socket: socket.on("framereceived", lambda _: received.append(time.monotonic())),
+        )
         page.goto(f"http://127.0.0.1:{port}")
-        page.evaluate(_DRAW_FRAMES, _WARM_UP)
+        wait_until_quiet(page, received)
+        page.mouse.move(*_MIDDLE)
+        page.mouse.down()
+        drag(page, lambda frames, seconds: frames < _WARM_UP)
         spent = browser_cpu_s()
-        seconds = page.evaluate(_DRAW_FRAMES, _MEASURED)
+        times = drag(page, lambda frames, seconds: seconds < _MEASURED_S or frames < _WARM_UP)
         spent = browser_cpu_s() - spent
+        page.mouse.up()
         if screenshots is not None:
+            screenshots.mkdir(parents=True, exist_ok=True)
             page.screenshot(path=screenshots / f"viewer_{name}.png")
         browser.close()
-    return 1e3 * spent / _MEASURED, _MEASURED / seconds
+    between = np.diff(times)
+    return 1e3 * spent / len(times), (
+        float(np.median(between)),
+        float(np.percentile(between, 95)),
+    )
+
+
+def wait_until_quiet(page: Page, received: list[float]) -> None:
+    """Wait until the server has sent all: the last message was long ago."""
+    end = time.monotonic() + _WAIT_S
+    while not received or time.monotonic() - received[-1] < _QUIET_S:
+        if time.monotonic() > end:
+            sys.exit(f"the browser still receives after {_WAIT_S:.0f} s")
+        page.wait_for_timeout(500)
+
+
+def drag(page: Page, on: Callable[[int, float], bool]) -> NDArray[np.float64]:
+    """Drag the scene around in circles; the times of its frames in milliseconds.
+
+    Args:
+        page: with the mouse button down.
+        on: whether to go on, by the frames so far and the seconds that it took.
+    """
+    page.evaluate("window.drawnAt.length = 0")
+    started, turn, frames = time.monotonic(), 0, 0
+    while on(frames, time.monotonic() - started):
+        angle = 0.1 * turn
+        page.mouse.move(_MIDDLE[0] + 150 * np.sin(angle), _MIDDLE[1] + 40 * np.sin(2 * angle))
+        turn += 1
+        frames = page.evaluate("window.drawnAt.length")
+    return np.array(page.evaluate("window.drawnAt"))
 
 
 def browser_cpu_s() -> float:
@@ -254,10 +317,11 @@ def browser_cpu_s() -> float:
 
 
 def show(what: str, found: Measured) -> None:
+    median, slow = found.frame_ms
     print(
         f"{what}: built in {found.build_s:.2f} CPU s, {found.sent_mb:.1f} MB sent, "
-        f"{found.frame_ms:.0f} CPU ms a frame "
-        f"({found.frames:.1f} frames a second here)",
+        f"{found.cpu_ms:.0f} CPU ms a frame, {median:.0f} ms from frame to frame "
+        f"(95%: {slow:.0f})",
         flush=True,
     )
 
