@@ -362,6 +362,7 @@ def intrinsics_table(name: str, claims: Claims, count: int) -> Table:
     )
     parts = list(_parts(claims, count))
     rows = {kind: [0, 0, 0, 0] for kind in WRONG_CAMERAS}
+    others: dict[str, set[str]] = {kind: set() for kind in WRONG_CAMERAS}
     seconds = dict.fromkeys(WRONG_CAMERAS, 0.0)
     for part in progress.track(parts, f"{name}: intrinsics"):
         views = read_views(part.names, part.read, part.camera_of)
@@ -375,9 +376,11 @@ def intrinsics_table(name: str, claims: Claims, count: int) -> Table:
             rows[kind][0] += not report.consistent
             rows[kind][1] += named >= wrong.faults
             rows[kind][2] += bool(named - wrong.faults)
+            others[kind] |= named - wrong.faults
             rows[kind][3] += report.convention == part.stated.convention.name
     for kind, counts in rows.items():
         cells = [str(count) for count in counts]
+        cells[2] = ", ".join([cells[2], *sorted(others[kind])])
         table.add_row(kind, str(len(parts)), *cells, f"{seconds[kind]:.0f}")
     return table
 

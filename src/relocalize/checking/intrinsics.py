@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import least_squares
+from scipy.optimize import OptimizeResult, least_squares
 
 from relocalize.checking.correction import (
     Correction,
@@ -35,8 +35,15 @@ _MIN_OFFSET = 0.01
 _MIN_CORNER = 0.01  # of the picture's size, at its corner, by wrong distortion
 # Matches of a pair share its noise, so their count overstates the certainty.
 _SIGMAS = 8.0
-# Other intrinsics must also explain the matches better by this much.
+# A fault is one where the best fit without its mending leaves an error larger by this much.
 _MIN_GAIN = 0.1
+# Which unknowns of a `Correction` are one fault.
+_UNKNOWNS = {
+    "focal length": [0],
+    "aspect": [1],
+    "principal point": [2, 3],
+    "distortion": [4],
+}
 # Cameras of one model and size are one camera where their focal lengths are within this factor.
 _ALIKE = 1.1
 
@@ -136,9 +143,7 @@ def _fit(
 ) -> IntrinsicsFit:
     data = _Data(camera, views, poses, _evenly(pairs, _MAX_PAIRS))
     start = data.claimed
-    solution = least_squares(
-        data.residuals, start, loss="soft_l1", f_scale=1.0, x_scale=data.steps, max_nfev=60
-    )
+    solution = data.fitted(start)
     before = float(np.median(np.abs(data.residuals(start))))
     after = float(np.median(np.abs(solution.fun)))
     change = np.asarray(solution.x - start)
@@ -150,9 +155,8 @@ def _fit(
     K = camera.calibration_matrix
     offset = change[2:4] * np.array([K[0, 0], K[1, 1]])
     corner = float(change[4]) * data.corner_shift
-    gain = 1 - after / max(before, 1e-9)
     correction = Correction(*map(float, solution.x))
-    wanted = {
+    suspects = {
         "focal length": clear[0] and abs(correction.focal_ratio - 1) > _MIN_FOCAL,
         "aspect": clear[1] and abs(1 / correction.aspect - 1) > _MIN_ASPECT,
         "principal point": clear[2:4].any() and float(np.abs(offset).max()) > _MIN_OFFSET * side,
@@ -165,8 +169,12 @@ def _fit(
         principal_offset_px=(float(offset[0]), float(offset[1])),
         distortion_amount=float(solution.x[4]) if data.is_distorted else None,
         missing_distortion=0.0 if data.is_distorted else corner,
-        gain=gain,
-        faults=tuple(name for name, found in wanted.items() if found) if gain > _MIN_GAIN else (),
+        gain=1 - after / max(before, 1e-9),
+        faults=tuple(
+            fault
+            for fault, suspected in suspects.items()
+            if suspected and after < (1 - _MIN_GAIN) * data.error_with_claimed(fault, solution.x)
+        ),
     )
 
 
@@ -215,6 +223,26 @@ class _Data:
         self._pixel = np.array(pixels)
         self._raw = [np.concatenate(points) for points in raw]
         self._undistorted = [np.concatenate(points) for points in undistorted]
+
+    def fitted(self, start: FloatArray, *, held: Sequence[int] = ()) -> OptimizeResult:
+        """The unknowns that explain the matches best, with some of them held as they are."""
+        free = [row for row in range(len(start)) if row not in held]
+
+        def residuals(values: FloatArray) -> FloatArray:
+            unknowns = start.copy()
+            unknowns[free] = values
+            return self.residuals(unknowns)
+
+        return least_squares(
+            residuals, start[free], loss="soft_l1", f_scale=1.0, x_scale=self.steps[free],
+            max_nfev=60,
+        )  # fmt: skip
+
+    def error_with_claimed(self, fault: str, unknowns: FloatArray) -> float:
+        """Median error of the best fit that keeps what is claimed of one fault."""
+        start = unknowns.copy()
+        start[_UNKNOWNS[fault]] = self.claimed[_UNKNOWNS[fault]]
+        return float(np.median(np.abs(self.fitted(start, held=_UNKNOWNS[fault]).fun)))
 
     def residuals(self, unknowns: FloatArray) -> FloatArray:
         """[M] signed Sampson errors in pixels at 640."""
