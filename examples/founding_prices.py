@@ -7,6 +7,7 @@ what relocalize says when the same is tried with it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,7 +69,7 @@ class TwoFrames:
         first_from_second: the transform that relocalize found.
         second: poses of the second data set in its own frame, by file name.
         ties: poses in the first frame of the photos that both have.
-        wrong: photos of which the second data set has a wrong pose, as relocalize named them.
+        wrong: photos that do not agree with the transform, as relocalize named them.
         rigid: what it said when it was to keep the scale.
         proof: what it said of the convention.
     """
@@ -260,6 +261,7 @@ class Doctor:
 
 
 def _wrong_lines(report: str) -> str:
-    """The lines of a check that say what is wrong."""
+    """The lines of a check that say what is wrong, without the names of pictures at their ends."""
     about = ("NOT", "focal length", "aspect", "principal point", "distortion", "rotation")
-    return " / ".join(line for line in report.splitlines() if line.startswith(about))
+    said = [line for line in report.splitlines() if line.startswith(about)]
+    return " / ".join(re.sub(r" \[[^\]]*\]$", "", line) for line in said)

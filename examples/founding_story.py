@@ -67,11 +67,11 @@ WALK, VISITOR, SECOND = "walk", "visitor", "second"  # captures
 SPLIT = "story"
 STORY_M = 12.0  # how far off the students' regressor was
 TIES = 1 / 3  # share of the second camera's photos that are registered into the map too
-# Degrees between a photo's viewing direction and that of the walk's nearest frame.
+# Degrees between a photo's viewing direction and that of the nearest frame of the way there.
 LOOKING = (
-    ("where the walk looked", 0.0, 25.0),
+    ("where the walk looked on its way there", 0.0, 25.0),
     ("aside", 25.0, 90.0),
-    ("back, which the walk never did", 90.0, 181.0),
+    ("back to where it came from", 90.0, 181.0),
 )
 SHUFFLED = 0.1  # share of frames drawn at random for validation
 FRAMES_ALONE_EPOCHS = 100  # of a training without copies, which knows its frames by then
@@ -87,6 +87,8 @@ class FoundingStory:
     """By the second camera; a third of them ties the two data sets to each other."""
     minutes: float | None = None
     """Bound on each of the two trainings; without it they run to their last epoch."""
+    and_back: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Film the way back too, as `relocalize synthesize --and-back` does; the students did not."""
     plain: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Train the preset default as it is, in place of the recipe that suits a corridor."""
     seed: int = 0
@@ -115,7 +117,8 @@ def main(story: FoundingStory) -> None:
         with step("7. they are tested on the second camera's photos"):
             camera = first.map.images[split.train[0]].camera
             exam = Exam.of(second, set(corridor.ties), camera, localizers, story.out / "answers")
-            walk = [first.map.images[name].world_from_cam for name in split.train]
+            there = split.train[: split.train.index(corridor.farthest(split.train)) + 1]
+            walk = [first.map.images[name].world_from_cam for name in there]
             said = results(exam, truth_in_map(first, split, corridor), walk)
             progress.say("   " + "\n   ".join(said))
         with step("8. what the mistakes would have cost"):
@@ -157,6 +160,10 @@ class Corridor:
     visitor_camera: Camera
     outline: NDArray[np.float64]
 
+    def farthest(self, frames: Sequence[str]) -> str:
+        """Of these frames of the walk, the one at the far end, where it may turn round."""
+        return max(frames, key=lambda name: float(self.walk[file_name(name)].translation[1]))
+
     @property
     def ties(self) -> list[str]:
         """File names of the photos that both data sets shall have, drawn at random."""
@@ -170,7 +177,12 @@ def rendered(story: FoundingStory) -> Corridor:
     """The corridor of the demo: `relocalize synthesize FOLDER/corridor --photos 90`."""
     folder = story.out / "corridor"
     settings = CorridorSettings(seed=story.seed)
-    settings = replace(settings, visitor=replace(settings.visitor, count=story.photos))
+    back = settings.first_arm + settings.second_arm if story.and_back else 0.0
+    settings = replace(
+        settings,
+        walk=replace(settings.walk, return_m=back),
+        visitor=replace(settings.visitor, count=story.photos),
+    )
     if not (folder / "truth.json").is_file():
         write_corridor(folder, settings=settings)
     long, wide = settings.first_arm, settings.width
@@ -202,7 +214,7 @@ def mapped(folder: Path, corridor: Corridor) -> Place:
             MeasuredLength(
                 one, other, round(float(np.linalg.norm(centres[one] - centres[other])), 2)
             )
-            for one, other in ((names[0], corner), (corner, names[-1]))
+            for one, other in ((names[0], corner), (corner, corridor.farthest(names)))
         ]
         map_place(place, MapSettings(lengths=tuple(lengths)))
     posed = sum(name in place.map.images for name in names)
@@ -257,7 +269,7 @@ def brought_together(out: Path, first: Place, second: Place) -> TwoFrames:
     progress.say(
         f"   scale {facts['scale']:.4f}; {facts['inliers']} of {facts['n']} photos agree, median "
         f"{100 * facts['residual_median']:.1f} cm and {facts['residual_median_deg']:.2f} deg; "
-        f"wrong in the table: {', '.join(wrong) or 'none'}"
+        f"not: {', '.join(wrong) or 'none'}"
     )
     turn = Rigid3.from_quat_wxyz(facts["quat_wxyz"], facts["translation"])
     table = read_registration(out / "second.csv")

@@ -167,6 +167,18 @@ def test_turned_away_is_from_the_nearest_frame() -> None:
     assert turned_away_deg(photo, [far]) == pytest.approx(60)
 
 
+def test_the_walk_turns_round_where_it_is_farthest(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from founding_story import Corridor
+
+    there = walk(20)
+    back = {f"q{row:03d}.jpg": pose for row, pose in enumerate(reversed(there.values()))}
+    frames = {**there, **back}
+    corridor = Corridor(tmp_path, frames, {}, LENS, np.zeros((6, 2)))
+    assert corridor.farthest([f"walk/{name}" for name in frames]) == "walk/p019.jpg"
+    assert corridor.farthest(list(there)[:15]) == "p014.jpg"
+
+
 @pytest.mark.slow
 def test_the_table_and_the_pictures_say_every_row(tmp_path: Path) -> None:
     pytest.importorskip("torch")
