@@ -226,6 +226,32 @@ def test_cells_that_see_what_is_there_cost_less_than_others():
     assert cost(0.3, 0.1, torch.zeros_like(depths)) == 0.0
 
 
+def test_a_pose_that_cells_hardly_determine_does_not_pull_them_apart():
+    rotation, centre = poses(6)
+    world, _, depth = scene(rotation, centre)
+    depths = torch.stack((depth, torch.ones_like(depth)), 1)
+    noise = 0.1 * torch.randn(world.shape, generator=torch.Generator().manual_seed(2))
+    # In the first image one cell is believed, and the pose is free to turn about it.
+    doubts = torch.full_like(depth, 0.05)
+    doubts[0, 1:] = 5.0
+
+    def pulls(pose_weight):
+        loss = make_loss(
+            LossSettings(kind="coordinates", pretrain=0.0, pose_weight=pose_weight), "6d"
+        )
+        said = (world + noise).requires_grad_()
+        log_doubt = doubts.log().requires_grad_()
+        cells = CellOutput(said, depth, log_doubt, torch.arange(48), RAYS)
+        output = PoseOutput(centre, rotation[..., :2].flatten(1), cells=cells)
+        loss(output, PoseTarget(centre, rotation, depths=depths)).backward()
+        return said.grad
+
+    rest = pulls(0.0)
+    pose = (pulls(1e4) - rest).flatten(1).norm(dim=1) / rest.flatten(1).norm(dim=1)
+    assert pose.max() < 5.01
+    assert pose.min() > 4.99  # of so much weight each is as long as it may be
+
+
 def test_the_pose_layer_exports_to_onnx_and_gives_the_same():
     onnxruntime = pytest.importorskip("onnxruntime")
 
