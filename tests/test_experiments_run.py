@@ -270,7 +270,7 @@ def test_test_images_are_scored_beside_the_baselines_when_asked_and_aloud(copy, 
     assert "choose nothing by" in " ".join(shown.out.split())
     content = results(copy)
     (trained,) = content["runs"]
-    assert list(content["test"]) == ["constant", "retrieval", trained["name"]]
+    assert list(content["test"]) == ["constant", "retrieval", "structure", trained["name"]]
     assert content["test"][trained["name"]]["images"] == 10
     stored = json.loads((copy.report_dir(SPLIT) / "results.json").read_text())
     assert stored["localizers"][f"rates.{trained['name']}"]["n"] == 10
