@@ -99,6 +99,22 @@ def test_a_stopped_command_says_how_to_go_on(signal_number: signal.Signals) -> N
     assert time.monotonic() - started < 15
 
 
+def test_pycolmap_does_not_decide_what_ends_the_process() -> None:
+    # Importing it replaces what SIGTERM does by a native stack trace; ours undoes that, whether
+    # the program has a handler of its own or none.
+    ended = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    own = "import os, signal; signal.signal(signal.SIGTERM, lambda *_: os._exit(7))\n"
+    for before, code in (("", -signal.SIGTERM), (own, 7)):
+        done = subprocess.run(
+            [sys.executable, "-c", f"{before}import relocalize.geometry\n{ended}"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+
+
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     Place.create(tmp_path / "kitchen")
     command = "from relocalize.cli.main import main; main()"

@@ -25,12 +25,15 @@ from relocalize import Place, Rigid3
 from relocalize.cli.main import main
 from relocalize.errors import CaptureError, ViewerError
 from relocalize.localizers import PoseEstimate
-from relocalize.place import Frame
+from relocalize.localizers.store import fingerprints
+from relocalize.place import Frame, Split
+from relocalize.place.atomic import write_json
 from relocalize.place.folder import METRE
 from relocalize.viewer.content import content_of
 from relocalize.viewer.ellipsoid import Ellipsoid
 from relocalize.viewer.frusta import frustum_lines, frustum_under, spaced
 from relocalize.viewer.ground import ground_under, nice_length
+from relocalize.viewer.photo_localizer import photo_localizer
 from relocalize.viewer.placed_photo import MAX_BYTES, PhotoPlacer, harmless_name
 from relocalize.viewer.stored_errors import stored_errors
 
@@ -276,6 +279,58 @@ def test_a_localizer_that_is_none_is_refused_before_a_photo_comes(place: Place) 
         serve(place, ViewSettings(port=0, localizer="nonsense")),
     ):
         pass
+
+
+@needs_viser
+def test_a_regressor_that_is_not_trained_is_no_surprise_of_minutes(place: Place) -> None:
+    from relocalize.viewer.serving import ViewSettings, serve
+
+    with (
+        pytest.raises(ViewerError, match=r"posenet was not trained.* relocalize train .*structure"),
+        serve(place, ViewSettings(port=0, localizer="posenet")),
+    ):
+        pass
+    assert place.localizer_names == []
+
+
+def _as_trained(place: Place, name: str, split: Split | None, *, images: Split | None) -> None:
+    """As a regressor in the folder ``name`` is stored, trained on these images."""
+    folder = place.localizer_dir(name)
+    folder.mkdir(parents=True)
+    fitted_on = {**fingerprints(place, images), "split": None if split is None else split.name}
+    write_json(folder / "localizer.json", {"localizer": "posenet", "fitted_on": fitted_on})
+
+
+def test_a_regressor_is_loaded_where_it_is_current_and_never_trained_again(
+    place: Place, monkeypatch
+) -> None:
+    names = tuple(place.map.images)
+    odd, other = (
+        Split("odd", "list", names[::2], names[1::2]),
+        Split("other", "list", names[1::2], names[::2]),
+    )
+    place.write_split(odd)
+    place.write_split(other)
+    loaded = []
+
+    class Kind:
+        @staticmethod
+        def load(folder: Path) -> str:
+            loaded.append(folder.name)
+            return folder.name
+
+    monkeypatch.setattr("relocalize.viewer.photo_localizer.localizer_type", lambda name: Kind)
+    _as_trained(place, "mine.odd", odd, images=odd)
+    assert photo_localizer(place, "mine")() == "mine.odd" == photo_localizer(place, "mine.odd")()
+    _as_trained(place, "all", None, images=None)
+    assert photo_localizer(place, "all")() == "all"
+    _as_trained(place, "old.odd", odd, images=other)
+    with pytest.raises(ViewerError, match=r"other images; .* --split odd --name old;"):
+        photo_localizer(place, "old")
+    _as_trained(place, "mine.other", other, images=other)
+    with pytest.raises(ViewerError, match=r"several splits; take one of mine\.odd, mine\.other"):
+        photo_localizer(place, "mine")
+    assert loaded == ["mine.odd", "mine.odd", "all"]
 
 
 @needs_viser

@@ -15,11 +15,11 @@ import viser
 
 from relocalize import progress
 from relocalize.errors import ViewerError
-from relocalize.localizers import LOCALIZERS, fitted
 from relocalize.place import Place
 from relocalize.viewer.content import MOST_POINTS, content_of
 from relocalize.viewer.guard import guard
 from relocalize.viewer.panel import Panel
+from relocalize.viewer.photo_localizer import photo_localizer
 from relocalize.viewer.placed_photo import PhotoPlacer
 from relocalize.viewer.scene import Scene
 from relocalize.viewer.stored_errors import stored_errors
@@ -79,15 +79,14 @@ def serve(
         photos: are localized at once; the last one is shown.
 
     Raises:
-        ViewerError: the port is taken, or there is no such localizer.
+        ViewerError: the port is taken, there is no such localizer, or it is not trained.
         RelocalizeError: the Place has no map, or a photo cannot be read.
     """
-    _check_localizer(place, settings.localizer)
     content = content_of(place, settings.captures, most_points=settings.most_points)
     errors, remarks = stored_errors(place)
     for remark in remarks:
         progress.say(remark)
-    placer = PhotoPlacer(lambda: fitted(place, settings.localizer), settings.localizer)
+    placer = PhotoPlacer(photo_localizer(place, settings.localizer), settings.localizer)
     placed = [placer.place_file(path) for path in photos]
     server = _started(settings)
     try:
@@ -108,14 +107,6 @@ def serve(
     finally:
         with _silent():
             server.stop()
-
-
-def _check_localizer(place: Place, name: str) -> None:
-    """Refuse a name that nothing has now, and not when the first photo comes."""
-    stored = place.localizer_names
-    known = {*LOCALIZERS, *stored, *(one.rpartition(".")[0] for one in stored)} - {""}
-    if name not in known:
-        raise ViewerError(f"there is no localizer {name!r}; there are {', '.join(sorted(known))}")
 
 
 def _started(settings: ViewSettings) -> viser.ViserServer:
