@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +27,17 @@ from relocalize.place.splits import (
     split_later,
     split_random,
 )
+
+# The rules that read an option; those that are not here are read whatever the rule.
+_RULES_OF = {
+    "test": ("captures",),
+    "share": ("later", "area", "random"),
+    "blocks": ("blocks",),
+    "every": ("blocks",),
+    "area": ("area",),
+    "gap": ("blocks", "later", "area"),
+    "seed": ("random",),
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,8 @@ class SplitImages:
     """Rule area: the rectangle X0 Y0 X1 Y1 in the map's x and y, which needs z up. Without it, the
     round region farthest from where the first walk began."""
     gap: int | None = None
-    """Images dropped on either side of a test image in time; without it 1/200 of the walk."""
+    """Rules blocks, later, area: images dropped on either side of a test image in time; without it
+    1/200 of the walk."""
     seed: int = 0
     """Rule random: of the shuffling."""
     replace: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -81,15 +93,24 @@ class SplitImages:
             progress.say(_why_too_good(facts))
         return 0
 
+    def _refuse_what_has_no_use(self) -> None:
+        """An option that its rule does not read would be taken for one that it followed."""
+        for one in fields(self):
+            rules = _RULES_OF.get(one.name, (self.rule,))
+            if getattr(self, one.name) != one.default and self.rule not in rules:
+                raise PlaceError(
+                    f"--{one.name} is for rule {', '.join(rules)}; rule {self.rule} has no use "
+                    "for it"
+                )
+        if self.area is not None and self.share is not None:
+            raise PlaceError("--area and --share exclude each other; give one of them")
+
     def _split(self, place: Place) -> Split:
+        self._refuse_what_has_no_use()
         walks = self._walks(place)
         name = self.name or self.rule
         if self.rule == "captures":
             return split_by_captures(walks, self.test, name=name)
-        if self.test:
-            raise PlaceError(f"--test is for rule captures; rule {self.rule} has no use for it")
-        if self.area is not None and self.rule != "area":
-            raise PlaceError(f"--area is for rule area; rule {self.rule} has no use for it")
         if self.rule == "random":
             names = [image for images in walks.values() for image in images]
             share = 0.25 if self.share is None else self.share

@@ -20,7 +20,7 @@ from relocalize.evaluation.paired import Difference, differences
 from relocalize.evaluation.pieces import pieces
 from relocalize.evaluation.up import Up
 from relocalize.formats import AUTO, match_names
-from relocalize.formats.names import nearest_in_time
+from relocalize.formats.names import LONGEST_GAP_S, nearest_in_time
 from relocalize.formats.text import first_lines, read_lines
 from relocalize.geometry import Alignment, Rigid3, align_camera_poses
 from relocalize.geometry.alignment_doubts import why_not
@@ -276,11 +276,7 @@ def _scored(
     ]
     answered = [row for row, pose in enumerate(poses) if pose is not None]
     if not answered:
-        raise EvaluationError(
-            f"no name in {estimated.what} is one of the {len(images)} images in "
-            f"{reference.what}: the one has such as {next(iter(estimated.world_from_cam))!r}, the "
-            f"other {images[0]!r}"
-        )
+        raise EvaluationError(_why_none_is_of(estimated, reference, images))
     alignment = None
     if settings.align:
         alignment = _aligned(estimated, reference, poses, true, unit)
@@ -297,6 +293,23 @@ def _scored(
         left_out=len(estimated.registration.problems) if estimated.registration else 0,
         alignment=alignment,
     )
+
+
+def _why_none_is_of(estimated: Reference, reference: Reference, images: Sequence[str]) -> str:
+    times, true_times = _times(estimated), _times(reference)
+    if times and true_times:
+        return (
+            f"no time in {estimated.what} is within {LONGEST_GAP_S} s of one in {reference.what}: "
+            f"the one is of {_span(times.values())}, the other of {_span(true_times.values())}"
+        )
+    return (
+        f"no name in {estimated.what} is one of the {len(images)} images in {reference.what}: the "
+        f"one has such as {next(iter(estimated.world_from_cam))!r}, the other {images[0]!r}"
+    )
+
+
+def _span(times: Collection[float]) -> str:
+    return f"{min(times):.15g} to {max(times):.15g} s"
 
 
 def _aligned(

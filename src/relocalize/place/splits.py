@@ -72,10 +72,15 @@ def split_by_blocks(
         gap: dropped on either side of a test block, as a share of the block length.
 
     Raises:
-        PlaceError: too few images for one train and one test block.
+        PlaceError: too few images for one train and one test block, or settings that make none.
     """
-    if every < 2 or blocks < 1:
-        raise PlaceError(f"every {every}th of {blocks} blocks is no test set; want 2 and 1 or more")
+    if every < 2:
+        raise PlaceError(
+            f"one block of {every} is no test set beside others; want one of 2 or more"
+        )
+    if blocks < every:
+        raise PlaceError(f"{blocks} blocks, of which one of {every} tests; want {every} or more")
+    _check_gap(gap, "block lengths")
     blocks = min(blocks, len(names) // 4)
     if blocks < every:
         raise PlaceError(
@@ -111,6 +116,7 @@ def split_later(
     """
     _check_share(share)
     gap = usual_gap(len(names)) if gap is None else gap
+    _check_gap(gap, "images")
     is_test = np.arange(len(names)) >= len(names) - round(share * len(names))
     settings = {"share": share, "gap": gap}
     return _split(name, "later", names, is_test, _near_in_time(is_test, gap), settings)
@@ -173,6 +179,8 @@ def split_by_area(
     at = np.array([floor[image] for image in names], dtype=np.float64).reshape(-1, 2)
     if not names:
         raise PlaceError("a split by area needs posed images, got 0")
+    if gap is not None:
+        _check_gap(gap, "images")
     settings: dict[str, Any]
     if rectangle is not None:
         x0, y0, x1, y1 = (float(value) for value in rectangle)
@@ -180,6 +188,11 @@ def split_by_area(
         outside = np.linalg.norm(np.maximum(np.maximum(low - at, at - high), 0), axis=1)
         margin = _AREA_MARGIN * float((high - low).min()) / 2
         is_test = outside == 0
+        if not is_test.any():
+            raise PlaceError(
+                f"no image was taken in the rectangle x {low[0]:g} to {high[0]:g}, y {low[1]:g} to "
+                f"{high[1]:g}; they were taken in x {_span(at[:, 0])}, y {_span(at[:, 1])}"
+            )
         settings = {"rectangle": [x0, y0, x1, y1]}
     else:
         _check_share(share)
@@ -254,8 +267,13 @@ def _split(
     near: NDArray[np.bool_],
     settings: dict[str, Any],
 ) -> Split:
-    if not is_test.any():
-        raise PlaceError(f"split {name!r} has no test images ({len(names)} images, {settings})")
+    tested, beside = int(is_test.sum()), int((near & ~is_test).sum())
+    if not tested or tested + beside == len(names):
+        raise PlaceError(
+            f"split {name!r} would have {tested} test and {len(names) - tested - beside} train "
+            f"images of {len(names)}, with {beside} beside test images on neither side; "
+            + ("test more of them" if not tested else "test fewer of them, or leave a smaller gap")
+        )
     return Split(
         name,
         rule,
@@ -272,6 +290,15 @@ def _near_in_time(is_test: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
     first, last = np.maximum(at - reach, 0), np.minimum(at + reach + 1, len(is_test))
     result: NDArray[np.bool_] = (tests_before[first] != tests_before[last]) & ~is_test
     return result
+
+
+def _span(values: NDArray[np.float64]) -> str:
+    return f"{values.min():.3g} to {values.max():.3g}"
+
+
+def _check_gap(gap: float, of: str) -> None:
+    if not gap >= 0:
+        raise PlaceError(f"a gap of {gap:g} {of} cannot be left; want 0 or more")
 
 
 def _check_share(share: float) -> None:
