@@ -192,8 +192,9 @@ def test_up_stays_known_where_z_stays_up(tmp_path: Path, truth: list[Rigid3]) ->
 def test_what_cannot_be_determined_is_refused_with_the_reason(
     tmp_path: Path, place: Place, truth: list[Rigid3], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def says(poses: dict[str, Rigid3]) -> str:
-        code = run("align", place.root, write_pose_list(tmp_path / "r.txt", poses), "--apply")
+    def says(poses: dict[str, Rigid3], *options: str) -> str:
+        listed = write_pose_list(tmp_path / "r.txt", poses)
+        code = run("align", place.root, listed, "--apply", *options)
         said = capsys.readouterr()
         assert code == 1
         assert said.err.startswith("error: ") and said.err.count("\n") == 1
@@ -204,6 +205,7 @@ def test_what_cannot_be_determined_is_refused_with_the_reason(
     assert "1 images in common" in says(dict(list(named.items())[:1]))
     still = {name: Rigid3(pose.rotation, np.ones(3)) for name, pose in named.items()}
     assert "scale" in says(still)
+    assert "do not agree" in says(still, "--rigid")
     opengl = {
         name: Rigid3(pose.rotation @ np.diag([1.0, -1, -1]), pose.translation)
         for name, pose in named.items()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from relocalize import progress
-from relocalize.errors import MappingError
+from relocalize.errors import GeometryError, MappingError
 from relocalize.formats.names import NameMatch, match_names
 from relocalize.formats.pictures import match_pictures
 from relocalize.formats.registration import Registration
@@ -269,7 +269,10 @@ def align_place(
 
 def _other_scale(in_place: Sequence[Rigid3], in_reference: Sequence[Rigid3], seed: int) -> str:
     """Whether poses that do not agree with their scale kept do with another."""
-    free = align_camera_poses(in_place, in_reference, seed=seed)
+    try:
+        free = align_camera_poses(in_place, in_reference, seed=seed)
+    except GeometryError:  # one side does not move, which has no scale
+        return ""
     if why_not(free) is not None:
         return ""
     return f". They agree with a scale of {free.b_from_a.scale:.4g}, so leave --rigid away"
