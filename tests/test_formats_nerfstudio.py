@@ -144,7 +144,10 @@ def test_a_moved_world_is_said(tmp_path: Path) -> None:
         ({"file_path": "b.png"}, "no 'transform_matrix'"),
         ({"transform_matrix": IDENTITY}, "no 'file_path'"),
         (frame("b.png", transform_matrix=np.zeros((4, 4)).tolist()), "last row"),
-        (frame("b.png", transform_matrix=[[math.nan] * 4] * 4), "want a finite number"),
+        (
+            frame("b.png", transform_matrix=[[math.nan] * 4] * 4),
+            "b.png: 'transform_matrix' has NaN in it, want a finite number",
+        ),
         (
             frame("b.png", transform_matrix=[*(2 * np.eye(4)).tolist()[:3], [0, 0, 0, 1]]),
             "averaged",

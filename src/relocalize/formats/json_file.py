@@ -170,14 +170,20 @@ class JsonObject:
 
     def _number(self, key: str, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.wrong(key, "a number")
+            raise self._wrong_number(key, value, "a number")
         try:
             number = float(value)
         except OverflowError:
-            raise self.wrong(key, "a number that is not so large") from None
+            raise self._wrong_number(key, value, "a number that is not so large") from None
         if not math.isfinite(number):
-            raise self.wrong(key, "a finite number")
+            raise self._wrong_number(key, value, "a finite number")
         return number
+
+    def _wrong_number(self, key: str, value: object, want: str) -> FormatError:
+        """As `wrong`; of a list or matrix it says which of its numbers is meant."""
+        if value is self.values.get(key):
+            return self.wrong(key, want)
+        return FormatError(f"{_prefix(self.where)}{key!r} has {_shown(value)} in it, want {want}")
 
     def _numbers(self, key: str, value: object, count: int) -> tuple[float, ...]:
         if not isinstance(value, list) or len(value) != count:

@@ -134,7 +134,8 @@ def _take_frames(rows: PoseRows, meta: JsonObject, file: Path, remarks: list[str
         try:
             frame = JsonObject.of(value)
             name = _name(frame.text("file_path"))
-            matrix = np.array(frame.matrix("transform_matrix", [(4, 4), (3, 4)]))
+            named = JsonObject(frame.values, name)
+            matrix = np.array(named.matrix("transform_matrix", [(4, 4), (3, 4)]))
             if len(matrix) == 4 and np.abs(matrix[3] - [0, 0, 0, 1]).max() > _SHORT:
                 raise FormatError(f"{name} has a last row of {matrix[3].tolist()}, want 0 0 0 1")
             camera = _cached_camera(cameras, meta, frame, file.parent / name)
