@@ -119,10 +119,10 @@ class Scene:
 
     @property
     def _overview(self) -> FloatArray:
-        """[3] where the eye sees all, from above and behind."""
+        """[3] where the eye sees all, from above and behind, beside the panel too."""
         content = self.content
         back = np.array([0.35, -0.8, 0.7]) @ content.axes
-        return np.asarray(content.middle + 1.7 * content.reach * back)
+        return np.asarray(content.middle + 2.1 * content.reach * back)
 
     def _first_view(self) -> None:
         content, eye = self.content, self.server.initial_camera
