@@ -86,7 +86,8 @@ def trained(
     if weights is not None and preset not in OURS:
         settings = replace(settings, backbone=replace(settings.backbone, weights=weights))
     folder = folder_of(place, name, split)
-    if is_current(place, folder, split):
+    current = is_current(place, folder, split)
+    if current and PoseNetLocalizer.load(folder).facts.settings == settings:
         return name
     store(
         place,

@@ -10,12 +10,13 @@ torch = pytest.importorskip("torch")
 
 from relocalize.errors import LocalizerError  # noqa: E402
 from relocalize.geometry import Camera  # noqa: E402
+from relocalize.learning.answering import depth_off  # noqa: E402
 from relocalize.learning.backbones.backbone import Stage  # noqa: E402
 from relocalize.learning.depths import cell_depths, cell_middles, cell_rays  # noqa: E402
 from relocalize.learning.heads import CellOutput, PoseOutput, make_head  # noqa: E402
 from relocalize.learning.losses import PoseTarget, make_loss  # noqa: E402
 from relocalize.learning.pose_layer import aligned, resected  # noqa: E402
-from relocalize.learning.rotations import matrix_from_6d  # noqa: E402
+from relocalize.learning.rotations import columns_from_matrix, matrix_from_6d  # noqa: E402
 from relocalize.learning.settings import HeadSettings, LossSettings, TrainSettings  # noqa: E402
 
 CAMERA = Camera("PINHOLE", 256, 192, (210.0, 215.0, 130.0, 94.0))
@@ -55,6 +56,20 @@ def test_alignment_finds_the_motion_that_made_the_points():
     found, where = aligned(world, in_camera, torch.ones(world.shape[:2]))
     assert degrees(found, rotation).max() < 0.01
     assert (where - centre).norm(dim=1).max() < 1e-3
+
+
+def test_depth_is_off_where_sure_cells_see_things_nearer_than_they_are():
+    rotation, centre = poses(4)
+    world, _, depth = scene(rotation, centre)
+    said = 0.8 * depth
+    said[:, ::3] = 7.0
+    doubt = torch.full_like(depth, -3.0)
+    doubt[:, ::3] = 0.0  # what is said of those has no weight
+    world[:, 1] -= 2 * (world[:, 1] - centre)  # one is behind the camera
+    cells = CellOutput(world, said, doubt, torch.arange(len(RAYS)), RAYS)
+    output = PoseOutput(centre, columns_from_matrix(rotation), cells=cells)
+    np.testing.assert_allclose(depth_off(output), np.log(0.8), atol=1e-4)
+    assert depth_off(output._replace(cells=None)) is None
 
 
 def test_alignment_follows_the_heavier_points():
@@ -160,7 +175,7 @@ def test_the_head_draws_cells_in_training_and_uses_all_of_them_afterwards():
     assert not torch.equal(output.cells.chosen, head(maps_of(3)).cells.chosen)
     head.eval()
     output = head(maps_of(3))
-    assert output.cells is None
+    assert output.cells.scene.shape == (3, len(RAYS), 3)
     rotation = matrix_from_6d(output.rotation)
     assert torch.allclose(rotation @ rotation.transpose(1, 2), torch.eye(3), atol=1e-4)
     assert output.log_variance.shape == (3, 6)

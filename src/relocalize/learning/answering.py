@@ -15,7 +15,7 @@ from relocalize.geometry.transforms import FloatArray, mean_rotation
 from relocalize.learning.device import Device
 from relocalize.learning.familiarity import Float32Array, described
 from relocalize.learning.heads import PoseOutput
-from relocalize.learning.model import PoseRegressor
+from relocalize.learning.model import PoseRegressor, rotation_matrices
 
 _AT_ONCE = 32  # pictures per forward pass
 _DROPOUT_SEED = 0  # the same photo gets the same samples
@@ -30,11 +30,14 @@ class Answers:
         variance: [N, 6] predicted and sampled variances added, of the centre (world axes, the
             Place's unit) and the rotation vector (camera axes, radians); None without either.
         descriptions: [N, D] of what the network saw, for `FamiliarViews`.
+        depth_off: [N] logarithm of how many times as far away things look as they are from there,
+            by cells that are sure: not 0 through a wrong lens. None where no cells say depths.
     """
 
     world_from_cams: FloatArray
     variance: FloatArray | None
     descriptions: Float32Array
+    depth_off: FloatArray | None = None
 
     def averaged(self) -> Answers:
         """One answer from those to crops of one picture (PoseNet, ICCV 2015, section 3.1)."""
@@ -98,8 +101,27 @@ def answers_from(
     poses[:, :3, :3] = rotations.cpu().double().numpy()
     poses[:, :3, 3] = positions.cpu().double().numpy()
     return Answers(
-        poses, None if variance is None else variance.cpu().double().numpy(), described(features)
+        poses,
+        None if variance is None else variance.cpu().double().numpy(),
+        described(features),
+        depth_off(output),
     )
+
+
+def depth_off(output: PoseOutput) -> FloatArray | None:
+    """[N] weighted medians over cells, as `Answers.depth_off`, or None without cells."""
+    if output.cells is None:
+        return None
+    found = output.cells
+    rotation = rotation_matrices(output.rotation, "6d")
+    depth = ((found.scene - output.position[:, None]) @ rotation)[..., 2]
+    # A point behind the camera is infinitely nearer than its cell says.
+    off = (found.depth.log() - depth.clamp(min=torch.finfo(depth.dtype).tiny).log()).double()
+    order = off.argsort(1)
+    weight = (-2 * found.log_doubt.double()).exp().gather(1, order).cumsum(1)
+    middle = (weight < weight[:, -1:] / 2).sum(1, keepdim=True)
+    median: FloatArray = off.gather(1, order).gather(1, middle)[:, 0].cpu().numpy()
+    return median
 
 
 def as_float(output: PoseOutput) -> PoseOutput:
@@ -133,8 +155,10 @@ def _spread(positions: Tensor, mean: Tensor, rotations: Tensor, middle: Tensor) 
 def _joined(parts: Iterable[Answers]) -> Answers:
     parts = list(parts)
     variances = [part.variance for part in parts if part.variance is not None]
+    depths = [part.depth_off for part in parts if part.depth_off is not None]
     return Answers(
         np.concatenate([part.world_from_cams for part in parts]),
         np.concatenate(variances) if variances else None,
         np.concatenate([part.descriptions for part in parts]),
+        np.concatenate(depths) if depths else None,
     )

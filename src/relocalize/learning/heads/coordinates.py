@@ -131,7 +131,7 @@ class CoordinateHead(Head):
         shift = ((rotation @ covariance[:, :3, :3]) * rotation).sum(-1)
         turn = torch.diagonal(covariance[:, 3:, 3:], dim1=1, dim2=2)
         variance = torch.cat((shift, turn), 1).clamp(min=math.exp(-30.0))
-        return PoseOutput(centre, columns_from_matrix(rotation), variance.log())
+        return PoseOutput(centre, columns_from_matrix(rotation), variance.log(), cells=found)
 
 
 class CellBlock(nn.Module):

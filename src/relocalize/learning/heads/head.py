@@ -47,7 +47,7 @@ class PoseOutput(NamedTuple):
         log_variance: [B, 6] logarithms of the variances of the position (world axes, standardised
             units) and of the rotation vector (camera axes, radians); None where not predicted.
         auxiliary: what auxiliary heads say, in training.
-        cells: what single cells of the picture say, in training; None where heads have no such.
+        cells: what single cells of the picture say; None where heads have no such.
     """
 
     position: Tensor
