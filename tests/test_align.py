@@ -424,6 +424,19 @@ def test_control_that_cannot_be_used_is_one_line(
         align_to_control(place, read_control(control_file(tmp_path / "c.csv", rows)))
 
 
+def test_control_on_one_line_leaves_the_turn_about_it_open(tmp_path: Path, place: Place) -> None:
+    positions = place.points.positions
+    first, last = [row for row in range(len(positions)) if len(seen_by(place, row)) >= 6][:5:4]
+    images = [*seen_by(place, first)[:6:5], *seen_by(place, last)[:6:5]]
+    rows = []
+    for share in (0.0, 0.3, 0.6, 1.0):
+        point = (1 - share) * positions[first] + share * positions[last]
+        rows += observations(place, point, f"P{share}", images)
+        rows.append(f"P{share}, {', '.join(f'{value:.6f}' for value in similarity(1) @ point)}")
+    with pytest.raises(MappingError, match="rotation is determined to ±[0-9]+ degrees only"):
+        align_to_control(place, read_control(control_file(tmp_path / "c.csv", rows)))
+
+
 def test_a_measured_distance_makes_the_place_metric(
     place: Place, truth: list[Rigid3], capsys: pytest.CaptureFixture[str]
 ) -> None:
