@@ -433,7 +433,7 @@ def test_control_on_one_line_leaves_the_turn_about_it_open(tmp_path: Path, place
         point = (1 - share) * positions[first] + share * positions[last]
         rows += observations(place, point, f"P{share}", images)
         rows.append(f"P{share}, {', '.join(f'{value:.6f}' for value in similarity(1) @ point)}")
-    with pytest.raises(MappingError, match="rotation is determined to ±[0-9]+ degrees only"):
+    with pytest.raises(MappingError, match=r"rotation is determined to ±[0-9]+ degrees only"):
         align_to_control(place, read_control(control_file(tmp_path / "c.csv", rows)))
 
 
