@@ -120,7 +120,13 @@ def evaluated_place(
     ]
     (trained / "training.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (trained / "localizer.json").write_text(
-        json.dumps({"settings": {"seed": 7, "nest": {"a": [1, 2]}}, "validation": {"epoch": 3}})
+        json.dumps(
+            {
+                "settings": {"seed": 7, "nest": {"a": [1, 2]}},
+                "validation": {"epoch": 3},
+                "training": {"epochs": 4, "images": 8, "seconds": 90.0, "device": "cpu"},
+            }
+        )
     )
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(scoring, "fitted", lambda place, name, split=None: localizer(place))

@@ -101,6 +101,8 @@ def test_the_page_says_what_was_measured_and_how(evaluated, page):
     assert re.search(r"<dt>settings\.seed</dt><dd>7</dd>", page)  # of a localizer's settings
     assert re.search(r"<dt>settings\.nest\.a</dt><dd>\[1, 2\]</dd>", page)
     assert f"numpy {np.__version__}" in page
+    assert "training of structure 7" in page
+    assert "structure 4 epochs of 8 images in 1.5 minutes on cpu" in page
 
 
 def test_what_structure_reaches_is_said_first_beside_another_localizer(evaluated):

@@ -138,13 +138,13 @@ def made(results: Results) -> str:
     how = results.raw["made"]
     versions = ", ".join(f"{name} {number}" for name, number in how["with"].items())
     settings = ", ".join(f"{key} {value}" for key, value in how["split"]["settings"].items())
-    seeds = ", ".join(f"{name} {value}" for name, value in how["seeds"].items())
+    seeds = {**how["seeds"], **_training_seeds(how["localizers"])}
     confidence = results.raw["confidence"]
     facts = [
         ("Finished", how["finished"]),
         ("With", f"{versions}; Python {how['python']}, {how['machine']}"),
         ("Split", f"{how['split']['rule']}: {settings or NONE}"),
-        ("Seeds", seeds),
+        ("Seeds", ", ".join(f"{name} {value}" for name, value in seeds.items())),
         (
             "Intervals",
             f"{100 * confidence['level']:.0f}% by bootstrap, {confidence['samples']} draws of "
@@ -155,6 +155,7 @@ def made(results: Results) -> str:
             ", ".join(f"{name} {value:.1f} s" for name, value in how["fit_seconds"].items())
             + " (0 where it was there already)",
         ),
+        *_trainings(how["localizers"]),
         ("All numbers", f"{RESULTS} beside this page has every image"),
     ]
     details = "".join(
@@ -163,6 +164,25 @@ def made(results: Results) -> str:
         if _flat(found)
     )
     return _list(facts) + details
+
+
+def _training_seeds(localizers: dict[str, Any]) -> dict[str, Any]:
+    return {
+        f"training of {name}": found["settings"]["seed"]
+        for name, found in localizers.items()
+        if "seed" in found.get("settings", {})
+    }
+
+
+def _trainings(localizers: dict[str, Any]) -> list[tuple[str, str]]:
+    """What each training came to, one fact for all; none where nothing was trained."""
+    words = [
+        f"{name} {found['training']['epochs']} epochs of {found['training']['images']} images in "
+        f"{found['training']['seconds'] / 60:.1f} minutes on {found['training']['device']}"
+        for name, found in localizers.items()
+        if "training" in found
+    ]
+    return [("Training", "; ".join(words))] if words else []
 
 
 def _flat(value: dict[str, Any], before: str = "") -> list[tuple[str, str]]:
