@@ -135,8 +135,8 @@ def read_registration(path: Path, format_name: str = AUTO) -> Registration:
             return candidate.read(path)
     what = "folder" if path.is_dir() else "file"
     raise FormatError(
-        f"{path} is a {what} of no known format; relocalize reads {_known()} (what is wrong with "
-        "it: relocalize import --format NAME)"
+        f"{path} is a {what} of no known format; relocalize reads {_known()}; give "
+        "--format NAME to be told what is wrong with it"
     )
 
 
