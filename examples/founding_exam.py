@@ -145,8 +145,9 @@ class Exam:
         device = choose_device("cpu", threads=settings.threads, precision=settings.precision)
         inputs = self.regressor.pictures.of_photo(pixels, camera)
         with device.running():
-            answers = answers_to(self.regressor.model, inputs, device).world_from_cams
-        pose: NDArray[np.float64] = answers[0]
+            answers = answers_to(self.regressor.model, inputs, device)
+        turns = self.regressor.pictures.turns
+        pose: NDArray[np.float64] = answers.averaged(turns).world_from_cams[0]
         return pose
 
 

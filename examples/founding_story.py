@@ -82,10 +82,10 @@ class FoundingStory:
     """By the second camera; a third of them ties the two data sets to each other."""
     minutes: float | None = None
     """Bound on each of the two trainings; without it they run to their last epoch."""
-    and_back: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Film the way back too, as `relocalize synthesize --and-back` does; the students did not."""
+    one_way: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Do not film the way back: what lies behind is never seen."""
     plain: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Train the preset default as it is, without the wider copies that suit a corridor."""
+    """Train the preset default as it is, for as long as a room needs."""
     seed: int = 0
     """Of the corridor, the walk, the other tool's frame and mistakes, and the trainings."""
     pictures: Path | None = None
@@ -172,7 +172,7 @@ def rendered(story: FoundingStory) -> Corridor:
     """The corridor of the demo: `relocalize synthesize FOLDER/corridor --photos 90`."""
     folder = story.out / "corridor"
     settings = CorridorSettings(seed=story.seed)
-    back = settings.first_arm + settings.second_arm if story.and_back else 0.0
+    back = 0.0 if story.one_way else settings.first_arm + settings.second_arm
     settings = replace(
         settings,
         walk=replace(settings.walk, return_m=back),
@@ -308,19 +308,26 @@ def trained(place: Place, split: Split, settings: TrainSettings) -> PoseNetLocal
 
 
 def recipe(story: FoundingStory) -> TrainSettings:
-    """The preset ``default``, with copies that look and stand where a visitor may.
+    """The preset ``default``, longer, with copies that stand where a visitor may.
 
-    A walk one way looks ahead from one line; photos are taken half a metre beside it and look at
-    walls. There and back it looks both ways from two lines, and takes twice the steps to learn.
+    There and back are 52 m, seen both ways: a wider head, and steps for it. Photos are taken half a
+    metre beside the line that was walked. Who walks one way has not seen what a visitor sees who
+    turns round, and prepares for those who look aside.
     """
     default = replace(preset("default"), minutes=story.minutes, seed=story.seed)
     if story.plain:
         return default
-    if story.and_back:
-        return replace(default, optimizer=replace(default.optimizer, steps=4000))
-    wide = replace(default.augment, turn_deg=30.0, tilt_deg=10.0, shift=0.08)
-    longer = replace(default.optimizer, steps=3000)
-    return replace(default, augment=wide, copies=14, optimizer=longer)
+    beside = replace(default.augment, shift=0.08)
+    if story.one_way:
+        wide = replace(beside, turn_deg=30.0, tilt_deg=10.0)
+        longer = replace(default.optimizer, steps=3000)
+        return replace(default, augment=wide, copies=14, optimizer=longer)
+    return replace(
+        default,
+        augment=beside,
+        head=replace(default.head, width=256, drawn_cells=32),
+        optimizer=replace(default.optimizer, steps=9000),
+    )
 
 
 def told_of(regressor: PoseNetLocalizer) -> str:

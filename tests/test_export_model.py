@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
@@ -90,19 +91,29 @@ def test_the_file_gives_the_poses_that_localize_gives(
 
     localizer = fitted(place, "posenet", place.split(SPLIT))
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    outputs = ["position", "rotation", "log_variance"]
+    assert len(facts["turns"]) == 5
     compared = 0
     for name in place.split(SPLIT).test:
         pixels = place.read_image(name)
         expected = localizer.localize(pixels, CAMERA)
         if expected.world_from_cam is None:
             continue
+        # As the page says that one averages: positions and rotations by their own variances.
         images = localizer.pictures.of_photo(pixels, CAMERA).transpose(0, 3, 1, 2)
-        position, rotation = session.run(
-            ["position", "rotation"], {"images": images.astype(np.float32)}
+        position, rotation, log_variance = (
+            np.concatenate(parts)
+            for parts in zip(
+                *(session.run(outputs, {"images": one[None].astype(np.float32)}) for one in images),
+                strict=True,
+            )
         )
-        found = Rigid3.from_matrix(
-            np.block([[rotation[0], position[0][:, None]], [np.zeros(3), np.ones(1)]])
-        )
+        sure = 1 / np.exp(log_variance).reshape(-1, 2, 3).mean(2)
+        turned = Rotation.from_matrix(rotation @ np.array(facts["turns"]))
+        pose = np.eye(4)
+        pose[:3, :3] = turned.mean(weights=sure[:, 1]).as_matrix()
+        pose[:3, 3] = np.average(position, axis=0, weights=sure[:, 0])
+        found = Rigid3.from_matrix(pose)
         assert position_error(found, expected.world_from_cam) < 1e-4 * 3
         assert rotation_error_deg(found, expected.world_from_cam) < 0.01
         compared += 1
@@ -118,6 +129,7 @@ def test_people_are_told_what_the_file_takes_and_gives(
     text = capsys.readouterr().out
     assert "takes images [1, 3, 96, 128]: RGB in 0..255" in text
     assert "gives position [1, 3], rotation [1, 3, 3]" in text
+    assert "averages those to 5" in text
     assert path.is_file()
 
 

@@ -1,5 +1,6 @@
 """The regressor as a localizer: trained, localizing, saved, found by its name, resumed."""
 
+import copy
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from relocalize import progress
 from relocalize.errors import LocalizerError
 from relocalize.evaluation import evaluate, names
 from relocalize.geometry import Camera, position_error, rotation_error_deg
+from relocalize.learning.answering import answers_to
 from relocalize.learning.presets import preset
 from relocalize.learning.settings import InputSettings
 from relocalize.learning.settings_json import with_fields
@@ -33,6 +35,7 @@ SETTINGS = with_fields(
     {
         "input.width": 128,
         "input.height": 96,
+        "input.test_crops": 1,  # 15 validation frames calibrate what one picture says
         "copies": 2,
         "answer": "pose",
         "augment.turn_deg": 10.0,
@@ -113,6 +116,21 @@ def test_frames_between_train_frames_are_localized_far_better_than_by_a_constant
     assert np.median(errors) < 0.4 * np.median(baseline)
     assert np.median(turns) < 4
     assert np.mean(inside) >= 0.3  # calibrated to 68% on 20 other frames
+
+
+def test_an_answer_by_five_pictures_is_the_mean_of_theirs(trained, pictures):
+    five = copy.copy(trained)
+    five.pictures = replace(trained.pictures, settings=InputSettings(128, 96, test_crops=5))
+    picture = next(iter(pictures.values()))
+    found = five.localize(picture, CAMERA)
+    shown = five.pictures.of_photo(picture, CAMERA)
+    each = answers_to(five._answering, shown, five._device)
+    mean = each.averaged(five.pictures.turns)
+    np.testing.assert_allclose(found.world_from_cam.matrix, mean.world_from_cams[0], atol=1e-6)
+    alone = trained.localize(picture, CAMERA).world_from_cam
+    np.testing.assert_allclose(alone.matrix, each.world_from_cams[0], atol=1e-6)
+    apart = rotation_error_deg(found.world_from_cam, alone)
+    assert 0 < apart < 5  # the turns are taken back
 
 
 def test_what_is_no_view_of_the_place_fails_with_a_reason(trained):

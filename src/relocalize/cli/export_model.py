@@ -60,9 +60,15 @@ class ExportModel:
             localizer.model.cpu(),
             _pictures(place, localizer),
             self.onnx,
-            {"unit": localizer.unit, "camera": asdict(camera), "place": place.name, "name": name},
+            {
+                "unit": localizer.unit,
+                "camera": asdict(camera),
+                "place": place.name,
+                "name": name,
+                "turns": turns(localizer),
+            },
         )
-        print(_as_json(report) if self.json else _as_text(report, name, camera, localizer.unit))
+        print(_as_json(report) if self.json else _as_text(report, name, camera, localizer))
         return 0
 
 
@@ -103,6 +109,12 @@ def input_camera(localizer: PoseNetLocalizer) -> Camera:
     return centre_crop(pictures.target, width).camera
 
 
+def turns(localizer: PoseNetLocalizer) -> list[list[list[float]]]:
+    """[K, 3, 3] from a photo's camera axes to those of the pictures that it is answered by."""
+    found = localizer.pictures.turns
+    return [np.eye(3).tolist()] if found is None else found.tolist()
+
+
 def _pictures(place: Place, localizer: PoseNetLocalizer) -> Any:
     import torch  # noqa: PLC0415 - takes seconds
 
@@ -119,17 +131,24 @@ def _as_json(report: OnnxReport) -> str:
     return json.dumps({**asdict(report), "file": str(report.file)}, indent=2)
 
 
-def _as_text(report: OnnxReport, name: str, camera: Camera, unit: str) -> str:
+def _as_text(report: OnnxReport, name: str, camera: Camera, localizer: PoseNetLocalizer) -> str:
     def each(shapes: dict[str, tuple[int, ...]]) -> str:
         return ", ".join(f"{what} [{', '.join(map(str, shape))}]" for what, shape in shapes.items())
 
     focal = camera.params[0]
+    count = len(turns(localizer))
+    averaged = (
+        f"  answers to one picture; relocalize averages those to {count}, turned as its metadata "
+        "`turns` say, and is more exact",
+    )
     return "\n".join(
         (
             f"{report.file}: {name}, {report.megabytes:.1f} MB",
             f"  takes {each(report.inputs)}: RGB in 0..255 as a pinhole camera of focal length "
             f"{focal:.1f} px sees it, {camera.width}x{camera.height}",
-            f"  gives {each(report.outputs)}: camera centre in {unit}, rotation world_from_cam",
+            f"  gives {each(report.outputs)}: camera centre in {localizer.unit}, rotation "
+            "world_from_cam",
+            *(averaged if count > 1 else ()),
             f"  onnxruntime agrees with torch to {report.difference:.1g}",
         )
     )

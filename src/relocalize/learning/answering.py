@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from relocalize.geometry.transforms import FloatArray, mean_rotation
+from relocalize.geometry.transforms import FloatArray
 from relocalize.learning.device import Device
 from relocalize.learning.familiarity import Float32Array, described
 from relocalize.learning.heads import PoseOutput
@@ -19,6 +19,7 @@ from relocalize.learning.model import PoseRegressor, rotation_matrices
 
 _AT_ONCE = 32  # pictures per forward pass
 _DROPOUT_SEED = 0  # the same photo gets the same samples
+_LEAST_VARIANCE = 1e-18
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +40,61 @@ class Answers:
     descriptions: Float32Array
     depth_off: FloatArray | None = None
 
-    def averaged(self) -> Answers:
-        """One answer from those to crops of one picture (PoseNet, ICCV 2015, section 3.1)."""
-        poses = self.world_from_cams
+    def averaged(self, turns: FloatArray | None = None) -> Answers:
+        """One answer from those to K pictures of one photo, the first of them the photo itself.
+
+        Those that are sure count more, by their predicted variances. The variance is the mean one
+        and what they differ by: they err alike, so that it does not fall with their number.
+
+        Args:
+            turns: [K, 3, 3] from the photo's camera axes to each picture's; None for crops whose
+                poses are taken for the photo's (PoseNet, ICCV 2015, section 3.1).
+        """
+        if len(self.world_from_cams) == 1:
+            return self
+        positions, rotations = self.world_from_cams[:, :3, 3], self.world_from_cams[:, :3, :3]
+        if turns is not None:
+            rotations = rotations @ turns
+        known = self.variance is not None
+        variance = np.ones((len(positions), 6)) if self.variance is None else self.variance
+        of_position, of_rotation = (
+            1 / np.maximum(variance[:, 3 * part : 3 * part + 3].mean(axis=1), _LEAST_VARIANCE)
+            for part in (0, 1)
+        )
         mean = np.eye(4)
-        mean[:3, :3] = mean_rotation(list(poses[:, :3, :3]))
-        mean[:3, 3] = poses[:, :3, 3].mean(axis=0)
-        variance = None if self.variance is None else self.variance.mean(axis=0, keepdims=True)
-        return Answers(mean[None], variance, self.descriptions.mean(axis=0, keepdims=True))
+        mean[:3, 3] = np.average(positions, axis=0, weights=of_position)
+        turn = Rotation.from_matrix(rotations)
+        middle = turn.mean(weights=of_rotation)
+        mean[:3, :3] = middle.as_matrix()
+        off = np.hstack([positions - mean[:3, 3], (middle.inv() * turn).as_rotvec()])
+        spread = np.hstack(
+            [
+                np.average((variance * known + off**2)[:, columns], axis=0, weights=weights)
+                for columns, weights in ((slice(3), of_position), (slice(3, 6), of_rotation))
+            ]
+        )
+        seen = self.descriptions[:1]
+        if turns is None:
+            seen = self.descriptions.mean(axis=0, keepdims=True)
+        return Answers(
+            mean[None],
+            spread[None],
+            seen,
+            None if self.depth_off is None else self.depth_off[:1],
+        )
+
+    @classmethod
+    def joined(cls, parts: Iterable[Answers]) -> Answers:
+        """Those of several groups of pictures, one after the other."""
+        parts = list(parts)
+        variances = [part.variance for part in parts if part.variance is not None]
+        depths = [part.depth_off for part in parts if part.depth_off is not None]
+        return cls(
+            np.concatenate([part.world_from_cams for part in parts]),
+            np.concatenate(variances) if variances else None,
+            np.concatenate([part.descriptions for part in parts]),
+            np.concatenate(depths) if depths else None,
+        )
 
 
 @torch.no_grad()
@@ -70,7 +118,7 @@ def answers_to(
         # Heads cost little beside backbones, and validate on kept features in float32 too.
         exact = {stage: maps.float() for stage, maps in features.items()}
         parts.append(answers_from(model, exact, samples=samples))
-    return _joined(parts)
+    return Answers.joined(parts)
 
 
 @torch.no_grad()
@@ -150,15 +198,3 @@ def _spread(positions: Tensor, mean: Tensor, rotations: Tensor, middle: Tensor) 
     vectors = Rotation.from_matrix(turns.reshape(-1, 3, 3)).as_rotvec()
     about = torch.from_numpy((vectors.reshape(*turns.shape[:2], 3) ** 2).mean(axis=0))
     return torch.cat((off.cpu().double(), about), 1)
-
-
-def _joined(parts: Iterable[Answers]) -> Answers:
-    parts = list(parts)
-    variances = [part.variance for part in parts if part.variance is not None]
-    depths = [part.depth_off for part in parts if part.depth_off is not None]
-    return Answers(
-        np.concatenate([part.world_from_cams for part in parts]),
-        np.concatenate(variances) if variances else None,
-        np.concatenate([part.descriptions for part in parts]),
-        np.concatenate(depths) if depths else None,
-    )

@@ -69,6 +69,7 @@ def warp(
     target_from_camera: FloatArray | None = None,
     *,
     fill: tuple[int, int, int] | None = FILL,
+    kept: bool = False,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """What ``target`` would see from the same place: exact, for any lens and any rotation.
 
@@ -80,6 +81,7 @@ def warp(
         target: an undistorted camera.
         target_from_camera: rotation [3, 3] from the camera's axes to the target's; default none.
         fill: colour of what the picture does not show; None repeats the picture's edge.
+        kept: whether other pictures will be turned alike.
 
     Returns:
         pixels [h, w, 3] and whether the picture shows them [h, w].
@@ -89,8 +91,9 @@ def warp(
     """
     source = shrunk(pixels, camera, target)
     height, width = source.shape[:2]
-    if target_from_camera is None:
-        table = _straight_table(camera, target, width, height)
+    if target_from_camera is None or kept:
+        turn = None if target_from_camera is None else target_from_camera.tobytes()
+        table = _kept_table(camera, target, width, height, turn)
     else:
         table = _table(camera, target, width, height, target_from_camera)
     sampled = cv2.remap(
@@ -133,10 +136,13 @@ def _table(
     return _Table(np.asarray(whole, np.int16), np.asarray(rest, np.uint16), seen)
 
 
-@lru_cache(maxsize=16)
-def _straight_table(camera: Camera, target: Camera, width: int, height: int) -> _Table:
-    """`_table` of a camera that looks where the target looks, kept: photos share cameras."""
-    table = _table(camera, target, width, height)
+@lru_cache(maxsize=64)  # of 350 kB
+def _kept_table(
+    camera: Camera, target: Camera, width: int, height: int, turn: bytes | None
+) -> _Table:
+    """`_table`, kept, since photos share cameras; ``turn`` is the rotation's bytes, or none."""
+    rotation = None if turn is None else np.frombuffer(turn).reshape(3, 3)
+    table = _table(camera, target, width, height, rotation)
     table.seen.flags.writeable = False
     return table
 

@@ -1,4 +1,10 @@
-"""How pictures become what a regressor sees: brought to one camera, or PoseNet's crops of it."""
+"""How pictures become what a regressor sees: brought to one camera, or PoseNet's crops of it.
+
+A photo may be shown several times, and the answers averaged: PoseNet's crops (ICCV 2015, section
+3.1), or, brought to one camera, as it is and as seen by the camera turned a little each way. A
+turn moves what is seen across the borders of the network's cells, and its answer with it, by as
+much as its error: that part averages out.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray
@@ -16,6 +23,10 @@ from relocalize.learning.frames import TrainingFrames
 from relocalize.learning.settings import InputSettings
 
 Pixels = NDArray[np.uint8]
+
+# Degrees about the camera's y and x axis: to the sides, up and down. With the default input 5 are
+# a cell of its grid, and half a cell of the deepest map.
+_TURNS_DEG = ((0.0, 0.0), (5.0, 0.0), (-5.0, 0.0), (0.0, 5.0), (0.0, -5.0))
 
 
 @dataclass(frozen=True)
@@ -34,8 +45,16 @@ class PictureInput:
     def _side(self) -> int:
         return min(self.settings.width, self.settings.height)
 
+    @property
+    def turns(self) -> FloatArray | None:
+        """[K, 3, 3] from the photo's camera axes to those of what `of_photo` shows of it.
+
+        None where crops are taken for the whole picture, as in PoseNet.
+        """
+        return None if self.settings.geometry == "posenet" else _turns(self.settings.test_crops)
+
     def of_photo(self, pixels: Pixels, camera: Camera, *, crops: int | None = None) -> Pixels:
-        """[K, h, w, 3] of a photo [H, W, 3] by ``camera``: K crops, their poses to be averaged.
+        """[K, h, w, 3] of a photo [H, W, 3] by ``camera``; the first is the photo as it is.
 
         Args:
             pixels: of the photo.
@@ -45,8 +64,18 @@ class PictureInput:
         Raises:
             GeometryError: the photo is not the camera's, or it has no pinhole view.
         """
+        count = self.settings.test_crops if crops is None else crops
         picture, _ = warp(pixels, camera, self.target)
-        return self.of_target(picture, self.settings.test_crops if crops is None else crops)
+        if self.settings.geometry == "posenet":
+            return self.of_target(picture, count)
+        turned = (warp(pixels, camera, self.target, R, kept=True)[0] for R in _turns(count)[1:])
+        return np.stack([picture, *turned])
+
+    def of_frame(self, frames: TrainingFrames, row: int) -> Pixels:
+        """[K, h, w, 3] of a train frame, as `of_photo` of a photo."""
+        if self.settings.geometry == "posenet" or self.settings.test_crops == 1:
+            return self.of_target(frames.pixels[row], self.settings.test_crops)
+        return self.of_photo(frames.source(row), frames.cameras[row])
 
     def of_target(self, picture: Pixels, crops: int = 1) -> Pixels:
         """[K, h, w, 3] of a picture that the target camera sees [H, W, 3]."""
@@ -100,3 +129,9 @@ class PictureInput:
             return self.target.height, self.target.width
         crop = centre_crop(self.target, self._side).camera
         return crop.height, crop.width
+
+
+def _turns(count: int) -> FloatArray:
+    degrees = np.array(_TURNS_DEG[:count])
+    rotations: FloatArray = Rotation.from_euler("yx", degrees, degrees=True).as_matrix()
+    return rotations

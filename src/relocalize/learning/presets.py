@@ -161,6 +161,7 @@ _DEFAULT = TrainSettings(
         stages=("group3", "group5", "head"),
         channels=64,
     ),
+    input=InputSettings(test_crops=5),
     augment=AugmentSettings(
         roll_deg=10.0, turn_deg=12.0, shift=0.04, zoom=1.15, jitter=0.3, blur_px=1.0, noise=2.0
     ),

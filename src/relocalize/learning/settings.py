@@ -64,8 +64,8 @@ class InputSettings:
     mean_image: bool = False
     """Subtract the mean picture of the train images (the paper's) in place of a mean colour."""
     test_crops: int = 1
-    """Crops that a photo is judged by, their poses averaged (posenet geometry; the paper has 1 or
-    128)."""
+    """Pictures of a photo that it is answered by, their poses averaged. canonical: 1, or 5 with
+    those of the camera turned by 5 degrees to each side. posenet: crops; the paper has 1 or 128."""
 
     def __post_init__(self) -> None:
         for name in ("width", "height"):
@@ -79,10 +79,16 @@ class InputSettings:
         )
         _check(1 <= self.test_crops <= 1024, "input.test_crops", self.test_crops, "1 to 1024")
         _check(
-            self.geometry == "posenet" or (self.test_crops == 1 and not self.mean_image),
+            self.geometry == "posenet" or self.test_crops in {1, 5},
+            "input.test_crops",
+            self.test_crops,
+            "1 or 5 with canonical geometry",
+        )
+        _check(
+            self.geometry == "posenet" or not self.mean_image,
             "input.geometry",
             self.geometry,
-            "posenet for several crops or a mean image",
+            "posenet for a mean image",
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -42,6 +43,7 @@ from relocalize.place import Place, Split
 
 _DESCRIBED_AT_ONCE = 64  # pictures
 _PROBES = 16  # train pictures whose answers half precision must not change
+_HALF_TURN = np.diag([-1.0, -1.0, 1.0])  # about the viewing direction: upside down
 # Settings that a killed run may be gone on with other values of.
 _NOT_OF_THE_RESULT = ("checkpoint_minutes", "threads", "minutes")
 
@@ -55,7 +57,8 @@ class TrainResult:
         pictures: how photos become its input.
         views: what it was trained on, as it saw it.
         calibration: of its uncertainty.
-        nearest_view: how answers by the most similar view do on the validation images.
+        answered: how it does on the validation images, answering as it will.
+        nearest_view: how answers by the most similar view do there.
         run: the chosen epoch with its validation numbers, and the time that training took.
         weights: where the backbone's first weights came from.
         train: number of train frames that were trained on.
@@ -68,6 +71,7 @@ class TrainResult:
     pictures: PictureInput
     views: FamiliarViews
     calibration: Calibration
+    answered: Judgement
     nearest_view: Judgement
     run: RunResult
     weights: WeightsReport
@@ -224,8 +228,14 @@ def _train(
         views = _views_of_pictures(model, device, pictures, frames, rows)
     else:
         views = _views_of_copies(cache, rows, settings.indexed_copies)
-    calibration, nearest_view = _calibrate(
-        model, settings, device, views, yardstick, pictures.of_frames(frames, validation)
+    calibration, answered, nearest_view = _calibrate(
+        model,
+        settings,
+        device,
+        views,
+        yardstick,
+        [pictures.of_frame(frames, int(row)) for row in validation],
+        pictures.turns,
     )
     model.to("cpu")
     return TrainResult(
@@ -233,6 +243,7 @@ def _train(
         pictures=pictures,
         views=views,
         calibration=calibration,
+        answered=answered,
         nearest_view=nearest_view,
         run=result,
         weights=weights,
@@ -353,13 +364,25 @@ def _calibrate(
     device: Device,
     views: FamiliarViews,
     yardstick: Yardstick,
-    shown: NDArray[np.uint8],
-) -> tuple[Calibration, Judgement]:
-    """What is answered with, what doubts of it are worth, and how the nearest views do."""
-    answers = answers_to(model, shown, device, samples=settings.samples)
-    turned = answers_to(
-        model, np.ascontiguousarray(shown[:, ::-1, ::-1]), device, samples=settings.samples
-    )
+    shown: Sequence[NDArray[np.uint8]],
+    turns: FloatArray | None,
+) -> tuple[Calibration, Judgement, Judgement]:
+    """What is answered with, what doubts of it are worth, how answers and nearest views do."""
+
+    def answered(upside_down: bool) -> Answers:
+        step = -1 if upside_down else 1
+        about = turns if turns is None or not upside_down else _HALF_TURN @ turns @ _HALF_TURN
+        return Answers.joined(
+            answers_to(
+                model,
+                np.ascontiguousarray(pictures[:, ::step, ::step]),
+                device,
+                samples=settings.samples,
+            ).averaged(about)
+            for pictures in shown
+        )
+
+    answers, turned = answered(False), answered(True)
     nearest, of_turned = (views.compare(one.descriptions).nearest for one in (answers, turned))
     by_pose, by_view = yardstick.judge(answers.world_from_cams), yardstick.judge(nearest)
     takes_view = settings.answer == "view" or (
@@ -374,7 +397,7 @@ def _calibrate(
         signs_of(turned, views),
         by_view=takes_view,
     )
-    return calibration, by_view
+    return calibration, by_pose, by_view
 
 
 def signs_of(answers: Answers, views: FamiliarViews) -> Signs:

@@ -194,8 +194,7 @@ class PoseNetLocalizer(Localizer):
             answers = answers_to(
                 self._answering, inputs, self._device, samples=self.facts.settings.samples
             )
-        if len(inputs) > 1:
-            answers = answers.averaged()
+        answers = answers.averaged(self.pictures.turns)
         if self.calibration.by_view:
             nearest = self.views.compare(answers.descriptions).nearest
             answers = replace(answers, world_from_cams=nearest)
@@ -351,10 +350,10 @@ def _facts(result: TrainResult, settings: TrainSettings, unit: str) -> TrainedFa
     counts, run = result.model.parameter_counts(), result.run
     validation = {
         "images": result.validation,
-        "position": run.validation.position,
+        "position": result.answered.position,
         "unit": unit,
-        "rotation_deg": run.validation.rotation_deg,
-        "score": run.validation.score,
+        "rotation_deg": result.answered.rotation_deg,
+        "score": result.answered.score,
         "epoch": run.best_epoch,
         "nearest_view": {
             "position": result.nearest_view.position,
