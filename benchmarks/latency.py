@@ -8,7 +8,8 @@ The regressor is the one called ``--localizer`` on the split ``blocks``; where t
 default one is trained for three minutes, and how good it gets does not matter here. PoseNet is the
 preset `posenet-2015`, GoogLeNet at 224, with weights that nothing trained. Rows:
 
-- localize: `PoseNetLocalizer.localize`, uncertainty and doubts included;
+- localize: `PoseNetLocalizer.localize`, uncertainty and doubts included, by as many pictures of the
+  photo as it takes; the other rows are of one;
 - torch float32: the photo brought to the network's camera, then the network as it was trained;
 - ONNX: the same two steps, the second by onnxruntime on what `relocalize export-model` writes.
 
