@@ -27,7 +27,7 @@ pytest.importorskip("torch")
 SWEEP = """
 about = "Two rates on a small walk."
 [settings]
-input = {width = 64, height = 64}
+input = {width = 64, height = 64, test_crops = 1}
 copies = 0
 backbone.stages = ["group5"]
 backbone.channels = 8
@@ -111,8 +111,9 @@ def test_a_sweep_is_a_folder_per_run_a_table_a_picture_and_a_page(done, sweep, c
         assert [row["epoch"] for row in rows] == [1, 2, 3]
         best = rows[entry["best_epoch"] - 1]
         assert best["validation_score"] == min(row["validation_score"] for row in rows)
-        assert entry["position"] == best["validation_position"]
-        assert entry["rotation_deg"] == best["validation_rotation_deg"]
+        # What is kept of the best epoch is rounded to half precision.
+        assert entry["position"] == pytest.approx(best["validation_position"], rel=0.01)
+        assert entry["rotation_deg"] == pytest.approx(best["validation_rotation_deg"], rel=0.01)
         assert entry["ended"] == "last epoch"
         last, before = rows[2]["validation_position"], rows[1]["validation_position"]
         assert entry["position_jump"] == pytest.approx(max(last / before, before / last))
