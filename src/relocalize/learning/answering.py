@@ -20,6 +20,7 @@ from relocalize.learning.model import PoseRegressor, rotation_matrices
 _AT_ONCE = 32  # pictures per forward pass
 _DROPOUT_SEED = 0  # the same photo gets the same samples
 _LEAST_VARIANCE = 1e-18
+_PARTS = (slice(0, 3), slice(3, 6))  # of variances: the centre's and the rotation vector's
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,31 +56,29 @@ class Answers:
         positions, rotations = self.world_from_cams[:, :3, 3], self.world_from_cams[:, :3, :3]
         if turns is not None:
             rotations = rotations @ turns
-        known = self.variance is not None
-        variance = np.ones((len(positions), 6)) if self.variance is None else self.variance
+        variance = np.zeros((len(positions), 6)) if self.variance is None else self.variance
+        # Equal where nothing is predicted.
         of_position, of_rotation = (
-            1 / np.maximum(variance[:, 3 * part : 3 * part + 3].mean(axis=1), _LEAST_VARIANCE)
-            for part in (0, 1)
+            1 / (variance[:, columns].mean(axis=1) + _LEAST_VARIANCE) for columns in _PARTS
         )
         mean = np.eye(4)
         mean[:3, 3] = np.average(positions, axis=0, weights=of_position)
-        turn = Rotation.from_matrix(rotations)
-        middle = turn.mean(weights=of_rotation)
+        turned_back = Rotation.from_matrix(rotations)
+        middle = turned_back.mean(weights=of_rotation)
         mean[:3, :3] = middle.as_matrix()
-        off = np.hstack([positions - mean[:3, 3], (middle.inv() * turn).as_rotvec()])
-        spread = np.hstack(
-            [
-                np.average((variance * known + off**2)[:, columns], axis=0, weights=weights)
-                for columns, weights in ((slice(3), of_position), (slice(3, 6), of_rotation))
-            ]
-        )
-        seen = self.descriptions[:1]
-        if turns is None:
-            seen = self.descriptions.mean(axis=0, keepdims=True)
+        off = np.hstack([positions - mean[:3, 3], (middle.inv() * turned_back).as_rotvec()])
+        spread = variance + off**2
         return Answers(
             mean[None],
-            spread[None],
-            seen,
+            np.concatenate(
+                [
+                    np.average(spread[:, columns], axis=0, weights=weights)
+                    for columns, weights in zip(_PARTS, (of_position, of_rotation), strict=True)
+                ]
+            )[None],
+            self.descriptions.mean(axis=0, keepdims=True)
+            if turns is None
+            else self.descriptions[:1],
             None if self.depth_off is None else self.depth_off[:1],
         )
 
