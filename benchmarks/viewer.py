@@ -36,6 +36,7 @@ from websockets.typing import Subprotocol
 from relocalize.geometry import Rigid3
 from relocalize.plotting.walks import COLORS, Walk
 from relocalize.viewer.content import Content
+from relocalize.viewer.detail import Detail
 from relocalize.viewer.ground import ground_under
 from relocalize.viewer.scene import Scene
 
@@ -44,7 +45,8 @@ _FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshade
 _WAIT_S, _QUIET_S = 300.0, 5.0
 _SIZE = (1280, 800)  # of the window
 _MIDDLE = (480, 400)  # of the scene beside the panel: where it is taken hold of
-_WARM_UP, _MEASURED_S = 5, 10.0  # frames: the first ones compile shaders, for seconds
+# Frames and seconds: the first ones compile shaders, for seconds, and tell us how fast it is.
+_WARM_UP, _MEASURED_S = 15, 10.0
 # Notes the time of every frame in which something was drawn, from before the page's own scripts.
 _NOTE_FRAMES = """
 (() => {
@@ -161,7 +163,9 @@ def room(cameras: int, points: int) -> Content:
 
 
 def draw_ours(server: viser.ViserServer, content: Content) -> None:
-    Scene(server, content).build(lambda client, walk, row: None)
+    scene = Scene(server, content)
+    scene.build(lambda client, walk, row: None)
+    Detail(server, scene.draw_little)
 
 
 def draw_frusta(server: viser.ViserServer, content: Content) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import io
 import json
@@ -438,6 +439,119 @@ def test_who_looks_through_a_camera_sees_its_photo_behind_the_points_until_the_e
         assert page.complaints == []
 
 
+class _Browser:
+    """As viser shows one to us, moved by hand."""
+
+    client_id = 7
+
+    def __init__(self) -> None:
+        self.camera = self
+        self.connected = self.moved = None
+
+    def on_client_connect(self, callback) -> None:
+        self.connected = callback
+
+    def on_client_disconnect(self, callback) -> None:
+        self.left = callback
+
+    def on_update(self, callback) -> None:
+        self.moved = callback
+
+    async def move(self, frames: int, seconds: float) -> None:
+        """So many frames, at each of which it says twice that the eye has moved."""
+        for _ in range(frames):
+            await self.moved(self.camera)
+            await asyncio.sleep(0.02)
+            await self.moved(self.camera)
+            await asyncio.sleep(seconds - 0.02)
+
+
+class _Little:
+    """What is drawn in place of all, for a while."""
+
+    def __init__(self, drawn: list) -> None:
+        self.drawn = drawn
+        drawn.append(self)
+
+    def remove(self) -> None:
+        self.drawn.remove(self)
+
+
+@needs_viser
+def test_a_slow_browser_draws_little_while_its_eye_moves_and_a_fast_one_all() -> None:
+    from relocalize.viewer.detail import Detail
+
+    async def hands(slow: bool) -> list[int]:
+        browser, drawn = _Browser(), []
+        Detail(browser, lambda client: [_Little(drawn)])
+        await browser.connected(browser)
+        counts = []
+        await browser.move(7, 0.15 if slow else 0.03)
+        counts.append(len(drawn))  # while it moves
+        await browser.move(4, 0.06)
+        counts.append(len(drawn))
+        await asyncio.sleep(1.2)
+        counts.append(len(drawn))  # at rest
+        await browser.move(1, 0.15 if slow else 0.03)
+        counts.append(len(drawn))  # it is known by now
+        await browser.left(browser)
+        return counts
+
+    assert asyncio.run(hands(slow=True)) == [1, 1, 0, 1]
+    assert asyncio.run(hands(slow=False)) == [0, 0, 0, 0]
+
+
+@needs_viser
+def test_a_browser_that_was_busy_for_a_moment_draws_all_again() -> None:
+    from relocalize.viewer.detail import Detail
+
+    async def hand() -> list[int]:
+        browser, drawn = _Browser(), []
+        Detail(browser, lambda client: [_Little(drawn)])
+        await browser.connected(browser)
+        await browser.move(7, 0.15)
+        counts = [len(drawn)]
+        await browser.move(12, 0.03)
+        await asyncio.sleep(1.0)
+        await browser.move(6, 0.03)
+        return [*counts, len(drawn)]
+
+    assert asyncio.run(hand()) == [1, 0]
+
+
+@needs_viser
+@pytest.mark.slow
+def test_less_is_drawn_for_the_browser_that_moves_and_all_when_it_rests(
+    place: Place, monkeypatch
+) -> None:
+    from relocalize.viewer import detail, scene
+    from relocalize.viewer.scene import rgb
+    from relocalize.viewer.serving import ViewSettings, serve
+
+    monkeypatch.setattr(detail, "_SLOW_S", 0.0)
+    monkeypatch.setattr(detail, "_FAST_S", 0.0)
+    monkeypatch.setattr(scene, "_FEW_CAMERAS", 2)
+    with serve(place, ViewSettings(port=0)) as viewer, browser_page() as page:
+        page.goto(viewer.url)
+        until(viewer.server.get_clients, "connected")
+        blue = rgb(viewer.scene.content.walks[0].color)
+        until(lambda: share_of(seen(page), blue) > 0, "the walk is drawn")
+        all_of_it = share_of(seen(page), blue)
+        page.mouse.move(300, 350)
+        page.mouse.down()
+        turn = iter(range(10_000))
+
+        def little_is_drawn() -> bool:
+            for _ in range(10):
+                page.mouse.move(300 + next(turn) % 2, 350)
+            return share_of(seen(page), blue) < 0.7 * all_of_it
+
+        until(little_is_drawn, "fewer cameras while it moves")
+        page.mouse.up()
+        until(lambda: share_of(seen(page), blue) > 0.9 * all_of_it, "all of them at rest")
+        assert page.complaints == []
+
+
 @needs_viser
 @pytest.mark.slow
 def test_a_photo_dropped_in_lands_and_a_hostile_one_is_one_line(
@@ -481,6 +595,11 @@ def test_a_photo_dropped_in_lands_and_a_hostile_one_is_one_line(
         page.get_by_text("again.jpg by knowing").wait_for()
         frusta = [node.name for node in viewer.scene.layers["localized photos"]]
         assert {"/photos/0", "/photos/1"} <= set(frusta)  # the first one stays
+
+        page.evaluate(_DROP, [list(jpeg()), ["dropped.jpg", "as well.jpg"]])
+        page.get_by_text("as well.jpg by knowing").wait_for()
+        names = [photo.name for photo in viewer.panel._photos]
+        assert names == ["good.jpg", "again.jpg", "dropped.jpg", "as well.jpg"]
         page.get_by_role("combobox", name="photo").click()
         page.get_by_role("option", name="1: good.jpg").click()
         page.get_by_text("good.jpg by knowing").wait_for()
@@ -488,6 +607,16 @@ def test_a_photo_dropped_in_lands_and_a_hostile_one_is_one_line(
         until(lambda: not viewer.scene.layers["localized photos"], "forgotten")
         page.get_by_text("good.jpg by knowing").wait_for(state="hidden")
         assert page.complaints == []
+
+
+# Files of the same bytes are dragged over the page and dropped on the scene.
+_DROP = """([bytes, names]) => {
+    const carried = new DataTransfer();
+    for (const name of names) carried.items.add(new File([new Uint8Array(bytes)], name));
+    for (const what of ["dragover", "drop"])
+        document.querySelector("canvas").dispatchEvent(
+            new DragEvent(what, {dataTransfer: carried, bubbles: true, cancelable: true}));
+}"""
 
 
 def pixel_of(client, point: np.ndarray) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relocalize.geometry.transforms import FloatArray, quat_wxyz_from_rotation
+from relocalize.geometry.transforms import FloatArray
 
 _LINES = 12  # about how many cells a grid has along its longer side
 # Of the points' heights: below the floor lie only reflections in it and wrong matches.
@@ -19,13 +19,13 @@ class Ground:
 
     Attributes:
         centre: [3] of the grid, in the world.
-        quat_wxyz: [4] that turns a grid in x and y into the world's.
+        along: [2, 3] directions of its sides in the world, of length 1.
         cell: side of a cell, in the unit of positions: 1, 2 or 5 times a power of ten.
         cells: [2] how many there are along the two sides.
     """
 
     centre: FloatArray
-    quat_wxyz: FloatArray
+    along: FloatArray
     cell: float
     cells: tuple[int, int]
 
@@ -33,6 +33,22 @@ class Ground:
     def sides(self) -> tuple[float, float]:
         """Along the two axes, in the unit of positions."""
         return self.cell * self.cells[0], self.cell * self.cells[1]
+
+    @property
+    def lines(self) -> FloatArray:
+        """[cells[0] + cells[1] + 2, 2, 3] ends of the lines between the cells, in the world."""
+        half_x, half_y = np.array(self.sides) / 2
+        across = [
+            [[x, -half_y], [x, half_y]] for x in np.linspace(-half_x, half_x, self.cells[0] + 1)
+        ]
+        upward = [
+            [[-half_x, y], [half_x, y]] for y in np.linspace(-half_y, half_y, self.cells[1] + 1)
+        ]
+        return self.centre + np.array(across + upward) @ self.along
+
+    def corner(self, x: int, y: int) -> FloatArray:
+        """[3] the corner at the low (-1) or high (1) ends of the two sides."""
+        return np.asarray(self.centre + (np.array([x, y]) * self.sides / 2) @ self.along)
 
 
 def ground_under(centres: FloatArray, points: FloatArray, axes: FloatArray) -> Ground:
@@ -62,7 +78,7 @@ def ground_under(centres: FloatArray, points: FloatArray, axes: FloatArray) -> G
     middle = cell * (first + last) / 2
     return Ground(
         centre=np.array([*middle, floor]) @ axes,
-        quat_wxyz=quat_wxyz_from_rotation(axes.T),
+        along=axes[:2],
         cell=cell,
         cells=(int(last[0] - first[0]), int(last[1] - first[1])),
     )

@@ -17,6 +17,7 @@ from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place
 from relocalize.viewer.content import Content
+from relocalize.viewer.dropping import accept_drops
 from relocalize.viewer.flying import fly_to
 from relocalize.viewer.placed_photo import PhotoPlacer, PlacedPhoto, harmless_name
 from relocalize.viewer.scene import Scene, error_color, shrunk
@@ -145,8 +146,9 @@ class Panel:
         gui = self._gui
         with gui.add_folder("Localize a photo"):
             upload = gui.add_upload_button(
-                "Choose a photo…", mime_type="image/*", hint="where was it taken?"
+                "Choose a photo, or drop one in", mime_type="image/*", hint="where was it taken?"
             )
+            accept_drops(self._server, upload)
             self._which_photo: Any = gui.add_dropdown("photo", ("",), visible=False)
             self._answer = gui.add_html("")
             self._fly_to_photo = gui.add_button("Fly to the photo", visible=False)

@@ -40,6 +40,8 @@ _SHOWN_PIXELS = 800  # longer side of a photo that is sent
 _MOST_RAYS = 400
 _INLIER = 1.3  # size of a photo's inliers, of the map's points
 _FOV = float(np.radians(50))
+# So much is drawn in place of all while the eye of a slow browser moves.
+_FEW_POINTS, _FEW_CAMERAS = 12_000, 100
 
 
 @dataclass(eq=False)
@@ -60,13 +62,15 @@ class Scene:
 
     def __post_init__(self) -> None:
         self.depth = _DEPTH * self.content.reach
-        density = (_POINTS / max(len(self.content.points), 1)) ** 0.25
-        self._point = _POINT * self.content.reach * float(np.clip(density, _SMALLEST, _LARGEST))
+        self._few = np.arange(len(self.content.points))
+        if len(self._few) > _FEW_POINTS:
+            self._few = np.random.default_rng(0).choice(self._few, _FEW_POINTS, replace=False)
         self._cloud: viser.PointCloudHandle | None = None
         self._cameras: list[viser.LineSegmentsHandle] = []
         self._chosen: viser.CameraFrustumHandle | None = None
         self._photos: list[viser.CameraFrustumHandle] = []
         self._inliers: viser.PointCloudHandle | None = None
+        self._around_the_photo: list[viser.SceneNodeHandle] = []
         self._point_factor = 1.0
         self._hidden: set[str] = set()
         self._is_looked_through = False
@@ -83,15 +87,7 @@ class Scene:
         scene.world_axes.visible = False
         self._first_view()
         if len(content.points):
-            self._cloud = scene.add_point_cloud(
-                "/points",
-                content.points,
-                content.colors,
-                point_size=self._point,
-                point_shape="circle",
-                point_shading="flat",
-                precision="float32",
-            )
+            self._cloud = self._draw_points(scene, slice(None))
             self.layers["points"] = [self._cloud]
         for number, walk in enumerate(content.walks):
             self._draw_walk(number, walk)
@@ -138,67 +134,103 @@ class Scene:
             eye.up_direction = self.content.axes[2]
             eye.fov = _FOV
 
-    def _draw_walk(self, number: int, walk: Walk) -> None:
-        color = rgb(walk.color)
+    def draw_little(self, client: viser.ClientHandle) -> list[viser.SceneNodeHandle]:
+        """Draw few points and cameras for one browser, in place of all until these are removed."""
+        # A node of a browser's own hides that of the same name which all browsers have.
+        nodes: list[viser.SceneNodeHandle] = []
+        are_many = len(self._few) < len(self.content.points)
+        if are_many and self._cloud is not None and self._cloud.visible:
+            nodes.append(self._draw_points(client.scene, self._few))
+        walks = self.content.walks
+        seen = [number for number in range(len(walks)) if self._cameras[number].visible]
+        rows = [self._drawn(walks[number]) for number in seen]
+        step = -(-sum(len(one) for one in rows) // _FEW_CAMERAS)
+        if step > 1:
+            for number, drawn in zip(seen, rows, strict=True):
+                nodes.append(self._draw_cameras(client.scene, number, drawn[::step]))
+                if walks[number].in_order and len(walks[number].names) > 1:
+                    nodes.append(self._draw_path(client.scene, number, every=step))
+        return nodes
+
+    def _draw_points(
+        self, scene: viser.SceneApi, rows: slice | NDArray[np.int64]
+    ) -> viser.PointCloudHandle:
+        points = self.content.points[rows]
+        return scene.add_point_cloud(
+            "/points",
+            points,
+            self.content.colors[rows],
+            point_size=self._point_size(len(points)),
+            point_shape="circle",
+            point_shading="flat",
+            precision="float32",
+        )
+
+    def _draw_cameras(
+        self, scene: viser.SceneApi, number: int, rows: NDArray[np.int64]
+    ) -> viser.LineSegmentsHandle:
         # The lines of all frusta are one object: as instances of a mesh they would cost a browser
         # without a graphics card six times as much.
-        edges = self.server.scene.add_line_segments(
+        walk = self.content.walks[number]
+        return scene.add_line_segments(
             f"/walk-{number}/cameras",
-            self._lines_of(walk),
-            color,
+            self._lines_of(walk, rows),
+            rgb(walk.color),
             thickness=1.2,
             thickness_units="screen",
         )
+
+    def _draw_walk(self, number: int, walk: Walk) -> None:
+        edges = self._draw_cameras(self.server.scene, number, self._drawn(walk))
         self._cameras.append(edges)
         self.layers[_cameras(walk)] = [edges]
         if walk.in_order and len(walk.names) > 1:
-            path = np.stack([walk.centres[:-1], walk.centres[1:]], axis=1)
-            steps = np.linalg.norm(path[:, 1] - path[:, 0], axis=1)
-            # Over ten median steps is no step of a walk but a gap in it.
-            path = path[steps <= 10 * max(float(np.median(steps)), 1e-12)]
-            self.layers[_cameras(walk)].append(
-                self.server.scene.add_line_segments(
-                    f"/walk-{number}/path",
-                    path.astype(np.float32),
-                    color,
-                    thickness=2.0,
-                    thickness_units="screen",
-                )
-            )
+            path = self._draw_path(self.server.scene, number, every=1)
+            self.layers[_cameras(walk)].append(path)
+
+    def _draw_path(
+        self, scene: viser.SceneApi, number: int, *, every: int
+    ) -> viser.LineSegmentsHandle:
+        """The way between every so many cameras, without its gaps."""
+        walk = self.content.walks[number]
+        steps = np.linalg.norm(np.diff(walk.centres, axis=0), axis=1)
+        # Over ten median steps is no step of a walk but a gap in it.
+        is_gap = steps > 10 * max(float(np.median(steps)), 1e-12)
+        gaps_before = np.concatenate([[0], np.cumsum(is_gap)])
+        rows = np.unique([*range(0, len(walk.centres), every), len(walk.centres) - 1])
+        starts, ends = rows[:-1], rows[1:]
+        whole = gaps_before[starts] == gaps_before[ends]
+        path = np.stack([walk.centres[starts[whole]], walk.centres[ends[whole]]], axis=1)
+        return scene.add_line_segments(
+            f"/walk-{number}/path",
+            path.astype(np.float32),
+            rgb(walk.color),
+            thickness=2.0,
+            thickness_units="screen",
+        )
 
     def _draw_ground(self) -> None:
         ground, scene = self.content.ground, self.server.scene
-        width, height = ground.sides
-        grid = scene.add_grid(
+        # As lines: viser's own grid is a shader over all that it covers, which costs a browser
+        # without a graphics card more than the rest of an empty scene.
+        grid = scene.add_line_segments(
             "/floor/grid",
-            width,
-            height,
-            cell_size=ground.cell,
-            cell_color=_GRID,
-            section_size=5 * ground.cell,
-            section_color=_GRID,
-            infinite_grid=False,
-            fade_distance=100 * self.content.reach,
-            shadow_opacity=0.0,
-            wxyz=ground.quat_wxyz,
-            position=ground.centre,
-        )
-        corner = ground.centre - 0.5 * (
-            width * self.content.axes[0] + height * self.content.axes[1]
+            ground.lines.astype(np.float32),
+            _GRID,
+            thickness=1.0,
+            thickness_units="screen",
         )
         label = scene.add_label(
             "/floor/unit",
             f"grid: {ground.cell:g} {self.content.short_unit_of(ground.cell)}",
-            position=corner,
+            position=ground.corner(-1, -1),
             anchor="top-left",
         )
         self.layers[_FLOOR] = [grid, label]
 
     def _draw_gravity(self) -> None:
         content, ground = self.content, self.content.ground
-        width, height = ground.sides
-        up = content.axes[2]
-        foot = ground.centre - 0.5 * (width * content.axes[0] - height * content.axes[1])
+        up, foot = content.axes[2], ground.corner(-1, 1)
         length = 3 * ground.cell
         arrow = self.server.scene.add_arrows(
             "/gravity/arrow",
@@ -232,17 +264,22 @@ class Scene:
             for node in nodes:
                 node.visible = layer not in hidden
         chosen = [] if self._chosen is None else [self._chosen]
-        for frustum in (*chosen, *self._photos):
-            frustum.visible = not self._is_looked_through
+        for node in (*chosen, *self._photos, *self._around_the_photo):
+            node.visible = not self._is_looked_through
 
     def resize_points(self, factor: float) -> None:
         """Draw points so many times as large as at first."""
         self._point_factor = factor
         self._size_points()
 
+    def _point_size(self, count: int) -> float:
+        """Of each of so many points, in the unit of positions."""
+        density = float(np.clip((_POINTS / max(count, 1)) ** 0.25, _SMALLEST, _LARGEST))
+        held_against_a_photo = _OVER_A_PHOTO if self._is_looked_through else 1.0
+        return _POINT * self.content.reach * density * self._point_factor * held_against_a_photo
+
     def _size_points(self) -> None:
-        size = self._point_factor * self._point
-        size *= _OVER_A_PHOTO if self._is_looked_through else 1.0
+        size = self._point_size(len(self.content.points))
         if self._cloud is not None:
             self._cloud.point_size = size
         if self._inliers is not None:
@@ -252,7 +289,7 @@ class Scene:
         """Draw frusta so many times as large as at first."""
         self.depth = factor * _DEPTH * self.content.reach
         for walk, edges in zip(self.content.walks, self._cameras, strict=True):
-            edges.points = self._lines_of(walk)
+            edges.points = self._lines_of(walk, self._drawn(walk))
 
     def _drawn(self, walk: Walk) -> NDArray[np.int64]:
         """Rows of the cameras whose frusta are drawn: all photos, frames of a video apart."""
@@ -260,8 +297,7 @@ class Scene:
             return np.arange(len(walk.names))
         return spaced(walk.world_from_cam, self.depth)
 
-    def _lines_of(self, walk: Walk) -> NDArray[np.float32]:
-        rows = self._drawn(walk)
+    def _lines_of(self, walk: Walk, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         poses = [walk.world_from_cam[row] for row in rows]
         return frustum_lines(poses, walk.aspect[rows], self.depth)
 
@@ -322,8 +358,9 @@ class Scene:
             for row, photo in enumerate(photos)
             if photo.estimate.world_from_cam is not None
         ]
-        self._inliers = None
         why = self._why_there(photos[number], exaggeration) if photos else []
+        self._inliers = next((n for n in why if isinstance(n, viser.PointCloudHandle)), None)
+        self._around_the_photo = [node for node in why if node is not self._inliers]
         self.layers["localized photos"] = [*self._photos, *why]
         self._show_what_is_to_be_seen()
         self._size_points()
@@ -349,15 +386,16 @@ class Scene:
                     thickness_units="screen",
                 )
             )
-            self._inliers = scene.add_point_cloud(
-                "/photo/inliers",
-                points.astype(np.float32),
-                PHOTO,
-                point_size=_INLIER * self._point,
-                point_shape="circle",
-                precision="float32",
+            nodes.append(
+                scene.add_point_cloud(
+                    "/photo/inliers",
+                    points.astype(np.float32),
+                    PHOTO,
+                    point_size=_INLIER * self._point_size(len(self.content.points)),
+                    point_shape="circle",
+                    precision="float32",
+                )
             )
-            nodes.append(self._inliers)
         if estimate.covariance is not None:
             ellipsoid = Ellipsoid.of(estimate.covariance[:3, :3])
             smallest = 1e-5 * self.content.reach  # a sphere of radius 0 cannot be drawn
