@@ -13,8 +13,16 @@ from PIL import Image
 
 from relocalize.cli.main import main
 from relocalize.errors import RelocalizeError
-from relocalize.evaluation.report import Results, facts, latex_table, markdown_table, write_report
+from relocalize.evaluation.report import (
+    Results,
+    facts,
+    latex_table,
+    markdown_table,
+    paper_figures,
+    write_report,
+)
 from relocalize.evaluation.report.accuracy_table import AccuracyTable
+from relocalize.evaluation.report.colors import lines_of
 from relocalize.evaluation.report.figures import error_figure
 from relocalize.evaluation.report.thumbnails import thumbnails
 from relocalize.evaluation.table import degrees, length, percent
@@ -200,6 +208,14 @@ def test_colours_of_a_localizer_are_the_same_in_every_figure(page):
     }
     assert len(colors) == 1
     assert data_of(page, "images")["localizers"][-1] == {"name": "structure", "color": colors.pop()}
+
+
+def test_eighteen_localizers_are_drawn_apart_on_pages_and_in_papers():
+    names = ["constant", "retrieval", "structure", *(f"posenet-seed{i}" for i in range(15))]
+    lines = lines_of(names)
+    assert list(lines) == names and len(set(lines.values())) == len(names)
+    assert {line.dash for line in lines.values()} <= set(paper_figures._DASHES)
+    assert lines["posenet-seed0"] == lines_of(["posenet-seed0", "structure"])["posenet-seed0"]
 
 
 def test_another_split_stands_beside_this_one(copied):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 _KNOWN = {"constant": "#8b939c", "retrieval": "#c58a1b", "structure": "#2f7fd1"}
 _OTHERS = ("#c2558f", "#2c9c78", "#c9603a", "#8464c9", "#4a9fb5")
 _DASHES = {"constant": "dot", "retrieval": "dash"}  # as plotly calls them
+_OTHER_DASHES = ("solid", "dashdot", "longdash")  # once all colours are taken, twice and so on
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Line:
 
     Attributes:
         color: hexadecimal.
-        dash: ``solid``, ``dash`` or ``dot``, so that baselines stay apart in grey print.
+        dash: as plotly calls it: ``solid``, ``dash``, ``dot``, ``dashdot`` or ``longdash``, so that
+            baselines stay apart in grey print, and localizers where they outnumber the colours.
     """
 
     color: str
@@ -28,10 +30,8 @@ class Line:
 def lines_of(names: Sequence[str]) -> dict[str, Line]:
     """By name; those of the localizers that every Place has are the same on every page."""
     others = [name for name in names if name not in _KNOWN]
-    return {
-        name: Line(
-            _KNOWN.get(name) or _OTHERS[others.index(name) % len(_OTHERS)],
-            _DASHES.get(name, "solid"),
-        )
-        for name in names
-    }
+    lines = {name: Line(color, _DASHES.get(name, "solid")) for name, color in _KNOWN.items()}
+    for number, name in enumerate(others):
+        turn, color = divmod(number, len(_OTHERS))
+        lines[name] = Line(_OTHERS[color], _OTHER_DASHES[turn % len(_OTHER_DASHES)])
+    return {name: lines[name] for name in names}

@@ -41,7 +41,13 @@ from relocalize.plotting.figure import (
 )
 
 _WIDTH = 7.2  # inches: two columns of a paper
-_DASHES: dict[str, Literal["-", "--", ":"]] = {"solid": "-", "dash": "--", "dot": ":"}
+_DASHES: dict[str, Literal["-", "--", ":", "-."] | tuple[int, tuple[int, int]]] = {
+    "solid": "-",
+    "dash": "--",
+    "dot": ":",
+    "dashdot": "-.",
+    "longdash": (0, (10, 3)),
+}
 _PANEL = 2.6  # inches of height
 _QUIET = "#9aa3ac"
 
