@@ -37,7 +37,7 @@ def upside_down(signs):
 @pytest.mark.parametrize("informative", [False, True])
 def test_as_many_errors_lie_within_sigma_as_should_on_other_photos(with_variance, informative):
     signs, errors = made_up(80, 0, with_variance=with_variance, informative=informative)
-    calibration = Calibration.learn(signs, errors, upside_down(signs))
+    calibration = Calibration.learn(signs, signs, errors, upside_down(signs))
     others, their_errors = made_up(2000, 1, with_variance=with_variance, informative=informative)
     inside = their_errors < COVERED * sigmas(calibration, others)
     assert np.all(np.abs(inside.mean(axis=0) - 0.683) < 0.12)
@@ -46,7 +46,7 @@ def test_as_many_errors_lie_within_sigma_as_should_on_other_photos(with_variance
 def test_what_tells_of_errors_makes_sigmas_differ_and_what_does_not_does_not():
     for informative, least, most in ((True, 3.0, 30.0), (False, 1.0, 1.6)):
         signs, errors = made_up(300, 0, informative=informative)
-        calibration = Calibration.learn(signs, errors, upside_down(signs))
+        calibration = Calibration.learn(signs, signs, errors, upside_down(signs))
         found = sigmas(calibration, Signs(np.zeros(2), np.array([[0.1, 0.1], [2.0, 2.0]])))
         assert least < found[1, 0] / found[0, 0] < most
 
@@ -54,7 +54,7 @@ def test_what_tells_of_errors_makes_sigmas_differ_and_what_does_not_does_not():
 def test_predicted_variances_keep_their_shape():
     signs, errors = made_up(60, 0, with_variance=True)
     signs.variance[:, 0] *= 4
-    calibration = Calibration.learn(signs, errors, upside_down(signs))
+    calibration = Calibration.learn(signs, signs, errors, upside_down(signs))
     covariances = calibration.covariances(signs)
     np.testing.assert_allclose(covariances[:, 0, 0] / covariances[:, 1, 1], 4)
     assert np.linalg.eigvalsh(covariances).min() > 0
@@ -62,20 +62,20 @@ def test_predicted_variances_keep_their_shape():
 
 def test_a_handful_of_validation_images_gives_one_number():
     signs, errors = made_up(4, 0)
-    calibration = Calibration.learn(signs, errors, upside_down(signs))
+    calibration = Calibration.learn(signs, signs, errors, upside_down(signs))
     assert calibration.position[1:] == (0.0,)
     assert (errors[:, 0] <= COVERED * sigmas(calibration, signs)[:, 0] + 1e-9).mean() >= 0.68
 
 
 def test_errors_of_zero_are_no_division_by_zero():
     signs, errors = made_up(20, 0)
-    calibration = Calibration.learn(signs, 0 * errors, upside_down(signs))
+    calibration = Calibration.learn(signs, signs, 0 * errors, upside_down(signs))
     assert np.isfinite(calibration.covariances(signs)).all()
 
 
 def test_the_unfamiliar_and_the_unsure_are_refused_with_a_reason():
     signs, errors = made_up(60, 0)
-    calibration = Calibration.learn(signs, errors, upside_down(signs))
+    calibration = Calibration.learn(signs, signs, errors, upside_down(signs))
     usual = signs.novelty.max()
     assert usual < calibration.largest_novelty < 0.9
     assert all(calibration.doubt(signs, row, "metre") is None for row in range(60))
@@ -93,7 +93,7 @@ def test_the_unfamiliar_and_the_unsure_are_refused_with_a_reason():
 
 def test_a_calibration_comes_back_from_json_and_others_are_refused():
     signs, errors = made_up(30, 0)
-    calibration = Calibration.learn(signs, errors, upside_down(signs))
+    calibration = Calibration.learn(signs, signs, errors, upside_down(signs))
     values = calibration.to_json()
     assert Calibration.from_json(values) == calibration
     for damage in ({"position": [1.0]}, {"rotation": ["x", 1]}, {"largest_novelty": float("nan")}):

@@ -35,7 +35,6 @@ SETTINGS = with_fields(
     {
         "input.width": 128,
         "input.height": 96,
-        "input.test_crops": 1,  # 15 validation frames calibrate what one picture says
         "copies": 2,
         "answer": "pose",
         "augment.turn_deg": 10.0,
@@ -115,19 +114,20 @@ def test_frames_between_train_frames_are_localized_far_better_than_by_a_constant
         inside.append(errors[-1] < 1.88 * found.position_sigma)
     assert np.median(errors) < 0.4 * np.median(baseline)
     assert np.median(turns) < 4
-    assert np.mean(inside) >= 0.3  # calibrated to 68% on 20 other frames
+    assert 0.5 <= np.mean(inside) <= 0.9  # calibrated to 68% on copies of 15 other frames
 
 
 def test_an_answer_by_five_pictures_is_the_mean_of_theirs(trained, pictures):
-    five = copy.copy(trained)
-    five.pictures = replace(trained.pictures, settings=InputSettings(128, 96, test_crops=5))
+    one = copy.copy(trained)
+    one.pictures = replace(trained.pictures, settings=InputSettings(128, 96, test_crops=1))
     picture = next(iter(pictures.values()))
-    found = five.localize(picture, CAMERA)
-    shown = five.pictures.of_photo(picture, CAMERA)
-    each = answers_to(five._answering, shown, five._device)
-    mean = each.averaged(five.pictures.turns)
+    found = trained.localize(picture, CAMERA)
+    shown = trained.pictures.of_photo(picture, CAMERA)
+    assert len(shown) == 5
+    each = answers_to(trained._answering, shown, trained._device)
+    mean = each.averaged(trained.pictures.turns)
     np.testing.assert_allclose(found.world_from_cam.matrix, mean.world_from_cams[0], atol=1e-6)
-    alone = trained.localize(picture, CAMERA).world_from_cam
+    alone = one.localize(picture, CAMERA).world_from_cam
     np.testing.assert_allclose(alone.matrix, each.world_from_cams[0], atol=1e-6)
     apart = rotation_error_deg(found.world_from_cam, alone)
     assert 0 < apart < 5  # the turns are taken back

@@ -97,23 +97,41 @@ class PictureInput:
         as the paper does.
         """
         rng = copy_rng(seed, epoch, row)
-        pose = frames.world_from_cams[row]
-        if settings.is_none:
-            picture: Pixels = np.asarray(frames.pixels[row])
-        else:
-            picture, pose = augment(
-                frames.source(row),
-                frames.cameras[row],
-                pose,
-                self.target,
-                rng,
-                settings,
-                points=frames.points(row) if settings.shift else None,
-            )
+        picture, pose = self._copy(frames, row, settings, rng)
         if self.settings.geometry == "canonical":
             return picture, pose
         crop = random_crop(self.target, rng, self._side)
         return np.asarray(crop.of(picture), dtype=np.uint8), pose
+
+    def of_copy(
+        self, frames: TrainingFrames, row: int, settings: AugmentSettings, *, seed: int, number: int
+    ) -> tuple[Pixels, FloatArray]:
+        """[K, h, w, 3] of a copy of frame ``row``, as `of_photo`, and its pose [4, 4]."""
+        picture, pose = self._copy(frames, row, settings, copy_rng(seed, number, row))
+        if self.settings.geometry == "posenet" or self.settings.test_crops == 1:
+            return self.of_target(picture, self.settings.test_crops), pose
+        return self.of_photo(picture, self.target), pose
+
+    def _copy(
+        self,
+        frames: TrainingFrames,
+        row: int,
+        settings: AugmentSettings,
+        rng: np.random.Generator,
+    ) -> tuple[Pixels, FloatArray]:
+        """A copy of a frame as the target camera sees it, and its pose [4, 4]."""
+        pose = frames.world_from_cams[row]
+        if settings.is_none:
+            return np.asarray(frames.pixels[row]), pose
+        return augment(
+            frames.source(row),
+            frames.cameras[row],
+            pose,
+            self.target,
+            rng,
+            settings,
+            points=frames.points(row) if settings.shift else None,
+        )
 
     def mean_picture(self, frames: TrainingFrames, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """[3, h, w] RGB in 0..1: the mean of the inputs of train frames ``rows``."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from relocalize import progress
 from relocalize.errors import LocalizerError
@@ -36,14 +34,14 @@ from relocalize.learning.schedule import RunLength
 from relocalize.learning.settings import TrainSettings
 from relocalize.learning.supplies import FeatureSupply, PictureSupply, Supply, ahead
 from relocalize.learning.task import PoseTask, Yardstick
-from relocalize.learning.uncertainty import Calibration, Signs, pose_distances
+from relocalize.learning.uncertainty import Calibration
+from relocalize.learning.validating import validated
 from relocalize.learning.weights import WeightsReport, load_weights
 from relocalize.parallel import worker_count
 from relocalize.place import Place, Split
 
 _DESCRIBED_AT_ONCE = 64  # pictures
 _PROBES = 16  # train pictures whose answers half precision must not change
-_HALF_TURN = np.diag([-1.0, -1.0, 1.0])  # about the viewing direction: upside down
 # Settings that a killed run may be gone on with other values of.
 _NOT_OF_THE_RESULT = ("checkpoint_minutes", "threads", "minutes")
 
@@ -228,23 +226,24 @@ def _train(
         views = _views_of_pictures(model, device, pictures, frames, rows)
     else:
         views = _views_of_copies(cache, rows, settings.indexed_copies)
-    calibration, answered, nearest_view = _calibrate(
+    said = validated(
         model,
         settings,
         device,
-        views,
-        yardstick,
-        [pictures.of_frame(frames, int(row)) for row in validation],
-        pictures.turns,
+        views=views,
+        yardstick=yardstick,
+        pictures=pictures,
+        frames=frames,
+        rows=validation,
     )
     model.to("cpu")
     return TrainResult(
         model=model,
         pictures=pictures,
         views=views,
-        calibration=calibration,
-        answered=answered,
-        nearest_view=nearest_view,
+        calibration=said.calibration,
+        answered=said.answered,
+        nearest_view=said.nearest_view,
         run=result,
         weights=weights,
         train=len(rows),
@@ -356,52 +355,3 @@ def _views_of_copies(cache: FeatureCache, rows: Rows, copies: int) -> FamiliarVi
     return FamiliarViews.learn(
         *copy(0), copies=(np.concatenate(descriptions), np.concatenate(poses))
     )
-
-
-def _calibrate(
-    model: PoseRegressor,
-    settings: TrainSettings,
-    device: Device,
-    views: FamiliarViews,
-    yardstick: Yardstick,
-    shown: Sequence[NDArray[np.uint8]],
-    turns: FloatArray | None,
-) -> tuple[Calibration, Judgement, Judgement]:
-    """What is answered with, what doubts of it are worth, how answers and nearest views do."""
-
-    def answered(upside_down: bool) -> Answers:
-        step = -1 if upside_down else 1
-        about = turns if turns is None or not upside_down else _HALF_TURN @ turns @ _HALF_TURN
-        return Answers.joined(
-            answers_to(
-                model,
-                np.ascontiguousarray(pictures[:, ::step, ::step]),
-                device,
-                samples=settings.samples,
-            ).averaged(about)
-            for pictures in shown
-        )
-
-    answers, turned = answered(False), answered(True)
-    nearest, of_turned = (views.compare(one.descriptions).nearest for one in (answers, turned))
-    by_pose, by_view = yardstick.judge(answers.world_from_cams), yardstick.judge(nearest)
-    takes_view = settings.answer == "view" or (
-        settings.answer == "validation" and by_view.score < by_pose.score
-    )
-    if takes_view:
-        answers = replace(answers, world_from_cams=nearest)
-        turned = replace(turned, world_from_cams=of_turned)
-    calibration = Calibration.learn(
-        signs_of(answers, views),
-        pose_distances(answers.world_from_cams, yardstick.world_from_cams),
-        signs_of(turned, views),
-        by_view=takes_view,
-    )
-    return calibration, by_pose, by_view
-
-
-def signs_of(answers: Answers, views: FamiliarViews) -> Signs:
-    """What tells of the errors of answers."""
-    familiar = views.compare(answers.descriptions)
-    away = pose_distances(answers.world_from_cams, familiar.nearest)
-    return Signs(familiar.novelty, away, answers.variance)

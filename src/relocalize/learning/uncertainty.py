@@ -3,8 +3,8 @@
 What tells of an error is its own prediction (heteroscedastic loss), the spread of samples with
 dropout left on (Bayesian PoseNet, Kendall and Cipolla, ICRA 2016), and how far the answer is from
 the pose of the train view that looks most like the photo. None of them is an error in metres, so
-validation images say how much each counts, and then scale the sum until as many of their errors
-lie within it as should.
+validation images, varied as train images are, say how much each counts, and then scale the sum
+until as many of their errors lie within it as should.
 """
 
 from __future__ import annotations
@@ -86,9 +86,19 @@ class Calibration:
 
     @classmethod
     def learn(
-        cls, signs: Signs, errors: FloatArray, turned: Signs, *, by_view: bool = False
+        cls,
+        upright: Signs,
+        varied: Signs,
+        errors: FloatArray,
+        turned: Signs,
+        *,
+        by_view: bool = False,
     ) -> Calibration:
         """From validation images.
+
+        What a sigma is worth is learnt on copies of them that are varied as those of the train
+        images are. As they are, they chose the epoch, and are all about as near to train views as
+        each other: of a photo that is farther away they tell nothing.
 
         Upside-down validation images have the place's colours and textures and show no view of it.
         A photo is not of this place when it is nearer to them than to the least familiar upright
@@ -99,26 +109,27 @@ class Calibration:
         largest upright one; a sure one is taken up to the least novel upside-down image.
 
         Args:
-            signs: of N validation images.
-            errors: [N, 2] of their positions, in the Place's unit, and rotations, in radians.
-            turned: of the same images upside down.
+            upright: of validation images as they are.
+            varied: of N copies of them.
+            errors: [N, 2] of the copies' positions, in the Place's unit, and rotations, in radians.
+            turned: of validation images upside down.
             by_view: as `Calibration.by_view`, which the errors are of.
         """
-        weights = [sigma_weights(signs.of(part), errors[:, part]) for part in (0, 1)]
+        weights = [sigma_weights(varied.of(part), errors[:, part]) for part in (0, 1)]
         largest, sure = [], []
         for part, weight in enumerate(weights):
-            upright = float((signs.of(part) @ np.array(weight)).max())
+            usual = float((upright.of(part) @ np.array(weight)).max())
             lost = turned.of(part) @ np.array(weight)
             typical, least = np.quantile(lost, (0.5, _NEARLY_NONE))
-            largest.append(max(_BEYOND_USUAL * upright, math.sqrt(upright * float(typical))))
-            sure.append(min(_SURE * upright, float(least)) if least > upright else 0.0)
-        usual = float(signs.novelty.max())
+            largest.append(max(_BEYOND_USUAL * usual, math.sqrt(usual * float(typical))))
+            sure.append(min(_SURE * usual, float(least)) if least > usual else 0.0)
+        familiar = float(upright.novelty.max())
         return cls(
             position=weights[0],
             rotation=weights[1],
             largest_position=largest[0],
             largest_rotation=largest[1],
-            largest_novelty=max(usual, (usual + float(np.median(turned.novelty))) / 2),
+            largest_novelty=max(familiar, (familiar + float(np.median(turned.novelty))) / 2),
             sure_novelty=float(turned.novelty.min()),
             sure_position=sure[0],
             sure_rotation=sure[1],

@@ -35,9 +35,10 @@ from relocalize.learning.model import PoseRegressor, make_regressor
 from relocalize.learning.picture_input import PictureInput
 from relocalize.learning.presets import preset
 from relocalize.learning.settings import TrainSettings
-from relocalize.learning.training import TrainResult, signs_of, train
+from relocalize.learning.training import TrainResult, train
 from relocalize.learning.training_log import EVENTS, LOG
 from relocalize.learning.uncertainty import Calibration, Signs
+from relocalize.learning.validating import signs_of
 from relocalize.localizers.estimate import PoseEstimate
 from relocalize.localizers.localizer import Localizer
 from relocalize.localizers.saving import DESCRIPTION, read_description
