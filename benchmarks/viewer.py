@@ -36,7 +36,6 @@ from websockets.typing import Subprotocol
 from relocalize.geometry import Rigid3
 from relocalize.plotting.walks import COLORS, Walk
 from relocalize.viewer.content import Content
-from relocalize.viewer.detail import Detail
 from relocalize.viewer.ground import ground_under
 from relocalize.viewer.scene import Scene
 
@@ -163,9 +162,7 @@ def room(cameras: int, points: int) -> Content:
 
 
 def draw_ours(server: viser.ViserServer, content: Content) -> None:
-    scene = Scene(server, content)
-    scene.build(lambda client, walk, row: None)
-    Detail(server, scene.draw_little)
+    Scene(server, content).build(lambda client, walk, row: None)
 
 
 def draw_frusta(server: viser.ViserServer, content: Content) -> None:

@@ -40,13 +40,14 @@ class _Eye:
         each. So of the times between at least a third is long where frames are, and fewer where
         nothing but the hand pauses.
         """
-        if len(self.moves) < _MOVES:
+        moves = list(self.moves)  # another thread may clear them
+        if len(moves) < _MOVES:
             return None
-        return float(np.quantile(np.diff(self.moves), 0.75, method="lower"))
+        return float(np.quantile(np.diff(moves), 0.75, method="lower"))
 
 
 class Detail:
-    """Who sees less while moving. viser's event loop calls, one call at a time."""
+    """Who sees less while moving. What browsers say comes from viser's event loop alone."""
 
     def __init__(
         self,
@@ -71,6 +72,12 @@ class Detail:
             eye = self._eyes.pop(client.client_id, None)
             if eye is not None and eye.at_rest is not None:
                 eye.at_rest.cancel()
+
+    def jumps(self, client: viser.ClientHandle) -> None:
+        """The eye is put elsewhere from here: how often that happens is not how fast it draws."""
+        eye = self._eyes.get(client.client_id)
+        if eye is not None and eye.little is None:
+            eye.moves.clear()
 
     def _moved(self, client: viser.ClientHandle) -> None:
         eye = self._eyes.get(client.client_id)

@@ -275,6 +275,7 @@ class Panel:
             self._words.content = self._described(chosen.names[row], pose, said)
             self._fly.visible = True
         if client is not None and self._along.value:
+            self._scene.detail.jumps(client)
             _jump(client, pose, half)
             if pixels is not None:
                 self._through.look(client, pose, half, pixels)

@@ -14,6 +14,7 @@ from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.plotting.walks import Walk
 from relocalize.viewer.content import Content
+from relocalize.viewer.detail import Detail
 from relocalize.viewer.ellipsoid import Ellipsoid
 from relocalize.viewer.frusta import frustum_lines, frustum_under, spaced
 from relocalize.viewer.placed_photo import PlacedPhoto
@@ -53,12 +54,14 @@ class Scene:
         content: what is drawn.
         layers: by the name that people see.
         depth: of the frusta, in the unit of positions.
+        detail: who sees less of it, from `build` on.
     """
 
     server: viser.ViserServer
     content: Content
     layers: dict[str, list[viser.SceneNodeHandle]] = field(default_factory=dict)
     depth: float = 0.0
+    detail: Detail = field(init=False)
 
     def __post_init__(self) -> None:
         self.depth = _DEPTH * self.content.reach
@@ -93,6 +96,7 @@ class Scene:
             self._draw_walk(number, walk)
         self._draw_ground()
         self._draw_gravity()
+        self.detail = Detail(self.server, self._draw_little)
 
         @scene.on_click()
         def _(event: viser.SceneClickEvent) -> None:
@@ -134,7 +138,7 @@ class Scene:
             eye.up_direction = self.content.axes[2]
             eye.fov = _FOV
 
-    def draw_little(self, client: viser.ClientHandle) -> list[viser.SceneNodeHandle]:
+    def _draw_little(self, client: viser.ClientHandle) -> list[viser.SceneNodeHandle]:
         """Draw few points and cameras for one browser, in place of all until these are removed."""
         # A node of a browser's own hides that of the same name which all browsers have.
         nodes: list[viser.SceneNodeHandle] = []

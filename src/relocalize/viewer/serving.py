@@ -17,7 +17,6 @@ from relocalize import progress
 from relocalize.errors import ViewerError
 from relocalize.place import Place
 from relocalize.viewer.content import MOST_POINTS, content_of
-from relocalize.viewer.detail import Detail
 from relocalize.viewer.guard import guard
 from relocalize.viewer.panel import Panel
 from relocalize.viewer.photo_localizer import photo_localizer
@@ -98,7 +97,6 @@ def serve(
             panels[0].choose(walk, row, client)
 
         scene.build(on_camera)
-        Detail(server, scene.draw_little)
         panel = Panel(place, scene, errors, placer)
         panels.append(panel)
         guard(server, panel.say)
