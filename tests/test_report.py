@@ -63,7 +63,7 @@ def data_of(page: str, name: str) -> dict:
 def rows_of_table(page: str) -> dict[str, list[str]]:
     """The accuracy table's numbers by localizer, without intervals."""
     table = re.search(r'<table id="accuracy">.*?</table>', page, re.DOTALL).group(0)
-    rows = re.findall(r'<th scope="row">.*?</span>(.*?)</th>(.*?)</tr>', table, re.DOTALL)
+    rows = re.findall(r'<th scope="row">.*?</svg>(.*?)</th>(.*?)</tr>', table, re.DOTALL)
     return {html.unescape(name): re.findall(r"<span>(.*?)</span>", cells) for name, cells in rows}
 
 
@@ -216,6 +216,18 @@ def test_eighteen_localizers_are_drawn_apart_on_pages_and_in_papers():
     assert list(lines) == names and len(set(lines.values())) == len(names)
     assert {line.dash for line in lines.values()} <= set(paper_figures._DASHES)
     assert lines["posenet-seed0"] == lines_of(["posenet-seed0", "structure"])["posenet-seed0"]
+
+
+def test_of_many_localizers_the_best_is_the_lead_and_the_best_five_are_shown_at_first():
+    medians = {"constant": 1.0, "retrieval": 0.3, "structure": 0.01}
+    medians |= {f"tried-{i}": None if i == 0 else 0.1 * (8 - i) for i in range(8)}
+    rows = {name: {"median_position": median} for name, median in medians.items()}
+    results = Results(Path("results.json"), {"localizers": rows})
+    assert results.lead == "tried-7"
+    best = [f"tried-{i}" for i in range(3, 8)]
+    assert results.foremost == ["constant", "retrieval", "structure", *best]
+    assert len({results.lines[name].color for name in results.foremost}) == 8
+    assert list(results.lines) == results.names
 
 
 def test_another_split_stands_beside_this_one(copied):

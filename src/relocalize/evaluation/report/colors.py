@@ -9,8 +9,10 @@ from dataclasses import dataclass
 # blindnesses; the baselines are quiet on purpose.
 _KNOWN = {"constant": "#8b939c", "retrieval": "#c58a1b", "structure": "#2f7fd1"}
 _OTHERS = ("#c2558f", "#2c9c78", "#c9603a", "#8464c9", "#4a9fb5")
+MOST_COLORS = len(_OTHERS)  # of localizers that not every Place has
 _DASHES = {"constant": "dot", "retrieval": "dash"}  # as plotly calls them
 _OTHER_DASHES = ("solid", "dashdot", "longdash")  # once all colours are taken, twice and so on
+_STROKES = {"solid": "none", "dash": "5 3", "dot": "2 2", "dashdot": "7 2 2 2", "longdash": "9 2"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,15 @@ class Line:
 
     color: str
     dash: str
+
+    @property
+    def html(self) -> str:
+        """A piece of it, to stand before a name."""
+        return (
+            '<svg class="key" viewBox="0 0 20 10" aria-hidden="true"><path d="M0 5H20" '
+            f'stroke="{self.color}" stroke-width="4" '
+            f'stroke-dasharray="{_STROKES[self.dash]}"/></svg>'
+        )
 
 
 def lines_of(names: Sequence[str]) -> dict[str, Line]:

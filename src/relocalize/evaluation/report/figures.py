@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from relocalize.evaluation.metrics import LEAD_THRESHOLD
-from relocalize.evaluation.report.colors import lines_of
 from relocalize.evaluation.report.curves import (
     POSITION,
     LeakageCurve,
@@ -36,7 +35,7 @@ def error_figure(results: Results, key: str) -> Figure:
     low, high = error_range(results, key)
     unit = results.axis_unit if key == POSITION else "°"
     traces = []
-    for name, line in lines_of(results.names).items():
+    for name, line in results.lines.items():
         found = distribution(results, name, key)
         errors = np.maximum(found.errors, low)
         traces.append(
@@ -70,7 +69,7 @@ def leakage_figure(results: Results, key: str) -> Figure:
     top = float(np.exp(np.log(low) + (np.log(high) - np.log(low)) / _FAILED_AT))
     unit = results.axis_unit if key == POSITION else "°"
     traces: list[Figure] = []
-    for name, line in lines_of(results.names).items():
+    for name, line in results.lines.items():
         errors = results.errors(name, key)
         failed = ~np.isfinite(errors)
         traces.append(
@@ -137,7 +136,7 @@ def coverage_figure(results: Results, part: str) -> Figure:
             "showlegend": False,
         }
     ]
-    for name, line in lines_of(results.names).items():
+    for name, line in results.lines.items():
         found = coverage_of(results, name, part)
         if found is None:
             continue
@@ -163,7 +162,7 @@ def coverage_figure(results: Results, part: str) -> Figure:
 
 def learning_figure(results: Results, key: str) -> Figure:
     """A number of each training, epoch by epoch, with a ring at the epoch that was kept."""
-    lines = lines_of(results.names)
+    lines = results.lines
     traces: list[Figure] = []
     for name, curve in learning_curves(results, key).items():
         known = np.isfinite(curve.values)

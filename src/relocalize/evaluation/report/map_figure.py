@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from relocalize.evaluation.report.colors import lines_of
 from relocalize.evaluation.report.figures import FONT, Figure, layout_of
 from relocalize.evaluation.report.scene import Scene
 from relocalize.evaluation.report.stored import Results
@@ -26,7 +25,7 @@ def map_figure(scene: Scene, results: Results) -> Figure:
         _dots(scene.train, "train views", size=4, color="var(--quiet)") | {"hoverinfo": "skip"}
     ]
     crosses: list[Figure] = []
-    for name, line in lines_of(results.names).items():
+    for name, line in results.lines.items():
         shown = name == results.lead
         estimated = scene.of_world(results.positions(name))
         known = np.flatnonzero(np.isfinite(estimated).all(axis=1))

@@ -12,7 +12,6 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from relocalize.evaluation.report import facts, sections
-from relocalize.evaluation.report.colors import lines_of
 from relocalize.evaluation.report.scene import Scene
 from relocalize.evaluation.report.stored import Results
 from relocalize.evaluation.table import degrees
@@ -88,9 +87,7 @@ def _images(results: Results, thumbnails: Sequence[str | None]) -> dict[str, Any
     """What the card of a photo says."""
     rows = results.images
     return {
-        "localizers": [
-            {"name": name, "color": line.color} for name, line in lines_of(results.names).items()
-        ],
+        "localizers": [{"name": name, "color": line.color} for name, line in results.lines.items()],
         "names": [row["image"] for row in rows],
         "thumbs": list(thumbnails),
         "near": [

@@ -8,7 +8,6 @@ from typing import Any
 from relocalize.evaluation.metrics import LEAD_THRESHOLD
 from relocalize.evaluation.recall_curve import area_keys
 from relocalize.evaluation.report.accuracy_table import AccuracyTable, Cell
-from relocalize.evaluation.report.colors import lines_of
 from relocalize.evaluation.report.stored import Results
 from relocalize.evaluation.table import (
     NONE,
@@ -22,13 +21,11 @@ from relocalize.evaluation.table import (
 
 def html_table(results: Results) -> str:
     """The table as HTML, intervals small below their numbers."""
-    table, lines = AccuracyTable.of(results), lines_of(results.names)
+    table = AccuracyTable.of(results)
     heads = "".join(f"<th>{escape(what)}<br>{escape(unit)}</th>" for what, unit in table.heads)
     rows = "".join(
         f'<tr{" class=lead" if name == results.lead else ""}><th scope="row">'
-        f'<span class="dot" style="background:{lines[name].color}"></span>{escape(name)}</th>'
-        + "".join(map(_html_cell, cells))
-        + "</tr>"
+        f"{results.lines[name].html}{escape(name)}</th>" + "".join(map(_html_cell, cells)) + "</tr>"
         for name, cells in table.rows.items()
     )
     return (

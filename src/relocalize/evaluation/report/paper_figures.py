@@ -14,7 +14,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from relocalize.errors import EvaluationError
-from relocalize.evaluation.report.colors import lines_of
 from relocalize.evaluation.report.curves import (
     POSITION,
     ROTATION,
@@ -103,7 +102,7 @@ def _from_above(scene: Scene, results: Results) -> Figure:
         zorder=2,
         label="train views",
     )
-    line, factor = lines_of(results.names)[results.lead], arrow_factor(results, scene)
+    line, factor = results.lines[results.lead], arrow_factor(results, scene)
     ends = scene.of_world(results.positions(results.lead))
     known = np.isfinite(ends).all(axis=1)
     tips = scene.true + factor * (ends - scene.true)
@@ -138,7 +137,7 @@ def _errors(results: Results) -> Figure:
     figure, panels = _panels(2)
     for axes, key in zip(panels, (POSITION, ROTATION), strict=True):
         low, high = error_range(results, key)
-        for name, line in lines_of(results.names).items():
+        for name, line in results.lines.items():
             found = distribution(results, name, key)
             if len(found.errors):
                 errors = np.maximum(found.errors, low)
@@ -168,7 +167,7 @@ def _leakage(results: Results) -> Figure:
     for axes, key in zip(panels, (POSITION, ROTATION), strict=True):
         curve = leakage_curve(results, key)
         low, high = error_range(results, key)
-        for name, line in lines_of(results.names).items():
+        for name, line in results.lines.items():
             errors = results.errors(name, key)
             known = np.isfinite(errors)
             axes.scatter(
@@ -226,7 +225,7 @@ def _calibration(results: Results) -> Figure | None:
     for axes, part in zip(panels, parts, strict=True):
         axes.plot([0, 100], [0, 100], color=SOFT, linewidth=0.8, linestyle=":")
         for name in stating:
-            found, line = coverage_of(results, name, part), lines_of(results.names)[name]
+            found, line = coverage_of(results, name, part), results.lines[name]
             if found is not None:
                 axes.plot(
                     [0, *found.expected],
@@ -258,7 +257,7 @@ def _learning(results: Results) -> Figure | None:
     figure, panels = _panels(len(shown))
     for axes, (key, curves) in zip(panels, shown.items(), strict=True):
         for name, curve in curves.items():
-            color = lines_of(results.names)[name].color
+            color = results.lines[name].color
             axes.plot(curve.epochs, curve.values, color=color, linewidth=1.3)
             kept = curve.epochs == curve.kept
             axes.plot(
@@ -295,7 +294,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def _legend(figure: Figure, results: Results, names: list[str] | None = None) -> None:
-    lines = lines_of(results.names)
+    lines = results.lines
     handles = [
         Line2D(
             [],

@@ -9,7 +9,6 @@ from html import escape
 from relocalize.evaluation.calibration import EXPECTED
 from relocalize.evaluation.metrics import LEAD_THRESHOLD
 from relocalize.evaluation.report.accuracy_table import AccuracyTable
-from relocalize.evaluation.report.colors import lines_of
 from relocalize.evaluation.report.curves import (
     POSITION,
     ROTATION,
@@ -156,7 +155,7 @@ def leakage_section(results: Results) -> Section:
         ids[0]: leakage_figure(results, POSITION),
         ids[1]: leakage_figure(results, ROTATION),
     }
-    shown = [name for name in results.names if name != "constant"] or results.names
+    shown = [name for name in results.foremost if name != "constant"] or results.names
     html = (
         "<h2>Far from the train views</h2>"
         '<p class="soft">A dot is a test image: how far the train view most like it is, and its '
@@ -207,8 +206,9 @@ def calibration_section(results: Results) -> Section:
         "should lie within an ellipsoid of it; up: the share that does. On the diagonal, what is "
         "stated is true; below it, errors are larger than stated: too sure; above it, smaller: too "
         f"cautious. {noise}; failures state nothing. constant states the spread of the train "
-        "poses; the others learnt what to state on blocks of time of the train images, and are too "
-        "sure of test images that are further from the train views than these.</p>"
+        "poses; the others learnt what to state on blocks of time of the train images, regressors "
+        "on varied copies of these, and are too sure of test images that differ more from the "
+        "train views.</p>"
         f'<div class="bar">{_legend(results, ids, names=stating)}</div>'
         f'<div class="pair">{_plot(ids[0], "Positions within what was stated")}'
         f"{_plot(ids[1], 'Rotations within what was stated')}</div>"
@@ -272,13 +272,13 @@ def _legend(
     names: Sequence[str] | None = None,
     on: Sequence[str] | None = None,
 ) -> str:
-    """The localizers of some figures as switches, those of ``on`` switched on."""
-    lines = lines_of(results.names)
+    """The localizers of some figures as switches, those of ``on`` (the foremost) switched on."""
     shown = results.names if names is None else names
+    switched_on = results.foremost if on is None else on
     buttons = "".join(
         f'<button type="button" data-name="{escape(name)}" '
-        f'aria-pressed="{"true" if on is None or name in on else "false"}">'
-        f'<span class="dot" style="background:{lines[name].color}"></span>{escape(name)}</button>'
+        f'aria-pressed="{"true" if name in switched_on else "false"}">'
+        f"{results.lines[name].html}{escape(name)}</button>"
         for name in shown
     )
     return f'<div class="legend" data-figures="{" ".join(figures)}">{buttons}</div>'

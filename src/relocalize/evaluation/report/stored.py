@@ -14,6 +14,7 @@ import numpy as np
 
 from relocalize.errors import EvaluationError, GeometryError, PlaceError
 from relocalize.evaluation.names import BASELINES, RESULTS, RESULTS_SCHEMA
+from relocalize.evaluation.report.colors import MOST_COLORS, Line, lines_of
 from relocalize.evaluation.table import NONE, degrees, length
 from relocalize.geometry import Similarity3
 from relocalize.geometry.transforms import FloatArray, rotation_from_quat_wxyz
@@ -83,10 +84,32 @@ class Results:
         """The compared localizers, in the table's order."""
         return list(self.raw["localizers"])
 
+    @cached_property
+    def _best_first(self) -> list[str]:
+        """The localizers that are no baselines, by their median position error."""
+        rows = self.raw["localizers"]
+        medians = {name: rows[name]["median_position"] for name in rows if name not in BASELINES}
+        return sorted(
+            medians, key=lambda name: math.inf if medians[name] is None else medians[name]
+        )
+
     @property
     def lead(self) -> str:
-        """The localizer that a report is about: the first that is no baseline."""
-        return next((name for name in self.names if name not in BASELINES), self.names[-1])
+        """The localizer that a report is about: the best that is no baseline."""
+        return next(iter(self._best_first), self.names[-1])
+
+    @property
+    def foremost(self) -> list[str]:
+        """The localizers that figures show at first: baselines, and as many as have a colour."""
+        shown = {*BASELINES, *self._best_first[:MOST_COLORS]}
+        return [name for name in self.names if name in shown]
+
+    @cached_property
+    def lines(self) -> dict[str, Line]:
+        """How each localizer is drawn in every figure, in the table's order."""
+        others = [name for name in self.names if name in BASELINES]
+        drawn = lines_of([*self._best_first, *others])
+        return {name: drawn[name] for name in self.names}
 
     @property
     def is_metric(self) -> bool:
