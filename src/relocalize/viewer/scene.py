@@ -36,7 +36,7 @@ _CHOSEN_LARGER = 3.0  # the chosen frustum, so that its photo can be seen
 # so that walls are seen, of more smaller, so that what is on them is.
 _POINT, _POINTS = 0.004, 40_000
 _SMALLEST, _LARGEST = 0.5, 1.5  # times that
-_OVER_A_PHOTO = 0.35  # times as large are points that are held against the photo behind them
+_OVER_A_PHOTO = 0.2  # times as large are points that are held against the photo behind them
 _SHOWN_PIXELS = 800  # longer side of a photo that is sent
 _MOST_RAYS = 400
 _INLIER = 1.3  # size of a photo's inliers, of the map's points
