@@ -72,23 +72,22 @@ def leakage_figure(results: Results, key: str) -> Figure:
     for name, line in results.lines.items():
         errors = results.errors(name, key)
         failed = ~np.isfinite(errors)
-        traces.append(
-            _line(name)
-            | {
-                "mode": "markers",
-                "x": _rounded(curve.apart),
-                "y": _rounded(np.where(failed, high, np.maximum(errors, low))),
-                "customdata": list(range(len(errors))),
-                "marker": {
-                    "color": line.color,
-                    "opacity": 0.45,
-                    "size": np.where(failed, 8, 5).tolist(),
-                    "symbol": np.where(failed, "x", "circle").tolist(),
-                    "line": {"width": 0},
-                },
-                "hoverinfo": "none",
-            }
-        )
+        shown = np.where(failed, high, np.maximum(errors, low))
+        for rows, size, symbol in ((~failed, 5, "circle"), (failed, 8, "x")):
+            if not rows.any():
+                continue
+            marker = {"color": line.color, "opacity": 0.45, "line": {"width": 0}}
+            traces.append(
+                _line(name)
+                | {
+                    "mode": "markers",
+                    "x": _rounded(curve.apart[rows]),
+                    "y": _rounded(shown[rows]),
+                    "customdata": np.flatnonzero(rows).tolist(),
+                    "marker": marker | {"size": size, "symbol": symbol},
+                    "hoverinfo": "none",
+                }
+            )
         medians = curve.medians[name]
         traces.append(
             _line(name)

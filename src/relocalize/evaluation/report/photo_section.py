@@ -19,10 +19,10 @@ _NEXT = 25  # test images from one moment of a walk: a second of video
 def photo_section(place: Place, results: Results, train: list[PosedImage]) -> str:
     """Panels of photos with map points where the true and the estimated pose put them.
 
-    One panel for each localizer that looks at what is in the photo, or for the last row where none
-    does.
+    One panel for each of the foremost localizers that looks at what is in the photo, or for the
+    last row where none does.
     """
-    shown = [name for name in results.names if name not in TRIVIAL] or [results.lead]
+    shown = [name for name in results.foremost if name not in TRIVIAL] or [results.lead]
     buttons = "".join(
         f'<button type="button" data-panel="{escape(name)}" '
         f'aria-pressed="{"true" if name == results.lead else "false"}">{escape(name)}</button>'

@@ -56,7 +56,7 @@ def photo_svg(place: Place, pair: Pair, train: Sequence[PosedImage]) -> str:
     shown_height = round(_WIDTH * height / width)
     return (
         f'<svg viewBox="0 0 {_WIDTH} {shown_height}" role="img" aria-label="{escape(pair.name)}">'
-        f'<image href="{_jpeg(pixels, _WIDTH, shown_height)}" '
+        f'<image href="{_webp(pixels, _WIDTH, shown_height)}" '
         f'width="{_WIDTH}" height="{shown_height}"/>{marks}</svg>'
     )
 
@@ -112,9 +112,9 @@ def _points_seen_near(place: Place, pose: Rigid3, train: Sequence[PosedImage]) -
     return place.points.positions[seen[seen >= 0]]
 
 
-def _jpeg(pixels: NDArray[np.uint8], width: int, height: int) -> str:
+def _webp(pixels: NDArray[np.uint8], width: int, height: int) -> str:
     small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     _, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+        ".webp", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, _QUALITY]
     )
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+    return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode()
