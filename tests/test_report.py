@@ -120,6 +120,10 @@ def test_what_structure_reaches_is_said_first_beside_another_localizer(evaluated
     assert "localized by regressor to within 50.0 cm" in said
     assert "Matching with the map’s points (structure) reaches 3.00 cm." in said
     assert "Matching" not in facts.summary(Results.read(evaluated))
+    assert "best of" not in said
+    raw["localizers"]["worse"] = raw["localizers"]["structure"] | {"median_position": 9.0}
+    several = facts.summary(Results(evaluated.root / "results.json", raw))
+    assert ", the best of 2 on these photos, to within" in several
 
 
 def test_names_and_reasons_cannot_inject_html(page):

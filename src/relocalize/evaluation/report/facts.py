@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from relocalize.evaluation.metrics import LEAD_THRESHOLD
-from relocalize.evaluation.names import RESULTS, STRUCTURE, TRIVIAL
+from relocalize.evaluation.names import BASELINES, RESULTS, STRUCTURE, TRIVIAL
 from relocalize.evaluation.report.stored import Results
 from relocalize.evaluation.table import NONE, degrees, length, percent, threshold_label
 from relocalize.place import Place
@@ -20,7 +20,7 @@ def summary(results: Results) -> str:
         first = f"{lead} failed on {row['failed']} of {row['n']} photos."
     else:
         first = (
-            f"Half of the {row['n']} photos are localized by {lead} to within "
+            f"Half of the {row['n']} photos are localized by {lead}{_chosen(results)} to within "
             f"{results.length(row['median_position'])}, and half to within "
             f"{degrees(row['median_rotation_deg'])}°"
         )
@@ -33,6 +33,12 @@ def summary(results: Results) -> str:
     ]
     second = f" Without localizing, it would be {' and '.join(beaten)}." if beaten else ""
     return first + second + _by_structure(results)
+
+
+def _chosen(results: Results) -> str:
+    """Of how many the lead is the best: the best of many looks better than it is."""
+    trained = sum(name not in BASELINES for name in results.names)
+    return f", the best of {trained} on these photos," if trained > 1 else ""
 
 
 def _by_structure(results: Results) -> str:
