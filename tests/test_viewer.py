@@ -525,7 +525,6 @@ def test_less_is_drawn_for_the_browser_that_moves_and_all_when_it_rests(
     place: Place, monkeypatch
 ) -> None:
     from relocalize.viewer import detail, scene
-    from relocalize.viewer.scene import rgb
     from relocalize.viewer.serving import ViewSettings, serve
 
     monkeypatch.setattr(detail, "_SLOW_S", 0.0)
@@ -534,9 +533,13 @@ def test_less_is_drawn_for_the_browser_that_moves_and_all_when_it_rests(
     with serve(place, ViewSettings(port=0)) as viewer, browser_page() as page:
         page.goto(viewer.url)
         until(viewer.server.get_clients, "connected")
-        blue = rgb(viewer.scene.content.walks[0].color)
-        until(lambda: share_of(seen(page), blue) > 0, "the walk is drawn")
-        all_of_it = share_of(seen(page), blue)
+
+        def blue() -> float:  # as the walk is, however blurred: a busy browser draws coarsely
+            picture = seen(page)[:, :600].astype(int)
+            return float((picture[..., 2] - picture[..., 0] - 20).clip(0).mean())
+
+        until(lambda: blue() > 0.1, "the walk is drawn")
+        all_of_it = blue()
         page.mouse.move(300, 350)
         page.mouse.down()
         turn = iter(range(10_000))
@@ -544,11 +547,19 @@ def test_less_is_drawn_for_the_browser_that_moves_and_all_when_it_rests(
         def little_is_drawn() -> bool:
             for _ in range(10):
                 page.mouse.move(300 + next(turn) % 2, 350)
-            return share_of(seen(page), blue) < 0.7 * all_of_it
+            return blue() < 0.8 * all_of_it
 
         until(little_is_drawn, "fewer cameras while it moves")
+        viewer.scene.show("cameras: walk", False)
+
+        def none_is_drawn() -> bool:
+            little_is_drawn()
+            return blue() < 0.1 * all_of_it
+
+        until(none_is_drawn, "what was hidden meanwhile")
+        viewer.scene.show("cameras: walk", True)
         page.mouse.up()
-        until(lambda: share_of(seen(page), blue) > 0.9 * all_of_it, "all of them at rest")
+        until(lambda: blue() > 0.9 * all_of_it, "all of them at rest")
         assert page.complaints == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,12 +23,14 @@ class _Eye:
     """What is known of one browser.
 
     Attributes:
+        client: the browser.
         moves: when its eye moved, seconds of the event loop's clock, the latest last.
         slow_s: how long it takes to draw all, where that is longer than `_SLOW_S`.
         little: what is drawn for it in place of all, while it moves; None while it draws all.
         at_rest: what is to happen when it moves no more.
     """
 
+    client: viser.ClientHandle
     moves: deque[float] = field(default_factory=lambda: deque(maxlen=_MOVES))
     slow_s: float | None = None
     little: list[viser.SceneNodeHandle] | None = None
@@ -40,14 +43,19 @@ class _Eye:
         each. So of the times between at least a third is long where frames are, and fewer where
         nothing but the hand pauses.
         """
-        moves = list(self.moves)  # another thread may clear them
-        if len(moves) < _MOVES:
+        if len(self.moves) < _MOVES:
             return None
-        return float(np.quantile(np.diff(moves), 0.75, method="lower"))
+        return float(np.quantile(np.diff(self.moves), 0.75, method="lower"))
+
+    def draw_all(self) -> None:
+        """Take away what is drawn in place of all."""
+        for node in self.little or []:
+            node.remove()
+        self.little = None
 
 
 class Detail:
-    """Who sees less while moving. What browsers say comes from viser's event loop alone."""
+    """Who sees less while moving. Called from viser's event loop, and from its threads."""
 
     def __init__(
         self,
@@ -57,32 +65,42 @@ class Detail:
         """``draw_little`` draws less in place of all for one browser, until it is removed."""
         self._draw_little = draw_little
         self._eyes: dict[int, _Eye] = {}
+        self._lock = threading.Lock()
 
         @server.on_client_connect
         async def _(client: viser.ClientHandle) -> None:
-            self._eyes[client.client_id] = _Eye()
+            with self._lock:
+                eye = self._eyes[client.client_id] = _Eye(client)
 
             async def moved(_: viser.CameraHandle) -> None:
-                self._moved(client)
+                with self._lock:
+                    self._moved(eye)
 
             client.camera.on_update(moved)
 
         @server.on_client_disconnect
         async def _(client: viser.ClientHandle) -> None:
-            eye = self._eyes.pop(client.client_id, None)
+            with self._lock:
+                eye = self._eyes.pop(client.client_id, None)
             if eye is not None and eye.at_rest is not None:
                 eye.at_rest.cancel()
 
     def jumps(self, client: viser.ClientHandle) -> None:
         """The eye is put elsewhere from here: how often that happens is not how fast it draws."""
-        eye = self._eyes.get(client.client_id)
-        if eye is not None and eye.little is None:
-            eye.moves.clear()
+        with self._lock:
+            eye = self._eyes.get(client.client_id)
+            if eye is not None and eye.little is None:
+                eye.moves.clear()
 
-    def _moved(self, client: viser.ClientHandle) -> None:
-        eye = self._eyes.get(client.client_id)
-        if eye is None:
-            return
+    def redraw(self) -> None:
+        """What there is to be seen has changed, and with it what little of it is drawn."""
+        with self._lock:
+            for eye in self._eyes.values():
+                if eye.little is not None:
+                    eye.draw_all()
+                    eye.little = self._draw_little(eye.client)
+
+    def _moved(self, eye: _Eye) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
         if eye.moves and now - eye.moves[-1] > _BREAK_S:
@@ -92,7 +110,7 @@ class Detail:
         if eye.little is None and frame_s is not None and frame_s > _SLOW_S:
             eye.slow_s = frame_s
         if eye.little is None and eye.slow_s is not None:
-            eye.little = self._draw_little(client)
+            eye.little = self._draw_little(eye.client)
             eye.moves.clear()  # from here on it tells how long a frame with little takes
         # The frames with all in them that are under way are no rest.
         under_way = 2 * eye.slow_s if eye.slow_s is not None and eye.frame_s() is None else 0.0
@@ -101,12 +119,11 @@ class Detail:
         eye.at_rest = loop.call_later(_REST_S + under_way, self._rests, eye)
 
     def _rests(self, eye: _Eye) -> None:
-        if eye.little is None:
-            return
-        frame_s = eye.frame_s()
-        if frame_s is not None and frame_s < _FAST_S:
-            eye.slow_s = None  # it was busy with something else: see again
-        for node in eye.little:
-            node.remove()
-        eye.little = None
-        eye.moves.clear()
+        with self._lock:
+            if eye.little is None:
+                return
+            frame_s = eye.frame_s()
+            if frame_s is not None and frame_s < _FAST_S:
+                eye.slow_s = None  # it was busy with something else: see again
+            eye.draw_all()
+            eye.moves.clear()

@@ -258,8 +258,8 @@ class Scene:
     def look_through(self, on: bool) -> None:
         """Leave only what is held against a photo: its points, small; or show all again."""
         self._is_looked_through = on
-        self._show_what_is_to_be_seen()
         self._size_points()
+        self._show_what_is_to_be_seen()
 
     def _show_what_is_to_be_seen(self) -> None:
         in_the_way = {_cameras(walk) for walk in self.content.walks} | {_FLOOR, _GRAVITY}
@@ -270,6 +270,7 @@ class Scene:
         chosen = [] if self._chosen is None else [self._chosen]
         for node in (*chosen, *self._photos, *self._around_the_photo):
             node.visible = not self._is_looked_through
+        self.detail.redraw()
 
     def resize_points(self, factor: float) -> None:
         """Draw points so many times as large as at first."""
@@ -288,12 +289,14 @@ class Scene:
             self._cloud.point_size = size
         if self._inliers is not None:
             self._inliers.point_size = _INLIER * size
+        self.detail.redraw()
 
     def resize_cameras(self, factor: float) -> None:
         """Draw frusta so many times as large as at first."""
         self.depth = factor * _DEPTH * self.content.reach
         for walk, edges in zip(self.content.walks, self._cameras, strict=True):
             edges.points = self._lines_of(walk, self._drawn(walk))
+        self.detail.redraw()
 
     def _drawn(self, walk: Walk) -> NDArray[np.int64]:
         """Rows of the cameras whose frusta are drawn: all photos, frames of a video apart."""
