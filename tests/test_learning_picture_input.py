@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 
 from relocalize.geometry import Camera  # noqa: E402
 from relocalize.learning.answering import Answers  # noqa: E402
+from relocalize.learning.augmentation import AugmentSettings  # noqa: E402
 from relocalize.learning.canonical import warp  # noqa: E402
 from relocalize.learning.picture_input import PictureInput  # noqa: E402
 from relocalize.learning.settings import InputSettings  # noqa: E402
@@ -49,6 +50,32 @@ def test_five_pictures_are_the_photo_and_the_photo_turned_to_each_side():
     angles = np.degrees(Rotation.from_matrix(PICTURES.turns).magnitude())
     np.testing.assert_allclose(angles, [0, 5, 5, 5, 5])
     np.testing.assert_allclose(PICTURES.turns[1:].sum(0)[2, :2], 0, atol=1e-12)
+
+
+class Frames:
+    """One train frame."""
+
+    world_from_cams = POSE[None]
+    cameras = (PHOTO,)
+    pixels = PICTURES.of_photo(photo(), PHOTO, crops=1)
+
+    def source(self, row):
+        return photo()
+
+
+def test_a_copy_is_shown_as_the_photo_that_it_is_the_picture_of():
+    settings = AugmentSettings(turn_deg=20.0, jitter=0.3)
+    shown, pose = PICTURES.of_copy(Frames(), 0, settings, seed=3, number=1)
+    copy, same_pose = PICTURES.varied(Frames(), 0, settings, seed=3, epoch=1)
+    np.testing.assert_array_equal(pose, same_pose)
+    np.testing.assert_array_equal(shown, PICTURES.of_photo(copy, TARGET))
+    assert 1 < np.degrees(Rotation.from_matrix(pose[:3, :3].T @ POSE[:3, :3]).magnitude()) < 30
+    other, _ = PICTURES.of_copy(Frames(), 0, settings, seed=3, number=2)
+    assert (other != shown).any()
+    alone, _ = PictureInput(InputSettings(test_crops=1), TARGET).of_copy(
+        Frames(), 0, settings, seed=3, number=1
+    )
+    np.testing.assert_array_equal(alone, copy[None])
 
 
 def test_exact_poses_of_the_turned_pictures_average_to_the_photo_s():

@@ -51,6 +51,20 @@ def test_what_tells_of_errors_makes_sigmas_differ_and_what_does_not_does_not():
         assert least < found[1, 0] / found[0, 0] < most
 
 
+def test_sigmas_are_learnt_on_copies_and_limits_on_images_as_they_are():
+    copies, errors = made_up(100, 0)
+    near = Signs(np.linspace(0, 0.2, 20), np.full((20, 2), 0.1))
+    calibration = Calibration.learn(near, copies, errors, upside_down(copies))
+    of_copies = Calibration.learn(copies, copies, errors, upside_down(copies))
+    assert calibration.position == of_copies.position
+    assert calibration.rotation == of_copies.rotation
+    assert calibration.largest_novelty == pytest.approx((0.2 + 0.9) / 2)
+    assert calibration.largest_position < of_copies.largest_position
+    far, their_errors = made_up(2000, 1)
+    inside = their_errors < COVERED * sigmas(calibration, far)
+    assert np.all(np.abs(inside.mean(axis=0) - 0.683) < 0.12)
+
+
 def test_predicted_variances_keep_their_shape():
     signs, errors = made_up(60, 0, with_variance=True)
     signs.variance[:, 0] *= 4
