@@ -301,6 +301,19 @@ def test_figures_for_papers_are_png_and_svg_with_their_text(copied, tmp_path, ca
     assert all(f">{name}<" in texts for name in ("constant", "retrieval", "structure"))
 
 
+def test_of_many_localizers_papers_show_the_foremost_with_their_names_in_the_figure(copied):
+    names = [f"a-regressor-with-a-long-name-{i}" for i in range(12)]
+    write_results(copied, with_copies(results_of(copied), "structure", names))
+    results = Results.read(copied)
+    figure = paper_figures._errors(results)
+    (legend,) = figure.legends
+    figure.draw_without_rendering()
+    assert [text.get_text() for text in legend.get_texts()] == results.foremost
+    assert len(results.foremost) == 8
+    edges = legend.get_window_extent()
+    assert edges.x0 >= -1 and edges.x1 <= figure.bbox.width + 1
+
+
 def test_open_shows_the_page(copied, monkeypatch, capsys):
     shown = []
     monkeypatch.setattr("webbrowser.open", lambda address: shown.append(address) or True)

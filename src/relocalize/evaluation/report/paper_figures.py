@@ -137,8 +137,8 @@ def _errors(results: Results) -> Figure:
     figure, panels = _panels(2)
     for axes, key in zip(panels, (POSITION, ROTATION), strict=True):
         low, high = error_range(results, key)
-        for name, line in results.lines.items():
-            found = distribution(results, name, key)
+        for name in results.foremost:
+            found, line = distribution(results, name, key), results.lines[name]
             if len(found.errors):
                 errors = np.maximum(found.errors, low)
                 axes.plot(
@@ -167,8 +167,8 @@ def _leakage(results: Results) -> Figure:
     for axes, key in zip(panels, (POSITION, ROTATION), strict=True):
         curve = leakage_curve(results, key)
         low, high = error_range(results, key)
-        for name, line in results.lines.items():
-            errors = results.errors(name, key)
+        for name in results.foremost:
+            errors, line = results.errors(name, key), results.lines[name]
             known = np.isfinite(errors)
             axes.scatter(
                 curve.apart[known],
@@ -218,7 +218,7 @@ def _leakage(results: Results) -> Figure:
 
 def _calibration(results: Results) -> Figure | None:
     parts = ("position", "rotation")
-    stating = [name for name in results.names if coverage_of(results, name, "position")]
+    stating = [name for name in results.foremost if coverage_of(results, name, "position")]
     if not stating:
         return None
     figure, panels = _panels(2)
@@ -252,11 +252,13 @@ def _learning(results: Results) -> Figure | None:
         "validation_rotation_deg": "validation rotation error, °",
     }
     shown = {key: found for key in titles if (found := learning_curves(results, key))}
-    if not shown:
+    learnt = [n for n in results.foremost if any(n in curves for curves in shown.values())]
+    if not learnt:
         return None
     figure, panels = _panels(len(shown))
     for axes, (key, curves) in zip(panels, shown.items(), strict=True):
-        for name, curve in curves.items():
+        for name in filter(curves.__contains__, learnt):
+            curve = curves[name]
             color = results.lines[name].color
             axes.plot(curve.epochs, curve.values, color=color, linewidth=1.3)
             kept = curve.epochs == curve.kept
@@ -275,7 +277,7 @@ def _learning(results: Results) -> Figure | None:
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_title(titles[key], fontsize=8, color=SOFT, loc="left")
         axes.set_xlabel("epoch")
-    _legend(figure, results, list(results.raw["made"]["learning_curves"]))
+    _legend(figure, results, learnt)
     return figure
 
 
@@ -304,9 +306,13 @@ def _legend(figure: Figure, results: Results, names: list[str] | None = None) ->
             linewidth=1.5,
             label=name,
         )
-        for name in (names or results.names)
+        for name in (results.foremost if names is None else names)
     ]
-    figure.legend(handles=handles, loc="outside upper left", ncols=6, fontsize=8)
+    for columns in range(6, 0, -1):
+        legend = figure.legend(handles=handles, loc="outside upper left", ncols=columns, fontsize=8)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _error_label(results: Results, key: str) -> str:
