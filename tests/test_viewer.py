@@ -1,66 +1,41 @@
-"""The viewer: what is drawn where, what a browser shows, what strangers cannot do to it."""
+"""The viewer: what is drawn where, and what strangers cannot do to it."""
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import io
 import json
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from headless_browser import browser_page, seen
 from numbers_place import make_numbers_place, poses_of_a_walk, similarity
 from relocalize import Place, Rigid3
 from relocalize.cli.main import main
 from relocalize.errors import CaptureError, ViewerError
-from relocalize.localizers import PoseEstimate
 from relocalize.localizers.store import fingerprints
-from relocalize.place import Frame, Split
+from relocalize.place import Split
 from relocalize.place.atomic import write_json
-from relocalize.place.folder import METRE
 from relocalize.viewer.content import content_of
 from relocalize.viewer.ellipsoid import Ellipsoid
-from relocalize.viewer.frusta import frustum_lines, frustum_under, spaced
+from relocalize.viewer.frusta import frustum_lines, frustum_under, path_lines, spaced
 from relocalize.viewer.ground import ground_under, nice_length
 from relocalize.viewer.photo_localizer import photo_localizer
 from relocalize.viewer.placed_photo import MAX_BYTES, PhotoPlacer, harmless_name
 from relocalize.viewer.stored_errors import stored_errors
-
-METRIC = Frame("z", "stated", METRE, "measured")
-_WAIT = 60.0  # seconds for a browser on a busy machine
+from viewed_place import WAIT, Nowhere, jpeg, make_viewed_place, needs_viser
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """Two captures of 12 in a room, z up, with a picture of one colour for each image."""
-    place = make_numbers_place(
-        tmp_path / "room", poses_of_a_walk(24), frame=METRIC, captures=("walk", "visitor")
-    )
-    for name in place.map.images:
-        path = place.images_dir / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), np.full((48, 64, 3), (10 * int(path.stem), 20, 200), np.uint8))
-    return place
-
-
-def until(done, what: str) -> None:
-    """Wait for something that a browser does."""
-    end = time.monotonic() + _WAIT
-    while not done():
-        assert time.monotonic() < end, f"after {_WAIT:.0f} s still not: {what}"
-        time.sleep(0.05)
+    return make_viewed_place(tmp_path / "room")
 
 
 # -- numbers ----------------------------------------------------------------------------------
@@ -91,6 +66,14 @@ def test_of_a_dense_video_only_frusta_apart_are_drawn() -> None:
     still = [Rigid3(np.eye(3), np.array([1e-4 * i, 0.0, 0.0])) for i in range(500)]
     assert len(spaced(still, 0.2)) == 1
     assert len(spaced(poses_of_a_walk(24), 0.05)) == 24
+
+
+def test_the_path_goes_from_camera_to_camera_and_not_over_gaps() -> None:
+    centres = np.array([[0.1 * i + (5.0 if i >= 6 else 0.0), 0.0, 0.0] for i in range(12)])
+    ends = path_lines(centres)[:, :, 0]
+    assert np.allclose(ends[:, 1] - ends[:, 0], 0.1, atol=1e-6) and len(ends) == 10
+    coarse = path_lines(centres, every=4)[:, :, 0]
+    assert np.allclose(coarse, [[0.0, 0.4], [5.8, 6.1]], atol=1e-6)  # from 4 to 8 is the gap
 
 
 def test_the_ellipsoid_has_the_covariances_axes() -> None:
@@ -182,21 +165,8 @@ def test_damaged_results_are_one_line_and_no_end(place: Place, content: object) 
 # -- photos of strangers ----------------------------------------------------------------------
 
 
-class _Nowhere:
-    """A localizer that knows no place."""
-
-    def localize(self, image, camera=None) -> PoseEstimate:
-        return PoseEstimate("failed", METRE, 1.0, reason=f"{image.shape[1]} pixels of nothing")
-
-
-def jpeg(width: int = 64, height: int = 48) -> bytes:
-    done, data = cv2.imencode(".jpg", np.full((height, width, 3), 120, np.uint8))
-    assert done
-    return data.tobytes()
-
-
 def test_a_photo_that_is_none_is_one_line_without_our_paths() -> None:
-    placer = PhotoPlacer(_Nowhere, "nowhere")
+    placer = PhotoPlacer(Nowhere, "nowhere")
     bomb = io.BytesIO()
     # A PNG header that declares 100,000 x 100,000 pixels.
     bomb.write(
@@ -231,10 +201,6 @@ def test_names_of_strangers_are_made_harmless() -> None:
 
 
 # -- the server -------------------------------------------------------------------------------
-
-needs_viser = pytest.mark.skipif(
-    importlib.util.find_spec("viser") is None, reason="viser is not installed"
-)
 
 
 def test_without_viser_one_line_names_the_extra(place: Place, monkeypatch, capsys) -> None:
@@ -350,328 +316,5 @@ def test_ctrl_c_ends_it_cleanly(place: Place) -> None:
     assert "ssh -N -L" in viewer.stderr.readline()
     assert viewer.stderr.readline() == "Ctrl-C ends it\n"
     viewer.send_signal(signal.SIGINT)
-    out, err = viewer.communicate(timeout=_WAIT)
+    out, err = viewer.communicate(timeout=WAIT)
     assert (viewer.returncode, out, err) == (0, "", "the viewer has ended\n")
-
-
-# -- the browser ------------------------------------------------------------------------------
-
-
-@needs_viser
-@pytest.mark.slow
-def test_a_browser_shows_the_place_and_a_click_on_a_camera_shows_its_photo(
-    place: Place, tmp_path: Path
-) -> None:
-    from relocalize.viewer.serving import ViewSettings, serve
-
-    shutil.rmtree(place.images_dir / "visitor")  # those photos are gone
-    with serve(place, ViewSettings(port=0)) as viewer, browser_page() as page:
-        content = viewer.scene.content
-        page.goto(viewer.url)
-        until(viewer.server.get_clients, "connected")
-        page.get_by_text("Click a camera to see its photo.").wait_for()
-        (client,) = viewer.server.get_clients().values()
-        until(lambda: drawn_share(seen(page)) > 0.01, "something is drawn")
-
-        def click_on(walk: int, row: int) -> None:
-            target = content.walks[walk].world_from_cam[row] @ np.array(
-                [0.0, 0.0, 0.6 * viewer.scene.depth]
-            )
-            page.mouse.click(*pixel_of(client, target))
-
-        # Of a video's cameras those are drawn that are apart, and these can be clicked on.
-        first, second = (
-            int(spaced(walk.world_from_cam, viewer.scene.depth)[2]) for walk in content.walks
-        )
-        click_on(0, first)
-        page.get_by_text(f"walk/{first:04d}.jpg").wait_for()
-        photo = page.locator("img").last
-        photo.wait_for()
-        assert photo.evaluate("image => image.naturalWidth") == 64
-        color = (200, 20, 10 * first)  # that the photo was painted in
-        until(lambda: share_of(seen(page), color) > 0.003, "the photo is on the screen")
-
-        click_on(1, second)
-        page.get_by_text(f"visitor/{12 + second:04d}.jpg").first.wait_for()
-        page.get_by_text("is missing").wait_for()
-        assert not photo.is_visible()
-
-        page.get_by_role("button", name="Fly to this camera").click()
-        pose = content.walks[1].world_from_cam[second]
-        until(
-            lambda: np.allclose(client.camera.position, pose.translation, atol=1e-3), "flown there"
-        )
-        page.get_by_role("button", name="See it all").click()
-        overview = viewer.server.initial_camera.position
-        until(lambda: np.allclose(client.camera.position, overview, atol=1e-3), "flown back")
-        assert page.complaints == []
-
-
-@needs_viser
-@pytest.mark.slow
-def test_who_looks_through_a_camera_sees_its_photo_behind_the_points_until_the_eye_moves(
-    place: Place,
-) -> None:
-    from relocalize.viewer.serving import ViewSettings, serve
-
-    with serve(place, ViewSettings(port=0)) as viewer, browser_page() as page:
-        page.goto(viewer.url)
-        until(viewer.server.get_clients, "connected")
-        page.get_by_text("Click a camera to see its photo.").wait_for()
-        (client,) = viewer.server.get_clients().values()
-        viewer.panel.choose(0, 5, client)
-        cameras = viewer.scene.layers["cameras: walk"]
-        # The colour that the photo was painted in, B 50 G 20 R 200.
-        share = lambda: share_of(seen(page)[:, :600], (200, 20, 50))  # noqa: E731
-        page.get_by_role("button", name="Fly to this camera").click()
-        until(lambda: share() > 0.6, "the photo fills the window")
-        assert not any(node.visible for node in cameras)
-        picture = seen(page)[:, :600]
-        points = np.abs(picture.astype(int) - 120).max(axis=2) < 10  # the map's points are grey
-        assert points.any()
-
-        page.mouse.move(300, 350)
-        page.mouse.down()
-        page.mouse.move(380, 380, steps=5)
-        page.mouse.up()
-        until(lambda: share() < 0.3, "the photo is away")
-        until(lambda: all(node.visible for node in cameras), "the cameras are back")
-        assert page.complaints == []
-
-
-class _NoWaiting(asyncio.SelectorEventLoop):
-    """An event loop whose time is what was waited for, so that a busy machine changes nothing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._now = 0.0
-        select = self._selector.select
-
-        def jump(timeout: float | None) -> list:
-            self._now += timeout or 0.0
-            return select(0)
-
-        self._selector.select = jump
-
-    def time(self) -> float:
-        return self._now
-
-
-def without_waiting(work):
-    """What a coroutine gives."""
-    loop = _NoWaiting()
-    try:
-        return loop.run_until_complete(work)
-    finally:
-        loop.close()
-
-
-class _Browser:
-    """As viser shows one to us, moved by hand."""
-
-    client_id = 7
-
-    def __init__(self) -> None:
-        self.camera = self
-        self.connected = self.moved = None
-
-    def on_client_connect(self, callback) -> None:
-        self.connected = callback
-
-    def on_client_disconnect(self, callback) -> None:
-        self.left = callback
-
-    def on_update(self, callback) -> None:
-        self.moved = callback
-
-    async def move(self, frames: int, seconds: float) -> None:
-        """So many frames, at each of which it says twice that the eye has moved."""
-        for _ in range(frames):
-            await self.moved(self.camera)
-            await asyncio.sleep(0.02)
-            await self.moved(self.camera)
-            await asyncio.sleep(seconds - 0.02)
-
-
-class _Little:
-    """What is drawn in place of all, for a while."""
-
-    def __init__(self, drawn: list) -> None:
-        self.drawn = drawn
-        drawn.append(self)
-
-    def remove(self) -> None:
-        self.drawn.remove(self)
-
-
-@needs_viser
-def test_a_slow_browser_draws_little_while_its_eye_moves_and_a_fast_one_all() -> None:
-    from relocalize.viewer.detail import Detail
-
-    async def hands(slow: bool) -> list[int]:
-        browser, drawn = _Browser(), []
-        Detail(browser, lambda client: [_Little(drawn)])
-        await browser.connected(browser)
-        counts = []
-        await browser.move(7, 0.15 if slow else 0.03)
-        counts.append(len(drawn))  # while it moves
-        await browser.move(4, 0.06)
-        counts.append(len(drawn))
-        await asyncio.sleep(1.2)
-        counts.append(len(drawn))  # at rest
-        await browser.move(1, 0.15 if slow else 0.03)
-        counts.append(len(drawn))  # it is known by now
-        await browser.left(browser)
-        return counts
-
-    assert without_waiting(hands(slow=True)) == [1, 1, 0, 1]
-    assert without_waiting(hands(slow=False)) == [0, 0, 0, 0]
-
-
-@needs_viser
-def test_a_browser_that_was_busy_for_a_moment_draws_all_again() -> None:
-    from relocalize.viewer.detail import Detail
-
-    async def hand() -> list[int]:
-        browser, drawn = _Browser(), []
-        Detail(browser, lambda client: [_Little(drawn)])
-        await browser.connected(browser)
-        await browser.move(7, 0.15)
-        counts = [len(drawn)]
-        await browser.move(12, 0.03)
-        await asyncio.sleep(1.0)
-        await browser.move(6, 0.03)
-        return [*counts, len(drawn)]
-
-    assert without_waiting(hand()) == [1, 0]
-
-
-@needs_viser
-@pytest.mark.slow
-def test_less_is_drawn_for_the_browser_that_moves_and_all_when_it_rests(
-    place: Place, monkeypatch
-) -> None:
-    from relocalize.viewer import detail, scene
-    from relocalize.viewer.serving import ViewSettings, serve
-
-    monkeypatch.setattr(detail, "_SLOW_S", 0.0)
-    monkeypatch.setattr(detail, "_FAST_S", 0.0)
-    monkeypatch.setattr(scene, "_FEW_CAMERAS", 2)
-    with serve(place, ViewSettings(port=0)) as viewer, browser_page() as page:
-        page.goto(viewer.url)
-        until(viewer.server.get_clients, "connected")
-
-        def blue() -> float:  # as the walk is, however blurred: a busy browser draws coarsely
-            picture = seen(page)[:, :600].astype(int)
-            return float((picture[..., 2] - picture[..., 0] - 20).clip(0).mean())
-
-        until(lambda: blue() > 0.1, "the walk is drawn")
-        all_of_it = blue()
-        page.mouse.move(300, 350)
-        page.mouse.down()
-        turn = iter(range(10_000))
-
-        def little_is_drawn() -> bool:
-            for _ in range(10):
-                page.mouse.move(300 + next(turn) % 2, 350)
-            return blue() < 0.8 * all_of_it
-
-        until(little_is_drawn, "fewer cameras while it moves")
-        viewer.scene.show("cameras: walk", False)
-
-        def none_is_drawn() -> bool:
-            little_is_drawn()
-            return blue() < 0.1 * all_of_it
-
-        until(none_is_drawn, "what was hidden meanwhile")
-        viewer.scene.show("cameras: walk", True)
-        page.mouse.up()
-        until(lambda: blue() > 0.9 * all_of_it, "all of them at rest")
-        assert page.complaints == []
-
-
-@needs_viser
-@pytest.mark.slow
-def test_a_photo_dropped_in_lands_and_a_hostile_one_is_one_line(
-    place: Place, tmp_path: Path
-) -> None:
-    from relocalize.viewer.serving import ViewSettings, serve
-
-    pose = Rigid3(np.eye(3), np.array([0.5, 0.25, 1.0]))
-    covariance = np.diag([0.04, 0.01, 0.09, 1e-4, 1e-4, 1e-4])
-
-    class Knowing(_Nowhere):
-        def localize(self, image, camera=None) -> PoseEstimate:
-            points = np.array([[1.0, 1, 4], [0, 0, 3]])
-            return PoseEstimate(
-                "localized", METRE, 2.0, None, pose, covariance, 2, camera, inlier_points=points
-            )
-
-    good, bad = tmp_path / "good.jpg", tmp_path / "bad.jpg"
-    good.write_bytes(jpeg())
-    bad.write_bytes(b"no photo")
-    with serve(place, ViewSettings(port=0)) as viewer, browser_page() as page:
-        viewer.panel._placer = PhotoPlacer(Knowing, "knowing")
-        page.goto(viewer.url)
-        until(viewer.server.get_clients, "connected")
-        choose = page.locator("input[type=file]")
-        choose.set_input_files(bad)
-        page.get_by_text("photo bad.jpg is not a JPEG").wait_for()
-        choose.set_input_files(good)
-        page.get_by_text("at 0.500 0.250 1.000 m").wait_for()
-        page.get_by_text("2 inliers").wait_for()
-        nodes = viewer.scene.layers["localized photos"]
-        ellipsoid = next(node for node in nodes if "uncertainty" in node.name)
-        assert np.allclose(ellipsoid.position, pose.translation)
-        assert np.allclose(sorted(ellipsoid.scale), 2.7955 * np.array([0.1, 0.2, 0.3]), rtol=1e-4)
-        rays = next(node for node in nodes if "rays" in node.name)
-        assert np.allclose(rays.points[:, 1], [[1.0, 1, 4], [0, 0, 3]])
-
-        again = tmp_path / "again.jpg"
-        again.write_bytes(jpeg())
-        choose.set_input_files(again)
-        page.get_by_text("again.jpg by knowing").wait_for()
-        frusta = [node.name for node in viewer.scene.layers["localized photos"]]
-        assert {"/photos/0", "/photos/1"} <= set(frusta)  # the first one stays
-
-        page.evaluate(_DROP, [list(jpeg()), ["dropped.jpg", "as well.jpg"]])
-        page.get_by_text("as well.jpg by knowing").wait_for()
-        names = [photo.name for photo in viewer.panel._photos]
-        assert names == ["good.jpg", "again.jpg", "dropped.jpg", "as well.jpg"]
-        page.get_by_role("combobox", name="photo").click()
-        page.get_by_role("option", name="1: good.jpg").click()
-        page.get_by_text("good.jpg by knowing").wait_for()
-        page.get_by_role("button", name="Forget the photos").click()
-        until(lambda: not viewer.scene.layers["localized photos"], "forgotten")
-        page.get_by_text("good.jpg by knowing").wait_for(state="hidden")
-        assert page.complaints == []
-
-
-# Files of the same bytes are dragged over the page and dropped on the scene.
-_DROP = """([bytes, names]) => {
-    const carried = new DataTransfer();
-    for (const name of names) carried.items.add(new File([new Uint8Array(bytes)], name));
-    for (const what of ["dragover", "drop"])
-        document.querySelector("canvas").dispatchEvent(
-            new DragEvent(what, {dataTransfer: carried, bubbles: true, cancelable: true}));
-}"""
-
-
-def pixel_of(client, point: np.ndarray) -> tuple[float, float]:
-    """Where a point of the world is in a client's window."""
-    camera = client.camera
-    rotation = Rotation.from_quat(camera.wxyz, scalar_first=True).as_matrix()
-    x, y, z = rotation.T @ (point - camera.position)
-    focal = camera.image_height / 2 / np.tan(camera.fov / 2)
-    return camera.image_width / 2 + focal * x / z, camera.image_height / 2 + focal * y / z
-
-
-def drawn_share(picture: np.ndarray) -> float:
-    """The share of the scene's pixels, left of the panel, that are not background."""
-    scene = picture[:, 50:600].reshape(-1, 3).astype(int)
-    background = np.median(scene, axis=0)
-    return float((np.abs(scene - background).max(axis=1) > 25).mean())
-
-
-def share_of(picture: np.ndarray, color: tuple[int, int, int]) -> float:
-    return float((np.abs(picture.astype(int) - color).max(axis=2) < 20).mean())

@@ -25,7 +25,7 @@ from relocalize.learning.feature_cache import FeatureCache, FeatureSettings
 from relocalize.learning.frames import TrainingFrames
 from relocalize.learning.halving import halve, halve_trained
 from relocalize.learning.heads import CoordinateHead
-from relocalize.learning.loop import Judgement, RunResult, run
+from relocalize.learning.loop import RunResult, run
 from relocalize.learning.losses import make_loss
 from relocalize.learning.memory import kept_memory
 from relocalize.learning.model import ChannelReduction, PoseRegressor, make_regressor
@@ -34,8 +34,7 @@ from relocalize.learning.schedule import RunLength
 from relocalize.learning.settings import TrainSettings
 from relocalize.learning.supplies import FeatureSupply, PictureSupply, Supply, ahead
 from relocalize.learning.task import PoseTask, Yardstick
-from relocalize.learning.uncertainty import Calibration
-from relocalize.learning.validating import validated
+from relocalize.learning.validating import Validated, validated
 from relocalize.learning.weights import WeightsReport, load_weights
 from relocalize.parallel import worker_count
 from relocalize.place import Place, Split
@@ -54,9 +53,7 @@ class TrainResult:
         model: in evaluation mode, on the processor, in float32.
         pictures: how photos become its input.
         views: what it was trained on, as it saw it.
-        calibration: of its uncertainty.
-        answered: how it does on the validation images, answering as it will.
-        nearest_view: how answers by the most similar view do there.
+        validated: what the validation images say of it.
         run: the chosen epoch with its validation numbers, and the time that training took.
         weights: where the backbone's first weights came from.
         train: number of train frames that were trained on.
@@ -68,9 +65,7 @@ class TrainResult:
     model: PoseRegressor
     pictures: PictureInput
     views: FamiliarViews
-    calibration: Calibration
-    answered: Judgement
-    nearest_view: Judgement
+    validated: Validated
     run: RunResult
     weights: WeightsReport
     train: int
@@ -241,9 +236,7 @@ def _train(
         model=model,
         pictures=pictures,
         views=views,
-        calibration=said.calibration,
-        answered=said.answered,
-        nearest_view=said.nearest_view,
+        validated=said,
         run=result,
         weights=weights,
         train=len(rows),

@@ -138,7 +138,7 @@ class PoseNetLocalizer(Localizer):
             result.model,
             result.pictures,
             result.views,
-            result.calibration,
+            result.validated.calibration,
             _facts(result, settings, place.unit),
             place.unit,
             log_folder=folder,
@@ -348,16 +348,16 @@ def _facts(result: TrainResult, settings: TrainSettings, unit: str) -> TrainedFa
     counts, run = result.model.parameter_counts(), result.run
     validation = {
         "images": result.validation,
-        "position": result.answered.position,
+        "position": result.validated.answered.position,
         "unit": unit,
-        "rotation_deg": result.answered.rotation_deg,
-        "score": result.answered.score,
+        "rotation_deg": result.validated.answered.rotation_deg,
+        "score": result.validated.answered.score,
         "epoch": run.best_epoch,
         "nearest_view": {
-            "position": result.nearest_view.position,
-            "rotation_deg": result.nearest_view.rotation_deg,
+            "position": result.validated.nearest_view.position,
+            "rotation_deg": result.validated.nearest_view.rotation_deg,
         },
-        "answers_by": "view" if result.calibration.by_view else "pose",
+        "answers_by": "view" if result.validated.calibration.by_view else "pose",
     }
     training = {
         "images": result.train,

@@ -18,7 +18,9 @@ const hasFiles = event => [...(event.dataTransfer?.types ?? [])].includes("Files
 const outline = on => { document.body.style.outline = on ? "4px dashed rgb(230, 30, 90)" : "";
                         document.body.style.outlineOffset = "-4px"; };
 const waiting = [];
+let timer = null;
 const sendNext = () => {
+    timer = null;
     if (!waiting.length) return;
     if (input() && !button().disabled) {
         const one = new DataTransfer();
@@ -26,7 +28,7 @@ const sendNext = () => {
         input().files = one.files;
         input().dispatchEvent(new Event("change", {bubbles: true}));
     }
-    setTimeout(sendNext, 200);
+    timer = setTimeout(sendNext, 200);
 };
 window.addEventListener("dragover", event => {
     if (!hasFiles(event)) return;
@@ -38,9 +40,8 @@ window.addEventListener("drop", event => {
     if (!hasFiles(event)) return;
     event.preventDefault();
     outline(false);
-    const idle = !waiting.length;
     waiting.push(...event.dataTransfer.files);
-    if (idle) sendNext();
+    if (timer === null) sendNext();
 });
 """
 

@@ -1,4 +1,4 @@
-"""The shape of cameras, many at once: the lines of their frusta, and which one a click means."""
+"""The shape of cameras, many at once: frusta and the way between, and which one a click means."""
 
 from __future__ import annotations
 
@@ -41,6 +41,27 @@ def frustum_lines(
     corners = np.einsum("nij,nkj->nki", rotations, in_cam) + centres[:, None]
     ends: NDArray[np.float32] = corners[:, _EDGES].reshape(-1, 2, 3).astype(np.float32)
     return ends
+
+
+def path_lines(centres: FloatArray, *, every: int = 1) -> NDArray[np.float32]:
+    """The way from camera to camera of a walk, or from every so many, without its gaps.
+
+    Args:
+        centres: [N, 3] of the cameras in order, N at least 2.
+        every: so many cameras are one step.
+
+    Returns:
+        [S, 2, 3] ends in the world.
+    """
+    steps = np.linalg.norm(np.diff(centres, axis=0), axis=1)
+    # Over ten median steps is no step of a walk but a gap in it.
+    is_gap = steps > 10 * max(float(np.median(steps)), 1e-12)
+    gaps_before = np.concatenate([[0], np.cumsum(is_gap)])
+    rows = np.unique([*range(0, len(centres), every), len(centres) - 1])
+    starts, ends = rows[:-1], rows[1:]
+    whole = gaps_before[starts] == gaps_before[ends]
+    path = np.stack([centres[starts[whole]], centres[ends[whole]]], axis=1)
+    return path.astype(np.float32)
 
 
 def spaced(world_from_cams: Sequence[Rigid3], depth: float) -> NDArray[np.int64]:

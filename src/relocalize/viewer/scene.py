@@ -16,7 +16,7 @@ from relocalize.plotting.walks import Walk
 from relocalize.viewer.content import Content
 from relocalize.viewer.detail import Detail
 from relocalize.viewer.ellipsoid import Ellipsoid
-from relocalize.viewer.frusta import frustum_lines, frustum_under, spaced
+from relocalize.viewer.frusta import frustum_lines, frustum_under, path_lines, spaced
 from relocalize.viewer.placed_photo import PlacedPhoto
 from relocalize.viewer.stored_errors import ErrorLines
 
@@ -195,19 +195,10 @@ class Scene:
     def _draw_path(
         self, scene: viser.SceneApi, number: int, *, every: int
     ) -> viser.LineSegmentsHandle:
-        """The way between every so many cameras, without its gaps."""
         walk = self.content.walks[number]
-        steps = np.linalg.norm(np.diff(walk.centres, axis=0), axis=1)
-        # Over ten median steps is no step of a walk but a gap in it.
-        is_gap = steps > 10 * max(float(np.median(steps)), 1e-12)
-        gaps_before = np.concatenate([[0], np.cumsum(is_gap)])
-        rows = np.unique([*range(0, len(walk.centres), every), len(walk.centres) - 1])
-        starts, ends = rows[:-1], rows[1:]
-        whole = gaps_before[starts] == gaps_before[ends]
-        path = np.stack([walk.centres[starts[whole]], walk.centres[ends[whole]]], axis=1)
         return scene.add_line_segments(
             f"/walk-{number}/path",
-            path.astype(np.float32),
+            path_lines(walk.centres, every=every),
             rgb(walk.color),
             thickness=2.0,
             thickness_units="screen",
