@@ -25,12 +25,12 @@ $(BIN)/pip:
 		"; name another: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 
-$(RUN_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
-	$(INSTALL) -e ".[train]"
+$(RUN_STAMP): pyproject.toml synthetic/pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) -e ".[train]" -e synthetic
 	@touch $@
 
-$(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
-	$(INSTALL) -e ".[dev,docs,train,export,view]"
+$(DEV_STAMP): pyproject.toml synthetic/pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) -e ".[dev,docs,train,export,view]" -e synthetic
 	@touch $(RUN_STAMP) $@
 
 install: $(DEV_STAMP)
@@ -42,7 +42,7 @@ ifdef VIDEO
 	$(BIN)/relocalize build "$$VIDEO" "demo/$${stem%.*}"
 else
 	@set -ex; \
-	test -f demo/corridor/truth.json || $(BIN)/relocalize synthesize demo/corridor; \
+	test -f demo/corridor/truth.json || $(BIN)/relocalize-synthesize demo/corridor; \
 	$(BIN)/relocalize build demo/corridor/walk.mp4 demo/place \
 		--minutes 2 --truth demo/corridor/walk_poses.txt; \
 	$(BIN)/relocalize localize demo/place demo/corridor/visitor

@@ -48,7 +48,7 @@ from relocalize.geometry.transforms import FloatArray
 
 SETS = {"redkitchen": "poses_sfm.txt", "fox": "transforms.json"}
 BAD_SHARE = 0.05
-PART = 60  # pictures of a part of a set that wrong intrinsics are tried on
+PART = 60  # images of a part of a set that wrong intrinsics are tried on
 
 
 @dataclass(frozen=True)
@@ -308,15 +308,15 @@ ERRORS: dict[str, Spoil] = {
 
 @dataclass(frozen=True)
 class WrongCamera:
-    """Intrinsics that do not belong to the pictures.
+    """Intrinsics that do not belong to the images.
 
     Attributes:
         faults: what should be named.
         focal: factor on both focal lengths.
         stretch: further factor on fy.
-        offset: of the principal point, as a share of the picture's width.
-        distortion: claimed of pictures that are undistorted already, added to k1.
-        squeezed: whether the pictures are pressed from 4:3 to 16:9 (or back) beforehand, and the
+        offset: of the principal point, as a share of the image's width.
+        distortion: claimed of images that are undistorted already, added to k1.
+        squeezed: whether the images are pressed from 4:3 to 16:9 (or back) beforehand, and the
             camera is claimed as it was, for the new number of pixels across.
     """
 
@@ -328,7 +328,7 @@ class WrongCamera:
     squeezed: bool = False
 
     def of(self, camera: Camera) -> Camera:
-        """The claim instead of the right camera of a picture."""
+        """The claim instead of the right camera of an image."""
         K = camera.calibration_matrix
         fx, fy = self.focal * K[0, 0], self.focal * self.stretch * K[1, 1]
         cx = K[0, 2] + self.offset * camera.width
@@ -386,7 +386,7 @@ def intrinsics_table(name: str, claims: Claims, count: int) -> Table:
 
 
 def _parts(claims: Claims, parts: int) -> Iterator[Claims]:
-    """Stretches of a walk, thinned to `PART` pictures; all of a set that has too few for them."""
+    """Stretches of a walk, thinned to `PART` images; all of a set that has too few for them."""
     count = len(claims.names)
     ends = np.linspace(0, count, parts + 1 if count >= parts * PART else 2).round().astype(int)
     for first, end in pairwise(ends.tolist()):

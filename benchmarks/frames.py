@@ -144,9 +144,9 @@ def render_walk(path: Path, seconds: float) -> Path:
             y = 1900 + 700 * np.sin(0.23 * t) + 20 * np.sin(9 * t)
             shift = np.array([[scale, 0, x], [0, scale, y]])
             flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-            picture = cv2.warpAffine(wall, shift, (WIDTH, HEIGHT), flags=flags)
-            picture = cv2.add(picture, noise[index % len(noise)], dtype=cv2.CV_8U)
-            pixels = np.asarray(picture, dtype=np.uint8)
+            image = cv2.warpAffine(wall, shift, (WIDTH, HEIGHT), flags=flags)
+            image = cv2.add(image, noise[index % len(noise)], dtype=cv2.CV_8U)
+            pixels = np.asarray(image, dtype=np.uint8)
             frame = av.VideoFrame.from_ndarray(pixels, format="bgr24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

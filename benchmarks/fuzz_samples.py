@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from relocalize.formats.posed_pictures import PosedPictures
+from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registry import FORMATS
 from relocalize.geometry import Camera, Rigid3
 from relocalize.place import MapModel, Points, PosedImage
@@ -61,10 +61,10 @@ def _of_folder(data: Path) -> list[Sample]:
 
 
 def _written() -> list[Sample]:
-    """What every writer makes of three pictures with four points."""
+    """What every writer makes of three images with four points."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        posed = _posed_pictures(Path(folder) / "pictures")
+        posed = _posed_images(Path(folder) / "images")
         for name, one in FORMATS.items():
             if one.write is None:
                 continue
@@ -78,7 +78,7 @@ def _written() -> list[Sample]:
     return found
 
 
-def _posed_pictures(folder: Path) -> PosedPictures:
+def _posed_images(folder: Path) -> PosedImages:
     camera = Camera("OPENCV", 8, 6, (7.0, 7.5, 4.0, 3.0, 0.1, -0.02, 0.001, 0.002))
     positions = np.array([[0.2, 0.1, 4.0], [-0.8, 0.3, 5.0], [0.9, -0.6, 3.0], [0.1, 0.0, 4.5]])
     images, files = {}, {}
@@ -95,9 +95,7 @@ def _posed_pictures(folder: Path) -> PosedPictures:
     points = Points(np.arange(1, 5), positions, colors, np.zeros(4), np.full(4, 3))
     names = tuple(images)
     times = {name: 0.1 * row for row, name in enumerate(names)}
-    return PosedPictures(
-        MapModel(images, points), files, "metre", names[:2], names[2:], times=times
-    )
+    return PosedImages(MapModel(images, points), files, "metre", names[:2], names[2:], times=times)
 
 
 def _spelled_out() -> list[Sample]:

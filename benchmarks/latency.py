@@ -8,7 +8,7 @@ The regressor is the one called ``--localizer`` on the split ``blocks``; where t
 default one is trained for three minutes, and how good it gets does not matter here. PoseNet is the
 preset `posenet-2015`, GoogLeNet at 224, with weights that nothing trained. Rows:
 
-- localize: `PoseNetLocalizer.localize`, uncertainty and doubts included, by as many pictures of the
+- localize: `RegressorLocalizer.localize`, uncertainty and doubts included, by as many images of the
   photo as it takes; the other rows are of one;
 - torch float32: the photo brought to the network's camera, then the network as it was trained;
 - ONNX: the same two steps, the second by onnxruntime on what `relocalize export-model` writes.
@@ -40,15 +40,15 @@ from numpy.typing import NDArray
 from kitchen import kitchen_place
 from relocalize import progress
 from relocalize.geometry import Camera
-from relocalize.learning.frames import input_camera
-from relocalize.learning.model import PoseRegressor, make_regressor
-from relocalize.learning.onnx_export import INPUT, WorldPose, export_regressor
-from relocalize.learning.picture_input import PictureInput
-from relocalize.learning.presets import preset
-from relocalize.learning.settings_json import with_fields
-from relocalize.localizers.posenet import PoseNetLocalizer
-from relocalize.localizers.store import folder_of, is_current, store
+from relocalize.localization.regressor import RegressorLocalizer
+from relocalize.localization.store import folder_of, is_current, store
 from relocalize.place import Place
+from relocalize.regression.frames import input_camera
+from relocalize.regression.image_input import ImageInput
+from relocalize.regression.model import PoseRegressor, make_regressor
+from relocalize.regression.onnx_export import INPUT, WorldPose, export_regressor
+from relocalize.regression.presets import preset
+from relocalize.regression.settings_json import with_fields
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -69,7 +69,7 @@ class Arguments:
     """Folder with images/, poses_sfm.txt and splits/."""
     place: Path | None = None
     """Where the Place is made, or is already; a temporary folder by default."""
-    localizer: str = "posenet"
+    localizer: str = "regressor"
     """Name of the trained regressor."""
     photos: int = 12
     """Test photos that are localized in each round."""
@@ -105,13 +105,13 @@ def main(arguments: Arguments) -> None:
             torch.set_num_threads(threads)
             settings = replace(trained.facts.settings, threads=threads)
             facts = replace(trained.facts, settings=settings)
-            timed = PoseNetLocalizer(
-                trained.model, trained.pictures, trained.views, trained.calibration, facts, "metre"
+            timed = RegressorLocalizer(
+                trained.model, trained.images, trained.views, trained.calibration, facts, "metre"
             )
-            preset_name, (height, width) = settings.preset, trained.pictures.shape
+            preset_name, (height, width) = settings.preset, trained.images.shape
             ours = f"{preset_name}, {settings.backbone.name} {height}x{width}"
-            rows = [Row(f"{ours}: localize", timed.localize, input_cpu_ms(timed.pictures, photos))]
-            rows += network_rows(ours, trained.model, trained.pictures, photos, folder, threads)
+            rows = [Row(f"{ours}: localize", timed.localize, input_cpu_ms(timed.images, photos))]
+            rows += network_rows(ours, trained.model, trained.images, photos, folder, threads)
             rows += network_rows("PoseNet, GoogLeNet 224x224", *paper, photos, folder, threads)
             show(rows, photos, arguments.rounds, threads)
 
@@ -123,17 +123,17 @@ def test_photos(place: Place, count: int) -> list[tuple[Pixels, Camera]]:
     return [(place.read_image(name), place.map.images[name].camera) for name in some]
 
 
-def regressor(place: Place, name: str) -> PoseNetLocalizer:
+def regressor(place: Place, name: str) -> RegressorLocalizer:
     """The trained one, or one trained now for its speed."""
     split = place.split(_SPLIT)
     folder = folder_of(place, name, split)
     if not is_current(place, folder, split):
         settings = replace(preset("default"), minutes=_TRAINING_MINUTES)
-        store(place, folder, split, lambda: PoseNetLocalizer.fit(place, split, settings=settings))
-    return PoseNetLocalizer.load(folder)
+        store(place, folder, split, lambda: RegressorLocalizer.fit(place, split, settings=settings))
+    return RegressorLocalizer.load(folder)
 
 
-def paper_network(place: Place) -> tuple[PoseRegressor, PictureInput]:
+def paper_network(place: Place) -> tuple[PoseRegressor, ImageInput]:
     """PoseNet as published, trained by nothing."""
     settings = with_fields(preset("posenet-2015"), {"backbone.weights": "none"})
     torch.manual_seed(0)
@@ -142,19 +142,19 @@ def paper_network(place: Place) -> tuple[PoseRegressor, PictureInput]:
     model = make_regressor(settings).eval()
     poses = torch.from_numpy(np.stack([image.world_from_cam.matrix for image in images]))
     model.set_statistics(poses[:, :3, 3], poses[:, :3, :3])
-    return model, PictureInput(settings.input, target)
+    return model, ImageInput(settings.input, target)
 
 
 def network_rows(
     name: str,
     model: PoseRegressor,
-    pictures: PictureInput,
+    images: ImageInput,
     photos: list[tuple[Pixels, Camera]],
     folder: Path,
     threads: int,
 ) -> list[Row]:
     """The network in torch and in onnxruntime, which have to agree on the photos."""
-    inputs = np.concatenate([pictures.of_photo(*photo, crops=1) for photo in photos])
+    inputs = np.concatenate([images.of_photo(*photo, crops=1) for photo in photos])
     file = folder / "network.onnx"
     export_regressor(model, torch.from_numpy(inputs[:3]), file)
     options = onnxruntime.SessionOptions()
@@ -163,26 +163,26 @@ def network_rows(
     network = WorldPose(model).eval()
 
     def with_torch(pixels: Pixels, camera: Camera) -> list[NDArray[np.float32]]:
-        picture = pictures.of_photo(pixels, camera, crops=1)
+        image = images.of_photo(pixels, camera, crops=1)
         with torch.inference_mode():
-            return [part.numpy() for part in network(torch.from_numpy(planes(picture)))]
+            return [part.numpy() for part in network(torch.from_numpy(planes(image)))]
 
     def with_onnx(pixels: Pixels, camera: Camera) -> list[NDArray[np.float32]]:
-        picture = pictures.of_photo(pixels, camera, crops=1)
-        return list(session.run(None, {INPUT: planes(picture)}))
+        image = images.of_photo(pixels, camera, crops=1)
+        return list(session.run(None, {INPUT: planes(image)}))
 
     apart = difference(with_torch, with_onnx, photos)
     size = file.stat().st_size / 1e6
-    cost = input_cpu_ms(pictures, photos)
+    cost = input_cpu_ms(images, photos)
     return [
         Row(f"{name}: torch float32", with_torch, cost),
         Row(f"{name}: ONNX, {size:.0f} MB, apart {apart:.0e}", with_onnx, cost),
     ]
 
 
-def planes(picture: Pixels) -> NDArray[np.float32]:
+def planes(image: Pixels) -> NDArray[np.float32]:
     """[1, 3, h, w] of [1, h, w, 3]."""
-    return np.ascontiguousarray(picture.transpose(0, 3, 1, 2), dtype=np.float32)
+    return np.ascontiguousarray(image.transpose(0, 3, 1, 2), dtype=np.float32)
 
 
 def difference(one: Answer, other: Answer, photos: list[tuple[Pixels, Camera]]) -> float:
@@ -194,13 +194,13 @@ def difference(one: Answer, other: Answer, photos: list[tuple[Pixels, Camera]]) 
     )
 
 
-def input_cpu_ms(pictures: PictureInput, photos: list[tuple[Pixels, Camera]]) -> float:
+def input_cpu_ms(images: ImageInput, photos: list[tuple[Pixels, Camera]]) -> float:
     """CPU milliseconds of bringing a photo to the network's camera: the least of some rounds."""
     rounds = []
     for _ in range(10):
         started = time.process_time()
         for photo in photos:
-            pictures.of_photo(*photo, crops=1)
+            images.of_photo(*photo, crops=1)
         rounds.append(1e3 * (time.process_time() - started) / len(photos))
     return min(rounds)
 

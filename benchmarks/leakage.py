@@ -27,17 +27,17 @@ from relocalize import progress
 from relocalize.evaluation import BASELINES, evaluate
 from relocalize.evaluation.table import degrees, length, percent
 from relocalize.formats import ImportSettings, import_registration
-from relocalize.learning.presets import preset
-from relocalize.localizers import LOCALIZERS
-from relocalize.localizers.posenet import PoseNetLocalizer
-from relocalize.localizers.store import folder_of, is_current, store
+from relocalize.localization import LOCALIZERS
+from relocalize.localization.regressor import RegressorLocalizer
+from relocalize.localization.store import folder_of, is_current, store
 from relocalize.mapping import map_place
 from relocalize.place import Place, Split
 from relocalize.place.splits import split_random
+from relocalize.regression.presets import preset
 
 _BLOCKS = "blocks"
 _RANDOM = "random"
-_REGRESSOR = "posenet"
+_REGRESSOR = "regressor"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _train(place: Place, split_name: str, arguments: Arguments) -> None:
     if arguments.epochs is not None:
         optimizer = replace(optimizer, epochs=arguments.epochs)
     settings = replace(default, optimizer=optimizer, minutes=arguments.minutes)
-    store(place, folder, split, lambda: PoseNetLocalizer.fit(place, split, settings=settings))
+    store(place, folder, split, lambda: RegressorLocalizer.fit(place, split, settings=settings))
 
 
 def _print_beside(results: dict[str, dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""What a map costs and how exact it is: ours beside COLMAP's own pipeline on the same pictures.
+"""What a map costs and how exact it is: ours beside COLMAP's own pipeline on the same images.
 
     python benchmarks/mapping.py DATA [--work FOLDER] [--alternative False] [--sets redkitchen ...]
 
@@ -35,7 +35,7 @@ from relocalize.place import MapModel, Place
 
 @dataclass(frozen=True)
 class Scene:
-    """A set of pictures and poses to compare with."""
+    """A set of images and poses to compare with."""
 
     source: str
     truth: str | None

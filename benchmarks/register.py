@@ -29,11 +29,11 @@ import tyro
 
 from kitchen import kitchen_place
 from relocalize import progress
+from relocalize.absolute_pose import Matches, PoseSolver
+from relocalize.features.database import FeatureDatabase, open_database
 from relocalize.geometry import Camera, Rigid3, rotation_error_deg
 from relocalize.mapping import model_of_images
-from relocalize.mapping.database import FeatureDatabase, open_database
 from relocalize.mapping.register_photos import RegisterPhotosSettings, register_photos
-from relocalize.mapping.resection import Matches, Resector
 
 _SPLIT = "blocks"
 _CAPTURE = "second_camera"
@@ -95,11 +95,11 @@ def main(arguments: Arguments) -> None:
         first = row("relocalize register", names, ours, frames, seconds)
         with open_database(place) as database:
             train = model_of_images(place, place.split(_SPLIT).train)
-            resector = Resector.learn(train, database)
+            solver = PoseSolver.learn(train, database)
             capture = place.capture(_CAPTURE)
             started = time.process_time()
             matches = {
-                image.name: matched(database, resector, image.name, capture.camera_of(image))
+                image.name: matched(database, solver, image.name, capture.camera_of(image))
                 for image in capture.images
             }
             shared = report.cpu_s["features"] + time.process_time() - started
@@ -108,19 +108,19 @@ def main(arguments: Arguments) -> None:
             alone = {
                 name: found
                 for name in names
-                if (found := by_itself(matches[name], resector, with_radial=with_radial))
+                if (found := by_itself(matches[name], solver, with_radial=with_radial))
             }
             seconds = shared + time.process_time() - started
             other = row(f"pycolmap, each alone: pose, {what}", names, alone, frames, seconds)
             print(f"    median error {other / first:.1f} times that of relocalize register")
 
 
-def matched(database: FeatureDatabase, resector: Resector, name: str, camera: Camera) -> Matches:
+def matched(database: FeatureDatabase, solver: PoseSolver, name: str, camera: Camera) -> Matches:
     """The 2D-3D matches of a photo."""
-    return resector.match(database.features(name), camera.width, camera.height)
+    return solver.match(database.features(name), camera.width, camera.height)
 
 
-def by_itself(matches: Matches, resector: Resector, *, with_radial: bool) -> Found | None:
+def by_itself(matches: Matches, solver: PoseSolver, *, with_radial: bool) -> Found | None:
     """COLMAP's absolute pose with the focal length, of one photo."""
     estimation = pycolmap.AbsolutePoseEstimationOptions()
     estimation.estimate_focal_length = True
@@ -130,7 +130,7 @@ def by_itself(matches: Matches, resector: Resector, *, with_radial: bool) -> Fou
     camera = Camera.from_focal(matches.width, matches.height).to_colmap()
     found = pycolmap.estimate_and_refine_absolute_pose(
         matches.keypoints[matches.feature_rows],
-        resector.scene.positions[matches.point_rows],
+        solver.scene.positions[matches.point_rows],
         camera,
         estimation,
         refinement,

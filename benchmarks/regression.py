@@ -11,7 +11,7 @@ their pretrained ones cannot be had (`--weights none`).
 The oracle knows the true pose and answers with the nearest train view's: no image retrieval can do
 better. `views` answers with the most similar train image in the features of `default`, and
 `views-copies` with the most similar one of these and their varied copies. Seconds are of
-preparation (pictures, features) and training; milliseconds are CPU time of one photo, from decoded
+preparation (images, features) and training; milliseconds are CPU time of one photo, from decoded
 pixels to the pose.
 """
 
@@ -29,11 +29,11 @@ from relocalize import evaluation, progress
 from relocalize.evaluation.metrics import PoseErrors, Threshold
 from relocalize.evaluation.results import Evaluation
 from relocalize.evaluation.scoring import evaluate
-from relocalize.learning.presets import PRESETS
-from relocalize.learning.settings_json import with_fields
-from relocalize.localizers.posenet import PoseNetLocalizer
-from relocalize.localizers.store import folder_of, is_current, store
+from relocalize.localization.regressor import RegressorLocalizer
+from relocalize.localization.store import folder_of, is_current, store
 from relocalize.place import Place, Split
+from relocalize.regression.presets import PRESETS
+from relocalize.regression.settings_json import with_fields
 
 # Image retrieval in the same features, with the train images alone and with copies of them: the
 # regressor beside it is not asked, and hardly trained.
@@ -87,13 +87,13 @@ def trained(
         settings = replace(settings, backbone=replace(settings.backbone, weights=weights))
     folder = folder_of(place, name, split)
     current = is_current(place, folder, split)
-    if current and PoseNetLocalizer.load(folder).facts.settings == settings:
+    if current and RegressorLocalizer.load(folder).facts.settings == settings:
         return name
     store(
         place,
         folder,
         split,
-        lambda: PoseNetLocalizer.fit(place, split, settings=settings),
+        lambda: RegressorLocalizer.fit(place, split, settings=settings),
     )
     return name
 
@@ -106,7 +106,7 @@ def row(place: Place, split: Split, found: Evaluation, name: str, members: list[
     seconds = megabytes = None
     folders = [folder_of(place, member, split) for member in members]
     if name in RECIPES:
-        training = [PoseNetLocalizer.load(folder).facts.training for folder in folders]
+        training = [RegressorLocalizer.load(folder).facts.training for folder in folders]
         seconds = float(np.mean([t["seconds"] + t["preparation_seconds"] for t in training]))
     if all(folder.is_dir() for folder in folders):
         sizes = [sum(p.stat().st_size for p in f.glob("*") if p.is_file()) for f in folders]
@@ -175,7 +175,7 @@ def main() -> None:
     print(row(place, split, found, "structure", ["structure"]).text())
     for name in evaluation.rows_of(every):
         if name in every:
-            facts = PoseNetLocalizer.load(folder_of(place, name, split)).facts
+            facts = RegressorLocalizer.load(folder_of(place, name, split)).facts
             on = facts.validation
             print(
                 f"  {name}: validation {100 * on['position']:.2f} cm {on['rotation_deg']:.2f} deg, "

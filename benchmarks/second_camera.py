@@ -39,11 +39,11 @@ from numpy.typing import NDArray
 from kitchen import kitchen_place
 from relocalize import progress
 from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
-from relocalize.learning.presets import preset
-from relocalize.localizers.posenet import PoseNetLocalizer
-from relocalize.localizers.store import folder_of, is_current, store
+from relocalize.localization.regressor import RegressorLocalizer
+from relocalize.localization.store import folder_of, is_current, store
 from relocalize.mapping.register_photos import RegisterPhotosSettings, register_photos
 from relocalize.place import Place
+from relocalize.regression.presets import preset
 
 Pixels = NDArray[np.uint8]
 
@@ -60,7 +60,7 @@ class Arguments:
     """Folder with images/, poses_sfm.txt, splits/ and second_camera/."""
     place: Path | None = None
     """Where the Place is made, or is already; a temporary folder by default."""
-    localizer: str = "posenet"
+    localizer: str = "regressor"
     """Name of the trained regressor."""
     minutes: float | None = None
     """Time that training may take, where it is trained now."""
@@ -81,7 +81,7 @@ def main(arguments: Arguments) -> None:
         localizer = regressor(place, arguments)
         photos = registered(place, arguments.data, Path(temporary) / "registered")
     camera = photos[0].camera
-    target = localizer.pictures.target
+    target = localizer.images.target
     print(
         f"{len(photos)} photos, {camera.model} {camera.width}x{camera.height} "
         f"{np.round(camera.params, 3).tolist()}; the network's camera is "
@@ -102,22 +102,22 @@ def main(arguments: Arguments) -> None:
         show(what, localizer, photos, [shown(photo) for photo in photos])
 
 
-def regressor(place: Place, arguments: Arguments) -> PoseNetLocalizer:
+def regressor(place: Place, arguments: Arguments) -> RegressorLocalizer:
     """The trained one, or one trained now."""
     split = place.split(_SPLIT)
     folder = folder_of(place, arguments.localizer, split)
     if not is_current(place, folder, split):
         settings = replace(preset("default"), minutes=arguments.minutes)
-        store(place, folder, split, lambda: PoseNetLocalizer.fit(place, split, settings=settings))
-    return PoseNetLocalizer.load(folder)
+        store(place, folder, split, lambda: RegressorLocalizer.fit(place, split, settings=settings))
+    return RegressorLocalizer.load(folder)
 
 
 def registered(place: Place, data: Path, folder: Path) -> list[Photo]:
     """The photos with the poses and the camera that registering them finds, in a copy."""
     shutil.copytree(place.root, folder, ignore=shutil.ignore_patterns("localizers", "reports"))
     copy = Place.open(folder)
-    pictures = data / "second_camera" / "images"
-    register_photos(copy, [pictures], RegisterPhotosSettings(_CAPTURE))
+    images = data / "second_camera" / "images"
+    register_photos(copy, [images], RegisterPhotosSettings(_CAPTURE))
     posed = copy.map.images
     names = [image.name for image in copy.capture(_CAPTURE).images]
     missing = [name for name in names if name not in posed]
@@ -155,7 +155,7 @@ def cut(photo: Photo, target: Camera) -> tuple[Pixels, Camera]:
 
 def show(
     what: str,
-    localizer: PoseNetLocalizer,
+    localizer: RegressorLocalizer,
     photos: Sequence[Photo],
     shown: Sequence[tuple[Pixels, Camera | None]],
 ) -> None:
@@ -168,9 +168,9 @@ def show(
         largest_rotation=math.inf,
         largest_novelty=math.inf,
     )
-    bold = PoseNetLocalizer(
+    bold = RegressorLocalizer(
         localizer.model,
-        localizer.pictures,
+        localizer.images,
         localizer.views,
         sure,
         localizer.facts,

@@ -30,11 +30,11 @@ import tyro
 
 from kitchen import kitchen_place
 from relocalize import progress
+from relocalize.features.sift import Features
 from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
-from relocalize.localizers import PoseEstimate, fitted
-from relocalize.localizers.calibration import UncalibratedPhoto, localize_together
-from relocalize.localizers.structure import StructureLocalizer
-from relocalize.mapping.features import Features
+from relocalize.localization import PoseEstimate, fitted
+from relocalize.localization.joint import UncalibratedPhoto, localize_together
+from relocalize.localization.structure import StructureLocalizer
 from relocalize.place import Place
 
 _ALTERNATIVE_EVERY = 5  # COLMAP's default SIFT takes long; every fifth test frame says enough
@@ -83,7 +83,7 @@ def main(arguments: Arguments) -> None:
         print(f"fit: {time.process_time() - started:.1f} CPU s")
         folder = place.localizer_dir(f"structure.{split.name}")
         size = sum(file.stat().st_size for file in folder.iterdir())
-        scene = localizer.resector.scene
+        scene = localizer.solver.scene
         print(
             f"on disk: {size / 1e6:.2f} MB for {len(scene.positions)} points, "
             f"{len(scene.centres)} views"
@@ -138,11 +138,9 @@ def localize_in_stages(
     with clock.stage("features"):
         features = localizer.features(image)
     with clock.stage("retrieval"):
-        localizer.resector.scene.retrieve(
-            features.descriptors, localizer.resector.settings.retrieved
-        )
+        localizer.solver.scene.retrieve(features.descriptors, localizer.solver.settings.retrieved)
     with clock.stage("retrieval and matching"):
-        matches = localizer.resector.match(features, width, height)
+        matches = localizer.solver.match(features, width, height)
     # `match` retrieves as well; it is not counted twice.
     with clock.stage("pose"):
         estimate = localizer.pose_of(matches, camera=camera)
@@ -163,7 +161,7 @@ def alternative(
     options = pycolmap.FeatureExtractionOptions()
     options.use_gpu = False
     options.num_threads = 1
-    options.sift.max_num_features = localizer.resector.settings.features.max_features
+    options.sift.max_num_features = localizer.solver.settings.features.max_features
     extractor = pycolmap.FeatureExtractor.create(options, pycolmap.Device.cpu)
     results = {}
     for name in progress.track(names, "alternative"):
@@ -174,11 +172,11 @@ def alternative(
             pixels = pycolmap.keypoints_to_matrix(keypoints)[:, :2]
             features = Features(np.asarray(pixels, np.float32), np.asarray(descriptors.data))
         with clock.stage("matching"):
-            matches = localizer.resector.match(features, camera.width, camera.height)
+            matches = localizer.solver.match(features, camera.width, camera.height)
         with clock.stage("pose"):
             found = pycolmap.estimate_and_refine_absolute_pose(
                 matches.keypoints[matches.feature_rows],
-                localizer.resector.scene.positions[matches.point_rows],
+                localizer.solver.scene.positions[matches.point_rows],
                 camera.to_colmap(),
             )
         if found is None:

@@ -5,7 +5,7 @@ Run with the folder of the kitchen walk (images/, poses_sfm.txt, splits/):
     python benchmarks/throughput.py DATA/redkitchen [--place FOLDER] [--threads 2] [--device cuda]
 
 The straightforward loop is what ports of PoseNet do: a `torch.utils.data.DataLoader` whose data set
-decodes, resizes and crops every picture in every epoch, float32, torch's default memory layout. All
+decodes, resizes and crops every image in every epoch, float32, torch's default memory layout. All
 else is the preset's, without trained weights: network, loss, optimizer, schedule, and of the same
 seed also the first weights, the batches and the place of each crop. So curves of one seed should
 run closer together than those of two seeds. Both run with the same number of threads, one after
@@ -40,32 +40,32 @@ from torch import Tensor
 
 from kitchen import kitchen_place
 from relocalize import progress
-from relocalize.learning.answering import as_float
-from relocalize.learning.augmentation import copy_rng
-from relocalize.learning.batches import epoch_batches
-from relocalize.learning.crops import random_crop
-from relocalize.learning.device import DeviceName, choose_device
-from relocalize.learning.frames import TrainingFrames
-from relocalize.learning.losses import PoseTarget, make_loss
-from relocalize.learning.model import make_regressor
-from relocalize.learning.picture_input import PictureInput
-from relocalize.learning.presets import preset
-from relocalize.learning.schedule import learning_rate
-from relocalize.learning.settings import TrainSettings
-from relocalize.learning.settings_json import with_fields
-from relocalize.learning.task import PoseTask
-from relocalize.learning.training import train
-from relocalize.learning.training_log import LOG
 from relocalize.place import Place, Split
+from relocalize.regression.augmentation import copy_rng
+from relocalize.regression.batches import epoch_batches
+from relocalize.regression.crops import random_crop
+from relocalize.regression.device import DeviceName, choose_device
+from relocalize.regression.frames import TrainingFrames
+from relocalize.regression.image_input import ImageInput
+from relocalize.regression.inference import as_float
+from relocalize.regression.losses import PoseTarget, make_loss
+from relocalize.regression.model import make_regressor
+from relocalize.regression.presets import preset
+from relocalize.regression.schedule import learning_rate
+from relocalize.regression.settings import TrainSettings
+from relocalize.regression.settings_json import with_fields
+from relocalize.regression.task import PoseTask
+from relocalize.regression.training import train
+from relocalize.regression.training_log import LOG
 
 Floats = NDArray[np.float64]
 
 _SPLIT = "blocks"
 _RESIZED = 256  # the smaller side before cropping, as in the paper
 _CROP = 224
-# Widths of cameras' pictures for the last table, each as high as 4:3 makes it.
+# Widths of cameras' images for the last table, each as high as 4:3 makes it.
 _WIDTHS = (640, 1920, 4032)
-_DECODED = 12  # pictures that the cost of decoding is measured on
+_DECODED = 12  # images that the cost of decoding is measured on
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Meter:
 
 
 class DecodedEachTime(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Pictures as ports of PoseNet read them, cropped as the seed and the epoch say."""
+    """Images as ports of PoseNet read them, cropped as the seed and the epoch say."""
 
     def __init__(
         self, place: Place, frames: TrainingFrames, mean: Tensor, std: Tensor, seed: int
@@ -124,21 +124,21 @@ class DecodedEachTime(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
         return len(self._frames)
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor, Tensor]:
-        picture = resized_picture(self._place.image_path(self._frames.names[row]))
+        whole = resized_image(self._place.image_path(self._frames.names[row]))
         crop = random_crop(self._frames.target, copy_rng(self._seed, self.epoch, row), _CROP)
-        pixels = torch.from_numpy(np.ascontiguousarray(crop.of(picture), np.uint8))
+        pixels = torch.from_numpy(np.ascontiguousarray(crop.of(whole), np.uint8))
         pose = torch.from_numpy(self._frames.world_from_cams[row])
         image = pixels.permute(2, 0, 1).float() / 255
         return (image - self._mean) / self._std, pose[:3, 3], pose[:3, :3].float()
 
 
-def resized_picture(path: Path) -> NDArray[np.uint8]:
-    """[H, W, 3] of a picture file whose smaller side becomes 256."""
+def resized_image(path: Path) -> NDArray[np.uint8]:
+    """[H, W, 3] of an image file whose smaller side becomes 256."""
     with Image.open(path) as file:
-        picture = file.convert("RGB")
-    scale = _RESIZED / min(picture.size)
-    size = round(picture.width * scale), round(picture.height * scale)
-    return np.array(picture.resize(size, Image.Resampling.BILINEAR))
+        image = file.convert("RGB")
+    scale = _RESIZED / min(image.size)
+    size = round(image.width * scale), round(image.height * scale)
+    return np.array(image.resize(size, Image.Resampling.BILINEAR))
 
 
 def straightforward(
@@ -151,8 +151,8 @@ def straightforward(
     model = make_regressor(settings)
     poses = frames.world_from_cams[rows]
     model.set_statistics(torch.from_numpy(poses[:, :3, 3]), torch.from_numpy(poses[:, :3, :3]))
-    pictures = PictureInput(settings.input, frames.target)
-    model.set_input_mean(torch.from_numpy(pictures.mean_picture(frames, rows)))
+    inputs = ImageInput(settings.input, frames.target)
+    model.set_input_mean(torch.from_numpy(inputs.mean_image(frames, rows)))
     model.to(device)
     scale = float(model.position_scale)
     loss_of = make_loss(settings.loss, settings.head.orientation, scale).to(device)
@@ -300,14 +300,14 @@ def show_larger(
     plain: list[Meter],
     fast: list[Meter],
 ) -> None:
-    """What the straightforward loop pays where the camera's pictures are larger.
+    """What the straightforward loop pays where the camera's images are larger.
 
     Only its decoding and resizing changes, which is measured on enlarged frames (JPEG, quality
     95) and put in place of the kitchen's own.
     """
     slow, quick = fastest(plain, len(rows))[1], fastest(fast, len(rows))[1]
     some = [place.image_path(frames.names[row]) for row in rows[:: max(1, len(rows) // _DECODED)]]
-    print(f"\n{'pictures':<24}{'decode, resize, CPU ms':>24}{'ratio of CPU seconds':>22}")
+    print(f"\n{'images':<24}{'decode, resize, CPU ms':>24}{'ratio of CPU seconds':>22}")
     folder = Path(tempfile.mkdtemp())
     try:
         here = decoding_seconds(some)
@@ -328,10 +328,10 @@ def show_larger(
 
 
 def decoding_seconds(paths: list[Path]) -> float:
-    """CPU seconds to read one picture."""
+    """CPU seconds to read one image."""
     started = time.process_time()
     for path in paths:
-        resized_picture(path)
+        resized_image(path)
     return (time.process_time() - started) / len(paths)
 
 

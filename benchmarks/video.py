@@ -30,11 +30,11 @@ from scipy.spatial.transform import Rotation
 from kitchen import kitchen_place
 from relocalize import progress
 from relocalize.capture.video import open_video
-from relocalize.clips import ClipSettings, LocalizedClip, localize_clip
-from relocalize.clips.overlay import VideoWriter
 from relocalize.geometry import Rigid3, position_error, rotation_error_deg
 from relocalize.geometry.transforms import FloatArray
-from relocalize.tracking import smooth
+from relocalize.localization.trajectory import smooth
+from relocalize.localization.video import ClipSettings, LocalizedClip, localize_clip
+from relocalize.localization.video.overlay import VideoWriter
 
 _SPLIT = "later"
 _WRONG_EVERY = 10
@@ -93,9 +93,9 @@ def cut(video: Path, numbers: Sequence[int], path: Path) -> Path:
     with open_video(video) as opened:
         writer = VideoWriter(aside, 1 / opened.frame_s)
         wanted = set(numbers)
-        for number, picture in enumerate(opened.pictures()):
+        for number, image in enumerate(opened.images()):
             if number in wanted:
-                writer.write(picture.bgr(), (number - min(wanted)) * opened.frame_s)
+                writer.write(image.bgr(), (number - min(wanted)) * opened.frame_s)
         writer.close()
     return aside.rename(path)
 

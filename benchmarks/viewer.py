@@ -5,7 +5,7 @@
 A headless Chromium draws with SwiftShader, that is on the processor: the slowest machine that
 anybody has. A hand drags the scene around all the while, since viser draws an idle scene once a
 second, and frames are those in which WebGL was asked to draw. Beside it the obvious alternative:
-the same points, and for every camera a frustum of viser's own with its picture in it. Needs a
+the same points, and for every camera a frustum of viser's own with its image in it. Needs a
 browser and Linux, for processor times are read from /proc.
 """
 
@@ -85,7 +85,7 @@ class Arguments:
     no_browser: bool = False
     """Measure building and bytes alone, which need no idle processor."""
     screenshots: Path | None = None
-    """Folder for a picture of each."""
+    """Folder for an image of each."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def main(arguments: Arguments) -> None:
     ours = measured(lambda server: draw_ours(server, content), "ours", arguments)
     show("relocalize view", ours)
     theirs = measured(lambda server: draw_frusta(server, content), "alternative", arguments)
-    show("a frustum with its picture for each camera", theirs)
+    show("a frustum with its image for each camera", theirs)
     print(
         f"ratio: {theirs.build_s / ours.build_s:.1f} to build, {theirs.sent_mb / ours.sent_mb:.1f} "
         f"in bytes, {theirs.cpu_ms / ours.cpu_ms:.1f} in CPU time a frame, "
@@ -178,25 +178,25 @@ def draw_frusta(server: viser.ViserServer, content: Content) -> None:
             fov=2 * float(np.arctan(walk.aspect[k][1])),
             aspect=float(walk.aspect[k][0] / walk.aspect[k][1]),
             scale=0.06,
-            image=PICTURES[k % len(PICTURES)],
+            image=IMAGES[k % len(IMAGES)],
             wxyz=pose.quat_wxyz,
             position=pose.translation,
         )
         frustum.on_click(lambda event: None)
 
 
-def picture(seed: int) -> NDArray[np.uint8]:
+def image(seed: int) -> NDArray[np.uint8]:
     """640 x 480 pixels with about as much in them as a photo has."""
     rng = np.random.default_rng(seed)
-    picture = np.zeros((480, 640, 3), np.float32)
+    image = np.zeros((480, 640, 3), np.float32)
     for cell in (4, 16, 64):
         small = rng.standard_normal((480 // cell + 1, 640 // cell + 1, 3)).astype(np.float32)
-        picture += cell**0.5 * cv2.resize(small, (640, 480))
-    return np.asarray((128 + 12 * picture).clip(0, 255), dtype=np.uint8)
+        image += cell**0.5 * cv2.resize(small, (640, 480))
+    return np.asarray((128 + 12 * image).clip(0, 255), dtype=np.uint8)
 
 
 # Made beforehand, since reading photos is no part of what is compared; each is encoded anew.
-PICTURES = tuple(picture(seed) for seed in range(10))
+IMAGES = tuple(image(seed) for seed in range(10))
 
 
 def measured(

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from relocalize import Camera, Localizer, Place, Rigid3, progress
 from relocalize.capture.photos import read_photo
-from relocalize.learning.answering import answers_to
-from relocalize.learning.device import choose_device
-from relocalize.localizers.posenet import PoseNetLocalizer
+from relocalize.localization.regressor import RegressorLocalizer
 from relocalize.place import atomic
 from relocalize.place.folder import read_json
+from relocalize.regression.device import choose_device
+from relocalize.regression.inference import answers_to
 
-REGRESSOR, STRUCTURE = "posenet", "structure"
+REGRESSOR, STRUCTURE = "regressor", "structure"
 # How photos are given to the localizers.
 RIGHT, FIRST_CAMERA, SQUEEZED = "right", "first_camera", "squeezed"
 
@@ -53,7 +53,7 @@ class Exam:
     cameras: dict[str, Camera]
     truth: Poses
     walk_camera: Camera
-    regressor: PoseNetLocalizer
+    regressor: RegressorLocalizer
     structure: Localizer
     folder: Path
 
@@ -63,7 +63,7 @@ class Exam:
         second: Place,
         without: set[str],
         walk_camera: Camera,
-        localizers: tuple[PoseNetLocalizer, Localizer],
+        localizers: tuple[RegressorLocalizer, Localizer],
         folder: Path,
     ) -> Exam:
         """The photos of a Place but for those that were given to the first one too."""
@@ -143,10 +143,10 @@ class Exam:
     def _anyway(self, pixels: NDArray[np.uint8], camera: Camera) -> NDArray[np.float64]:
         settings = self.regressor.facts.settings
         device = choose_device("cpu", threads=settings.threads, precision=settings.precision)
-        inputs = self.regressor.pictures.of_photo(pixels, camera)
+        inputs = self.regressor.images.of_photo(pixels, camera)
         with device.running():
             answers = answers_to(self.regressor.model, inputs, device)
-        turns = self.regressor.pictures.turns
+        turns = self.regressor.images.turns
         pose: NDArray[np.float64] = answers.averaged(turns).world_from_cams[0]
         return pose
 

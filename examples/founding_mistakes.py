@@ -160,10 +160,10 @@ def written_w_last(pose: Rigid3) -> Rigid3:
 def skipped_rows(
     names: Sequence[str], poses: Mapping[str, Rigid3], skipped: int
 ) -> dict[str, Rigid3]:
-    """Pictures as the folder lists them, zipped with the poses of a table's later rows.
+    """Images as the folder lists them, zipped with the poses of a table's later rows.
 
     Args:
-        names: of the pictures, in order.
+        names: of the images, in order.
         poses: of the table, in its order.
         skipped: rows of poses that were taken for its header.
     """
@@ -175,7 +175,7 @@ def skipped_rows(
 
 
 def squeezed(pixels: Pixels, camera: Camera) -> Pixels:
-    """A photo [H, W, 3] pressed into the size of another camera's pictures."""
+    """A photo [H, W, 3] pressed into the size of another camera's images."""
     size = (camera.width, camera.height)
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 

@@ -191,7 +191,7 @@ class Doctor:
 
     def __init__(self, exam: Exam, out: Path) -> None:
         self.exam, self.out = exam, out
-        self.pictures = out / "corridor" / "visitor"
+        self.images = out / "corridor" / "visitor"
         self.table = read_registration(out / "second.csv")
 
     def misread(self) -> Poses:
@@ -222,8 +222,8 @@ class Doctor:
         return self._check("shifted", read_registration(path), quick=True)
 
     def of_camera(self, how: str) -> str:
-        """The table, with pictures and intrinsics as a mistake has them."""
-        folder = self.pictures
+        """The table, with images and intrinsics as a mistake has them."""
+        folder = self.images
         camera = self.exam.walk_camera
         if how == SQUEEZED:
             folder = self.out / "squeezed"
@@ -254,14 +254,14 @@ class Doctor:
         if key not in known:
             progress.say(f"   relocalize check: {key}")
             settings = CheckSettings(quick=quick)
-            report = check_registration(claimed, folder or self.pictures, settings=settings)
+            report = check_registration(claimed, folder or self.images, settings=settings)
             known[key] = report.to_text()
             atomic.write_json(path, known)
         return _wrong_lines(known[key])
 
 
 def _wrong_lines(report: str) -> str:
-    """The lines of a check that say what is wrong, without the names of pictures at their ends."""
+    """The lines of a check that say what is wrong, without the names of images at their ends."""
     about = ("NOT", "focal length", "aspect", "principal point", "distortion", "rotation")
     said = [line for line in report.splitlines() if line.startswith(about)]
     return " / ".join(re.sub(r" \[[^\]]*\]$", "", line) for line in said)

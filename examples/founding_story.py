@@ -7,7 +7,7 @@ the same on a rendered corridor, whose truth is exact:
     python examples/founding_story.py demo/founding
 
 The same command after an interruption goes on where it was. It ends with a table, which it also
-writes to FOLDER/table.md, and two pictures.
+writes to FOLDER/table.md, and two images.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 from founding_exam import REGRESSOR, STRUCTURE, Exam, Poses, file_name
+from founding_images import Seen, draw_corridor, draw_prices
 from founding_mistakes import (
     Off,
     OtherTool,
@@ -36,7 +37,6 @@ from founding_mistakes import (
     shuffled_split,
     turned_away_deg,
 )
-from founding_pictures import Seen, draw_corridor, draw_prices
 from founding_prices import Beliefs, Price, TwoFrames, prices, said_by
 from numpy.typing import NDArray
 
@@ -45,18 +45,18 @@ from relocalize.capture.frames import capture_frames
 from relocalize.checking import proven
 from relocalize.formats import ImportSettings, import_registration, read_registration
 from relocalize.geometry import align_camera_poses
-from relocalize.learning.augmentation import AugmentSettings
-from relocalize.learning.presets import preset
-from relocalize.learning.settings import TrainSettings
-from relocalize.localizers.posenet import PoseNetLocalizer
-from relocalize.localizers.store import folder_of, is_current, store
+from relocalize.localization.regressor import RegressorLocalizer
+from relocalize.localization.store import folder_of, is_current, store
 from relocalize.mapping import MapSettings, MeasuredLength, map_place
 from relocalize.mapping.aligning import align_place, read_reference
 from relocalize.mapping.moving import move_place
 from relocalize.mapping.register_photos import RegisterPhotosSettings, register_photos
 from relocalize.place import atomic
 from relocalize.place.folder import read_json
-from relocalize.synthetic import CorridorSettings, write_corridor
+from relocalize.regression.augmentation import AugmentSettings
+from relocalize.regression.presets import preset
+from relocalize.regression.settings import TrainSettings
+from relocalize_synthetic import CorridorSettings, write_corridor
 
 WALK, VISITOR, SECOND = "walk", "visitor", "second"  # captures
 SPLIT = "story"
@@ -88,8 +88,8 @@ class FoundingStory:
     """Train the preset default as it is, for as long as a room needs."""
     seed: int = 0
     """Of the corridor, the walk, the other tool's frame and mistakes, and the trainings."""
-    pictures: Path | None = None
-    """Where to write the two pictures; default: into the folder."""
+    images: Path | None = None
+    """Where to write the two images; default: into the folder."""
 
 
 def main(story: FoundingStory) -> None:
@@ -118,7 +118,7 @@ def main(story: FoundingStory) -> None:
             progress.say("   " + "\n   ".join(said))
         with step("8. what the mistakes would have cost"):
             rows = prices(exam, frames, beliefs(story, first, split, exam), story.out)
-        with step("9. pictures"):
+        with step("9. images"):
             draw(story, corridor, first, split, exam, frames, rows)
     (story.out / "table.md").write_text(as_markdown(rows), encoding="utf-8")
     print("\n".join([*said, "", *as_text(rows)]))
@@ -296,13 +296,13 @@ def split_of(place: Place) -> Split:
     return split
 
 
-def trained(place: Place, split: Split, settings: TrainSettings) -> PoseNetLocalizer:
+def trained(place: Place, split: Split, settings: TrainSettings) -> RegressorLocalizer:
     """`relocalize train`."""
     folder = folder_of(place, REGRESSOR, split)
     current = is_current(place, folder, split)
-    if not current or PoseNetLocalizer.load(folder).facts.settings != settings:
-        store(place, folder, split, lambda: PoseNetLocalizer.fit(place, split, settings=settings))
-    regressor = PoseNetLocalizer.load(folder)
+    if not current or RegressorLocalizer.load(folder).facts.settings != settings:
+        store(place, folder, split, lambda: RegressorLocalizer.fit(place, split, settings=settings))
+    regressor = RegressorLocalizer.load(folder)
     progress.say(f"   {split.name}: {told_of(regressor)}")
     return regressor
 
@@ -330,7 +330,7 @@ def recipe(story: FoundingStory) -> TrainSettings:
     )
 
 
-def told_of(regressor: PoseNetLocalizer) -> str:
+def told_of(regressor: RegressorLocalizer) -> str:
     """What `relocalize train` says at its end."""
     validation, training = regressor.facts.validation, regressor.facts.training
     return (
@@ -429,7 +429,7 @@ def draw(
     frames: TwoFrames,
     rows: Sequence[Price],
 ) -> None:
-    """Both pictures; the corridor in its own frame, where its walls are straight."""
+    """Both images; the corridor in its own frame, where its walls are straight."""
     walk = {file_name(name): place.map.images[name].world_from_cam for name in split.train}
     moved = align_camera_poses(list(walk.values()), [corridor.walk[name] for name in walk]).b_from_a
 
@@ -438,7 +438,7 @@ def draw(
             name: (moved @ pose.translation)[:2] for name, pose in poses.items() if pose is not None
         }
 
-    folder = story.pictures or story.out
+    folder = story.images or story.out
     folder.mkdir(parents=True, exist_ok=True)
     seen = Seen(
         corridor.outline,

@@ -9,7 +9,7 @@ from hypothesis import settings
 from relocalize.capture.frames import capture_frames
 from relocalize.mapping import map_place
 from relocalize.place import Place
-from relocalize.synthetic import CorridorSettings, CorridorTruth, write_corridor
+from relocalize_synthetic import CorridorSettings, CorridorTruth, write_corridor
 
 # No deadlines: how busy the machine is says nothing about what is tested.
 settings.register_profile("relocalize", max_examples=50, deadline=None)

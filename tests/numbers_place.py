@@ -1,4 +1,4 @@
-"""A Place of numbers alone, for tests of what needs poses and points and no pictures."""
+"""A Place of numbers alone, for tests of what needs poses and points and no images."""
 
 from collections.abc import Sequence
 from pathlib import Path

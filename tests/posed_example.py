@@ -1,4 +1,4 @@
-"""A small set of posed pictures with exact truth, for the writers of foreign formats."""
+"""A small set of posed images with exact truth, for the writers of foreign formats."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from relocalize.formats import Registration
-from relocalize.formats.posed_pictures import PosedPictures
+from relocalize.formats.posed_images import PosedImages
 from relocalize.geometry import Camera, Rigid3
 from relocalize.place import MapModel, Points, PosedImage
 
@@ -36,8 +36,8 @@ CAMERAS = {
 }
 
 
-def posed_pictures(folder: Path, models: tuple[str, ...] = ("OPENCV",)) -> PosedPictures:
-    """Four pictures of 64 x 48 pixels that see 20 points, with cameras of ``models`` in turn."""
+def posed_images(folder: Path, models: tuple[str, ...] = ("OPENCV",)) -> PosedImages:
+    """Four images of 64 x 48 pixels that see 20 points, with cameras of ``models`` in turn."""
     rng = np.random.default_rng(7)
     positions = rng.uniform([-1, -1, 5], [1, 1, 7], (20, 3))
     images, files = {}, {}
@@ -56,7 +56,7 @@ def posed_pictures(folder: Path, models: tuple[str, ...] = ("OPENCV",)) -> Posed
             keypoints=camera.img_from_cam(pose @ positions[seen]).astype(np.float32),
             point_rows=seen.astype(np.int64),
         )
-        files[name] = folder / "pictures" / name
+        files[name] = folder / "images" / name
         files[name].parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (64, 48), (number, 9, 9)).save(files[name])
     counts = np.bincount(np.concatenate([i.point_rows for i in images.values()]), minlength=20)
@@ -69,7 +69,7 @@ def posed_pictures(folder: Path, models: tuple[str, ...] = ("OPENCV",)) -> Posed
     )
     names = list(images)
     times = {name: 100 + 0.5 * row for row, name in enumerate(names)}
-    return PosedPictures(
+    return PosedImages(
         MapModel(images, points),
         files,
         "metre",
@@ -80,7 +80,7 @@ def posed_pictures(folder: Path, models: tuple[str, ...] = ("OPENCV",)) -> Posed
 
 
 def assert_same(
-    read: Registration, posed: PosedPictures, name_of: Mapping[str, str] | None = None
+    read: Registration, posed: PosedImages, name_of: Mapping[str, str] | None = None
 ) -> None:
     """Poses equal to 1e-9, and cameras that project as the written ones; names by ``name_of``."""
     names = {name: (name_of or {}).get(name, name) for name in posed.model.images}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from localizers_place import import_rendered, looking_at
+from localization_place import import_rendered, looking_at
 from relocalize.geometry import Camera
 from relocalize.mapping import map_place
 from relocalize.place import Place

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from relocalize.evaluation import evaluate, scoring
 from relocalize.formats import ImportSettings, import_registration
 from relocalize.geometry import Camera, Rigid3
-from relocalize.localizers import PoseEstimate
+from relocalize.localization import PoseEstimate
 from relocalize.place import MapModel, Place, Points, PosedImage, Split
 
 COUNT = 20
@@ -91,16 +91,16 @@ def evaluated_place(
 
     The one called structure has learning curves, as if it had been trained.
     """
-    model, pictures = folder / "model", folder / "pictures"
+    model, images = folder / "model", folder / "images"
     model.mkdir(parents=True)
-    pictures.mkdir()
+    images.mkdir()
     walk = posed_walk()
     walk.write(model)
     for index, name in enumerate(walk.images):
-        Image.new("RGB", (64, 48), (10 * index,) * 3).save(pictures / name, quality=95)
+        Image.new("RGB", (64, 48), (10 * index,) * 3).save(images / name, quality=95)
     place = Place.create(folder / "a & b")
     import_registration(
-        model, place, images=pictures, settings=ImportSettings(capture="walk", unit=unit)
+        model, place, images=images, settings=ImportSettings(capture="walk", unit=unit)
     )
     names = [f"walk/{name}" for name in walk.images]
     tested = names[test]

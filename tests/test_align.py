@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from localizers_place import make_place
+from localization_place import make_place
 from numbers_place import (
     CAMERA,
     make_numbers_place,
@@ -21,7 +21,7 @@ from relocalize.cli.main import main
 from relocalize.errors import GeometryError, MappingError
 from relocalize.geometry import position_error, rotation_error_deg
 from relocalize.geometry.transforms import rotation_angle_deg
-from relocalize.localizers import fitted
+from relocalize.localization import fitted
 from relocalize.mapping import map_place
 from relocalize.mapping.aligning import align_place, read_reference
 from relocalize.mapping.ground_control import align_to_control, read_control
@@ -243,7 +243,7 @@ def test_a_trajectory_without_names_is_matched_by_time(tmp_path: Path, truth: li
     for time, pose in zip(times.values(), truth, strict=True):
         w, x, y, z = pose.quat_wxyz
         values = (*pose.translation, x, y, z, w)
-        # 5 ms after the picture, as clocks of two sensors are.
+        # 5 ms after the image, as clocks of two sensors are.
         rows.append(" ".join([f"{float(time) + 0.005:.4f}", *(f"{value:.9f}" for value in values)]))
     path = tmp_path / "groundtruth.txt"
     path.write_text("# timestamp tx ty tz qx qy qz qw\n" + "\n".join(rows) + "\n")
@@ -488,7 +488,7 @@ def test_what_is_no_direction_is_one_line(
     assert capsys.readouterr().err.startswith("error: up ")
 
 
-# -- with pictures --------------------------------------------------------------------------------
+# -- with images --------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -9,14 +9,14 @@ import pytest
 from relocalize import learning, pipeline
 from relocalize.cli.main import main
 from relocalize.evaluation import names
-from relocalize.learning.presets import preset
-from relocalize.learning.settings_json import with_fields
-from relocalize.learning.task import PoseTask
-from relocalize.localizers import fitted
-from relocalize.localizers.posenet import PoseNetLocalizer
-from relocalize.localizers.store import folder_of, store
+from relocalize.localization import fitted
+from relocalize.localization.regressor import RegressorLocalizer
+from relocalize.localization.store import folder_of, store
 from relocalize.mapping import MapReport
 from relocalize.place import Place
+from relocalize.regression.presets import preset
+from relocalize.regression.settings_json import with_fields
+from relocalize.regression.task import PoseTask
 from rendered_walk import SPLIT, make_walk_place
 
 QUICK = with_fields(
@@ -42,7 +42,7 @@ def walk(tmp_path_factory) -> Place:
 
 @pytest.fixture
 def place(walk, tmp_path) -> Place:
-    """A place of the test's own; the prepared pictures of tests before are taken along."""
+    """A place of the test's own; the prepared images of tests before are taken along."""
     shutil.copytree(walk.root, tmp_path / "place")
     return Place.open(tmp_path / "place")
 
@@ -69,7 +69,7 @@ def build(place, monkeypatch, capsys):
 
 def stored(place):
     return json.loads(
-        (folder_of(place, "posenet", place.split(SPLIT)) / "localizer.json").read_text()
+        (folder_of(place, "regressor", place.split(SPLIT)) / "localizer.json").read_text()
     )
 
 
@@ -80,24 +80,24 @@ def test_the_regressor_is_trained_once_and_stands_in_the_table(build, place):
     assert list(built["stages"]) == [
         "frames", "map", "split", "fit", "train", "evaluate", "report",
     ]  # fmt: skip
-    assert list(built["evaluation"]["localizers"]) == ["constant", "posenet"]
+    assert list(built["evaluation"]["localizers"]) == ["constant", "regressor"]
     facts = stored(place)
     assert facts["settings"]["minutes"] == 2
     # On the split's train images alone, and it is the one that a photo is localized by.
     assert facts["fitted_on"]["split"] == SPLIT
-    localizer = fitted(place, "posenet")
-    assert isinstance(localizer, PoseNetLocalizer)
+    localizer = fitted(place, "regressor")
+    assert isinstance(localizer, RegressorLocalizer)
     assert localizer.facts.training == facts["training"]
 
     code, out, _ = build()
     assert code == 0
-    assert "--localizer posenet" in out
+    assert "--localizer regressor" in out
     assert stored(place) == facts, "it is trained already"
 
 
 def test_interrupted_in_training_it_goes_on(build, place, monkeypatch):
-    whole = json.loads(build("--json")[1])["evaluation"]["localizers"]["posenet"]
-    shutil.rmtree(folder_of(place, "posenet", place.split(SPLIT)))
+    whole = json.loads(build("--json")[1])["evaluation"]["localizers"]["regressor"]
+    shutil.rmtree(folder_of(place, "regressor", place.split(SPLIT)))
     shutil.rmtree(place.report_dir(SPLIT))
     steps, loss = [], PoseTask.loss
 
@@ -114,7 +114,7 @@ def test_interrupted_in_training_it_goes_on(build, place, monkeypatch):
     assert not (place.report_dir(SPLIT) / "results.json").exists()
     code, out, _ = build("--json")
     assert code == 0
-    again = json.loads(out)["evaluation"]["localizers"]["posenet"]
+    again = json.loads(out)["evaluation"]["localizers"]["regressor"]
     assert again["median_position"] == whole["median_position"]
 
 
@@ -133,7 +133,7 @@ def test_without_torch_one_line_names_the_extra_and_the_rest_is_done(build, monk
 def test_no_train_skips_it_and_contradictions_are_one_line(build):
     built = json.loads(build("--json", "--no-train")[1])
     assert list(built["evaluation"]["localizers"]) == ["constant"]
-    code, _, err = build("--no-train", localizer="posenet")
+    code, _, err = build("--no-train", localizer="regressor")
     assert code == 1
     assert "exclude each other" in err
     code, _, err = build("--minutes", "0")
@@ -149,14 +149,14 @@ def test_a_training_that_cannot_be_done_is_said_and_no_obstacle(build, monkeypat
     assert list(json.loads(out)["evaluation"]["localizers"]) == ["constant"]
     assert [line for line in err.splitlines() if "the regressor is skipped" in line]
     # Asked for by its name, it is no extra.
-    assert build(localizer="posenet")[0] == 1
+    assert build(localizer="regressor")[0] == 1
 
 
 def test_one_that_was_trained_otherwise_is_trained_so_again(build, place):
     split = place.split(SPLIT)
-    folder = folder_of(place, "posenet", split)
+    folder = folder_of(place, "regressor", split)
     other = replace(QUICK, seed=9)
-    store(place, folder, split, lambda: PoseNetLocalizer.fit(place, split, settings=other))
+    store(place, folder, split, lambda: RegressorLocalizer.fit(place, split, settings=other))
     names = place.split(SPLIT).train
     place.write_split(replace(split, train=names[:-1]))
     assert build("--minutes", "3")[0] == 0

@@ -9,7 +9,7 @@ from relocalize.evaluation.calibration import EXPECTED, SigmaError, coverage
 from relocalize.evaluation.results import Outcome
 from relocalize.evaluation.truth import Truth
 from relocalize.geometry import Rigid3, Similarity3, align_camera_poses
-from relocalize.localizers import PoseEstimate
+from relocalize.localization import PoseEstimate
 
 
 def drawn(covariance: np.ndarray, count: int, *, seed: int = 1):

@@ -14,7 +14,7 @@ from relocalize.errors import CaptureError
 from relocalize.place import Place
 
 
-def picture(seed: int, width: int = 96, height: int = 64) -> Image.Image:
+def image_file(seed: int, width: int = 96, height: int = 64) -> Image.Image:
     noise = np.random.default_rng(seed).uniform(0, 255, (height // 8, width // 8, 3))
     smooth = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
     return Image.fromarray(np.clip(smooth, 0, 255).astype(np.uint8))
@@ -33,12 +33,14 @@ def exif(*, orientation: int = 1, focal_35mm: int | None = None, model: str = "P
 def album(tmp_path: Path) -> Path:
     folder = tmp_path / "my album"
     folder.mkdir()
-    picture(0).save(folder / "a.jpg", exif=exif(focal_35mm=26))
-    picture(1, 64, 96).save(folder / "b c.JPG", exif=exif(orientation=6, focal_35mm=26))
-    picture(2).save(folder / "d.png")
-    pillow_heif.from_pillow(picture(3)).save(folder / "e.heic", exif=exif(focal_35mm=26).tobytes())
-    picture(4).save(folder / "e.jpg", exif=exif(focal_35mm=13))
-    picture(5).save(folder / "f.webp", lossless=True)
+    image_file(0).save(folder / "a.jpg", exif=exif(focal_35mm=26))
+    image_file(1, 64, 96).save(folder / "b c.JPG", exif=exif(orientation=6, focal_35mm=26))
+    image_file(2).save(folder / "d.png")
+    pillow_heif.from_pillow(image_file(3)).save(
+        folder / "e.heic", exif=exif(focal_35mm=26).tobytes()
+    )
+    image_file(4).save(folder / "e.jpg", exif=exif(focal_35mm=13))
+    image_file(5).save(folder / "f.webp", lossless=True)
     (folder / "notes.txt").write_text("not a photo")
     (folder / "._a.jpg").write_bytes(b"what some systems leave beside each file")
     (folder / "broken.jpg").write_bytes((folder / "a.jpg").read_bytes()[:700])
@@ -59,12 +61,12 @@ def test_album(tmp_path: Path, album: Path) -> None:
         assert stored == (album / name).read_bytes()
     # All upright and alike what was taken; b c.JPG was stored lying on its side.
     upright = {
-        "a.jpg": picture(0),
-        "b_c.jpg": picture(1, 64, 96).transpose(Image.Transpose.ROTATE_270),
-        "d.png": picture(2),
-        "e.jpg": picture(3),
-        "e-2.jpg": picture(4),
-        "f.jpg": picture(5),
+        "a.jpg": image_file(0),
+        "b_c.jpg": image_file(1, 64, 96).transpose(Image.Transpose.ROTATE_270),
+        "d.png": image_file(2),
+        "e.jpg": image_file(3),
+        "e-2.jpg": image_file(4),
+        "f.jpg": image_file(5),
     }
     for name, true in upright.items():
         pixels = place.read_image(f"my-album/{name}")
@@ -116,7 +118,7 @@ def test_goes_on_after_a_kill(tmp_path: Path, album: Path, monkeypatch: pytest.M
 def test_one_photo_founds_no_place_but_joins_one(tmp_path: Path, album: Path) -> None:
     photo = tmp_path / "one" / "photo.jpg"
     photo.parent.mkdir()
-    picture(9).save(photo)
+    image_file(9).save(photo)
     for source in (photo, photo.parent):
         with pytest.raises(CaptureError, match="one photo") as caught:
             capture_frames(source, tmp_path / "place")

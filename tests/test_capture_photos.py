@@ -13,11 +13,11 @@ from PIL import ExifTags, Image, ImageOps
 from relocalize.capture.photos import read_photo
 from relocalize.errors import CaptureError
 
-SIZE = (96, 64)  # width, height of the upright picture
+SIZE = (96, 64)  # width, height of the upright image
 
 
 def quadrants(width: int = SIZE[0], height: int = SIZE[1]) -> Image.Image:
-    """A picture whose four corners tell which way up it is."""
+    """An image whose four corners tell which way up it is."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[: height // 2, : width // 2] = (220, 30, 30)
     pixels[: height // 2, width // 2 :] = (30, 220, 30)
@@ -85,7 +85,7 @@ def test_focal_from_35mm_equivalent(tmp_path: Path) -> None:
     Image.new("RGB", (600, 400)).save(path, exif=exif_with(FocalLengthIn35mmFilm=36))
     camera = read_photo(path).camera
     assert camera is not None
-    # A 3:2 picture has film's own shape: 36 mm of focal length is one picture width.
+    # A 3:2 image has film's own shape: 36 mm of focal length is one image width.
     assert math.isclose(camera.focal_px, 600, rel_tol=1e-6)
     assert (camera.width, camera.height, camera.focal_is_known) == (600, 400, True)
 
@@ -114,7 +114,7 @@ def test_absurd_focal_counts_as_unknown(tmp_path: Path, focal: int) -> None:
     assert read_photo(path).camera is None
 
 
-def test_damaged_exif_leaves_the_picture(tmp_path: Path) -> None:
+def test_damaged_exif_leaves_the_image(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     quadrants().save(path, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xee" * 40)
     photo = read_photo(path)

@@ -38,30 +38,30 @@ WALL = panorama()
 def view(offset: float, *, blur: int = 0) -> np.ndarray:
     """What the camera sees at ``offset`` pixels along the wall, with motion blur."""
     shift = np.array([[1, 0, -offset], [0, 1, 0]], dtype=np.float64)
-    picture = cv2.warpAffine(WALL, shift, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR)
+    image = cv2.warpAffine(WALL, shift, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR)
     if blur:
-        picture = cv2.blur(picture, (blur, 1))
-    return np.repeat(picture[:, :, None], 3, axis=2)
+        image = cv2.blur(image, (blur, 1))
+    return np.repeat(image[:, :, None], 3, axis=2)
 
 
 def write_video(
     path: Path,
-    pictures: Sequence[np.ndarray] | Iterator[np.ndarray],
+    images: Sequence[np.ndarray] | Iterator[np.ndarray],
     *,
     ticks: Sequence[int] | None = None,
     prepare: Callable[[av.VideoStream], None] = lambda stream: None,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Encode pictures; ``ticks`` are their times in milliseconds (default: even)."""
+    """Encode images; ``ticks`` are their times in milliseconds (default: even)."""
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream("libx264", rate=RATE, options={"crf": "18", "g": "15"})
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
         prepare(stream)
-        for index, picture in enumerate(pictures):
+        for index, image in enumerate(images):
             if index == 0:
-                stream.height, stream.width = picture.shape[:2]
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+                stream.height, stream.width = image.shape[:2]
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             frame.time_base = Fraction(1, 1000)
             frame.pts = ticks[index] if ticks else round(index * 1000 / RATE)
             container.mux(stream.encode(frame))
@@ -133,7 +133,7 @@ def test_every_seconds(tmp_path: Path, plain_walk: Path) -> None:
     assert 12 <= len(times) <= 13
 
 
-def test_times_and_pictures_are_those_of_the_frames(tmp_path: Path) -> None:
+def test_times_and_images_are_those_of_the_frames(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     ticks = np.cumsum(random.integers(15, 90, 90)).tolist()
     offsets = 5.0 * np.arange(90)
@@ -155,15 +155,15 @@ def test_times_and_pictures_are_those_of_the_frames(tmp_path: Path) -> None:
 def test_rotation_metadata_is_applied(tmp_path: Path, degrees: int, mirror: bool) -> None:
     # Upright: bright corner at the top left. Stored: as a camera held otherwise would.
     def upright(offset: float) -> np.ndarray:
-        picture = (view(offset) // 3).astype(np.uint8)
-        picture[:60, :80] = 250
-        return picture
+        image = (view(offset) // 3).astype(np.uint8)
+        image[:60, :80] = 250
+        return image
 
     def stored(offset: float) -> np.ndarray:
-        picture = upright(offset)
+        image = upright(offset)
         if mirror:
-            picture = picture[:, ::-1]
-        return np.rot90(picture, -degrees // 90)
+            image = image[:, ::-1]
+        return np.rot90(image, -degrees // 90)
 
     video = write_video(
         tmp_path / "turned.mp4",
@@ -186,8 +186,8 @@ def test_container_says_focal_length_and_pixel_shape(tmp_path: Path) -> None:
         stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
 
     path = tmp_path / "phone.mov"
-    pictures = (view(4.0 * i) for i in range(40))
-    write_video(path, pictures, prepare=prepare, options={"movflags": "use_metadata_tags"})
+    images = (view(4.0 * i) for i in range(40))
+    write_video(path, images, prepare=prepare, options={"movflags": "use_metadata_tags"})
     # Remuxed with the key that phones write.
     named = tmp_path / "named.mov"
     with (
@@ -341,12 +341,12 @@ def test_goes_on_after_a_kill_while_measuring(
     deaths = [at_frame]
     take = measure_module._Run.take
 
-    def dying(run, picture, frame_s):
+    def dying(run, image, frame_s):
         if deaths == [len(taken)]:
             deaths.clear()
             raise Killed
         taken.append(len(run.times))
-        take(run, picture, frame_s)
+        take(run, image, frame_s)
 
     monkeypatch.setattr(measure_module, "_SAVE_SECONDS", -1.0)
     monkeypatch.setattr(measure_module._Run, "take", dying)
@@ -419,7 +419,7 @@ def test_done_is_done_and_names_do_not_mix(tmp_path: Path, plain_walk: Path) -> 
     assert list(Place.open(place).captures) == ["plain", "second"]
 
 
-def test_pictures_of_unknown_origin_are_left_alone(tmp_path: Path, plain_walk: Path) -> None:
+def test_images_of_unknown_origin_are_left_alone(tmp_path: Path, plain_walk: Path) -> None:
     place = Place.create(tmp_path / "place")
     stray = place.images_dir / "plain" / "mine.jpg"
     stray.parent.mkdir(parents=True)
@@ -448,7 +448,7 @@ def test_contradictory_settings(tmp_path: Path, plain_walk: Path) -> None:
     assert not (tmp_path / "place").exists()
 
 
-def test_contact_sheet_is_a_picture_of_sane_size(tmp_path: Path, plain_walk: Path) -> None:
+def test_contact_sheet_is_a_image_of_sane_size(tmp_path: Path, plain_walk: Path) -> None:
     capture_frames(plain_walk, tmp_path / "place")
     sheet = cv2.imread(str(tmp_path / "place" / "captures" / "plain.png"))
     assert sheet is not None

@@ -1,4 +1,4 @@
-"""The data set doctor: exact scenes without pictures, then rendered and real pictures."""
+"""The data set doctor: exact scenes without images, then rendered and real images."""
 
 import json
 import shutil
@@ -22,9 +22,9 @@ from relocalize.checking.report import INTRINSICS, CheckReport
 from relocalize.checking.sampling import Sample
 from relocalize.cli.main import main
 from relocalize.errors import CheckError, PlaceError
+from relocalize.features.sift import Features
 from relocalize.formats import Registration, StatedPoses, read_registration
 from relocalize.geometry import Camera, Convention, Rigid3
-from relocalize.mapping.features import Features
 from relocalize.place import Place
 
 CAMERA = Camera("PINHOLE", 640, 480, (500.0, 500.0, 320.0, 240.0))
@@ -369,7 +369,7 @@ OTHERS = [
 
 
 def _checked(scene: Scene, claims: Claims, camera: Camera) -> CheckReport:
-    """What is said where every picture is claimed to be of ``camera``."""
+    """What is said where every image is claimed to be of ``camera``."""
     views = [replace(view, camera=camera) for view in scene.views]
     measured = list(measure_pairs(views, scene.pairs))
     return quick_report(claims, "scene", Sample(claims, views, scene.pairs, measured))
@@ -403,7 +403,7 @@ def test_intrinsics_are_blamed_before_poses(scene: Scene, wrong: str, claimed: s
     named = {problem.kind for problem in report.problems if problem.kind in INTRINSICS}
     assert named == faults
     assert report.problems[0].kind in INTRINSICS
-    assert "intrinsics do not explain the pictures" in report.to_text()
+    assert "intrinsics do not explain the images" in report.to_text()
 
 
 def test_right_intrinsics_are_not_blamed_for_wrong_poses(scene: Scene) -> None:
@@ -426,7 +426,7 @@ def test_right_poses_and_intrinsics_are_left_alone(scene: Scene) -> None:
 
 
 def test_cameras_that_are_alike_are_fitted_together(scene: Scene) -> None:
-    # As where a tool gives each picture of one camera its own calibration.
+    # As where a tool gives each image of one camera its own calibration.
     views = [
         replace(view, camera=Camera("PINHOLE", 640, 480, (400.0 + row, 400.0 + row, 320, 240)))
         for row, view in enumerate(scene.views)
@@ -437,7 +437,7 @@ def test_cameras_that_are_alike_are_fitted_together(scene: Scene) -> None:
     assert fit.camera.focal_px * fit.focal_ratio == pytest.approx(500, rel=0.02)
 
 
-# -- pictures --------------------------------------------------------------------------------
+# -- images --------------------------------------------------------------------------------
 
 
 def _registration(place: Place) -> Registration:
@@ -480,30 +480,30 @@ def test_a_place_that_is_right_is_consistent_and_says_so(
 
 
 @pytest.mark.slow
-def test_import_takes_the_convention_that_the_pictures_prove(corridor_place: Place) -> None:
+def test_import_takes_the_convention_that_the_images_prove(corridor_place: Place) -> None:
     registration = _registration(corridor_place)
-    pictures = corridor_place.images_dir / "walk"
+    images = corridor_place.images_dir / "walk"
     misread = registration.under(Convention.parse("wxyz,world_from_cam,RUB,centre"))
-    proof = proven(misread, pictures)
+    proof = proven(misread, images)
     assert proof.convention == "wxyz,cam_from_world,RDF,translation"
     for name, (pose, _) in registration.poses.items():
         assert np.allclose(proof.registration.poses[name][0].matrix, pose.matrix, atol=1e-9)
-    assert proven(misread, pictures, "stated").convention == "wxyz,world_from_cam,RUB,centre"
-    report = check_registration(misread, pictures, settings=CheckSettings(quick=True))
+    assert proven(misread, images, "stated").convention == "wxyz,world_from_cam,RUB,centre"
+    report = check_registration(misread, images, settings=CheckSettings(quick=True))
     assert not report.consistent
     assert report.problems[0].kind == "convention"
 
 
 @pytest.mark.slow
-def test_spoilt_pictures_and_poses_are_named(corridor_place: Place, tmp_path: Path) -> None:
-    pictures = tmp_path / "walk"
-    shutil.copytree(corridor_place.images_dir / "walk", pictures)
+def test_spoilt_images_and_poses_are_named(corridor_place: Place, tmp_path: Path) -> None:
+    images = tmp_path / "walk"
+    shutil.copytree(corridor_place.images_dir / "walk", images)
     registration = _registration(corridor_place)
     names = list(registration.poses)
     mirrored, twin, wrong = names[10], names[25], names[40]
-    image = cv2.imread(str(pictures / mirrored))
-    cv2.imwrite(str(pictures / mirrored), image[:, ::-1])
-    shutil.copyfile(pictures / names[5], pictures / twin)
+    image = cv2.imread(str(images / mirrored))
+    cv2.imwrite(str(images / mirrored), image[:, ::-1])
+    shutil.copyfile(images / names[5], images / twin)
     positions = registration.stated.positions.copy()
     positions[40] += [0.0, 0.8, 0.0]
     stated = replace(registration.stated, positions=positions)
@@ -513,7 +513,7 @@ def test_spoilt_pictures_and_poses_are_named(corridor_place: Place, tmp_path: Pa
         stated_poses=stated,
         poses={name: (pose.inverse(), 0) for name, pose in zip(names, poses, strict=True)},
     )
-    report = check_registration(spoilt, pictures)
+    report = check_registration(spoilt, images)
     kinds = {problem.kind: problem for problem in report.problems}
     assert report.consistent
     assert kinds["mirrored"].images == (mirrored,)
@@ -522,7 +522,7 @@ def test_spoilt_pictures_and_poses_are_named(corridor_place: Place, tmp_path: Pa
     assert set(report.outliers) <= {wrong, twin, mirrored}
 
 
-def test_pictures_without_overlap_are_not_proven(tmp_path: Path) -> None:
+def test_images_without_overlap_are_not_proven(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     names = [f"{row}.png" for row in range(4)]
     for name in names:
@@ -546,7 +546,7 @@ def test_a_place_without_poses_says_what_to_do(tmp_path: Path) -> None:
         check_place(Place.create(tmp_path / "empty"))
 
 
-def test_a_file_without_pictures_says_what_to_do(
+def test_a_file_without_images_says_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "poses.txt").write_text("a.jpg 1 0 0 0 0 0 0\n")
@@ -591,7 +591,7 @@ def test_another_cameras_focal_length_is_named_and_not_imported(data_dir: Path) 
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_the_fox_is_right_and_its_missing_pictures_are_said(data_dir: Path) -> None:
+def test_the_fox_is_right_and_its_missing_images_are_said(data_dir: Path) -> None:
     registration = read_registration(data_dir / "fox" / "transforms.json")
     claims = Claims.of_registration(registration, data_dir / "fox" / "images")
     assert len(claims.names) == 50

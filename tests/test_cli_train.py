@@ -102,10 +102,10 @@ def test_other_commands_do_not_import_torch(place):
 
 
 def test_without_torch_there_is_one_line_that_names_the_extra(place, capsys, monkeypatch):
-    monkeypatch.setattr("relocalize.learning.find_spec", lambda name: None)
+    monkeypatch.setattr("relocalize.regression.find_spec", lambda name: None)
     assert run("train", place.root) == 1
     assert 'pip install "relocalize[train]"' in capsys.readouterr().err
-    assert run("evaluate", place.root, "--localizer", "posenet") == 1
+    assert run("evaluate", place.root, "--localizer", "regressor") == 1
 
 
 @pytest.mark.slow

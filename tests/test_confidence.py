@@ -12,10 +12,10 @@ from scipy.stats import rankdata
 
 from relocalize.evaluation.accuracy import Accuracy
 from relocalize.evaluation.axes import ErrorAxes
+from relocalize.evaluation.clusters import pieces
 from relocalize.evaluation.confidence import Resamples
 from relocalize.evaluation.metrics import PoseErrors
 from relocalize.evaluation.paired import differences, sign_flip_p
-from relocalize.evaluation.pieces import pieces
 from relocalize.evaluation.recall_curve import THRESHOLDS_CM_DEG, RecallCurve
 from relocalize.evaluation.up import Up
 from relocalize.geometry import Rigid3
@@ -264,15 +264,15 @@ def test_a_camera_that_looks_straight_up_or_down_has_errors_too(sign):
     assert axes.heading_deg[0] == pytest.approx(0, abs=1e-9)
 
 
-def test_up_is_the_maps_or_what_the_pictures_show():
+def test_up_is_the_maps_or_what_the_images_show():
     assert Up.of_frame("z", "gravity", [LEVEL]).source == "gravity"
     turned = [Rigid3(LEVEL.rotation @ Rotation.from_euler("y", a).as_matrix(), [0, 0, 0]) for a in
               (0.1, 1, 2, 3)]  # fmt: skip
     found = Up.of_frame(None, None, turned)
     assert found.direction == pytest.approx(UP)
-    assert "pictures" in found.source
+    assert "images" in found.source
     upside_down = Rigid3(LEVEL.rotation @ np.diag([-1.0, -1, 1]), [0, 0, 0])
-    assert Up.of_pictures([LEVEL, upside_down]).direction == pytest.approx(UP)
+    assert Up.of_images([LEVEL, upside_down]).direction == pytest.approx(UP)
 
 
 # -- all of it ------------------------------------------------------------------------------

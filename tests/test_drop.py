@@ -13,12 +13,12 @@ import numpy as np
 import pycolmap
 import pytest
 
-from localizers_place import TEST_POSES, VISITOR, make_place, render
+from localization_place import TEST_POSES, VISITOR, make_place, render
 from relocalize import progress
 from relocalize.errors import MappingError, PlaceError
 from relocalize.evaluation import evaluate
 from relocalize.geometry import Similarity3
-from relocalize.localizers import fitted
+from relocalize.localization import fitted
 from relocalize.mapping import dropping, map_place
 from relocalize.mapping.dropping import drop_images, flagged_images, restore_images
 from relocalize.mapping.moving import move_place

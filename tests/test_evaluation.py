@@ -28,7 +28,7 @@ from relocalize.evaluation.table import results_table
 from relocalize.evaluation.truth import truth_from_file
 from relocalize.formats import ImportSettings, import_registration
 from relocalize.geometry import Rigid3, Similarity3
-from relocalize.localizers import PoseEstimate
+from relocalize.localization import PoseEstimate
 from relocalize.mapping import MapReport
 from relocalize.place import Place, Split
 
@@ -57,7 +57,7 @@ def pose_list(path: Path, world_from_cam: dict[str, Rigid3]) -> Path:
 
 
 class Scripted:
-    """A localizer that is off the truth by given amounts; pictures carry their number."""
+    """A localizer that is off the truth by given amounts; images carry their number."""
 
     def __init__(self, world_from_cam, errors):
         self.world_from_cam, self.errors, self.cameras = world_from_cam, errors, []
@@ -77,7 +77,7 @@ class Scripted:
 @pytest.fixture
 def walk(tmp_path):
     """A Place of `COUNT` imported images with a split."""
-    images = tmp_path / "pictures"
+    images = tmp_path / "images"
     images.mkdir()
     poses = walk_poses()
     for index, name in enumerate(poses):
@@ -521,7 +521,7 @@ def test_what_a_truth_from_a_file_is_exact_to_is_said_and_errors_below_are_count
     assert stored(walk, "fifth")["per_image"][0]["truth_sigma"]["position"] > 0
 
 
-def test_of_imported_poses_nothing_is_claimed_without_the_pictures_word(walk, script):
+def test_of_imported_poses_nothing_is_claimed_without_the_images_word(walk, script):
     script(lambda index: (0.01, 1.0))
     result = evaluate(walk).to_json()
     assert result["truth_sigma"] is None

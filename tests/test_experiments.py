@@ -19,8 +19,8 @@ from relocalize.experiments.page import experiment_page
 from relocalize.experiments.runs import Run
 from relocalize.experiments.stability import epoch_to_epoch, seed_to_seed
 from relocalize.experiments.summary import RunNumbers, best_of, configurations_of, effects_of
-from relocalize.learning.presets import preset
-from relocalize.learning.settings_json import with_fields
+from relocalize.regression.presets import preset
+from relocalize.regression.settings_json import with_fields
 
 
 def sweep_of(folder: Path, text: str) -> Sweep:

@@ -23,7 +23,7 @@ from rendered_walk import SPLIT, make_walk_place
 
 pytest.importorskip("torch")
 
-# Three epochs of 55 pictures of 64 x 64; every run of it takes well under a second.
+# Three epochs of 55 images of 64 x 64; every run of it takes well under a second.
 SWEEP = """
 about = "Two rates on a small walk."
 [settings]
@@ -64,7 +64,7 @@ def done(walk, tmp_path_factory) -> Place:
 
 @pytest.fixture
 def copy(done, tmp_path) -> Place:
-    """The same Place with its prepared pictures and features, and no experiments."""
+    """The same Place with its prepared images and features, and no experiments."""
     root = tmp_path / "copy"
     shutil.copytree(done.root, root, ignore=shutil.ignore_patterns("experiments"))
     return Place.open(root)
@@ -96,7 +96,7 @@ def error_of(shown) -> str:
     return line
 
 
-def test_a_sweep_is_a_folder_per_run_a_table_a_picture_and_a_page(done, sweep, capsys):
+def test_a_sweep_is_a_folder_per_run_a_table_a_image_and_a_page(done, sweep, capsys):
     folder = done.root / "experiments" / "rates"
     content = results(done)
     assert content["sweep"]["grid"] == {"optimizer.learning_rate": [1e-3, 5e-3]}
@@ -119,9 +119,9 @@ def test_a_sweep_is_a_folder_per_run_a_table_a_picture_and_a_page(done, sweep, c
         assert entry["position_jump"] == pytest.approx(max(last / before, before / last))
         assert not (one / "checkpoint.pt").exists()
         assert (one / "localizer" / "weights.safetensors").is_file()
-    picture = cv2.imread(str(folder / "curves.png"))
-    assert picture.shape[0] > 300
-    assert picture.std() > 5
+    image = cv2.imread(str(folder / "curves.png"))
+    assert image.shape[0] > 300
+    assert image.std() > 5
     page = (folder / "index.html").read_text()
     assert "Two rates on a small walk." in page
     assert "http://" not in page.split("</script></head>")[1]
@@ -148,7 +148,7 @@ def test_json_is_one_object_of_the_stored_results(done, sweep, capsys):
 def test_killed_in_the_second_run_the_same_command_goes_on_and_ends_alike(
     done, copy, sweep, capfd, monkeypatch
 ):
-    from relocalize.learning.training_log import TrainingLog
+    from relocalize.regression.training_log import TrainingLog
 
     rest = [sweep, "--set", "checkpoint_minutes=1e-6"]
     child = os.fork()
@@ -201,16 +201,16 @@ def test_other_settings_are_other_runs_and_nothing_is_overwritten(copy, sweep, c
 
 
 def test_a_run_that_diverges_is_a_row_and_not_the_end(copy, sweep, capsys, monkeypatch):
-    from relocalize.localizers.posenet import PoseNetLocalizer
+    from relocalize.localization.regressor import RegressorLocalizer
 
-    fit = PoseNetLocalizer.fit
+    fit = RegressorLocalizer.fit
 
     def diverging(place, split, *, settings, folder):
         if settings.optimizer.learning_rate == 1e-3:
             raise DivergenceError("training stopped: the loss is not finite in epoch 1")
         return fit(place, split, settings=settings, folder=folder)
 
-    monkeypatch.setattr(PoseNetLocalizer, "fit", diverging)
+    monkeypatch.setattr(RegressorLocalizer, "fit", diverging)
     assert run(copy, sweep) == 0
     shown = capsys.readouterr().out
     assert "diverged" in shown

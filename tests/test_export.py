@@ -1,4 +1,4 @@
-"""Export: what another tool gets is what the Place holds, also where pictures change size."""
+"""Export: what another tool gets is what the Place holds, also where images change size."""
 
 import json
 import subprocess
@@ -170,15 +170,15 @@ def test_what_a_kill_left_is_cleared_away_by_the_next_export(made, tmp_path):
     export = [sys.executable, "-m", "relocalize", "export", str(made.root)]
     export += [str(tmp_path / "out"), "--format", "cambridge", "--resize", "4000x3000"]
     running = subprocess.Popen(export, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    pictures = tmp_path / ".writing-out" / "pictures"
+    images = tmp_path / ".writing-out" / "images"
     started = time.monotonic()
-    while not pictures.is_dir() and running.poll() is None and time.monotonic() - started < 60:
+    while not images.is_dir() and running.poll() is None and time.monotonic() - started < 60:
         time.sleep(0.01)
     assert running.poll() is None, "the export ended before it could be killed"
     running.kill()
     running.wait()
     assert not (tmp_path / "out").exists()
-    assert pictures.is_dir()
+    assert images.is_dir()
     export_place(made, tmp_path / "out", ExportSettings("cambridge"))
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -262,7 +262,7 @@ CAMERAS = [
 
 
 @given(size=SIZES, new_size=SIZES, aspect=st.sampled_from(ASPECTS), which=st.sampled_from(CAMERAS))
-def test_the_camera_moves_pixels_as_the_picture_does(size, new_size, aspect, which):
+def test_the_camera_moves_pixels_as_the_image_does(size, new_size, aspect, which):
     """Projecting with the new camera is projecting with the old one, then resizing."""
     model, terms = which
     width, height = size
@@ -280,21 +280,21 @@ def test_the_camera_moves_pixels_as_the_picture_does(size, new_size, aspect, whi
 
 
 @given(size=SIZES, new_size=SIZES, aspect=st.sampled_from(ASPECTS))
-def test_the_picture_moves_as_its_points_do(size, new_size, aspect):
-    """The centroid of a blurred spot in the resized picture is where `points` says."""
+def test_the_image_moves_as_its_points_do(size, new_size, aspect):
+    """The centroid of a blurred spot in the resized image is where `points` says."""
     width, height = size
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     ramp_x, ramp_y = 20 + 200 * x / width, 20 + 200 * y / height
-    picture = np.stack([ramp_x, ramp_y, ramp_x], axis=2).astype(np.uint8)
+    image = np.stack([ramp_x, ramp_y, ramp_x], axis=2).astype(np.uint8)
     change = Resizing.to(size, new_size, aspect)
-    resized = change.pixels(picture)
+    resized = change.pixels(image)
     assert resized.shape == (new_size[1], new_size[0], 3)
     middle = np.array([[width / 2, height / 2]], dtype=np.float32)
     column, row = change.points(middle)[0]
     red, green, _ = resized[
         min(int(row), new_size[1] - 1), min(int(column), new_size[0] - 1)
     ].astype(float)
-    # One pixel of the coarser of the two pictures.
+    # One pixel of the coarser of the two images.
     assert abs(red - 120) <= 200 * max(1 / width, 1 / change.target[2]) + 2
     assert abs(green - 120) <= 200 * max(1 / height, 1 / change.target[3]) + 2
 
@@ -332,7 +332,7 @@ def test_observations_stay_where_the_points_project(made, tmp_path, aspect):
 # -- the classical PoseNet layout ------------------------------------------------------------
 
 
-def test_the_mean_image_is_of_the_train_pictures_only(made, tmp_path):
+def test_the_mean_image_is_of_the_train_images_only(made, tmp_path):
     settings = ExportSettings("cambridge", resize=(40, 30), mean_image=True)
     report = export_place(made, tmp_path / "out", settings)
     assert report.mean_image_of == 4
@@ -354,13 +354,13 @@ def test_the_command_writes_the_classical_layout(made, tmp_path, capsys):
     assert ended.value.code == 0
     assert "7 images are in" in printed.out
     assert "64x48 to 455x256: cropped to the middle 64x36" in printed.out
-    assert "of the 4 train pictures" in printed.out
+    assert "of the 4 train images" in printed.out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *("dataset_train.txt", "dataset_test.txt", "cameras.json", "walk"),
         *("mean.npy", "mean.png"),
     }
-    with Image.open(tmp_path / "out" / "walk" / "frame-000000.png") as picture:
-        assert picture.size == (455, 256)
+    with Image.open(tmp_path / "out" / "walk" / "frame-000000.png") as image:
+        assert image.size == (455, 256)
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 1

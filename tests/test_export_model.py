@@ -22,14 +22,14 @@ from relocalize.geometry import (  # noqa: E402
     position_error,
     rotation_error_deg,
 )
-from relocalize.learning.picture_input import PictureInput  # noqa: E402
-from relocalize.learning.presets import preset  # noqa: E402
-from relocalize.learning.settings import InputSettings  # noqa: E402
-from relocalize.learning.settings_json import with_fields  # noqa: E402
-from relocalize.localizers import fitted  # noqa: E402
-from relocalize.localizers.posenet import PoseNetLocalizer  # noqa: E402
-from relocalize.localizers.store import folder_of, store  # noqa: E402
+from relocalize.localization import fitted  # noqa: E402
+from relocalize.localization.regressor import RegressorLocalizer  # noqa: E402
+from relocalize.localization.store import folder_of, store  # noqa: E402
 from relocalize.place import Place  # noqa: E402
+from relocalize.regression.image_input import ImageInput  # noqa: E402
+from relocalize.regression.presets import preset  # noqa: E402
+from relocalize.regression.settings import InputSettings  # noqa: E402
+from relocalize.regression.settings_json import with_fields  # noqa: E402
 from rendered_walk import CAMERA, SPLIT, make_walk_place  # noqa: E402
 
 # Little training: what is exported is what counts here.
@@ -60,9 +60,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     split = made.split(SPLIT)
     store(
         made,
-        folder_of(made, "posenet", split),
+        folder_of(made, "regressor", split),
         split,
-        lambda: PoseNetLocalizer.fit(made, split, settings=SETTINGS),
+        lambda: RegressorLocalizer.fit(made, split, settings=SETTINGS),
     )
     fitted(made, "constant", split)
     return made
@@ -84,12 +84,12 @@ def test_the_file_gives_the_poses_that_localize_gives(
     assert (facts["unit"], facts["place"], facts["name"]) == (
         place.unit,
         place.name,
-        f"posenet.{SPLIT}",
+        f"regressor.{SPLIT}",
     )
     camera = Camera(**facts["camera"])
     assert (camera.width, camera.height) == (128, 96)
 
-    localizer = fitted(place, "posenet", place.split(SPLIT))
+    localizer = fitted(place, "regressor", place.split(SPLIT))
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     outputs = ["position", "rotation", "log_variance"]
     assert len(facts["turns"]) == 5
@@ -100,7 +100,7 @@ def test_the_file_gives_the_poses_that_localize_gives(
         if expected.world_from_cam is None:
             continue
         # As the page says that one averages: positions and rotations by their own variances.
-        images = localizer.pictures.of_photo(pixels, CAMERA).transpose(0, 3, 1, 2)
+        images = localizer.images.of_photo(pixels, CAMERA).transpose(0, 3, 1, 2)
         position, rotation, log_variance = (
             np.concatenate(parts)
             for parts in zip(
@@ -125,7 +125,7 @@ def test_people_are_told_what_the_file_takes_and_gives(
     place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "pose.onnx"
-    assert ExportModel(place.root, path, localizer=f"posenet.{SPLIT}").run() == 0
+    assert ExportModel(place.root, path, localizer=f"regressor.{SPLIT}").run() == 0
     text = capsys.readouterr().out
     assert "takes images [1, 3, 96, 128]: RGB in 0..255" in text
     assert "gives position [1, 3], rotation [1, 3, 3]" in text
@@ -136,16 +136,18 @@ def test_people_are_told_what_the_file_takes_and_gives(
 @pytest.mark.slow  # for the training
 def test_what_is_not_trained_is_told(place: Place, tmp_path: Path) -> None:
     for name in ("constant", "mine"):
-        with pytest.raises(LocalizerError, match=rf"no trained regressor '{name}', it has posenet"):
+        with pytest.raises(
+            LocalizerError, match=rf"no trained regressor '{name}', it has regressor"
+        ):
             ExportModel(place.root, tmp_path / "pose.onnx", localizer=name).run()
     assert list(tmp_path.iterdir()) == []
-    assert trained_name(place, "posenet") == f"posenet.{SPLIT}"
+    assert trained_name(place, "regressor") == f"regressor.{SPLIT}"
 
 
 def test_crops_are_taken_by_the_camera_of_the_middle_one() -> None:
     target = Camera("PINHOLE", 341, 256, (300.0, 300.0, 170.5, 128.0))
     settings = InputSettings(224, 224, geometry="posenet")
-    localizer = SimpleNamespace(pictures=PictureInput(settings, target))
+    localizer = SimpleNamespace(images=ImageInput(settings, target))
     camera = input_camera(localizer)
     assert (camera.width, camera.height) == (224, 224)
     assert camera.params[:2] == (300.0, 300.0)

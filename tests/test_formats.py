@@ -20,7 +20,7 @@ from relocalize.formats import (
     match_names,
     read_registration,
 )
-from relocalize.formats.pictures import natural_key
+from relocalize.formats.images import natural_key
 from relocalize.formats.pose_list import read_pose_list
 from relocalize.geometry import Camera, Rigid3
 from relocalize.place import MapModel, Place, Points, PosedImage
@@ -32,7 +32,7 @@ c.jpg 1 0 0 0 0 0 -4 510
 """
 
 
-def pictures(folder: Path, names: list[str], size: tuple[int, int] = (64, 48)) -> Path:
+def image_files(folder: Path, names: list[str], size: tuple[int, int] = (64, 48)) -> Path:
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,11 +47,11 @@ def write(path: Path, text: str) -> Path:
 
 @pytest.fixture
 def walk(tmp_path):
-    """A pose list of 20 images along x, and their pictures under other endings."""
+    """A pose list of 20 images along x, and their images under other endings."""
     rows = [f"frame-{i:06d}.color.png 1 0 0 0 {-0.1 * i} 0 0 60" for i in range(20)]
     return (
         write(tmp_path / "poses.txt", "\n".join(rows)),
-        pictures(tmp_path / "pictures", [f"frame-{i:06d}.jpg" for i in range(20)]),
+        image_files(tmp_path / "images", [f"frame-{i:06d}.jpg" for i in range(20)]),
     )
 
 
@@ -267,7 +267,7 @@ def test_names_match_exactly_or_by_unambiguous_stem():
     listed=st.lists(st.text("ab./", max_size=6), max_size=8),
     present=st.lists(st.text("ab./", max_size=6), max_size=8),
 )
-def test_no_picture_is_given_to_two_names(listed, present):
+def test_no_image_is_given_to_two_names(listed, present):
     match = match_names(listed, present)
     given_away = list(match.present_of.values())
     assert len(set(given_away)) == len(given_away)
@@ -310,16 +310,16 @@ def test_an_imported_walk_has_its_poses_cameras_and_split(tmp_path, walk):
     assert linked.stat().st_ino == (images / "frame-000012.jpg").stat().st_ino
 
 
-def test_what_has_no_picture_or_no_pose_is_said_and_skipped(tmp_path, walk):
+def test_what_has_no_image_or_no_pose_is_said_and_skipped(tmp_path, walk):
     poses, images = walk
     (images / "frame-000003.jpg").unlink()
-    (images / "frame-000004.jpg").write_bytes(b"no picture")
-    pictures(images, ["other.png"])
+    (images / "frame-000004.jpg").write_bytes(b"no image")
+    image_files(images, ["other.png"])
     place = Place.create(tmp_path / "place")
     report = import_registration(poses, place, images=images)
     assert report.posed == 18
-    assert report.without_picture == ("frame-000003.color.png",)
-    assert place.capture("imported").settings["without_picture"] == ["frame-000003.color.png"]
+    assert report.without_image == ("frame-000003.color.png",)
+    assert place.capture("imported").settings["without_image"] == ["frame-000003.color.png"]
     assert {drop.source for drop in report.left_out} == {"frame-000004.jpg", "other.png"}
     assert "imported/other.png" not in place.map.images
 
@@ -422,12 +422,12 @@ def test_poses_of_another_origin_are_not_mixed_in(tmp_path, walk):
     assert set(place.captures) == {"imported"}
 
 
-def test_pictures_of_another_shape_than_their_camera_are_left_out(tmp_path):
+def test_images_of_another_shape_than_their_camera_are_left_out(tmp_path):
     model = tmp_path / "model"
     model.mkdir()
     small_model().write(model)
-    images = pictures(tmp_path / "images", ["one.jpg"], (320, 240))
-    pictures(images, ["two.jpg"], (240, 320))
+    images = image_files(tmp_path / "images", ["one.jpg"], (320, 240))
+    image_files(images, ["two.jpg"], (240, 320))
     place = Place.create(tmp_path / "place")
     report = import_registration(model, place, images=images)
     assert (report.posed, report.unit) == (1, "map unit")
@@ -443,7 +443,7 @@ def test_points_that_two_imported_images_see_come_along(tmp_path):
     small_model().write(model)
     place = Place.create(tmp_path / "place")
     import_registration(
-        model, place, images=pictures(tmp_path / "i", ["one.jpg", "two.jpg"], (640, 480))
+        model, place, images=image_files(tmp_path / "i", ["one.jpg", "two.jpg"], (640, 480))
     )
     np.testing.assert_array_equal(place.points.ids, [7])
     np.testing.assert_array_equal(place.map.images["imported/two.jpg"].point_rows, [0, -1, -1])
@@ -451,7 +451,7 @@ def test_points_that_two_imported_images_see_come_along(tmp_path):
 
 def test_hostile_names_stay_inside_the_place(tmp_path):
     poses = write(tmp_path / "poses.txt", "../../out.jpg 1 0 0 0 0 0 0 50\n")
-    images = pictures(tmp_path / "images", ["out.jpg"])
+    images = image_files(tmp_path / "images", ["out.jpg"])
     place = Place.create(tmp_path / "place")
     import_registration(poses, place, images=images)
     assert list(place.map.images) == ["imported/out.jpg"]

@@ -47,11 +47,11 @@ def bundle(points: np.ndarray = POINTS) -> str:
     return "\n".join(rows) + "\n"
 
 
-def written(folder: Path, text: str | None = None, *, pictures: bool = False) -> Path:
+def written(folder: Path, text: str | None = None, *, images: bool = False) -> Path:
     path = folder / "bundle.out"
     path.write_text(bundle() if text is None else text)
     (folder / "list.txt").write_text("walk/a.jpg 0 500.0\nb b.jpg\nc.jpg 0 520\n")
-    for name in NAMES if pictures else []:
+    for name in NAMES if images else []:
         (folder / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", SIZE).save(folder / name)
     return path
@@ -89,7 +89,7 @@ class TestPoses:
 
 class TestPoints:
     def test_points_and_their_observations_come_along(self, tmp_path):
-        registration = read_bundler(written(tmp_path, pictures=True))
+        registration = read_bundler(written(tmp_path, images=True))
         model = registration.model
         assert model is not None
         np.testing.assert_allclose(model.points.positions, POINTS)
@@ -102,7 +102,7 @@ class TestPoints:
     def test_a_file_cut_off_in_its_points_keeps_what_is_whole(self, tmp_path):
         text = bundle()
         cut = text[: text.rindex("10 20 30")]
-        registration = read_bundler(written(tmp_path, cut, pictures=True))
+        registration = read_bundler(written(tmp_path, cut, images=True))
         assert len(registration.poses) == 2
         assert len(registration.model.points) == 2
         assert "after the 2." in registration.remarks[-1]
@@ -110,11 +110,11 @@ class TestPoints:
     @pytest.mark.parametrize("bad", ["nan", "1e300", "x"])
     def test_points_that_are_nowhere_end_the_reading_of_points(self, tmp_path, bad):
         text = bundle().replace("-0.4 0.3 -0.2", f"-0.4 {bad} -0.2")
-        registration = read_bundler(written(tmp_path, text, pictures=True))
+        registration = read_bundler(written(tmp_path, text, images=True))
         assert len(registration.model.points) == 1
         assert "after the 1." in registration.remarks[-1]
 
-    def test_pictures_outside_the_lists_folder_are_not_opened(self, tmp_path):
+    def test_images_outside_the_lists_folder_are_not_opened(self, tmp_path):
         inner = tmp_path / "inner"
         inner.mkdir()
         path = written(inner)

@@ -8,7 +8,7 @@ import numpy as np
 import pycolmap
 import pytest
 
-from posed_example import CAMERAS, assert_same, posed_pictures
+from posed_example import CAMERAS, assert_same, posed_images
 from relocalize.errors import FormatError
 from relocalize.formats.colmap import (
     detect,
@@ -17,7 +17,7 @@ from relocalize.formats.colmap import (
     write_colmap,
     write_colmap_text,
 )
-from relocalize.formats.posed_pictures import PosedPictures
+from relocalize.formats.posed_images import PosedImages
 from relocalize.geometry import Rigid3
 from relocalize.place import MapModel
 
@@ -100,20 +100,20 @@ def test_damaged_text_is_refused_in_one_line(
 
 
 def test_a_zero_quaternion_in_a_binary_model_is_refused(tmp_path: Path) -> None:
-    posed_pictures(tmp_path).model.write(tmp_path)
+    posed_images(tmp_path).model.write(tmp_path)
     path = tmp_path / "images.bin"
     data = bytearray(path.read_bytes())
     struct.pack_into("<4d", data, 8 + 4, 0, 0, 0, 0)  # the first image's, after count and id
     path.write_bytes(data)
     registration = read_colmap(tmp_path)
-    assert list(registration.poses) == list(posed_pictures(tmp_path).model.images)[1:]
+    assert list(registration.poses) == list(posed_images(tmp_path).model.images)[1:]
     assert "images.bin, row 0: " in registration.problems[0]
     assert "four zeros" in registration.problems[0]
 
 
 def test_old_and_new_models_read_alike(tmp_path: Path) -> None:
     """The files of rigs and frames repeat the poses of images without them."""
-    posed = posed_pictures(tmp_path)
+    posed = posed_images(tmp_path)
     posed.model.write(tmp_path)
     assert (tmp_path / "frames.bin").is_file()
     new = read_colmap(tmp_path)
@@ -153,7 +153,7 @@ def test_a_camera_on_a_rig_has_its_own_pose(tmp_path: Path) -> None:
         np.testing.assert_allclose(poses["2.png"][0].matrix, expected, atol=1e-12)
 
 
-Writer = Callable[[PosedPictures, Path], None]
+Writer = Callable[[PosedImages, Path], None]
 
 
 @pytest.mark.parametrize("model", CAMERAS)
@@ -163,7 +163,7 @@ Writer = Callable[[PosedPictures, Path], None]
 def test_what_is_written_is_read_back(
     tmp_path: Path, model: str, write_it: Writer, is_it: Callable[[Path], bool]
 ) -> None:
-    posed = posed_pictures(tmp_path, (model, "PINHOLE"))
+    posed = posed_images(tmp_path, (model, "PINHOLE"))
     out = tmp_path / "out"
     write_it(posed, out)
     assert [detect(out), detect_text(out)] == [is_it is detect, is_it is detect_text]
@@ -190,7 +190,7 @@ def test_what_is_written_is_read_back(
 
 
 def test_a_name_that_text_cannot_hold_is_refused(tmp_path: Path) -> None:
-    posed = posed_pictures(tmp_path)
+    posed = posed_images(tmp_path)
     posed.model.images["walk 0/a.png"] = posed.model.images.pop("walk0/frame-000.png")
     with pytest.raises(FormatError, match="blank"):
         write_colmap_text(posed, tmp_path / "out")

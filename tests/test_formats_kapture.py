@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posed_example import CAMERAS, assert_same, posed_pictures
+from posed_example import CAMERAS, assert_same, posed_images
 from relocalize.errors import FormatError
 from relocalize.formats.kapture import detect, read_kapture, write_kapture
 from relocalize.geometry import Rigid3
@@ -119,7 +119,7 @@ def test_missing_files_are_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", CAMERAS)
 def test_what_is_written_is_read_back(tmp_path: Path, model: str) -> None:
-    posed = posed_pictures(tmp_path, (model, "PINHOLE"))
+    posed = posed_images(tmp_path, (model, "PINHOLE"))
     out = tmp_path / "out"
     write_kapture(posed, out)
     assert detect(out)
@@ -143,7 +143,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, model: str) -> None:
 
 def test_damaged_points_do_not_cost_the_poses(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    write_kapture(posed_pictures(tmp_path), out)
+    write_kapture(posed_images(tmp_path), out)
     observations = out / "reconstruction" / "observations.txt"
     text = observations.read_text()
     for bad in ("99, relocalize, walk0/frame-000.png, 0", "0, ../.., walk0/frame-000.png, 0", "0"):
@@ -154,7 +154,7 @@ def test_damaged_points_do_not_cost_the_poses(tmp_path: Path) -> None:
 
 
 def test_what_the_format_cannot_hold_is_refused(tmp_path: Path) -> None:
-    posed = posed_pictures(tmp_path)
+    posed = posed_images(tmp_path)
     image = posed.model.images.pop("walk0/frame-000.png")
     posed.model.images["walk0/frame,000.png"] = image
     with pytest.raises(FormatError, match="commas"):

@@ -57,7 +57,7 @@ def written(folder: Path, *, sensors: str = "", cameras: str = "", more: str = "
 
 
 def manuals_projection(points: np.ndarray, values: dict[str, float], *, fisheye: bool):
-    """Agisoft Metashape User Manual, "Camera models", for a picture of 1000 x 800."""
+    """Agisoft Metashape User Manual, "Camera models", for an image of 1000 x 800."""
     v = {name: values.get(name, 0.0) for name in NAMES}
     x, y = points[:, 0] / points[:, 2], points[:, 1] / points[:, 2]
     if fisheye:
@@ -268,7 +268,7 @@ class TestRealExports:
         assert not registration.problems
         assert "94 sensors" in registration.remarks[0]
         # What was photographed, the middle of the region that Metashape built, is before every
-        # camera and in most pictures; no other direction or axes would have it so.
+        # camera and in most images; no other direction or axes would have it so.
         middle = np.array([read_xml(path).findtext("chunk/region/center").split()], dtype=float)
         in_cameras = {name: pose @ middle for name, (pose, _) in registration.poses.items()}
         assert min(point[0, 2] for point in in_cameras.values()) > 0

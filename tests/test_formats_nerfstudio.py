@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from posed_example import CAMERAS, assert_same, posed_pictures
+from posed_example import CAMERAS, assert_same, posed_images
 from relocalize.errors import FormatError
 from relocalize.formats.nerfstudio import detect, read_nerfstudio, write_nerfstudio
 from relocalize.formats.registration import SizelessCamera
@@ -188,7 +188,7 @@ def test_another_file_is_refused_in_one_line(tmp_path: Path, text: str, said: st
 
 @pytest.mark.parametrize("model", CAMERAS)
 def test_what_is_written_is_read_back(tmp_path: Path, model: str) -> None:
-    posed = posed_pictures(tmp_path, (model,))
+    posed = posed_images(tmp_path, (model,))
     out = tmp_path / "out"
     write_nerfstudio(posed, out)
     assert detect(out) and detect(out / "transforms.json")
@@ -207,11 +207,11 @@ def test_what_is_written_is_read_back(tmp_path: Path, model: str) -> None:
 
 
 def test_cameras_of_several_models_are_written_per_frame(tmp_path: Path) -> None:
-    posed = posed_pictures(tmp_path, ("SIMPLE_RADIAL", "OPENCV", "PINHOLE"))
+    posed = posed_images(tmp_path, ("SIMPLE_RADIAL", "OPENCV", "PINHOLE"))
     write_nerfstudio(posed, tmp_path / "out")
     names = {name: f"images/{name}" for name in posed.files}
     assert_same(read_nerfstudio(tmp_path / "out"), posed, names)
-    mixed = posed_pictures(tmp_path, ("OPENCV_FISHEYE", "OPENCV"))
+    mixed = posed_images(tmp_path, ("OPENCV_FISHEYE", "OPENCV"))
     with pytest.raises(FormatError, match="one camera model for all"):
         write_nerfstudio(mixed, tmp_path / "mixed")
     assert not (tmp_path / "mixed").exists()

@@ -78,14 +78,14 @@ def test_a_shot_maps_the_world_to_the_camera(tmp_path: Path) -> None:
 def test_normalised_intrinsics_become_pixels(
     tmp_path: Path, values: dict[str, Any], model: str, params: tuple[float, ...]
 ) -> None:
-    """The unit is the longer side, the origin the picture's centre: w/2 from the corner."""
+    """The unit is the longer side, the origin the image's centre: w/2 from the corner."""
     path = write(tmp_path, {"a.jpg": shot()}, {"c": CAMERA | values})
     (camera,) = read_opensfm(path).cameras
     assert camera.model == model
     np.testing.assert_allclose(camera.params, params)
 
 
-def test_a_camera_without_a_size_takes_the_pictures(tmp_path: Path) -> None:
+def test_a_camera_without_a_size_takes_the_images(tmp_path: Path) -> None:
     path = write(tmp_path, {"a.jpg": shot()}, {"c": {"focal": 0.9, "k1": 0.1, "k2": 0}})
     camera = read_opensfm(path).camera_of("a.jpg", 600, 800)
     assert (camera.model, camera.params) == ("SIMPLE_RADIAL", (720, 300, 400, 0.1))
@@ -139,7 +139,7 @@ def test_another_file_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     "name", ["reconstruction.json", "reconstruction_example.json", "reconstruction.meshed.json"]
 )
-def test_points_of_the_sample_lie_in_its_pictures(data_dir: Path, name: str) -> None:
+def test_points_of_the_sample_lie_in_its_images(data_dir: Path, name: str) -> None:
     path = data_dir / "formats" / "opensfm" / "berlin" / name
     assert detect(path)
     registration = read_opensfm(path)
@@ -151,6 +151,6 @@ def test_points_of_the_sample_lie_in_its_pictures(data_dir: Path, name: str) -> 
     for pose, _ in registration.poses.values():
         pixels = registration.cameras[0].img_from_cam(pose @ points)
         inside += np.all((pixels > 0) & (pixels < [3264, 2448]), axis=1)
-    # Every point was triangulated from two or three of the three pictures; a point whose ray
+    # Every point was triangulated from two or three of the three images; a point whose ray
     # leaves the lens polynomial's range has no pixel.
     assert np.mean(inside >= 2) > 0.98

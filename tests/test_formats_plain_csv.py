@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from posed_example import CAMERAS, posed_pictures
+from posed_example import CAMERAS, posed_images
 from relocalize.errors import FormatError
 from relocalize.formats.plain_csv import detect, read_plain_csv, write_plain_csv
-from relocalize.formats.posed_pictures import PosedPictures
+from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.reality_capture import detect as detect_reality_capture
 from relocalize.geometry import Camera, Convention
 from relocalize.place import MapModel
@@ -28,15 +28,15 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def renamed(posed: PosedPictures, names: list[str]) -> PosedPictures:
-    """The same pictures under other names."""
+def renamed(posed: PosedImages, names: list[str]) -> PosedImages:
+    """The same images under other names."""
     old = list(posed.model.images)
     images = {
         new: replace(posed.model.images[name], name=new)
         for name, new in zip(old, names, strict=True)
     }
     files = {new: posed.files[name] for name, new in zip(old, names, strict=True)}
-    return PosedPictures(MapModel(images, posed.model.points), files, posed.unit)
+    return PosedImages(MapModel(images, posed.model.points), files, posed.unit)
 
 
 class TestReading:
@@ -135,7 +135,7 @@ class TestReading:
         colmaps = "# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME\n"
         assert not detect(written(tmp_path, colmaps + "1 1 0 0 0 1 2 3 1 a.jpg\n"))
 
-    def test_a_principal_point_without_a_picture_size_is_said_not_to_be_used(self, tmp_path):
+    def test_a_principal_point_without_a_image_size_is_said_not_to_be_used(self, tmp_path):
         path = written(
             tmp_path,
             "# convention: wxyz\nname,qw,qx,qy,qz,x,y,z,fx,cx,cy\na.jpg,1,0,0,0,1,2,3,500,9,9\n",
@@ -159,7 +159,7 @@ class TestReading:
 class TestThereAndBack:
     @pytest.mark.parametrize("form", ["file", "folder"])
     def test_poses_and_intrinsics_are_the_same(self, tmp_path, form):
-        posed = posed_pictures(tmp_path, tuple(CAMERAS)[:4])
+        posed = posed_images(tmp_path, tuple(CAMERAS)[:4])
         out = tmp_path / ("out.csv" if form == "file" else "out")
         write_plain_csv(posed, out)
         assert detect(out)
@@ -178,7 +178,7 @@ class TestThereAndBack:
 
     @pytest.mark.parametrize("model", sorted(CAMERAS))
     def test_every_lens(self, tmp_path, model):
-        posed = posed_pictures(tmp_path, (model,))
+        posed = posed_images(tmp_path, (model,))
         write_plain_csv(posed, tmp_path / "out.csv")
         registration = read_plain_csv(tmp_path / "out.csv")
         want = Camera(model, 64, 48, CAMERAS[model])
@@ -186,12 +186,12 @@ class TestThereAndBack:
 
     def test_names_of_every_kind(self, tmp_path):
         names = ["#1.jpg", 'a "b", c.jpg', " blank.jpg ", "Flur/Übersicht;ß 走廊.jpg"]
-        posed = renamed(posed_pictures(tmp_path), names)
+        posed = renamed(posed_images(tmp_path), names)
         write_plain_csv(posed, tmp_path / "out.csv")
         assert list(read_plain_csv(tmp_path / "out.csv").poses) == names
 
     def test_what_no_table_can_hold_is_refused(self, tmp_path):
-        posed = posed_pictures(tmp_path)
+        posed = posed_images(tmp_path)
         names = [f"{number}\n.jpg" for number in range(len(posed.model.images))]
         with pytest.raises(FormatError, match="line break"):
             write_plain_csv(renamed(posed, names), tmp_path / "out.csv")

@@ -192,7 +192,7 @@ class TestRealExports:
         registration = read_reality_capture(path)
         assert len(registration.poses) == 16
         assert not registration.problems + registration.remarks
-        # Somebody walked through a corridor: the tops of the pictures are up.
+        # Somebody walked through a corridor: the tops of the images are up.
         tops = [registration.world_from_cam(n).rotation @ [0, -1, 0] for n in registration.poses]
         assert min(top[2] for top in tops) > 0.9
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from posed_example import posed_pictures
+from posed_example import posed_images
 from relocalize.errors import FormatError
 from relocalize.formats.seven_scenes import detect, read_seven_scenes, write_seven_scenes
 from relocalize.geometry import Rigid3
@@ -39,7 +39,7 @@ def test_a_pose_maps_the_camera_to_the_world(tmp_path: Path) -> None:
     assert list(read_seven_scenes(scene / "seq-01").poses) == ["frame-000000.color.png"]
 
 
-def test_pictures_of_another_size_have_no_known_focal(tmp_path: Path) -> None:
+def test_images_of_another_size_have_no_known_focal(tmp_path: Path) -> None:
     scene = write(tmp_path, {"seq-01/frame-000000": POSE})
     Image.new("RGB", (80, 45)).save(scene / "seq-01" / "frame-000000.color.jpg")
     registration = read_seven_scenes(scene)
@@ -94,7 +94,7 @@ def test_other_folders_are_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    posed = posed_pictures(tmp_path, ("SIMPLE_PINHOLE",))
+    posed = posed_images(tmp_path, ("SIMPLE_PINHOLE",))
     out = tmp_path / "out"
     write_seven_scenes(posed, out)
     registration = read_seven_scenes(out)
@@ -109,18 +109,18 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert not registration.problems and len(registration.poses) == len(written)
 
 
-def test_pictures_become_png_and_no_split_writes_no_lists(tmp_path: Path) -> None:
-    posed = posed_pictures(tmp_path)
+def test_images_become_png_and_no_split_writes_no_lists(tmp_path: Path) -> None:
+    posed = posed_images(tmp_path)
     name = "walk0/frame-000.png"
     photo = tmp_path / "photo.jpg"
     Image.new("RGB", (64, 48), (200, 10, 10)).save(photo)
     posed = replace(posed, train=(), test=(), files=posed.files | {name: photo})
     out = tmp_path / "out"
     write_seven_scenes(posed, out)
-    with Image.open(out / "seq-01" / "frame-000000.color.png") as picture:
-        assert picture.format == "PNG" and picture.size == (64, 48)
+    with Image.open(out / "seq-01" / "frame-000000.color.png") as image:
+        assert image.format == "PNG" and image.size == (64, 48)
     assert not (out / "TrainSplit.txt").exists()
-    photo.write_bytes(b"no picture")
+    photo.write_bytes(b"no image")
     with pytest.raises(FormatError, match="cannot be read"):
         write_seven_scenes(posed, tmp_path / "again")
     assert not (tmp_path / "again").exists()

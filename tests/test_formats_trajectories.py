@@ -1,4 +1,4 @@
-"""Trajectories of TUM, KITTI and EuRoC: exact poses, pictures found by time or by row."""
+"""Trajectories of TUM, KITTI and EuRoC: exact poses, images found by time or by row."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ distortion_coefficients: [-0.28, 0.07, 0.0002, 1.8e-05]
 """
 
 
-def pictures(folder: Path, names: list[str]) -> Path:
+def image_files(folder: Path, names: list[str]) -> Path:
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def test_euroc_poses_become_a_cameras_by_its_sensor_yaml(tmp_path):
     assert "cam0/sensor.yaml" in registration.remarks[0]
 
 
-def test_a_tum_folder_gives_each_picture_the_pose_nearest_in_time(tmp_path):
+def test_a_tum_folder_gives_each_image_the_pose_nearest_in_time(tmp_path):
     rows = [f"{10 + 0.01 * i:.4f} {i} 0 0 0 0 0 1" for i in range(100)]
     write(tmp_path / "groundtruth.txt", "\n".join(rows))
     listed = ["10.0262 rgb/10.0262.png", "10.5 rgb/a  b.png", "12.0 rgb/late.png"]
@@ -137,18 +137,18 @@ def test_a_tum_folder_gives_each_picture_the_pose_nearest_in_time(tmp_path):
     assert registration.stated.names == tuple(registration.poses)
 
 
-# -- pictures without names in the file ------------------------------------------------------
+# -- images without names in the file ------------------------------------------------------
 
 
 def import_all(source: Path, images: Path, place: Path):
     return import_registration(source, place, images=images, settings=ImportSettings())
 
 
-def test_tum_pictures_are_found_by_the_time_that_names_them(tmp_path):
+def test_tum_images_are_found_by_the_time_that_names_them(tmp_path):
     rows = [f"{1305031102 + 0.1 * i:.4f} {i} 0 0 0 0 0 1" for i in range(20)]
     source = write(tmp_path / "t.txt", "\n".join(rows))
     names = ["1305031102.1000.png", "1305031102.209.png", "1305031102.45.png", "cover.png"]
-    images = pictures(tmp_path / "images", names)
+    images = image_files(tmp_path / "images", names)
     report = import_all(source, images, tmp_path / "place")
     assert report.posed == 2
     place = Place.open(tmp_path / "place")
@@ -162,33 +162,33 @@ def test_tum_pictures_are_found_by_the_time_that_names_them(tmp_path):
     assert "no time" in why["cover.png"]
 
 
-def test_euroc_pictures_are_found_by_their_nanoseconds(tmp_path):
+def test_euroc_images_are_found_by_their_nanoseconds(tmp_path):
     stamps = [1403715524907143168 + 5_000_000 * i for i in range(10)]
     source = write(
         tmp_path / "data.csv",
         EUROC_HEADER + "".join(f"{stamp},{i},0,0,1,0,0,0\n" for i, stamp in enumerate(stamps)),
     )
     names = [f"{stamps[3]}.png", f"{stamps[6] + 1_000_000}.png", f"{stamps[9] + 90_000_000}.png"]
-    report = import_all(source, pictures(tmp_path / "images", names), tmp_path / "place")
+    report = import_all(source, image_files(tmp_path / "images", names), tmp_path / "place")
     images = Place.open(tmp_path / "place").map.images
     assert [image.world_from_cam.translation[0] for image in images.values()] == [3, 6]
     assert report.left_out[-1].reason.endswith("nearest 0.09 s away")
 
 
 @pytest.mark.parametrize("pattern", ["{:06d}.png", "{:010d}.jpg", "frame-{}.jpg", "image_0/{}.png"])
-def test_kitti_pictures_are_found_by_their_row(tmp_path, pattern):
+def test_kitti_images_are_found_by_their_row(tmp_path, pattern):
     rows = [f"1 0 0 {i} 0 1 0 0 0 0 1 0" for i in range(12)]
     source = write(tmp_path / "00.txt", "\n".join(rows))
-    images = pictures(tmp_path / "images", [pattern.format(i) for i in range(12)])
+    images = image_files(tmp_path / "images", [pattern.format(i) for i in range(12)])
     import_all(source, images, tmp_path / "place")
     for name, image in Place.open(tmp_path / "place").map.images.items():
         assert name.split(".")[0].endswith(str(int(image.world_from_cam.translation[0])))
 
 
 @pytest.mark.parametrize("pattern", ["{:06d}.png", "frame-{}.jpg"])
-def test_pictures_that_count_from_one_are_not_shifted_by_a_frame(tmp_path, pattern):
+def test_images_that_count_from_one_are_not_shifted_by_a_frame(tmp_path, pattern):
     source = write(tmp_path / "00.txt", "1 0 0 0 0 1 0 0 0 0 1 0\n" * 12)
-    images = pictures(tmp_path / "images", [pattern.format(i + 1) for i in range(12)])
+    images = image_files(tmp_path / "images", [pattern.format(i + 1) for i in range(12)])
     with pytest.raises(FormatError, match="which is the first pose's"):
         import_all(source, images, tmp_path / "place")
 
@@ -201,7 +201,7 @@ def test_no_pose_is_used_twice_and_the_nearest_pairs_come_first():
     assert gap_of["z"] == pytest.approx(0.27)
 
 
-def test_two_pictures_of_one_time_are_ambiguous_and_not_drawn_lots_for():
+def test_two_images_of_one_time_are_ambiguous_and_not_drawn_lots_for():
     match = match_times({"1.5": 1.5}, ["cam0/1.5.png", "cam1/1.5.png"])
     assert match.ambiguous == ("1.5",)
     assert not match.present_of
@@ -304,7 +304,7 @@ def test_a_damaged_sensor_yaml_is_refused_in_one_line(tmp_path, text):
         read_euroc(path)
 
 
-def test_pictures_and_poses_of_two_recordings_are_refused(tmp_path):
+def test_images_and_poses_of_two_recordings_are_refused(tmp_path):
     write(tmp_path / "groundtruth.txt", "1.5 1 2 3 0 0 0 1\n")
     write(tmp_path / "rgb.txt", "900.5 rgb/a.png\n")
     with pytest.raises(FormatError, match="one recording"):

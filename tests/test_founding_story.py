@@ -116,7 +116,7 @@ def test_a_quaternion_in_the_wrong_order_moves_the_camera_too() -> None:
     assert position_error(written_w_last(pose), pose) > 0.5
 
 
-def test_a_skipped_row_gives_every_picture_its_neighbours_pose() -> None:
+def test_a_skipped_row_gives_every_image_its_neighbours_pose() -> None:
     poses = walk(5)
     names = list(poses)
     shifted = skipped_rows(names, poses, 1)
@@ -180,9 +180,9 @@ def test_the_walk_turns_round_where_it_is_farthest(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_table_and_the_pictures_say_every_row(tmp_path: Path) -> None:
+def test_the_table_and_the_images_say_every_row(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from founding_pictures import Seen, draw_corridor, draw_prices
+    from founding_images import Seen, draw_corridor, draw_prices
     from founding_prices import Price
     from founding_story import as_markdown, as_text
 

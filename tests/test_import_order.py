@@ -24,7 +24,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("imports", ["relocalize", "relocalize, pycolmap", "zlib, pycolmap"])
-def test_pictures_are_written_unharmed(imports):
+def test_images_are_written_unharmed(imports):
     result = run(f"import {imports}\nimport relocalize, pycolmap\n{WRITE_PNGS}")
     assert result.returncode == 0, result.stderr
 

@@ -14,6 +14,8 @@ import pytest
 
 from relocalize.capture.frames import capture_frames
 from relocalize.errors import MappingError, PlaceError
+from relocalize.features.focal import voted_focal
+from relocalize.features.pairs import PairSettings, sequential_pairs
 from relocalize.formats.importing import ImportSettings, import_registration
 from relocalize.geometry import Rigid3, align_camera_poses, rotation_error_deg
 from relocalize.mapping import (
@@ -24,13 +26,11 @@ from relocalize.mapping import (
     model_of_images,
     open_database,
 )
-from relocalize.mapping.focal import voted_focal
 from relocalize.mapping.gravity import up_from_horizon, upright
 from relocalize.mapping.look_alikes import judge_pairs
-from relocalize.mapping.pairs import PairSettings, sequential_pairs
 from relocalize.place import MapModel, Place
 from relocalize.place.model import NO_POINT
-from relocalize.synthetic import CorridorTruth
+from relocalize_synthetic import CorridorTruth
 
 pytestmark = pytest.mark.slow
 
@@ -256,7 +256,7 @@ def test_pairs_that_only_look_alike_are_told_from_true_ones(corridor_place):
     assert len(said_of_false.confirmed) <= 0.03 * len(false)
 
 
-def test_pictures_that_share_nothing_are_one_clear_line(tmp_path):
+def test_images_that_share_nothing_are_one_clear_line(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
     import cv2
@@ -289,7 +289,7 @@ def test_two_places_in_one_are_told_apart(corridor, corridor_place, tmp_path):
     assert len(place.map.images) == len(place.capture("walk").images)
 
 
-def test_a_place_without_pictures_or_with_a_missing_one_is_one_clear_line(corridor_place, tmp_path):
+def test_a_place_without_images_or_with_a_missing_one_is_one_clear_line(corridor_place, tmp_path):
     with pytest.raises(MappingError, match="at least 3"):
         map_place(Place.create(tmp_path / "empty"))
     place = copied(corridor_place, tmp_path / "missing")

@@ -16,14 +16,14 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 from relocalize.errors import LocalizerError  # noqa: E402
-from relocalize.learning import onnx_export  # noqa: E402
-from relocalize.learning.backbones import BACKBONES, make_backbone  # noqa: E402
-from relocalize.learning.heads import resized  # noqa: E402
-from relocalize.learning.losses import PoseTarget, make_loss  # noqa: E402
-from relocalize.learning.model import PoseRegressor, make_regressor  # noqa: E402
-from relocalize.learning.onnx_export import export_onnx, export_regressor  # noqa: E402
-from relocalize.learning.presets import PRESETS  # noqa: E402
-from relocalize.learning.settings import LossSettings  # noqa: E402
+from relocalize.regression import onnx_export  # noqa: E402
+from relocalize.regression.backbones import BACKBONES, make_backbone  # noqa: E402
+from relocalize.regression.heads import resized  # noqa: E402
+from relocalize.regression.losses import PoseTarget, make_loss  # noqa: E402
+from relocalize.regression.model import PoseRegressor, make_regressor  # noqa: E402
+from relocalize.regression.onnx_export import export_onnx, export_regressor  # noqa: E402
+from relocalize.regression.presets import PRESETS  # noqa: E402
+from relocalize.regression.settings import LossSettings  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def regressor_of(preset: str, height: int, width: int) -> PoseRegressor:
 
 
 def teach(regressor: PoseRegressor, pixels: torch.Tensor) -> None:
-    """Poses for pictures: what cells say at random makes no pose that two programs agree on."""
+    """Poses for images: what cells say at random makes no pose that two programs agree on."""
     rows, columns = regressor.head.cells
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     rays = (torch.stack((x, y), -1).flatten(0, 1) + 0.5) / columns - 0.5

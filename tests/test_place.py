@@ -218,7 +218,7 @@ def test_no_link_leads_out_of_the_place(place: Place, tmp_path: Path) -> None:
         place.image_path("link.png")
 
 
-def test_pictures_are_read_as_rgb(place: Place) -> None:
+def test_images_are_read_as_rgb(place: Place) -> None:
     pixels = np.zeros((4, 6, 3), dtype=np.uint8)
     pixels[..., 0] = 200  # red
     (place.images_dir / "walk1").mkdir(parents=True)
@@ -251,7 +251,7 @@ def png_that_claims(width: int, height: int) -> bytes:
         (png_that_claims(200_000, 200_000), "cannot be decoded"),
     ],
 )
-def test_a_picture_that_cannot_be_read_is_an_error_of_ours(
+def test_a_image_that_cannot_be_read_is_an_error_of_ours(
     place: Place, data: bytes | None, said: str
 ) -> None:
     (place.images_dir / "walk1").mkdir(parents=True)

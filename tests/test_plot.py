@@ -1,4 +1,4 @@
-"""Pictures of a Place: what they show, in a form that can be read back."""
+"""Images of a Place: what they show, in a form that can be read back."""
 
 import json
 import re
@@ -97,9 +97,9 @@ def test_points_are_drawn_when_asked_for(place: Place, tmp_path: Path) -> None:
 def test_a_png_is_light_and_large_enough_for_a_paper(place: Place, tmp_path: Path) -> None:
     out = tmp_path / "plot.png"
     plot_place(place, out)
-    with Image.open(out) as picture:
-        assert picture.width >= 1400
-        pixels = np.asarray(picture.convert("RGB"))
+    with Image.open(out) as image:
+        assert image.width >= 1400
+        pixels = np.asarray(image.convert("RGB"))
     assert (pixels[0, 0] == 255).all()
     assert 0.002 <= (pixels < 200).any(axis=2).mean() <= 0.2
 
@@ -116,8 +116,8 @@ def test_a_thousand_cameras_stay_readable(tmp_path: Path) -> None:
     place = make_numbers_place(tmp_path / "p", poses_of_a_walk(1000), frame=METRIC, points=3)
     out = tmp_path / "plot.png"
     plot_place(place, out)
-    with Image.open(out) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
+    with Image.open(out) as image:
+        pixels = np.asarray(image.convert("RGB"))
     assert (pixels < 200).any(axis=2).mean() <= 0.04
 
 
@@ -150,7 +150,7 @@ def test_the_page_is_self_contained_and_has_every_frustum(place: Place, tmp_path
         in_cam = image.cam_from_world @ stroke
         centre = np.linalg.norm(in_cam, axis=1) < 1e-4
         assert centre.any() and (in_cam[~centre, 2] > 0).all()
-        # The corners of the frustum are the corners of the picture.
+        # The corners of the frustum are the corners of the image.
         corners = np.unique(image.camera.img_from_cam(in_cam[~centre]).round(-1), axis=0)
         np.testing.assert_allclose(corners, [[0, 0], [0, 480], [640, 0], [640, 480]], atol=10)
 

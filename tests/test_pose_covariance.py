@@ -8,16 +8,16 @@ from scipy.spatial.transform import Rotation
 
 from numbers_place import make_numbers_place, poses_of_a_walk
 from relocalize import progress
+from relocalize.absolute_pose.map_noise import MapNoise
 from relocalize.evaluation.metrics import PoseErrors
 from relocalize.evaluation.truth import truth_of_place
 from relocalize.evaluation.truth_sigma import truth_sigma
 from relocalize.geometry import Rigid3, align_camera_poses
-from relocalize.localizers.structure import StructureLocalizer
+from relocalize.localization.structure import StructureLocalizer
 from relocalize.mapping import pose_covariance
-from relocalize.mapping.bundle_adjustment import refine_map
 from relocalize.mapping.pose_covariance import pose_covariances
-from relocalize.mapping.resection.map_noise import MapNoise
 from relocalize.place import MapModel, atomic
+from relocalize.place.bundle_adjustment import refine_map
 
 NOISE_PX = 0.4
 
@@ -80,7 +80,7 @@ def test_a_map_of_next_to_nothing_states_nothing_or_numbers(tmp_path, count):
 # -- as the truth's own error ---------------------------------------------------------------
 
 
-def test_the_truth_of_a_map_from_pictures_is_as_exact_as_bundle_adjustment_says(tmp_path):
+def test_the_truth_of_a_map_from_images_is_as_exact_as_bundle_adjustment_says(tmp_path):
     poses = [*poses_of_a_walk(), Rigid3.identity()]
     place = make_numbers_place(tmp_path / "place", poses, points=150)
     adjusted = noisy_map(place, 0)
@@ -98,13 +98,13 @@ def test_the_truth_of_a_map_from_pictures_is_as_exact_as_bundle_adjustment_says(
             assert sigma.of_image(row) is None
 
 
-def test_imported_poses_are_as_exact_as_pictures_agree_with_them(tmp_path):
+def test_imported_poses_are_as_exact_as_images_agree_with_them(tmp_path):
     place = make_numbers_place(tmp_path / "place", poses_of_a_walk(6))
     place.record_poses(poses_from="imported: poses.txt (pose list)", frame=place.frame)
     names, truth = list(place.map.images), truth_of_place(place)
     assert truth_sigma(place, truth, names, {}) is None
     structure = object.__new__(StructureLocalizer)
-    structure.resector = SimpleNamespace(noise=MapNoise(0.002, np.radians(0.1)))
+    structure.solver = SimpleNamespace(noise=MapNoise(0.002, np.radians(0.1)))
     sigma = truth_sigma(place, truth, names, {"structure": structure})
     assert sigma.position == pytest.approx(0.002 * np.sqrt(3))
     assert sigma.rotation_deg == pytest.approx(0.1 * np.sqrt(3))

@@ -13,22 +13,22 @@ import numpy as np
 import pycolmap
 import pytest
 
-from localizers_place import TEST_POSES, VISITOR, make_place, render
+from localization_place import TEST_POSES, VISITOR, make_place, render
+from relocalize.absolute_pose import photo_pose
+from relocalize.absolute_pose.verification import Surroundings
 from relocalize.capture.frames import capture_frames
 from relocalize.capture.joining import KnownCamera
 from relocalize.cli.register import Register, parsed_camera
 from relocalize.errors import CaptureError, MappingError, PlaceError
+from relocalize.features.sift import FeatureExtractor, FeatureSettings
 from relocalize.geometry import Camera, align_camera_poses, position_error, rotation_error_deg
-from relocalize.localizers import fitted
+from relocalize.localization import fitted
 from relocalize.mapping import map_place
-from relocalize.mapping.features import FeatureExtractor, FeatureSettings
 from relocalize.mapping.register_photos import RegisterPhotosSettings, register_photos
-from relocalize.mapping.resection import photo_pose
-from relocalize.mapping.resection.surroundings import Surroundings
 from relocalize.place import MapModel, Place, Points
 
 VISIT = RegisterPhotosSettings("visit")
-# The principal point off the picture's centre and two radial terms: what one photo cannot tell.
+# The principal point off the image's centre and two radial terms: what one photo cannot tell.
 LENS = Camera("RADIAL", 560, 420, (430.0, 283.0, 207.0, -0.08, 0.03))
 
 
@@ -161,8 +161,8 @@ def test_sizes_are_cameras_of_their_own(copied, photos, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     for name, pose in TEST_POSES.items():
-        picture = cv2.cvtColor(render(pose, VISITOR.resized(480, 360)), cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(other / f"small-{name}"), picture)
+        image = cv2.cvtColor(render(pose, VISITOR.resized(480, 360)), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(other / f"small-{name}"), image)
     report = register_photos(copied, [photos, other], VISIT)
     focals = {camera.width: camera.focal_px for camera in report.cameras}
     assert focals[560] == pytest.approx(LENS.focal_px, rel=0.005)
@@ -177,7 +177,7 @@ def test_photos_of_elsewhere_and_files_that_are_none_have_a_reason_each(copied, 
     cv2.imwrite(str(mixed / "elsewhere.png"), render(pose, LENS, room=1)[:, :, ::-1])
     cv2.imwrite(str(mixed / "look-alike.png"), render(pose, LENS, room=(0, 1, 1))[:, :, ::-1])
     cv2.imwrite(str(mixed / "black.png"), np.zeros((420, 560, 3), np.uint8))
-    (mixed / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    (mixed / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no image")
     shutil.copy(mixed / "test-01.png", mixed / "twice.png")
     shutil.copy(mixed / "test-01.png", os.fsencode(mixed) + b"/not-\xff-utf8.png")
     report = register_photos(copied, [mixed], VISIT)
@@ -201,7 +201,7 @@ def test_a_photo_unlike_the_map_joins_where_it_shows_what_its_fellows_show(
     looked = photo_pose.look_around
 
     def doubting(view, lens, scene, pixels, descriptors, **options):
-        # As if blur made this one photo look unlike the pictures of the map's camera.
+        # As if blur made this one photo look unlike the images of the map's camera.
         if len(pixels) == doubted:
             return Surroundings(missing=0.9, unlike=0.9)
         return looked(view, lens, scene, pixels, descriptors, **options)
@@ -223,8 +223,8 @@ def test_a_photo_unlike_the_map_joins_where_it_shows_what_its_fellows_show(
     assert position_error(found, TEST_POSES[unlike.name]) < 0.02
 
 
-def test_a_camera_that_folds_the_picture_over_is_no_crash(copied, photos):
-    # Barrel distortion that has no inverse in the outer half of the picture.
+def test_a_camera_that_folds_the_image_over_is_no_crash(copied, photos):
+    # Barrel distortion that has no inverse in the outer half of the image.
     folding = Camera("RADIAL", 560, 420, (430.0, 280.0, 210.0, -0.9, 0.0))
     assert np.isnan(folding.cam_from_img([[5.0, 5.0]])).all()
     report = register_photos(
@@ -261,12 +261,12 @@ def test_a_map_without_points_or_features_says_what_to_run(copied, photos):
 @pytest.mark.slow
 def test_fitted_localizers_notice_and_a_split_stays_as_it_was(copied, photos):
     split = copied.split("given")
-    before = fitted(copied, "structure", split).resector.scene
+    before = fitted(copied, "structure", split).solver.scene
     register_photos(copied, [photos], VISIT)
-    after = fitted(copied, "structure", split).resector.scene
+    after = fitted(copied, "structure", split).solver.scene
     np.testing.assert_array_equal(after.positions, before.positions)
     np.testing.assert_array_equal(after.descriptors, before.descriptors)
-    whole = fitted(copied, "structure").resector.scene
+    whole = fitted(copied, "structure").solver.scene
     assert len(whole.centres) == len(before.centres) + len(TEST_POSES)
 
 
@@ -315,7 +315,7 @@ def test_wrong_input_is_one_line_and_leaves_the_place(copied, photos, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CaptureError, match="no photos"):
         register_photos(copied, [tmp_path / "empty"], VISIT)
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(CaptureError, match=r"none of the 1 photos"):
         register_photos(copied, [tmp_path / "broken.jpg"], VISIT)
     assert contents(copied.root) == before
@@ -346,7 +346,7 @@ def test_a_kill_at_any_moment_leaves_the_place_usable(place, copied, photos, reg
     names = list(place.map.images)
     before = old_bytes(place, names)
     for step in (
-        "relocalize.capture.joining.CapturedImage",  # pictures are there, no record
+        "relocalize.capture.joining.CapturedImage",  # images are there, no record
         "relocalize.mapping.register_photos.open_database",  # a capture without features
         "relocalize.mapping.register_photos.pose_together",  # features without poses
         "relocalize.mapping.photo_ties.refine_photos",

@@ -395,7 +395,7 @@ def test_photos_that_are_gone_leave_the_rest_of_the_page(copied):
     for index in range(COUNT):
         copied.image_path(f"walk/frame-{index:06d}.jpg").unlink()
     page = write_report(copied).read_text()
-    assert "10 of 10 photos have no picture here" in page
+    assert "10 of 10 photos have no image here" in page
     assert data_of(page, "images")["thumbs"] == [None] * 10
 
 
@@ -460,5 +460,5 @@ def test_a_page_of_a_thousand_images_is_below_ten_megabytes(copied, copies):
     assert path.stat().st_size < 10e6
     images = data_of(path.read_text(), "images")
     assert len(images["thumbs"]) == len(images["said"]) == 1000
-    # Noise is as large as pictures get: beside the photos of six, some have room.
+    # Noise is as large as images get: beside the photos of six, some have room.
     assert sum(map(bool, images["thumbs"])) >= (200 if copies else 1000)

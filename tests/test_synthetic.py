@@ -14,10 +14,10 @@ from PIL import Image
 
 from relocalize.errors import CaptureError
 from relocalize.geometry import Camera, Rigid3
-from relocalize.synthetic import CorridorSettings, write_corridor
-from relocalize.synthetic.layout import cells_of, corridor
-from relocalize.synthetic.render import Renderer
-from relocalize.synthetic.walk import looking, plan_photos, plan_walk
+from relocalize_synthetic import CorridorSettings, write_corridor
+from relocalize_synthetic.layout import cells_of, corridor
+from relocalize_synthetic.render import Renderer
+from relocalize_synthetic.walk import looking, plan_photos, plan_walk
 
 # The least that can be rendered, for tests that render several.
 TINY = replace(CorridorSettings.small(), first_arm=4.0, texel=0.008)
@@ -59,7 +59,7 @@ def found_near(image: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 def landmark_errors(images: dict, poses: dict, camera: Camera, landmarks: dict) -> list[float]:
-    """Pixels between survey targets as the truth projects them and as the picture shows them."""
+    """Pixels between survey targets as the truth projects them and as the image shows them."""
     errors = []
     for name, image in images.items():
         pose, _ = poses[name]
@@ -87,7 +87,7 @@ def test_the_truth_fits_the_video(small, frames):
     images = {f"frame-{i:06d}.jpg": frames[i] for i in range(len(frames))}
     errors = landmark_errors(images, poses, camera, facts["landmarks"])
     assert len(errors) > 50
-    # Blur, noise and H.264 are in these pictures.
+    # Blur, noise and H.264 are in these images.
     assert np.median(errors) < 0.15
     assert np.percentile(errors, 90) < 0.5
 
@@ -258,7 +258,7 @@ def test_focal_length_goes_to_exif_when_asked(tmp_path):
         assert exif.get(0xA405) == (26 if wanted else None)  # 292.5 / 400 * 36 mm
 
 
-def test_pictures_are_rich_in_features(frames):
+def test_images_are_rich_in_features(frames):
     sift = cv2.SIFT_create(contrastThreshold=0.02)
     for image in frames[:: len(frames) // 5]:
         points = np.array([k.pt for k in sift.detect(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))])
@@ -267,7 +267,7 @@ def test_pictures_are_rich_in_features(frames):
         filled, _, _ = np.histogram2d(
             points[:, 0], points[:, 1], bins=(4, 3), range=((0, width), (0, height))
         )
-        assert (filled > 3).sum() >= 11  # nearly everywhere in the picture
+        assert (filled > 3).sum() >= 11  # nearly everywhere in the image
 
 
 def test_every_direction_shows_something():

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from relocalize.geometry import Camera, Rigid3
-from relocalize.synthetic.render import Renderer
-from relocalize.synthetic.scene import Cell, Layer, Scene, Texture, rectangle
-from relocalize.synthetic.walk import looking
+from relocalize_synthetic.render import Renderer
+from relocalize_synthetic.scene import Cell, Layer, Scene, Texture, rectangle
+from relocalize_synthetic.walk import looking
 
 ROOM = Cell(np.array([-5.0, -5.0, -5.0]), np.array([5.0, 5.0, 5.0]))
 SIZE = 512  # texels per side of the wave board
@@ -31,7 +31,7 @@ def wave_board(side_m: float, distance: float, waves: float) -> Scene:
 
 
 def displacements(image, camera: Camera, pose: Rigid3, side_m, distance, waves) -> np.ndarray:
-    """By how many pixels [N, 2] the picture is off the pattern that the truth predicts, per block.
+    """By how many pixels [N, 2] the image is off the pattern that the truth predicts, per block.
 
     Prediction: intersect the ray of every pixel's centre with the board; then one step of
     least squares per block for shift, contrast and offset.
@@ -68,7 +68,7 @@ def displacements(image, camera: Camera, pose: Rigid3, side_m, distance, waves) 
 
 @pytest.mark.parametrize("distance", [1.5, 3.0])
 @pytest.mark.parametrize("yaw_deg, pitch_deg, roll_deg", [(0, 0, 0), (25, -8, 12), (-40, 6, -4)])
-def test_the_pinhole_picture_is_where_the_truth_projects_it(distance, yaw_deg, pitch_deg, roll_deg):
+def test_the_pinhole_image_is_where_the_truth_projects_it(distance, yaw_deg, pitch_deg, roll_deg):
     camera = Camera("PINHOLE", 640, 480, (500.0, 505.0, 318.0, 243.0))
     yaw, pitch, roll = np.radians([yaw_deg, pitch_deg, roll_deg])
     ahead = np.array([np.cos(yaw), np.sin(yaw), np.tan(pitch)])
@@ -89,7 +89,7 @@ def test_the_pinhole_picture_is_where_the_truth_projects_it(distance, yaw_deg, p
     ],
     ids=lambda camera: camera.model,
 )
-def test_the_distorted_picture_is_where_the_truth_projects_it(camera):
+def test_the_distorted_image_is_where_the_truth_projects_it(camera):
     pose = looking([0.0, 0.1, -0.05], 0.05, 0.03, 0.04)
     renderer = Renderer(wave_board(3.2, 2.2, 13))
     image = renderer.render_through(renderer.lens(camera), pose)

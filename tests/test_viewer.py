@@ -20,7 +20,7 @@ from numbers_place import make_numbers_place, poses_of_a_walk, similarity
 from relocalize import Place, Rigid3
 from relocalize.cli.main import main
 from relocalize.errors import CaptureError, ViewerError
-from relocalize.localizers.store import fingerprints
+from relocalize.localization.store import fingerprints
 from relocalize.place import Split
 from relocalize.place.atomic import write_json
 from relocalize.viewer.content import content_of
@@ -103,7 +103,7 @@ def test_the_floor_is_below_cameras_and_ruled_in_round_lengths() -> None:
     assert [nice_length(x) for x in (0.999, 1.0, 4.9, 7e-4, 63.0)] == [0.5, 1, 2, 5e-4, 50]
 
 
-def test_without_gravity_up_is_where_the_pictures_are_upright(tmp_path: Path) -> None:
+def test_without_gravity_up_is_where_the_images_are_upright(tmp_path: Path) -> None:
     turn = Rotation.from_euler("x", 70, degrees=True).as_matrix()
     moved = [Rigid3(turn @ pose.rotation, turn @ pose.translation) for pose in poses_of_a_walk(24)]
     content = content_of(make_numbers_place(tmp_path / "tilted", moved))
@@ -253,8 +253,8 @@ def test_a_regressor_that_is_not_trained_is_no_surprise_of_minutes(place: Place)
     from relocalize.viewer.serving import ViewSettings, serve
 
     with (
-        pytest.raises(ViewerError, match=r"posenet was not trained.* relocalize train .*structure"),
-        serve(place, ViewSettings(port=0, localizer="posenet")),
+        pytest.raises(ViewerError, match=r"regressor was not trained.* relocalize train .*struct"),
+        serve(place, ViewSettings(port=0, localizer="regressor")),
     ):
         pass
     assert place.localizer_names == []
@@ -265,7 +265,7 @@ def _as_trained(place: Place, name: str, split: Split | None, *, images: Split |
     folder = place.localizer_dir(name)
     folder.mkdir(parents=True)
     fitted_on = {**fingerprints(place, images), "split": None if split is None else split.name}
-    write_json(folder / "localizer.json", {"localizer": "posenet", "fitted_on": fitted_on})
+    write_json(folder / "localizer.json", {"localizer": "regressor", "fitted_on": fitted_on})
 
 
 def test_a_regressor_is_loaded_where_it_is_current_and_never_trained_again(

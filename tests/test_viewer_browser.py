@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from headless_browser import browser_page, seen
 from relocalize import Place, Rigid3
-from relocalize.localizers import PoseEstimate
+from relocalize.localization import PoseEstimate
 from relocalize.place.folder import METRE
 from relocalize.viewer.frusta import spaced
 from relocalize.viewer.placed_photo import PhotoPlacer
@@ -90,8 +90,8 @@ def test_who_looks_through_a_camera_sees_its_photo_behind_the_points_until_the_e
         page.get_by_role("button", name="Fly to this camera").click()
         until(lambda: share() > 0.6, "the photo fills the window")
         assert not any(node.visible for node in cameras)
-        picture = seen(page)[:, :600]
-        points = np.abs(picture.astype(int) - 120).max(axis=2) < 10  # the map's points are grey
+        image = seen(page)[:, :600]
+        points = np.abs(image.astype(int) - 120).max(axis=2) < 10  # the map's points are grey
         assert points.any()
 
         page.mouse.move(300, 350)
@@ -177,12 +177,12 @@ def pixel_of(client, point: np.ndarray) -> tuple[float, float]:
     return camera.image_width / 2 + focal * x / z, camera.image_height / 2 + focal * y / z
 
 
-def drawn_share(picture: np.ndarray) -> float:
+def drawn_share(image: np.ndarray) -> float:
     """The share of the scene's pixels, left of the panel, that are not background."""
-    scene = picture[:, 50:600].reshape(-1, 3).astype(int)
+    scene = image[:, 50:600].reshape(-1, 3).astype(int)
     background = np.median(scene, axis=0)
     return float((np.abs(scene - background).max(axis=1) > 25).mean())
 
 
-def share_of(picture: np.ndarray, color: tuple[int, int, int]) -> float:
-    return float((np.abs(picture.astype(int) - color).max(axis=2) < 20).mean())
+def share_of(image: np.ndarray, color: tuple[int, int, int]) -> float:
+    return float((np.abs(image.astype(int) - color).max(axis=2) < 20).mean())

@@ -139,8 +139,8 @@ def test_less_is_drawn_for_the_browser_that_moves_and_all_when_it_rests(
         until(viewer.server.get_clients, "connected")
 
         def blue() -> float:  # as the walk is, however blurred: a busy browser draws coarsely
-            picture = seen(page)[:, :600].astype(int)
-            return float((picture[..., 2] - picture[..., 0] - 20).clip(0).mean())
+            image = seen(page)[:, :600].astype(int)
+            return float((image[..., 2] - image[..., 0] - 20).clip(0).mean())
 
         until(lambda: blue() > 0.1, "the walk is drawn")
         all_of_it = blue()

@@ -37,9 +37,9 @@ def noise(seed: int) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 255, (240, 320, 3), dtype=np.uint8)
 
 
-def folder_of(path: Path, pictures: list[NDArray[np.uint8]]) -> Path:
+def folder_of(path: Path, images: list[NDArray[np.uint8]]) -> Path:
     path.mkdir()
-    for number, pixels in enumerate(pictures):
+    for number, pixels in enumerate(images):
         Image.fromarray(pixels).save(path / f"{number}.png")
     return path
 
@@ -58,7 +58,7 @@ def only_progress(err: str) -> bool:
     )
 
 
-def test_pictures_without_features_are_one_line_and_no_obstacle(
+def test_images_without_features_are_one_line_and_no_obstacle(
     tmp_path: Path, relocalize: Run
 ) -> None:
     black = [np.full((240, 320, 3), grey, np.uint8) for grey in (0, 1, 2)]
@@ -70,13 +70,13 @@ def test_pictures_without_features_are_one_line_and_no_obstacle(
     assert relocalize("info", tmp_path / "place")[0] == 0
 
 
-def test_unrelated_pictures_are_one_line_however_often_they_are_mapped(
+def test_unrelated_images_are_one_line_however_often_they_are_mapped(
     tmp_path: Path, relocalize: Run
 ) -> None:
     # Some without matches, one without features: pairs like these must not be in the way of the
     # second run, which finds them tried.
-    pictures = [noise(1), noise(2), noise(3), np.zeros((240, 320, 3), np.uint8)]
-    photos = folder_of(tmp_path / "photos", pictures)
+    images = [noise(1), noise(2), noise(3), np.zeros((240, 320, 3), np.uint8)]
+    photos = folder_of(tmp_path / "photos", images)
     for _ in range(2):
         code, out, err = relocalize("build", photos, tmp_path / "place")
         assert (code, out) == (1, "")
@@ -129,7 +129,7 @@ def test_each_photo_that_cannot_be_localized_is_one_json_line(
         tmp_path / "photos",
         [np.zeros((240, 320, 3), np.uint8), np.zeros((1, 1, 3), np.uint8), noise(5)],
     )
-    (photos / "text.jpg").write_text("no picture")
+    (photos / "text.jpg").write_text("no image")
     root = tmp_path / "place"
     shutil.copytree(corridor_place.root, root)
     code, out, err = relocalize("localize", root, photos, "--json", "--localizer", "retrieval")

@@ -12,7 +12,7 @@ import pytest
 
 from numbers_place import make_numbers_place, poses_of_a_walk
 from relocalize import Place
-from relocalize.localizers import PoseEstimate
+from relocalize.localization import PoseEstimate
 from relocalize.place import Frame
 from relocalize.place.folder import METRE
 
@@ -25,7 +25,7 @@ needs_viser = pytest.mark.skipif(
 
 
 def make_viewed_place(root: Path) -> Place:
-    """Two captures of 12 in a room, z up, with a picture of one colour for each image."""
+    """Two captures of 12 in a room, z up, with an image of one colour for each image."""
     place = make_numbers_place(
         root, poses_of_a_walk(24), frame=METRIC, captures=("walk", "visitor")
     )

@@ -23,9 +23,9 @@ __version__ = version("relocalize")
 
 from relocalize.errors import RelocalizeError
 from relocalize.geometry import Camera, Rigid3, Similarity3
-from relocalize.localizers import Localizer, PoseEstimate, fitted
-from relocalize.pipeline import BuildReport, BuildSettings, build
+from relocalize.localization import Localizer, PoseEstimate, fitted
 from relocalize.place import MapModel, Place, Points, PosedImage, Split
+from relocalize.verbs.build import BuildReport, BuildSettings, build
 
 __all__ = [
     "BuildReport",

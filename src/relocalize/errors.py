@@ -26,7 +26,7 @@ class FormatError(RelocalizeError):
 
 
 class CheckError(RelocalizeError):
-    """Poses whose convention the pictures do not decide."""
+    """Poses whose convention the images do not decide."""
 
 
 class MappingError(RelocalizeError):

@@ -26,7 +26,7 @@ _REST, _MOTION, _KEPT = (232, 234, 238), (58, 110, 165), (214, 92, 32)
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture on the sheet and the words under it."""
+    """An image on the sheet and the words under it."""
 
     path: Path
     caption: str
@@ -54,9 +54,9 @@ def contact_sheet(
     shown = [thumbnails[i] for i in _evenly(len(thumbnails), _MOST_THUMBNAILS)]
     if len(shown) < len(thumbnails):
         title += f"  ({len(shown)} of them shown)"
-    pictures = [_open_small(item.path) for item in shown]
+    images = [_open_small(item.path) for item in shown]
     inner = _WIDTH - 2 * _MARGIN
-    tallest = max((picture.height / picture.width for picture in pictures), default=0.75)
+    tallest = max((image.height / image.width for image in images), default=0.75)
     columns = 8 if tallest <= 1.0 else 12
     cell = (inner + _GAP) // columns - _GAP
     cell_height = round(cell * min(tallest, 2.0))
@@ -70,12 +70,12 @@ def contact_sheet(
     if strip:
         _draw_strip(draw, strip, (_MARGIN, 64, _WIDTH - _MARGIN, 64 + _STRIP))
     small = ImageFont.load_default(13)
-    for number, (item, picture) in enumerate(zip(shown, pictures, strict=True)):
+    for number, (item, image) in enumerate(zip(shown, images, strict=True)):
         x = _MARGIN + number % columns * (cell + _GAP)
         y = top + number // columns * (cell_height + _CAPTION + _GAP)
-        picture.thumbnail((cell, cell_height), Image.Resampling.LANCZOS)
-        left = x + (cell - picture.width) // 2
-        sheet.paste(picture, (left, y + cell_height - picture.height))
+        image.thumbnail((cell, cell_height), Image.Resampling.LANCZOS)
+        left = x + (cell - image.width) // 2
+        sheet.paste(image, (left, y + cell_height - image.height))
         caption = _fitting(draw, item.caption, small, cell)
         draw.text((x + cell / 2, y + cell_height + 2), caption, _FAINT, font=small, anchor="ma")
     data = io.BytesIO()
@@ -137,7 +137,7 @@ def _draw_strip(
         draw.line((x, base + 3, x, base + 14), fill=_KEPT)
     draw.text(
         (left, top - 4),
-        f"image motion, at most {100 * most:.0f}% of the picture per second; "
+        f"image motion, at most {100 * most:.0f}% of the image per second; "
         "grey: the camera rests; ticks: kept frames",
         _FAINT,
         font=font,

@@ -1,4 +1,4 @@
-"""What a picture's EXIF says about its camera.
+"""What an image's EXIF says about its camera.
 
 Tags and units: EXIF 2.32 (CIPA DC-008), sections 4.6.4 and 4.6.5.
 """
@@ -31,8 +31,8 @@ class Exif:
         taken_at: local time, ``2024:05:31 12:00:00``.
         focal_mm: focal length of the lens.
         focal_35mm: focal length that gives the same view on 35 mm film.
-        pixels_per_mm: resolution of the sensor, in pixels of the picture as the camera wrote it.
-        written_longer_side: longer side in pixels of the picture as the camera wrote it.
+        pixels_per_mm: resolution of the sensor, in pixels of the image as the camera wrote it.
+        written_longer_side: longer side in pixels of the image as the camera wrote it.
         orientation: 1 to 8; 1 is upright.
     """
 
@@ -47,7 +47,7 @@ class Exif:
     orientation: int = 1
 
     def focal_px(self, width: int, height: int) -> float | None:
-        """Focal length in pixels of the picture at ``width`` x ``height``, or None."""
+        """Focal length in pixels of the image at ``width`` x ``height``, or None."""
         longer = max(width, height)
         if self.focal_35mm:
             focal = self.focal_35mm / FILM_DIAGONAL_MM * math.hypot(width, height)
@@ -60,18 +60,18 @@ class Exif:
         return focal if low * longer <= focal <= high * longer else None
 
     def camera(self, width: int, height: int) -> Camera | None:
-        """The camera of the upright picture of ``width`` x ``height``, or None."""
+        """The camera of the upright image of ``width`` x ``height``, or None."""
         focal = self.focal_px(width, height)
         return None if focal is None else Camera.from_focal(width, height, focal)
 
 
 def read_exif(image: Image.Image) -> Exif:
-    """The EXIF of an opened picture; what cannot be read counts as not said."""
+    """The EXIF of an opened image; what cannot be read counts as not said."""
     try:
         main = image.getexif()
         tags = {**main, **main.get_ifd(ExifTags.IFD.Exif)}
     except Exception:
-        # Pillow's parser raises many kinds on damaged EXIF; the picture itself may be fine.
+        # Pillow's parser raises many kinds on damaged EXIF; the image itself may be fine.
         return Exif()
     base = ExifTags.Base
     unit = _MM_PER_RESOLUTION_UNIT.get(_whole(tags.get(base.FocalPlaneResolutionUnit)) or 2)

@@ -68,7 +68,7 @@ def capture_frames(
         if name in captures:
             return _same(captures[name], job, place, paths)
         workspace = Workspace(place, name, job)
-        # One picture can join a Place but not found one.
+        # One image can join a Place but not found one.
         least = 1 if captures else 2
         if photos is None:
             return capture_video(

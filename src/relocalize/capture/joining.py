@@ -144,10 +144,10 @@ class _Joining:
                 self._leave_out(path.name, str(error))
                 continue
             if content in fresh:
-                self._leave_out(path.name, f"{path} is the same picture as {fresh[content].name}")
+                self._leave_out(path.name, f"{path} is the same image as {fresh[content].name}")
             elif self.sources.get(content, path.name) != path.name:
                 other = self.sources[content]
-                self._leave_out(path.name, f"{path} is the same picture as {other}, which is in")
+                self._leave_out(path.name, f"{path} is the same image as {other}, which is in")
             elif content not in self.sources and content not in self.before:
                 fresh[content] = path
         return [(path, content) for content, path in fresh.items()]

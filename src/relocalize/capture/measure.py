@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from relocalize import progress
 from relocalize.capture.motion import MotionMeter, sharpness
 from relocalize.capture.selection import Curve, Seen
-from relocalize.capture.video import Picture, open_video
+from relocalize.capture.video import Image, open_video
 from relocalize.place import atomic
 
 _SAVE_SECONDS = 5.0  # at most this much work is lost to a kill
@@ -60,10 +60,10 @@ def measure(path: Path, checkpoint: Path) -> Measured:
         stamp = known.stamp_of(resume_at) if done else None
         with progress.bar("measuring motion", video.announced_frames, "frames") as bar:
             bar.advance(done)
-            for number, picture in video.pictures_from(resume_at, stamp):
+            for number, image in video.images_from(resume_at, stamp):
                 if number < done:
                     continue
-                run.take(picture, video.frame_s)
+                run.take(image, video.frame_s)
                 bar.advance()
                 if time.monotonic() - saved > _SAVE_SECONDS:
                     run.save(checkpoint)
@@ -89,22 +89,22 @@ class _Run:
     broke: str | None = None
     complete: bool = False
 
-    def take(self, picture: Picture, frame_s: float) -> None:
-        """Measure the next picture."""
+    def take(self, image: Image, frame_s: float) -> None:
+        """Measure the next image."""
         number = len(self.times)
-        shown_at = picture.time_s
+        shown_at = image.time_s
         if number == 0:
-            self.size = picture.stored_size
+            self.size = image.stored_size
             self.start_s = shown_at or 0.0
         since_start = number * frame_s if shown_at is None else shown_at - self.start_s
         self.times.append(max(since_start, self.times[-1] if number else 0.0))
-        self.stamps.append(_NO_STAMP if picture.stamp is None else picture.stamp)
-        if picture.stored_size != self.size:
+        self.stamps.append(_NO_STAMP if image.stamp is None else image.stamp)
+        if image.stored_size != self.size:
             seen, sharp = Seen.OTHER_SIZE, 0.0
-        elif picture.is_damaged:
+        elif image.is_damaged:
             seen, sharp = Seen.DAMAGED, 0.0
         else:
-            luma = picture.luma()
+            luma = image.luma()
             seen = Seen.USABLE if self.meter.see(luma) else Seen.NO_TEXTURE
             sharp = sharpness(luma)
         self.motion.append(self.meter.motion)

@@ -1,4 +1,4 @@
-"""How much the picture has moved, and how sharp it is, frame by frame.
+"""How much the image has moved, and how sharp it is, frame by frame.
 
 Motion is measured against an anchor frame and not from frame to frame, so that the tremble of
 a resting hand does not add up: only where the view has left the anchor does a new one start.
@@ -24,7 +24,7 @@ _MAX_FLOW_ERROR = 20.0  # mean grey-level difference of a patch that was followe
 
 
 def sharpness(luma: NDArray[np.uint8]) -> float:
-    """Variance of the Laplacian of a picture [H, W]; comparable between like views only."""
+    """Variance of the Laplacian of an image [H, W]; comparable between like views only."""
     small = _shrink(luma, _SHARP_WIDTH)
     _, deviation = cv2.meanStdDev(cv2.Laplacian(small, cv2.CV_16S))
     return float(deviation[0, 0]) ** 2
@@ -35,7 +35,7 @@ class MotionMeter:
     """Running measurement of image motion.
 
     Attributes:
-        motion: sum so far, in shares of the picture's longer side; never falls.
+        motion: sum so far, in shares of the image's longer side; never falls.
     """
 
     motion: float = 0.0

@@ -78,14 +78,14 @@ def capture_photos(
     """
     names = file_names(paths)
     journal = workspace.folder / "photos.jsonl"
-    folder = workspace.pictures
+    folder = workspace.images
     done = _read_journal(journal, folder)
     same_as = _copies(paths)
 
     def take(item: tuple[Path, str]) -> PhotoRow:
         path, file_name = item
         if path in same_as:
-            return PhotoRow(path.name, file_name, reason=f"the same picture as {same_as[path]}")
+            return PhotoRow(path.name, file_name, reason=f"the same image as {same_as[path]}")
         return done.get(str(path)) or take_photo(path, file_name, folder)
 
     rows: list[PhotoRow] = []
@@ -195,7 +195,7 @@ def _copies(paths: list[Path]) -> dict[Path, str]:
 
 
 def _read_journal(journal: Path, folder: Path) -> dict[str, PhotoRow]:
-    """Rows of a run that was stopped, by path; those whose picture is there."""
+    """Rows of a run that was stopped, by path; those whose image is there."""
     rows: dict[str, PhotoRow] = {}
     if not journal.is_file():
         return rows

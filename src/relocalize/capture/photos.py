@@ -81,7 +81,7 @@ def read_photo(path: str | Path) -> Photo:
         raise CaptureError(_too_large(path, "too many")) from error
     except UnidentifiedImageError as error:
         raise CaptureError(
-            f"photo {path} is not a JPEG, PNG, TIFF, WebP, BMP or HEIC picture; convert it first"
+            f"photo {path} is not a JPEG, PNG, TIFF, WebP, BMP or HEIC image; convert it first"
         ) from error
     except PermissionError as error:
         raise CaptureError(f"photo {path} cannot be read: {error.strerror}") from error

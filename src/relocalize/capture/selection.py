@@ -31,7 +31,7 @@ class Curve:
 
     Attributes:
         times: [N] seconds from the first frame.
-        motion: [N] sum of image motion so far, in shares of the picture's longer side.
+        motion: [N] sum of image motion so far, in shares of the image's longer side.
         sharpness: [N] variance of the Laplacian.
         seen: [N] `Seen`.
     """
@@ -228,7 +228,7 @@ def _reasons(
     words = {
         Seen.NO_TEXTURE: "nothing to see: no texture",
         Seen.DAMAGED: "damaged: the decoder had to make up parts of it",
-        Seen.OTHER_SIZE: "the picture has another size than the first",
+        Seen.OTHER_SIZE: "the image has another size than the first",
     }
     kept_set = set(kept)
     reasons = []

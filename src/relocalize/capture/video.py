@@ -35,7 +35,7 @@ _FOCAL_35MM_KEYS = ("com.apple.quicktime.camera.focal_length.35mm_equivalent",)
 
 @dataclass(frozen=True)
 class Turn:
-    """How stored pictures become upright: transpose first, then mirror."""
+    """How stored images become upright: transpose first, then mirror."""
 
     transpose: bool = False
     mirror_x: bool = False
@@ -62,7 +62,7 @@ class Turn:
         return cls(transpose=False, mirror_x=a < 0, mirror_y=d < 0)
 
     def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Turn a picture [H, W, ...]."""
+        """Turn an image [H, W, ...]."""
         if self.transpose:
             pixels = np.swapaxes(pixels, 0, 1)
         if self.mirror_x:
@@ -72,13 +72,13 @@ class Turn:
         return np.ascontiguousarray(pixels)
 
 
-class Picture:
+class Image:
     """One decoded frame, converted only as far as it is asked for."""
 
     def __init__(
         self, frame: VideoFrame, aspect: float, turn: Turn, reformatter: VideoReformatter
     ) -> None:
-        """Made by `Video.pictures`."""
+        """Made by `Video.images`."""
         self._frame, self._aspect, self._turn = frame, aspect, turn
         self._reformatter = reformatter
 
@@ -162,7 +162,7 @@ class Video:
         """Close the file."""
         self._container.close()
 
-    def pictures(self) -> Iterator[Picture]:
+    def images(self) -> Iterator[Image]:
         """From where the video stands to its end, or to where it breaks (see `broke`)."""
         packets = self._container.demux(self._stream)
         while True:
@@ -184,13 +184,13 @@ class Video:
                 if self._turn is None:
                     # Asked of one frame only: side data keeps its frame in memory for long.
                     self._turn = Turn.of(frame)
-                yield Picture(frame, self._aspect, self._turn, self._reformatter)
+                yield Image(frame, self._aspect, self._turn, self._reformatter)
 
     def where_it_broke(self, end_s: float) -> str | None:
-        """What is missing of the video after its pictures were asked for, or None.
+        """What is missing of the video after its images were asked for, or None.
 
         Args:
-            end_s: time of the last picture, since the first.
+            end_s: time of the last image, since the first.
         """
         # Containers round their length and count the last frame's duration: a second is no loss.
         announced = self.announced_s
@@ -204,35 +204,35 @@ class Video:
             message += f", {self.damaged_packets} pieces of it are damaged"
         return message + (f" ({self.broke})" if self.broke else "")
 
-    def pictures_from(self, number: int, stamp: int | None) -> Iterator[tuple[int, Picture]]:
-        """Pictures with their numbers in the video, from ``number`` on.
+    def images_from(self, number: int, stamp: int | None) -> Iterator[tuple[int, Image]]:
+        """Images with their numbers in the video, from ``number`` on.
 
         Args:
             number: the first that is wanted; 0 is the video's first.
-            stamp: that picture's `Picture.stamp` if it names the picture, which allows to jump
+            stamp: that image's `Image.stamp` if it names the image, which allows to jump
                 there; else everything before it is decoded.
         """
         if number > 0 and stamp is not None:
-            pictures = self._pictures_near(stamp)
-            for picture in pictures:
-                if picture.stamp is None or picture.stamp > stamp:
+            images = self._images_near(stamp)
+            for image in images:
+                if image.stamp is None or image.stamp > stamp:
                     break  # this container does not jump to where it is told
-                if picture.stamp == stamp:
-                    yield number, picture
-                    yield from enumerate(pictures, number + 1)
+                if image.stamp == stamp:
+                    yield number, image
+                    yield from enumerate(images, number + 1)
                     return
             self._container.close()
             self._container, self._stream = _open_stream(self._path)
-        for index, picture in enumerate(self.pictures()):
+        for index, image in enumerate(self.images()):
             if index >= number:
-                yield index, picture
+                yield index, image
 
-    def _pictures_near(self, stamp: int) -> Iterator[Picture]:
+    def _images_near(self, stamp: int) -> Iterator[Image]:
         try:
             self._container.seek(stamp, stream=self._stream, backward=True)
         except av.FFmpegError:
             return
-        yield from self.pictures()
+        yield from self.images()
 
     def camera(self, width: int, height: int) -> Camera:
         """What the container says about the camera, for upright frames of this size."""

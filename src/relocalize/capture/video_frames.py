@@ -30,7 +30,7 @@ JPEG_QUALITY = 95
 def check_video(path: Path) -> None:
     """Raises CaptureError unless at least one frame of the video can be decoded."""
     with open_video(path) as video:
-        if next(video.pictures(), None) is None:
+        if next(video.images(), None) is None:
             why = f" ({video.broke})" if video.broke else ""
             raise CaptureError(
                 f"no frame of {path} can be decoded{why}; play it to see whether it is whole, "
@@ -82,7 +82,7 @@ def capture_video(
         progress.say(f"{measured.broke}; the frames before are used")
     if count is not None and len(selection.kept) < 0.9 * count:
         progress.say(f"only {len(selection.kept)} frames differ enough to keep, not {count}")
-    camera = _write_frames(path, measured, selection.kept, workspace.pictures)
+    camera = _write_frames(path, measured, selection.kept, workspace.images)
     images = tuple(
         CapturedImage(
             name=f"{name}/{frame_name(number)}",
@@ -109,7 +109,7 @@ def capture_video(
         },
     )
     thumbnails = [
-        Thumbnail(workspace.pictures / frame_name(i), f"{i}   {curve.times[i]:.1f} s")
+        Thumbnail(workspace.images / frame_name(i), f"{i}   {curve.times[i]:.1f} s")
         for i in selection.kept
     ]
     title = f"{name}: {len(images)} of {len(curve)} frames of {path.name}, {curve.times[-1]:.0f} s"
@@ -127,9 +127,9 @@ def _write_frames(path: Path, measured: Measured, kept: list[int], folder: Path)
 
             def chosen() -> Iterator[tuple[Path, NDArray[np.uint8]]]:
                 stamp = measured.stamp_of(missing[0])
-                for number, picture in video.pictures_from(missing[0], stamp):
+                for number, image in video.images_from(missing[0], stamp):
                     if number in wanted:
-                        yield folder / frame_name(number), picture.bgr()
+                        yield folder / frame_name(number), image.bgr()
                     if number >= missing[-1]:
                         return
 

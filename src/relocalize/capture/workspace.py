@@ -17,8 +17,8 @@ _SAMPLE = 1 << 20
 class Workspace:
     """The capture ``name`` of a Place, under way.
 
-    Its pictures are written into `pictures` and moved to ``images/<name>`` all at once by
-    `publish`; the capture's record follows. A job is what the pictures depend on (source and
+    Its images are written into `images` and moved to ``images/<name>`` all at once by
+    `publish`; the capture's record follows. A job is what the images depend on (source and
     settings): the work of another job on the same name is thrown away.
     """
 
@@ -26,7 +26,7 @@ class Workspace:
         """Go on with ``job`` where a former run left it, or start it.
 
         Raises:
-            CaptureError: pictures of unknown origin already lie in ``images/<name>``.
+            CaptureError: images of unknown origin already lie in ``images/<name>``.
         """
         self._place, self._name = place, checked_name(name, "capture")
         self.folder = place.root / f".capturing-{name}"
@@ -35,11 +35,11 @@ class Workspace:
         former = self._former_job(job_file)
         if self.final.exists() and former != job:
             raise CaptureError(
-                f"{self.final} holds pictures that no capture of the Place lists; "
+                f"{self.final} holds images that no capture of the Place lists; "
                 "move them away, or name the new capture with --capture"
             )
         if former != job:
-            # What was measured on the same source still holds; pictures chosen otherwise do not.
+            # What was measured on the same source still holds; images chosen otherwise do not.
             if former is None or former.get("source") != job["source"]:
                 shutil.rmtree(self.folder, ignore_errors=True)
             shutil.rmtree(self.folder / "images", ignore_errors=True)
@@ -53,8 +53,8 @@ class Workspace:
             return None
 
     @property
-    def pictures(self) -> Path:
-        """The folder in which the pictures are now."""
+    def images(self) -> Path:
+        """The folder in which the images are now."""
         if self.final.exists():
             return self.final
         aside = self.folder / "images"
@@ -62,15 +62,15 @@ class Workspace:
         return aside
 
     def publish(self, capture: Capture, sheet: bytes) -> None:
-        """Move the pictures to their place, then write contact sheet and record."""
-        pictures = self.pictures
+        """Move the images to their place, then write contact sheet and record."""
+        images = self.images
         wanted = {Path(image.name).name for image in capture.images}
-        for file in pictures.iterdir():
+        for file in images.iterdir():
             if file.name not in wanted:
                 file.unlink()
-        if pictures != self.final:
+        if images != self.final:
             self.final.parent.mkdir(exist_ok=True)
-            pictures.rename(self.final)
+            images.rename(self.final)
         atomic.write_bytes(self._place.root / "captures" / f"{self._name}.png", sheet)
         self._place.write_capture(capture)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""The data set doctor: do claimed poses explain the pictures, and under which convention?"""
+"""The data set doctor: do claimed poses explain the images, and under which convention?"""
 
 from relocalize.checking.check import CheckSettings
-from relocalize.checking.doctor import check_place, check_registration
+from relocalize.checking.entry import check_place, check_registration
 from relocalize.checking.proof import AS_STATED, proven
 from relocalize.checking.report import CheckReport, Problem
 

@@ -1,4 +1,4 @@
-"""The whole check: convention, poses, intrinsics, pictures, motion."""
+"""The whole check: convention, poses, intrinsics, images, motion."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from relocalize.checking.claims import Claims
 from relocalize.checking.conventions import Verdict
+from relocalize.checking.images import disagreeing, mirrored, same_numbers, twins
 from relocalize.checking.intrinsics import IntrinsicsFit, fit_intrinsics
 from relocalize.checking.judging import Judgement, judge
 from relocalize.checking.measuring import (
@@ -20,13 +21,12 @@ from relocalize.checking.measuring import (
 )
 from relocalize.checking.motion import implausible_motion
 from relocalize.checking.outliers import PoseTests, pose_tests
-from relocalize.checking.pictures import disagreeing, mirrored, same_numbers, twins
 from relocalize.checking.report import CheckReport, Problem
 from relocalize.checking.sampling import Sample, check_pairs, sample_pairs
 from relocalize.geometry import Rigid3
 
-# Pictures whose features fit into a laptop's memory (0.15 MB each); of more, an even share.
-_MAX_PICTURES = 6000
+# Images whose features fit into a laptop's memory (0.15 MB each); of more, an even share.
+_MAX_IMAGES = 6000
 # Pairs that agree in two views while three views are this far off: positions are stretched.
 _SCALE_PX = 12.0
 # Contradictions that are no outliers are worth a word from this share of the pairs.
@@ -39,7 +39,7 @@ class CheckSettings:
     """How thoroughly is checked.
 
     Attributes:
-        quick: convention and intrinsics only, from a sample of the pictures.
+        quick: convention and intrinsics only, from a sample of the images.
     """
 
     quick: bool = False
@@ -52,10 +52,10 @@ def check_claims(
     problems: Sequence[str] = (),
     settings: CheckSettings = CheckSettings(),
 ) -> CheckReport:
-    """Check claimed poses against their pictures.
+    """Check claimed poses against their images.
 
     Args:
-        claims: pictures and poses.
+        claims: images and poses.
         source: what is checked, for people.
         problems: rows of the file that were left out.
         settings: how thoroughly.
@@ -69,11 +69,11 @@ def check_claims(
         )
     if settings.quick:
         return quick_report(claims, source, sample_pairs(claims), found)
-    if len(claims.names) > _MAX_PICTURES:
-        rows = np.linspace(0, len(claims.names) - 1, _MAX_PICTURES).round().astype(int)
+    if len(claims.names) > _MAX_IMAGES:
+        rows = np.linspace(0, len(claims.names) - 1, _MAX_IMAGES).round().astype(int)
         left = len(claims.names) - len(rows)
         found.append(
-            Problem("untested", (), f"{left} of {len(claims.names)} pictures are not looked at")
+            Problem("untested", (), f"{left} of {len(claims.names)} images are not looked at")
         )
         claims = claims.only(rows.tolist())
     views = read_views(claims.names, claims.read, claims.camera_of)
@@ -86,7 +86,7 @@ def check_claims(
     poses = claims.poses(judgement.verdict.best.convention)
     tests = pose_tests(poses, measured)
     outliers, said = _pose_problems(claims, poses, tests, len(measured))
-    found = said + _picture_problems(claims, views, poses, measured, tests) + found
+    found = said + _image_problems(claims, views, poses, measured, tests) + found
     flagged = [claims.names.index(name) for name in outliers]
     wrong = _wrong_intrinsics(claims, judgement, excluded=flagged)
     return _report(claims, source, judgement, tests, outliers, wrong, found, complete=True)
@@ -95,12 +95,12 @@ def check_claims(
 def quick_report(
     claims: Claims, source: str, sample: Sample, found: Sequence[Problem] = ()
 ) -> CheckReport:
-    """Convention and intrinsics by a sample of the pictures.
+    """Convention and intrinsics by a sample of the images.
 
     Args:
-        claims: pictures and poses, all of them.
+        claims: images and poses, all of them.
         source: what is checked, for people.
-        sample: of these pictures.
+        sample: of these images.
         found: what is wrong besides.
     """
     judgement = judge(sample.claims, sample.views, sample.pairs, sample.measured)
@@ -147,8 +147,8 @@ def _verdict_problems(verdict: Verdict | None, pairs: int) -> list[Problem]:
             Problem(
                 "untestable",
                 (),
-                f"{pairs} pairs of pictures match, too few of them with parallax, so the poses "
-                "cannot be tested; give more of the pictures, or overlapping ones",
+                f"{pairs} pairs of images match, too few of them with parallax, so the poses "
+                "cannot be tested; give more of the images, or overlapping ones",
             )
         ]
     best = verdict.best
@@ -163,7 +163,7 @@ def _verdict_problems(verdict: Verdict | None, pairs: int) -> list[Problem]:
                 (),
                 f"{what}: the best is {best.convention.name}, off by a median of "
                 f"{best.rotation_deg:.3g} deg of rotation and {best.direction_deg:.3g} deg of "
-                "direction; do the poses belong to these pictures?",
+                "direction; do the poses belong to these images?",
             )
         ]
     problems = []
@@ -206,7 +206,7 @@ def _pose_problems(
             }[fault]
             images = tuple(names[outlier.row] for outlier in of_fault)
             problems.append(
-                Problem("outlier", images, f"{len(images)} disagree with the pictures: {extent}")
+                Problem("outlier", images, f"{len(images)} disagree with the images: {extent}")
             )
     isolated, jumps = [], []
     for run in claims.runs:
@@ -231,7 +231,7 @@ def _pose_problems(
             Problem(
                 "contradiction",
                 (names[i], names[j]),
-                f"{len(tests.contradictions)} of {pairs} pairs disagree though neither picture is "
+                f"{len(tests.contradictions)} of {pairs} pairs disagree though neither image is "
                 "an outlier: parts of the path are in different frames or scales, or it drifts",
             )
         )
@@ -248,7 +248,7 @@ def _pose_problems(
     return tuple(names[row] for row in sorted(rows | set(isolated))), problems
 
 
-def _picture_problems(
+def _image_problems(
     claims: Claims,
     views: Sequence[View],
     poses: Sequence[Rigid3],
@@ -261,13 +261,13 @@ def _picture_problems(
     if same:
         apart = disagreeing(same, poses)
         images = tuple(names[row] for pair in (apart or same) for row in pair)
-        what = f"{len(same)} pairs are the same picture"
+        what = f"{len(same)} pairs are the same image"
         if apart:
             what += f"; {len(apart)} of them with different poses, shown first"
         problems.append(Problem("duplicate", images, what))
     for rows in same_numbers(poses, same):
         images = tuple(names[row] for row in rows)
-        problems.append(Problem("same pose", images, "different pictures with one pose"))
+        problems.append(Problem("same pose", images, "different images with one pose"))
     run_of = {row: run for run in claims.runs for row in run}
     suspects = {outlier.row for outlier in tests.outliers} | _lonely(len(names), measured)
 
@@ -285,7 +285,7 @@ def _picture_problems(
             Problem(
                 "untested",
                 untested,
-                f"{len(untested)} match no other picture, so nothing tests their pose",
+                f"{len(untested)} match no other image, so nothing tests their pose",
             )
         )
     return problems
@@ -317,11 +317,11 @@ def _intrinsics_problems(claims: Claims, fit: IntrinsicsFit) -> list[Problem]:
     focal = camera.focal_px
     messages = {
         "focal length": f"claimed {focal:.5g} px, the matches want {focal * fit.focal_ratio:.5g}: "
-        "another camera's, or another picture size's?",
-        "aspect": f"fy / fx is off by {fit.aspect - 1:+.1%}: pictures resized without keeping "
+        "another camera's, or another image size's?",
+        "aspect": f"fy / fx is off by {fit.aspect - 1:+.1%}: images resized without keeping "
         "their shape?",
         "principal point": f"the matches want it {x:+.1f}, {y:+.1f} px from the claimed one: "
-        "pictures cropped?",
+        "images cropped?",
         "distortion": _distortion(fit),
     }
     return [Problem(fault, images, messages[fault]) for fault in fit.faults]
@@ -330,10 +330,10 @@ def _intrinsics_problems(claims: Claims, fit: IntrinsicsFit) -> list[Problem]:
 def _distortion(fit: IntrinsicsFit) -> str:
     if fit.distortion_amount is None:
         return (
-            f"the claimed camera has none, the pictures have "
+            f"the claimed camera has none, the images have "
             f"{abs(fit.missing_distortion):.1%} of their size at the corner"
         )
     # Coefficients are of a focal length: with another one they are other ones.
     if abs(fit.distortion_amount) < 0.3 and "focal length" not in fit.faults:
-        return "the claimed camera distorts, the pictures do not: are they undistorted already?"
-    return f"the pictures have {fit.distortion_amount:.2f} times the claimed distortion"
+        return "the claimed camera distorts, the images do not: are they undistorted already?"
+    return f"the images have {fit.distortion_amount:.2f} times the claimed distortion"

@@ -1,4 +1,4 @@
-"""What is to be checked: pictures with the poses that somebody claims for them."""
+"""What is to be checked: images with the poses that somebody claims for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relocalize.capture.photos import read_photo
 from relocalize.checking.measuring import ReadPixels
 from relocalize.errors import PlaceError
 from relocalize.formats import Registration, StatedPoses
-from relocalize.formats.pictures import find_pictures, natural_key
+from relocalize.formats.images import find_images, natural_key
 from relocalize.geometry import Camera, Convention, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place
@@ -20,14 +20,14 @@ from relocalize.place import Place
 
 @dataclass(frozen=True, eq=False)
 class Claims:
-    """N pictures in the natural order of their names, and what is claimed of them.
+    """N images in the natural order of their names, and what is claimed of them.
 
     Attributes:
-        names: of the pictures.
-        stated: the numbers of their poses, a row per picture.
-        read: decodes a picture, RGB [H, W, 3].
-        camera_of: the claimed camera of a picture of so many pixels.
-        unused: pictures that could not be used, with the reason, as ``name: reason``.
+        names: of the images.
+        stated: the numbers of their poses, a row per image.
+        read: decodes an image, RGB [H, W, 3].
+        camera_of: the claimed camera of an image of so many pixels.
+        unused: images that could not be used, with the reason, as ``name: reason``.
     """
 
     names: tuple[str, ...]
@@ -38,26 +38,26 @@ class Claims:
 
     @classmethod
     def of_registration(cls, registration: Registration, images: Path) -> Claims:
-        """The listed images, under the file's names, that have a picture in ``images``.
+        """The listed images, under the file's names, that have an image in ``images``.
 
         Raises:
             FormatError: there is none.
         """
-        pictures = find_pictures(registration, images, "pictures")
-        found = pictures.usable
+        files = find_images(registration, images, "images")
+        found = files.usable
         stated = registration.stated
         row_of = {name: row for row, name in enumerate(stated.names)}
-        rows = np.array([row_of[picture.listed] for picture in found])
-        file_of = {picture.listed: picture.file for picture in found}
+        rows = np.array([row_of[image.listed] for image in found])
+        file_of = {image.listed: image.file for image in found}
         return cls(
             names=tuple(file_of),
             stated=_rows_of(stated, tuple(file_of), rows),
             read=lambda name: read_photo(file_of[name]).pixels,
             camera_of=registration.camera_of,
             unused=(
-                *(f"{name}: no picture" for name in pictures.absent),
-                *(f"{name}: could mean several pictures" for name in pictures.ambiguous),
-                *(f"{dropped.source}: {dropped.reason}" for dropped in pictures.left_out),
+                *(f"{name}: no image" for name in files.absent),
+                *(f"{name}: could mean several images" for name in files.ambiguous),
+                *(f"{dropped.source}: {dropped.reason}" for dropped in files.left_out),
             ),
         )
 
@@ -88,17 +88,17 @@ class Claims:
         )
 
     def only(self, rows: Sequence[int]) -> Claims:
-        """The claims of some of the pictures."""
+        """The claims of some of the images."""
         names = tuple(self.names[row] for row in rows)
         return replace(self, names=names, stated=_rows_of(self.stated, names, np.asarray(rows)))
 
     def poses(self, convention: Convention) -> list[Rigid3]:
-        """``world_from_cam`` of each picture under a convention."""
+        """``world_from_cam`` of each image under a convention."""
         return convention.world_from_cam(self.stated.rotations, self.stated.positions)
 
     @property
     def runs(self) -> list[range]:
-        """Rows of pictures in one folder: a walk's frames lie together, in order."""
+        """Rows of images in one folder: a walk's frames lie together, in order."""
         folders = [str(PurePosixPath(name).parent) for name in self.names]
         starts = [row for row, here in enumerate(folders) if not row or here != folders[row - 1]]
         return [

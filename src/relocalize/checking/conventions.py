@@ -1,6 +1,6 @@
-"""Which pose convention explains the pictures: all of them are tried, and the margin is said.
+"""Which pose convention explains the images: all of them are tried, and the margin is said.
 
-Pictures measure relative poses; a convention turns the numbers of a file into claimed ones. Three
+Images measure relative poses; a convention turns the numbers of a file into claimed ones. Three
 sieves, each finer and over fewer conventions: the relative rotations, which do not depend on the
 positions; the directions of the relative translations; the epipolar errors of the matches.
 Conventions that give the same poses up to a similarity are one, named by its simplest name.
@@ -51,14 +51,14 @@ _HANDFUL = 8  # pairs below which nothing is said
 
 @dataclass(frozen=True)
 class Fit:
-    """How well one convention's poses explain the pictures.
+    """How well one convention's poses explain the images.
 
     Attributes:
         convention: the convention.
         rotation_deg: median over the pairs of the angle between claimed and measured rotation.
         direction_deg: the same of the direction of the translation.
         error_px: geometric mean over the pairs of the median epipolar error, in pixels of a
-            picture of 640 pixels; matches behind a camera count as 32.
+            image of 640 pixels; matches behind a camera count as 32.
     """
 
     convention: Convention
@@ -68,13 +68,13 @@ class Fit:
 
     @property
     def explains(self) -> bool:
-        """Whether the pictures can have been taken like this."""
+        """Whether the images can have been taken like this."""
         return self.rotation_deg <= MAX_ROTATION_DEG and self.direction_deg <= MAX_DIRECTION_DEG
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the pictures say about the convention.
+    """What the images say about the convention.
 
     Attributes:
         stated: the fit of the convention that was claimed.
@@ -94,7 +94,7 @@ class Verdict:
 
     @property
     def consistent(self) -> bool:
-        """Whether the claimed convention explains the pictures, and no other does it better."""
+        """Whether the claimed convention explains the images, and no other does it better."""
         return self.stated.explains and self.stated.convention == self.best.convention
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray
 
-# Distortion that moves no corner by more than this share of the picture's longer side is none.
+# Distortion that moves no corner by more than this share of the image's longer side is none.
 _NO_DISTORTION = 1e-3
 _OUTWARDS = (0.25, 0.5, 0.75, 1.0)  # from the principal point to a corner
 
@@ -79,7 +79,7 @@ def undistorted_only(camera: Camera, pixels: FloatArray) -> FloatArray:
 
 
 def corner_shift(camera: Camera) -> float:
-    """By how much the distortion moves a corner, as a share of the picture's longer side.
+    """By how much the distortion moves a corner, as a share of the image's longer side.
 
     Where the model has no answer at the corners, as far out as it has one.
     """

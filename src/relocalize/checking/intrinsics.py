@@ -1,4 +1,4 @@
-"""Whether claimed intrinsics explain the pictures as well as others would.
+"""Whether claimed intrinsics explain the images as well as others would.
 
 With the poses held, the epipolar errors of the matches are minimised over the focal length, the
 aspect of the pixels, the principal point and the amount of distortion. What moves far, and by
@@ -28,11 +28,11 @@ _MIN_PAIRS = 20
 _MAX_PAIRS = 250
 _MATCHES_PER_PAIR = 24
 # What is reported: two percent of focal length move a photo's position by two percent of the depth;
-# one percent of the picture's size in the principal point turns it by half a degree.
+# one percent of the image's size in the principal point turns it by half a degree.
 _MIN_FOCAL = 0.02
 _MIN_ASPECT = 0.01
 _MIN_OFFSET = 0.01
-_MIN_CORNER = 0.01  # of the picture's size, at its corner, by wrong distortion
+_MIN_CORNER = 0.01  # of the image's size, at its corner, by wrong distortion
 # Matches of a pair share its noise, so their count overstates the certainty.
 _SIGMAS = 8.0
 # A fault is one where the best fit without its mending leaves an error larger by this much.
@@ -54,13 +54,13 @@ class IntrinsicsFit:
 
     Attributes:
         camera: as claimed; of several that are alike, the one with the middle focal length.
-        images: rows of its pictures.
+        images: rows of its images.
         correction: of the claimed intrinsics.
         principal_offset_px: [2] wanted principal point minus the claimed one.
         distortion_amount: wanted amount of the claimed distortion (1: as claimed, 0: none); None
             where the claimed camera has none.
         missing_distortion: where it has none, the shift that is wanted at the corner, as a share
-            of the picture's longer side.
+            of the image's longer side.
         gain: share of the median error that the wanted intrinsics take away.
         faults: ``focal length``, ``aspect``, ``principal point``, ``distortion``.
     """
@@ -92,9 +92,9 @@ def fit_intrinsics(
     *,
     excluded: Collection[int] = (),
 ) -> list[IntrinsicsFit]:
-    """A fit for each claimed camera that enough pairs of its own pictures test.
+    """A fit for each claimed camera that enough pairs of its own images test.
 
-    Cameras that are alike, as where a tool gives each picture of one camera its own calibration,
+    Cameras that are alike, as where a tool gives each image of one camera its own calibration,
     are fitted together.
 
     Args:
@@ -194,7 +194,7 @@ class _Data:
         pairs: Sequence[MeasuredPair],
     ) -> None:
         self.is_distorted = distorts(camera)
-        # How far one unit of the last unknown moves a point at the corner, in picture sizes.
+        # How far one unit of the last unknown moves a point at the corner, in image sizes.
         corners = np.array([[0.0, 0.0], [camera.width, camera.height]])
         radius = float(np.linalg.norm(undistorted_only(camera, corners), axis=1).max())
         focal = float(camera.calibration_matrix[0, 0]) / max(camera.width, camera.height)

@@ -1,4 +1,4 @@
-"""Whether a convention explains the pictures under the claimed intrinsics, or under others.
+"""Whether a convention explains the images under the claimed intrinsics, or under others.
 
 Wrong intrinsics turn every measured relative pose, so that right poses look wrong. Before poses
 are blamed, the matches choose the intrinsics under which these poses would be right, all pairs
@@ -40,7 +40,7 @@ _MIN_ERROR_PX = 1.0
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What explains the pictures.
+    """What explains the images.
 
     Attributes:
         views: by row; with corrected intrinsics where the claimed ones are at fault.
@@ -58,10 +58,10 @@ class Judgement:
 def judge(
     claims: Claims, views: list[View], pairs: Sequence[Pair], measured: list[MeasuredPair]
 ) -> Judgement:
-    """The convention that explains the pictures; under other intrinsics where the claimed fail.
+    """The convention that explains the images; under other intrinsics where the claimed fail.
 
     Args:
-        claims: of these pictures.
+        claims: of these images.
         views: of them, by row.
         pairs: of rows that were matched.
         measured: those of them with a relative pose.

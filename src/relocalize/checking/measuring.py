@@ -1,4 +1,4 @@
-"""What the pictures themselves say: relative poses of pairs, from matches and intrinsics alone.
+"""What the images themselves say: relative poses of pairs, from matches and intrinsics alone.
 
 Essential matrices by LO-RANSAC over the five-point solver (poselib; Nistér, "An efficient solution
 to the five-point relative pose problem", PAMI 2004).
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from relocalize import progress
 from relocalize.checking.correction import Correction
-from relocalize.geometry import Camera, Rigid3
-from relocalize.geometry.transforms import FloatArray
-from relocalize.mapping.features import FeatureExtractor, Features, FeatureSettings
-from relocalize.mapping.focal import voted_focal
-from relocalize.mapping.matching import (
+from relocalize.features.focal import voted_focal
+from relocalize.features.matching import (
     MatchSettings,
     match_descriptors,
     unit_descriptors,
     verify,
 )
+from relocalize.features.sift import FeatureExtractor, Features, FeatureSettings
+from relocalize.geometry import Camera, Rigid3
+from relocalize.geometry.transforms import FloatArray
 from relocalize.parallel import map_in_order
 
 Pair = tuple[int, int]
@@ -44,12 +44,12 @@ _THUMBNAIL = 32
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One picture as the doctor sees it.
+    """One image as the doctor sees it.
 
     Attributes:
         name: its name.
         camera: claimed, or with a focal length from the matches.
-        features: keypoints [K, 2] in pixels of the picture, and descriptors.
+        features: keypoints [K, 2] in pixels of the image, and descriptors.
         thumbnail: [32, 32] grey, zero mean and unit norm; zeros when blank.
         correction: of the camera's intrinsics; None takes them as they are.
     """
@@ -77,7 +77,7 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class MeasuredPair:
-    """Two pictures of the same thing.
+    """Two images of the same thing.
 
     Attributes:
         pair: rows of the two views.
@@ -103,7 +103,7 @@ def read_views(
     *,
     settings: FeatureSettings = FEATURES,
 ) -> list[View]:
-    """The views of pictures, in order."""
+    """The views of images, in order."""
 
     def view(name: str) -> View:
         grey = cv2.cvtColor(read(name), cv2.COLOR_RGB2GRAY)
@@ -119,7 +119,7 @@ def read_views(
             centred / norm if norm > 1 else np.zeros_like(centred),
         )
 
-    with progress.bar("features", len(names), "pictures") as bar:
+    with progress.bar("features", len(names), "images") as bar:
         views = []
         for one in map_in_order(view, names):
             views.append(one)

@@ -15,7 +15,7 @@ from relocalize.geometry.transforms import FloatArray
 # A walk's fastest steps are 5 times its median.
 _JUMP = 12.0
 _WINDOW = 15
-_SHORT = 40  # fewer pictures are a set of photos, which may be anywhere
+_SHORT = 40  # fewer images are a set of photos, which may be anywhere
 # A pose between two others is isolated when these are this much nearer to each other than to it.
 _ISOLATION = 0.25
 # Photos in no order have steps as long as the place; a walk's median step is a small part of it.
@@ -38,7 +38,7 @@ class Motion:
 
 
 def implausible_motion(poses: Sequence[Rigid3], run: range) -> Motion:
-    """Isolated poses and jumps in one run of pictures, in order."""
+    """Isolated poses and jumps in one run of images, in order."""
     centres = np.array([poses[row].translation for row in run]).reshape(-1, 3)
     if len(centres) < _SHORT:
         return Motion((), (), is_walk=False)

@@ -1,4 +1,4 @@
-"""Which poses disagree with the pictures around them, and in what.
+"""Which poses disagree with the images around them, and in what.
 
 Two views say whether a rotation and the direction of a translation are right; three views say its
 length as well: points from the other views' poses must land where this one sees them.
@@ -37,10 +37,10 @@ _STRONG = 60
 
 @dataclass(frozen=True)
 class PoseOutlier:
-    """A pose that the pictures contradict.
+    """A pose that the images contradict.
 
     Attributes:
-        row: of the picture.
+        row: of the image.
         fault: ``rotation``, ``translation`` or ``distance`` (its direction is right).
         error_px: by how much matches are off, in pixels at 640 pixels of size.
         rotation_deg: by how much the rotation is off, median over the pairs.
@@ -54,14 +54,14 @@ class PoseOutlier:
 
 @dataclass(frozen=True, eq=False)
 class PoseTests:
-    """What the pictures say of each pose.
+    """What the images say of each pose.
 
     Attributes:
         outliers: by row.
-        tested: [N] whether any other picture tests it.
+        tested: [N] whether any other image tests it.
         pair_error_px: median over all pairs.
-        three_view_error_px: median over the pictures, or None where no three see the same.
-        supported: [N] pairs of it that agree, with pictures that are no outliers.
+        three_view_error_px: median over the images, or None where no three see the same.
+        supported: [N] pairs of it that agree, with images that are no outliers.
         contradictions: pairs of rows that disagree although neither is an outlier, worst first.
     """
 
@@ -74,7 +74,7 @@ class PoseTests:
 
 
 def pose_tests(poses: Sequence[Rigid3], measured: Sequence[MeasuredPair]) -> PoseTests:
-    """Test claimed ``world_from_cam`` poses against measured pairs of their pictures."""
+    """Test claimed ``world_from_cam`` poses against measured pairs of their images."""
     matches = PairMatches(measured)
     rotation, direction = matches.claimed(poses)
     errors = matches.errors(rotation, direction, cap=_CAP)

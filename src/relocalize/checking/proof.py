@@ -7,7 +7,7 @@ from pathlib import Path
 
 from relocalize import progress
 from relocalize.checking.check import CheckSettings
-from relocalize.checking.doctor import check_registration
+from relocalize.checking.entry import check_registration
 from relocalize.checking.report import INTRINSICS, CheckReport
 from relocalize.errors import CheckError
 from relocalize.formats import AUTO, Registration
@@ -34,20 +34,20 @@ class Proof:
 
 
 def proven(registration: Registration, images: Path, convention: str = AUTO) -> Proof:
-    """The registration under a convention that the pictures prove, or that the user names.
+    """The registration under a convention that the images prove, or that the user names.
 
     Args:
         registration: as its format states it.
-        images: folder with the pictures.
-        convention: ``auto`` to let the pictures decide; ``stated`` for what the format documents,
+        images: folder with the images.
+        convention: ``auto`` to let the images decide; ``stated`` for what the format documents,
             untested; or a convention's name, such as ``wxyz,cam_from_world,RDF,translation``.
 
     Raises:
-        CheckError: the pictures contradict every convention, or all of them with the file's
+        CheckError: the images contradict every convention, or all of them with the file's
             intrinsics, or cannot tell two apart, or cannot test the poses of a file that
             declares no convention.
         GeometryError: there is no such convention, or it reads other numbers than the file has.
-        FormatError: no listed image has a usable picture.
+        FormatError: no listed image has a usable image.
     """
     stated = registration.stated.convention
     if convention == AS_STATED:
@@ -72,7 +72,7 @@ def proven(registration: Registration, images: Path, convention: str = AUTO) -> 
     )
     if not report.intrinsics_hold:
         raise CheckError(
-            f"{registration.source}: its intrinsics do not belong to these pictures: {faults}; "
+            f"{registration.source}: its intrinsics do not belong to these images: {faults}; "
             f"with other intrinsics its poses are {best.convention.name}; correct them, or {choose}"
         )
     if not best.explains:
@@ -80,11 +80,11 @@ def proven(registration: Registration, images: Path, convention: str = AUTO) -> 
     if not verdict.decided and verdict.runner_up:
         raise CheckError(
             f"{registration.source}: {best.convention.name} and "
-            f"{verdict.runner_up.convention.name} explain the pictures equally; {choose}"
+            f"{verdict.runner_up.convention.name} explain the images equally; {choose}"
         )
     if faults:
         progress.say(f"{registration.source}: suspicious intrinsics: {faults}")
-    margin = f"{report.pairs} pairs of pictures"
+    margin = f"{report.pairs} pairs of images"
     if verdict.runner_up:
         margin += f"; the next best is {verdict.margin:.1f} times further off"
     return Proof(registration.under(best.convention), best.convention.name, margin, report)

@@ -33,21 +33,21 @@ class Problem:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What the pictures say of the claimed poses.
+    """What the images say of the claimed poses.
 
     Attributes:
         source: what was checked.
-        images: pictures with a pose.
-        pairs: of pictures whose relative pose was measured.
+        images: images with a pose.
+        pairs: of images whose relative pose was measured.
         stated: name of the claimed convention.
         verdict: of all conventions, or None where too few pairs could be measured.
-        outliers: images whose pose the pictures contradict.
+        outliers: images whose pose the images contradict.
         problems: everything that is wrong, the gravest first.
-        pair_error_px: median epipolar error in pixels of a picture of 640, or None.
+        pair_error_px: median epipolar error in pixels of an image of 640, or None.
         three_view_error_px: median error of points from other views, likewise.
-        complete: whether every picture was tested; a quick check takes a sample.
+        complete: whether every image was tested; a quick check takes a sample.
         under_claimed: where the claimed intrinsics are at fault, as those that the matches want
-            explain the pictures much better: the verdict with the claimed ones. All else is with
+            explain the images much better: the verdict with the claimed ones. All else is with
             the wanted ones then.
     """
 
@@ -65,7 +65,7 @@ class CheckReport:
 
     @property
     def consistent(self) -> bool:
-        """Whether poses and intrinsics as claimed explain the pictures, and none does it better."""
+        """Whether poses and intrinsics as claimed explain the images, and none does it better."""
         return self.verdict is not None and self.verdict.consistent and self.intrinsics_hold
 
     @property
@@ -75,7 +75,7 @@ class CheckReport:
 
     @property
     def convention(self) -> str | None:
-        """Name of the convention that explains the pictures, or None."""
+        """Name of the convention that explains the images, or None."""
         if self.verdict is None or not self.verdict.best.explains:
             return None
         return self.verdict.best.convention.name
@@ -107,7 +107,7 @@ class CheckReport:
 
     def to_text(self) -> str:
         """A few lines for people."""
-        lines = [f"{self.source}: {self.images} posed pictures, {self.pairs} pairs measured"]
+        lines = [f"{self.source}: {self.images} posed images, {self.pairs} pairs measured"]
         verdict = self.verdict
         if verdict is not None:
             lines.append(_judgement(verdict, self.under_claimed))
@@ -132,7 +132,7 @@ def _judgement(verdict: Verdict, under_claimed: Verdict | None) -> str:
     if under_claimed is not None:
         off = under_claimed.best
         return (
-            f"NOT consistent: the claimed intrinsics do not explain the pictures (off by a median "
+            f"NOT consistent: the claimed intrinsics do not explain the images (off by a median "
             f"of {off.rotation_deg:.3g} deg of rotation, {off.direction_deg:.3g} deg of "
             f"direction, {off.error_px:.2g} px); with those below, {name} does{runner_up}"
         )
@@ -141,9 +141,9 @@ def _judgement(verdict: Verdict, under_claimed: Verdict | None) -> str:
     if verdict.best.explains:
         return (
             f"NOT consistent: claimed is {verdict.stated.convention.name}, "
-            f"the pictures say {name}{runner_up}"
+            f"the images say {name}{runner_up}"
         )
-    return f"NOT consistent: claimed is {name}, and no convention explains the pictures"
+    return f"NOT consistent: claimed is {name}, and no convention explains the images"
 
 
 def _measures(best: Fit, pair_error_px: float | None, three_view_error_px: float | None) -> str:
@@ -155,7 +155,7 @@ def _measures(best: Fit, pair_error_px: float | None, three_view_error_px: float
         parts.append(f"{pair_error_px:.2g} px from epipolar lines")
     if three_view_error_px is not None:
         parts.append(f"{three_view_error_px:.2g} px between three views")
-    return "medians: " + ", ".join(parts) + " (pixels at 640 pixels of picture size)"
+    return "medians: " + ", ".join(parts) + " (pixels at 640 pixels of image size)"
 
 
 def _fit(fit: Fit) -> dict[str, Any]:

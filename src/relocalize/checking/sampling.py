@@ -1,4 +1,4 @@
-"""Which pictures are looked at, and which of them are matched with which."""
+"""Which images are looked at, and which of them are matched with which."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from relocalize.checking.measuring import (
     read_views,
     with_focal_lengths,
 )
-from relocalize.mapping.vlad import Vlad, VladSettings
+from relocalize.features.vlad import Vlad, VladSettings
 
-# Pictures that a convention is judged by: 200 pairs of them say it beyond doubt on both a walk and
+# Images that a convention is judged by: 200 pairs of them say it beyond doubt on both a walk and
 # a set of photos, in ten seconds.
 SAMPLE = 60
 _STEPS = (1, 2, 3, 5, 8)
@@ -32,12 +32,12 @@ _PROBES = 12
 # A stride is used while this share of the probes still match across it.
 _OVERLAPPING = 0.75
 _FEW = 25  # loose photos up to this many are matched each with each
-_LIKE = 2  # look-alikes elsewhere that each picture is matched with as well
+_LIKE = 2  # look-alikes elsewhere that each image is matched with as well
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Some of the pictures, matched with each other.
+    """Some of the images, matched with each other.
 
     Attributes:
         claims: of just these.
@@ -64,9 +64,9 @@ class Sample:
 
 
 def sample_pairs(claims: Claims) -> Sample:
-    """Measured pairs among some of the pictures.
+    """Measured pairs among some of the images.
 
-    An even sample first; where its pictures do not overlap, clusters of neighbours; where these
+    An even sample first; where its images do not overlap, clusters of neighbours; where these
     do not either (loose photos), each with each.
     """
     count = len(claims.names)
@@ -99,7 +99,7 @@ def _step_pairs(count: int, steps: Sequence[int] = _STEPS) -> list[Pair]:
 
 
 def check_pairs(views: Sequence[View], runs: Sequence[range]) -> list[Pair]:
-    """Pairs that test every picture: near and far neighbours in its run, look-alikes elsewhere."""
+    """Pairs that test every image: near and far neighbours in its run, look-alikes elsewhere."""
     pairs: set[Pair] = set()
     for run in runs:
         stride = _stride(views, run)
@@ -112,7 +112,7 @@ def check_pairs(views: Sequence[View], runs: Sequence[range]) -> list[Pair]:
 
 
 def _stride(views: Sequence[View], run: range) -> int:
-    """The farthest step across which most pictures of a run still match."""
+    """The farthest step across which most images of a run still match."""
     chosen = 1
     for stride in _STRIDES:
         if stride >= len(run):
@@ -128,7 +128,7 @@ def _stride(views: Sequence[View], run: range) -> int:
 
 
 def _look_alikes(views: Sequence[View], *, apart: int) -> set[Pair]:
-    """Each picture with those most like it, at least ``apart`` rows away."""
+    """Each image with those most like it, at least ``apart`` rows away."""
     descriptors = [view.features.descriptors for view in views]
     count = sum(map(len, descriptors))
     if len(views) < 3 or not count:

@@ -11,7 +11,7 @@ import tyro
 
 from relocalize.cli.evaluate import print_results
 from relocalize.mapping import MapReport, MeasuredLength
-from relocalize.pipeline import REGRESSOR, BuildSettings, Cost, build
+from relocalize.verbs.build import REGRESSOR, BuildSettings, Cost, build
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`relocalize export PLACE OUT --format NAME`: posed pictures for another tool."""
+"""`relocalize export PLACE OUT --format NAME`: posed images for another tool."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relocalize.formats.resizing import Aspect
 
 @dataclass(frozen=True)
 class Export:
-    """Write a Place's posed pictures in another tool's format."""
+    """Write a Place's posed images in another tool's format."""
 
     place: tyro.conf.Positional[Path]
     """The Place folder; it is only read."""
@@ -30,12 +30,12 @@ class Export:
     capture: str | None = None
     """Only the images of this capture."""
     resize: str | None = None
-    """WIDTHxHEIGHT of the exported pictures, such as 455x256; their cameras change with them."""
+    """WIDTHxHEIGHT of the exported images, such as 455x256; their cameras change with them."""
     aspect: Aspect = "crop"
     """Where the shapes differ: crop to the middle, pad with black, or stretch. The default keeps
     the shape of things and fills every pixel."""
     mean_image: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Also write mean.npy and mean.png, the mean of the train pictures only."""
+    """Also write mean.npy and mean.png, the mean of the train images only."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object instead of text."""
 
@@ -70,9 +70,9 @@ def _as_text(report: ExportReport) -> str:
         lines.append(f"  split {report.split}: {report.train} train, {report.test} test")
         if report.not_in_split:
             lines.append(f"  {report.not_in_split} posed images are in neither and left out")
-    lines += [f"  pictures {change}" for change in report.resized]
+    lines += [f"  images {change}" for change in report.resized]
     if report.mean_image_of is not None:
-        of = "train pictures" if report.split is not None else "pictures (there is no split)"
+        of = "train images" if report.split is not None else "images (there is no split)"
         lines.append(f"  mean.npy and mean.png: of the {report.mean_image_of} {of}")
     lines.append(f"  unit: {report.unit}; points: {report.points}")
     lines += [f"  note: {remark}" for remark in report.remarks]

@@ -13,27 +13,27 @@ from numpy.typing import NDArray
 
 from relocalize.errors import LocalizerError
 from relocalize.geometry import Camera
-from relocalize.learning import require_torch
-from relocalize.localizers.registry import TRAINED
-from relocalize.localizers.saving import read_description
+from relocalize.localization.registry import TRAINED
+from relocalize.localization.saving import read_description
 from relocalize.place import Place
+from relocalize.regression import require_torch
 
 if TYPE_CHECKING:
-    from relocalize.learning.onnx_export import OnnxReport
-    from relocalize.localizers.posenet import PoseNetLocalizer
+    from relocalize.localization.regressor import RegressorLocalizer
+    from relocalize.regression.onnx_export import OnnxReport
 
-_COMPARED = 4  # pictures of the Place on which torch and onnxruntime have to agree
+_COMPARED = 4  # images of the Place on which torch and onnxruntime have to agree
 
 
 @dataclass(frozen=True)
 class ExportModel:
-    """Write a trained pose regressor as ONNX: a picture in, its pose in the Place out."""
+    """Write a trained pose regressor as ONNX: an image in, its pose in the Place out."""
 
     place: tyro.conf.Positional[Path]
     """The Place folder; it is only read."""
     onnx: Path
     """File to write."""
-    localizer: str = "posenet"
+    localizer: str = "regressor"
     """Name that it was trained under, with .SPLIT after it where there are several."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object instead of text."""
@@ -41,14 +41,14 @@ class ExportModel:
     def run(self) -> int:
         """Export, and print what the file takes and gives."""
         require_torch()
-        from relocalize.learning.onnx_export import (  # noqa: PLC0415 - torch takes seconds
+        from relocalize.localization.regressor import RegressorLocalizer  # noqa: PLC0415
+        from relocalize.regression.onnx_export import (  # noqa: PLC0415 - torch takes seconds
             export_regressor,
         )
-        from relocalize.localizers.posenet import PoseNetLocalizer  # noqa: PLC0415
 
         place = Place.open(self.place)
         name = trained_name(place, self.localizer)
-        localizer = PoseNetLocalizer.load(place.localizer_dir(name))
+        localizer = RegressorLocalizer.load(place.localizer_dir(name))
         if localizer.calibration.by_view:
             raise LocalizerError(
                 f"{name} answers with the most similar train view, which did better than the "
@@ -58,7 +58,7 @@ class ExportModel:
         camera = input_camera(localizer)
         report = export_regressor(
             localizer.model.cpu(),
-            _pictures(place, localizer),
+            _images(place, localizer),
             self.onnx,
             {
                 "unit": localizer.unit,
@@ -98,30 +98,30 @@ def trained_name(place: Place, name: str) -> str:
     return meant[0]
 
 
-def input_camera(localizer: PoseNetLocalizer) -> Camera:
-    """The camera whose pictures the network takes; of crops that of the middle one."""
-    from relocalize.learning.crops import centre_crop  # noqa: PLC0415 - torch takes seconds
+def input_camera(localizer: RegressorLocalizer) -> Camera:
+    """The camera whose images the network takes; of crops that of the middle one."""
+    from relocalize.regression.crops import centre_crop  # noqa: PLC0415 - torch takes seconds
 
-    pictures = localizer.pictures
-    height, width = pictures.shape
-    if (pictures.target.height, pictures.target.width) == (height, width):
-        return pictures.target
-    return centre_crop(pictures.target, width).camera
+    images = localizer.images
+    height, width = images.shape
+    if (images.target.height, images.target.width) == (height, width):
+        return images.target
+    return centre_crop(images.target, width).camera
 
 
-def turns(localizer: PoseNetLocalizer) -> list[list[list[float]]]:
-    """[K, 3, 3] from a photo's camera axes to those of the pictures that it is answered by."""
-    found = localizer.pictures.turns
+def turns(localizer: RegressorLocalizer) -> list[list[list[float]]]:
+    """[K, 3, 3] from a photo's camera axes to those of the images that it is answered by."""
+    found = localizer.images.turns
     return [np.eye(3).tolist()] if found is None else found.tolist()
 
 
-def _pictures(place: Place, localizer: PoseNetLocalizer) -> Any:
+def _images(place: Place, localizer: RegressorLocalizer) -> Any:
     import torch  # noqa: PLC0415 - takes seconds
 
     images = list(place.map.images.values())
     rows = np.linspace(0, len(images) - 1, _COMPARED).round().astype(int)
     inputs: list[NDArray[np.uint8]] = [
-        localizer.pictures.of_photo(place.read_image(images[row].name), images[row].camera, crops=1)
+        localizer.images.of_photo(place.read_image(images[row].name), images[row].camera, crops=1)
         for row in sorted(set(rows.tolist()))
     ]
     return torch.from_numpy(np.concatenate(inputs))
@@ -131,14 +131,14 @@ def _as_json(report: OnnxReport) -> str:
     return json.dumps({**asdict(report), "file": str(report.file)}, indent=2)
 
 
-def _as_text(report: OnnxReport, name: str, camera: Camera, localizer: PoseNetLocalizer) -> str:
+def _as_text(report: OnnxReport, name: str, camera: Camera, localizer: RegressorLocalizer) -> str:
     def each(shapes: dict[str, tuple[int, ...]]) -> str:
         return ", ".join(f"{what} [{', '.join(map(str, shape))}]" for what, shape in shapes.items())
 
     focal = camera.params[0]
     count = len(turns(localizer))
     averaged = (
-        f"  answers to one picture; relocalize averages those to {count}, turned as its metadata "
+        f"  answers to one image; relocalize averages those to {count}, turned as its metadata "
         "`turns` say, and is more exact",
     )
     return "\n".join(

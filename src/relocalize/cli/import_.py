@@ -21,21 +21,21 @@ from relocalize.formats import (
 
 @dataclass(frozen=True)
 class Import:
-    """Bring pictures and their poses from another tool into a Place."""
+    """Bring images and their poses from another tool into a Place."""
 
     file: tyro.conf.Positional[Path]
     """The poses: a file or folder of any format in docs/formats.md."""
     place: tyro.conf.Positional[Path]
     """The Place folder; made if there is none."""
     images: Path
-    """Folder with the pictures; they are hard-linked into the Place, or copied across disks."""
+    """Folder with the images; they are hard-linked into the Place, or copied across disks."""
     format: str = AUTO
     """Format of the poses, or auto to look."""
     convention: str = AUTO
-    """How the numbers are meant: auto lets the pictures prove it; stated takes what the format
+    """How the numbers are meant: auto lets the images prove it; stated takes what the format
     documents, untested; or a name such as wxyz,cam_from_world,RDF,translation."""
     capture: str = "imported"
-    """Name of the capture that the pictures become."""
+    """Name of the capture that the images become."""
     train: Path | None = None
     """Text file with the name of a train image on each line."""
     test: Path | None = None
@@ -75,11 +75,11 @@ def _as_text(report: ImportReport, place: Path) -> str:
     ]
     for count, what in (
         (
-            len(report.without_picture),
-            f"listed without a picture (names: captures/{report.capture}.json)",
+            len(report.without_image),
+            f"listed without an image (names: captures/{report.capture}.json)",
         ),
-        (len(report.ambiguous), "with a name that could mean several pictures"),
-        (len(report.left_out), f"pictures left out (why: captures/{report.capture}.json)"),
+        (len(report.ambiguous), "with a name that could mean several images"),
+        (len(report.left_out), f"images left out (why: captures/{report.capture}.json)"),
         (len(report.problems), "rows of the file left out"),
     ):
         if count:

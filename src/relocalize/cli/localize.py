@@ -13,13 +13,13 @@ import tyro
 from relocalize import progress
 from relocalize.capture.photos import PHOTO_SUFFIXES, Photo, read_photo
 from relocalize.errors import CaptureError
-from relocalize.localizers import Localizer, PoseEstimate, fitted
-from relocalize.localizers.calibration import UncalibratedPhoto, localize_together
-from relocalize.localizers.structure import StructureLocalizer
+from relocalize.localization import Localizer, PoseEstimate, fitted
+from relocalize.localization.joint import UncalibratedPhoto, localize_together
+from relocalize.localization.structure import StructureLocalizer
 from relocalize.place import Place
 
 if TYPE_CHECKING:
-    from relocalize.clips import LocalizedClip
+    from relocalize.localization.video import LocalizedClip
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Localize:
     no_overlay: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Of a video, draw no overlay."""
     localizer: str = "structure"
-    """constant, retrieval, structure, posenet, or the name under which a regressor was trained."""
+    """constant, retrieval, structure, regressor, or the name that one was trained under."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object per photo, each on its own line; of a video one for all of it."""
 
@@ -62,7 +62,7 @@ class Localize:
         if self.photos:
             raise CaptureError(f"photos and --video {video} exclude each other; give one of them")
         # H.264 encoding and plotting are for this alone.
-        from relocalize.clips import ClipSettings, localize_clip  # noqa: PLC0415
+        from relocalize.localization.video import ClipSettings, localize_clip  # noqa: PLC0415
 
         settings = ClipSettings(self.localizer, self.every, overlay=not self.no_overlay)
         clip = localize_clip(Place.open(self.place), video, self.out, settings)

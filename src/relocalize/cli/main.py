@@ -29,7 +29,6 @@ from relocalize.cli.register import Register
 from relocalize.cli.report import Report
 from relocalize.cli.score import Score
 from relocalize.cli.split import SplitImages
-from relocalize.cli.synthesize import Synthesize
 from relocalize.cli.train import Train, train_command
 from relocalize.cli.view import View
 from relocalize.errors import RelocalizeError
@@ -66,19 +65,28 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "align": Align,
     "plot": Plot,
     "view": View,
-    "synthesize": Synthesize,
 }
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, run, and turn known errors into one line and exit code 1."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        given = sys.argv[1:] if arguments is None else arguments
-        commands: dict[str, Callable[..., Any]] = {**COMMANDS, "train": train_command(given)}
-        command: Command = tyro.extras.subcommand_cli_from_dict(
+    given = sys.argv[1:] if arguments is None else arguments
+    commands: dict[str, Callable[..., Any]] = {**COMMANDS, "train": train_command(given)}
+    run_command(
+        lambda: tyro.extras.subcommand_cli_from_dict(
             commands, prog="relocalize", args=arguments, sort_subcommands=False
         )
+    )
+
+
+def run_command(parse: Callable[[], Command]) -> None:
+    """Run the command that ``parse`` reads off the command line, and exit with its code.
+
+    Known errors become one line and exit code 1.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        command = parse()
         with progress.shown(), one_native_thread():
             code = command.run()
         sys.stdout.flush()

@@ -188,7 +188,7 @@ def _floor(place: Place, walks: dict[str, list[str]], *, rectangle: bool) -> dic
             f"{place.root} does not know which way is up, so x and y are no floor; tell it: "
             "relocalize align PLACE --up, or hold out a --share"
         )
-    up = Up.of_pictures(list(poses.values())).direction
+    up = Up.of_images(list(poses.values())).direction
     east = np.cross(up, np.eye(3)[np.argmin(np.abs(up))])
     east /= np.linalg.norm(east)
     axes = np.stack([east, np.cross(up, east)])

@@ -12,16 +12,16 @@ import tyro
 
 from relocalize import evaluation, progress
 from relocalize.errors import LocalizerError
-from relocalize.learning import require_torch
-from relocalize.learning.presets import preset
-from relocalize.learning.settings import TrainSettings
-from relocalize.localizers import LOCALIZERS
-from relocalize.localizers.registry import TRAINED
-from relocalize.localizers.store import folder_of, is_current, store
+from relocalize.localization import LOCALIZERS
+from relocalize.localization.registry import TRAINED
+from relocalize.localization.store import folder_of, is_current, store
 from relocalize.place import Place
+from relocalize.regression import require_torch
+from relocalize.regression.presets import preset
+from relocalize.regression.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from relocalize.localizers.posenet import PoseNetLocalizer
+    from relocalize.localization.regressor import RegressorLocalizer
 
 _DEFAULT_PRESET = "default"
 
@@ -41,7 +41,7 @@ class Train:
     is made."""
     all_images: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Train on every image that has a pose, for use: nothing is left to evaluate on."""
-    name: str = "posenet"
+    name: str = "regressor"
     """What to call the trained regressor in evaluate and localize."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object instead of text."""
@@ -100,28 +100,28 @@ def train_command(arguments: Sequence[str]) -> type[Train]:
     return cast("type[Train]", made)
 
 
-def _trained(place: Place, folder: Path, command: Train) -> PoseNetLocalizer | None:
+def _trained(place: Place, folder: Path, command: Train) -> RegressorLocalizer | None:
     """The regressor, trained unless it is there; None in all but the first of several processes."""
-    from relocalize.learning.distributed import Workers  # noqa: PLC0415 - torch takes seconds
-    from relocalize.localizers.posenet import PoseNetLocalizer  # noqa: PLC0415
+    from relocalize.localization.regressor import RegressorLocalizer  # noqa: PLC0415
+    from relocalize.regression.distributed import Workers  # noqa: PLC0415 - torch takes seconds
 
     split = None if command.all_images else evaluation.split_of(place, command.split)
 
-    def fit() -> PoseNetLocalizer:
-        return PoseNetLocalizer.fit(place, split, settings=command.settings)
+    def fit() -> RegressorLocalizer:
+        return RegressorLocalizer.fit(place, split, settings=command.settings)
 
     if not Workers.from_environment().leads:
         fit()
         return None
     if is_current(place, folder, split):
-        stored = PoseNetLocalizer.load(folder)
+        stored = RegressorLocalizer.load(folder)
         if stored.facts.settings == command.settings:
             progress.say(f"{folder} is trained with these settings on what there is now")
             return stored
-    return cast("PoseNetLocalizer", store(place, folder, split, fit))
+    return cast("RegressorLocalizer", store(place, folder, split, fit))
 
 
-def _as_json(trained: PoseNetLocalizer) -> dict[str, Any]:
+def _as_json(trained: RegressorLocalizer) -> dict[str, Any]:
     return {
         "validation": trained.facts.validation,
         "training": trained.facts.training,
@@ -131,7 +131,7 @@ def _as_json(trained: PoseNetLocalizer) -> dict[str, Any]:
 
 
 def _as_text(
-    trained: PoseNetLocalizer, place: Place, folder: Path, name: str, split: str | None
+    trained: RegressorLocalizer, place: Place, folder: Path, name: str, split: str | None
 ) -> str:
     validation, training = trained.facts.validation, trained.facts.training
     minutes = (training["seconds"] + training["preparation_seconds"]) / 60

@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from relocalize.evaluation.metrics import finite
 from relocalize.geometry import Rigid3
-from relocalize.localizers import PoseEstimate
+from relocalize.localization import PoseEstimate
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 The rotation from the true to the estimated camera is one rotation vector; its components about
 the vertical, about the true camera's horizontal right, and about the horizontal that is ahead are
 heading, pitch and roll errors. Their squares add up to the square of the whole, and for a level
-camera they are what the words say: it looks too far to one side, too high, or the picture is
+camera they are what the words say: it looks too far to one side, too high, or the image is
 crooked. (Differences of heading angles would be huge for a camera that looks at the floor.)
 """
 
@@ -82,7 +82,7 @@ class ErrorAxes:
 def _horizontal_ahead(pose: Rigid3, up: FloatArray) -> FloatArray:
     """The horizontal unit vector [3] that a camera looks along.
 
-    Of one that looks straight up or down: where the picture's lower or upper edge points.
+    Of one that looks straight up or down: where the image's lower or upper edge points.
     """
     looks, down = pose.rotation[:, 2], pose.rotation[:, 1]
     for direction in (looks, -down * np.sign(-(looks @ up))):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from relocalize.errors import LocalizerError
-from relocalize.learning.training_log import read_log
-from relocalize.localizers.saving import read_description
-from relocalize.localizers.store import folder_of
+from relocalize.localization.saving import read_description
+from relocalize.localization.store import folder_of
 from relocalize.place import Place, Split
+from relocalize.regression.training_log import read_log
 
 # What `localizer.json` has for people; the rest is for loading it.
 _FACTS = ("settings", "training", "validation")

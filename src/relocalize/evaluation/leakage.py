@@ -31,7 +31,7 @@ class NearestViews:
     Attributes:
         distance: [N] between the camera centres, in the poses' unit.
         angle_deg: [N] between the orientations.
-        change_deg: [N] how far it moves the picture: the angle, and the step as an angle.
+        change_deg: [N] how far it moves the image: the angle, and the step as an angle.
     """
 
     distance: FloatArray
@@ -56,9 +56,9 @@ class TimeGaps:
 def nearest_views(
     train: Sequence[Rigid3], test: Sequence[Rigid3], *, scene_depth: float
 ) -> NearestViews:
-    """Find each test view's nearest train view by how far it moves the picture.
+    """Find each test view's nearest train view by how far it moves the image.
 
-    A turn by an angle moves the picture by that angle, a step of length d by about d / depth, so
+    A turn by an angle moves the image by that angle, a step of length d by about d / depth, so
     the nearest view is the one with the smallest sum of the two.
 
     Args:

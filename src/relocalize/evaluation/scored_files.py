@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from relocalize import progress
 from relocalize.errors import EvaluationError, GeometryError
 from relocalize.evaluation.accuracy import Accuracy
+from relocalize.evaluation.clusters import pieces
 from relocalize.evaluation.confidence import LEVEL, Resamples
 from relocalize.evaluation.metrics import PoseErrors
 from relocalize.evaluation.paired import Difference, differences
-from relocalize.evaluation.pieces import pieces
 from relocalize.evaluation.up import Up
 from relocalize.formats import AUTO, match_names
 from relocalize.formats.names import LONGEST_GAP_S, nearest_in_time
@@ -166,7 +166,7 @@ def score_files(
     true = [reference.world_from_cam[name] for name in images]
     unit = settings.unit or reference.unit
     up = (
-        Up.of_pictures(true)
+        Up.of_images(true)
         if reference.frame is None
         else Up.of_frame(reference.frame.up, reference.frame.up_from, true)
     )

@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 from relocalize import progress
 from relocalize.errors import EvaluationError, PlaceError
 from relocalize.evaluation.answers import Answer, AnswerLog
-from relocalize.evaluation.beside import beside
+from relocalize.evaluation.clusters import pieces
+from relocalize.evaluation.comparison import beside
 from relocalize.evaluation.fitted_facts import learning_curves_of, settings_of
 from relocalize.evaluation.inputs import fingerprint
 from relocalize.evaluation.leakage import NearestViews, nearest_views, scene_depth, time_gaps
 from relocalize.evaluation.names import RESULTS, RESULTS_SCHEMA, rows_of
-from relocalize.evaluation.pieces import pieces
 from relocalize.evaluation.results import Evaluation, Outcome
 from relocalize.evaluation.truth import Truth, truth_from_file, truth_of_place
 from relocalize.evaluation.truth_sigma import truth_sigma
 from relocalize.evaluation.up import Up
 from relocalize.geometry import Camera
-from relocalize.localizers import Localizer, fitted
-from relocalize.localizers.store import trained_on
+from relocalize.localization import Localizer, fitted
+from relocalize.localization.store import trained_on
 from relocalize.place import Place, Split, atomic
 from relocalize.place.dropped import dropped_names
 from relocalize.place.splits import split_by_blocks
@@ -235,7 +235,7 @@ def _up(place: Place, split: Split, truth: Truth) -> Up:
 def _known_cameras(place: Place, split: Split, images: Sequence[str]) -> dict[str, Camera | None]:
     """What may be known of each test image's camera before it is localized.
 
-    The map's calibration where train images share the camera, else what the picture's own file
+    The map's calibration where train images share the camera, else what the image's own file
     says of its focal length, else None.
     """
     posed = place.map.images

@@ -11,8 +11,8 @@ import numpy as np
 from relocalize.evaluation.metrics import PoseErrors, finite
 from relocalize.evaluation.truth import Truth
 from relocalize.geometry.transforms import FloatArray
-from relocalize.localizers import Localizer
-from relocalize.localizers.structure import StructureLocalizer
+from relocalize.localization import Localizer
+from relocalize.localization.structure import StructureLocalizer
 from relocalize.mapping.pose_covariance import pose_covariances
 from relocalize.place import Place
 
@@ -67,9 +67,9 @@ def truth_sigma(
 ) -> TruthSigma | None:
     """What is known of how exact the true poses are; None where nothing is.
 
-    Of a map made from pictures alone: the covariance that bundle adjustment leaves each of its
+    Of a map made from images alone: the covariance that bundle adjustment leaves each of its
     poses. Of a truth from a file: the noise between it and the map, of which the map has a part.
-    Of imported poses: how far the pictures disagree with them, which the structure localizer
+    Of imported poses: how far the images disagree with them, which the structure localizer
     measures on train images.
     """
     count = len(images)
@@ -83,11 +83,11 @@ def truth_sigma(
         structure = localizers.get(StructureLocalizer.name)
         if not isinstance(structure, StructureLocalizer):
             return None
-        noise = structure.resector.noise
+        noise = structure.solver.noise
         return TruthSigma(
             np.full(count, _AXES * noise.position),
             np.full(count, _AXES * np.degrees(noise.rotation_rad)),
-            "how far the pictures of train images disagree with the imported poses, beyond their "
+            "how far the images of train images disagree with the imported poses, beyond their "
             "own scatter",
         )
     covariances = pose_covariances(place)

@@ -27,7 +27,7 @@ class Up:
 
     @classmethod
     def of_frame(cls, up: str | None, source: str | None, world_from_cam: Sequence[Rigid3]) -> Up:
-        """Of a Place's frame: z where it is known to point up, else what its pictures say.
+        """Of a Place's frame: z where it is known to point up, else what its images say.
 
         Args:
             up: ``z`` or None, as in `Frame`.
@@ -36,13 +36,13 @@ class Up:
         """
         if up == "z":
             return cls(np.array([0.0, 0.0, 1.0]), source or "the map's z axis")
-        return cls.of_pictures(world_from_cam)
+        return cls.of_images(world_from_cam)
 
     @classmethod
-    def of_pictures(cls, world_from_cam: Sequence[Rigid3]) -> Up:
-        """The mean of the pictures' up directions: people hold cameras upright, by and large."""
+    def of_images(cls, world_from_cam: Sequence[Rigid3]) -> Up:
+        """The mean of the images' up directions: people hold cameras upright, by and large."""
         mean = -np.mean([pose.rotation[:, 1] for pose in world_from_cam], axis=0)
         size = float(np.linalg.norm(mean))
         if size < _LEAST:
             return cls(np.array([0.0, 0.0, 1.0]), "nothing: taken to be the z axis")
-        return cls(mean / size, "the mean of the pictures' up directions")
+        return cls(mean / size, "the mean of the images' up directions")

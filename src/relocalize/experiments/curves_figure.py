@@ -18,7 +18,7 @@ from relocalize.place.folder import METRE
 from relocalize.plotting.figure import GRID, new_figure, shortened, style
 
 _LOSS, _ERROR, _RATE = "#c9603a", "#2f7fd1", "#9aa4ae"
-_MOST = 24  # configurations in one picture; the page has all
+_MOST = 24  # configurations in one image; the page has all
 _COLUMNS = 4
 _WIDTH, _HEIGHT = 3.1, 1.75  # of a panel, inches
 _Log = Sequence[dict[str, Any]]

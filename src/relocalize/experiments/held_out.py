@@ -9,8 +9,8 @@ from functools import partial
 from relocalize import evaluation, progress
 from relocalize.experiments.names import REGRESSOR
 from relocalize.experiments.runs import Run
-from relocalize.localizers.localizer import Localizer
-from relocalize.localizers.store import folder_of, is_current, store
+from relocalize.localization.localizer import Localizer
+from relocalize.localization.store import folder_of, is_current, store
 from relocalize.place import Place, Split
 
 
@@ -61,8 +61,8 @@ def score_test_images(
 
 
 def _regressor(run: Run) -> Localizer:
-    from relocalize.localizers.posenet import PoseNetLocalizer  # noqa: PLC0415 - loads torch
+    from relocalize.localization.regressor import RegressorLocalizer  # noqa: PLC0415 - loads torch
 
-    trained = PoseNetLocalizer.load(run.folder / REGRESSOR)
+    trained = RegressorLocalizer.load(run.folder / REGRESSOR)
     trained.log_folder = run.folder
     return trained

@@ -15,11 +15,11 @@ from relocalize.experiments.page import experiment_page
 from relocalize.experiments.runs import Run, runs_of
 from relocalize.experiments.summary import RunNumbers
 from relocalize.experiments.sweep import Sweep
-from relocalize.learning import require_torch
-from relocalize.learning.frames import TrainingFrames
 from relocalize.place import Place, Split, atomic
 from relocalize.place.lock import write_lock
 from relocalize.plotting.figure import save_figure
+from relocalize.regression import require_torch
+from relocalize.regression.frames import TrainingFrames
 
 
 def run_experiment(
@@ -55,7 +55,7 @@ def run_experiment(
         missing = [run for run in runs if not run.is_done]
         _say_plan(sweep, runs, missing)
         if missing:
-            _prepare_pictures(place, split, missing)
+            _prepare_images(place, split, missing)
         for _ in ENGINES[engine](missing):
             _write(_experiment(place, sweep, split, engine, runs), folder)
         test = score_test_images(place, split, sweep.name, runs) if evaluate else {}
@@ -97,8 +97,8 @@ def _experiment(
     )
 
 
-def _prepare_pictures(place: Place, split: Split, runs: Sequence[Run]) -> None:
-    """Decode pictures before any run's minutes count: the first would pay for all."""
+def _prepare_images(place: Place, split: Split, runs: Sequence[Run]) -> None:
+    """Decode images before any run's minutes count: the first would pay for all."""
     for settings in dict.fromkeys(run.settings.input for run in runs):
         TrainingFrames.prepare(place, split, settings)
 

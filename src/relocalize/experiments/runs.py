@@ -13,11 +13,11 @@ from typing import Any
 from relocalize.errors import DivergenceError, PlaceError
 from relocalize.experiments.names import EXPERIMENTS, REGRESSOR, RESULT, SETTINGS
 from relocalize.experiments.sweep import Configuration, Sweep, shown
-from relocalize.learning.settings import TrainSettings
-from relocalize.learning.training_log import read_log
-from relocalize.localizers.store import fingerprints
+from relocalize.localization.store import fingerprints
 from relocalize.place import Place, Split, atomic
 from relocalize.place.folder import read_json
+from relocalize.regression.settings import TrainSettings
+from relocalize.regression.training_log import read_log
 
 # What a run's numbers do not depend on.
 _NOT_OF_THE_RESULT = ("checkpoint_minutes", "threads")
@@ -69,8 +69,8 @@ class Run:
             KeyboardInterrupt: after a checkpoint was written.
         """
         # These load torch, which takes seconds.
-        from relocalize.learning.checkpoint import CHECKPOINT  # noqa: PLC0415
-        from relocalize.localizers.posenet import PoseNetLocalizer  # noqa: PLC0415
+        from relocalize.localization.regressor import RegressorLocalizer  # noqa: PLC0415
+        from relocalize.regression.checkpoint import CHECKPOINT  # noqa: PLC0415
 
         place = Place.open(self.place_root)
         split = place.split(self.split)
@@ -78,7 +78,9 @@ class Run:
         atomic.write_text(self.folder / SETTINGS, self.settings.to_json() + "\n")
         result: dict[str, Any] = {"values": dict(self.values), "seed": self.settings.seed}
         try:
-            trained = PoseNetLocalizer.fit(place, split, settings=self.settings, folder=self.folder)
+            trained = RegressorLocalizer.fit(
+                place, split, settings=self.settings, folder=self.folder
+            )
         except DivergenceError as error:
             result |= {"status": "diverged", "reason": str(error)}
         else:

@@ -10,7 +10,7 @@ from typing import Any
 
 from relocalize.experiments.runs import Run
 from relocalize.experiments.stability import epoch_to_epoch, seed_to_seed
-from relocalize.learning.settings import TrainSettings
+from relocalize.regression.settings import TrainSettings
 
 LAST_EPOCH, OVER = "last epoch", "minutes over"
 

@@ -2,8 +2,8 @@
 
 Source: "Bundler v0.3 User's Manual" (Snavely), "Output format and scene representation": R and t
 map the world to a camera with x right, y up, z back; pixels are ``f r(p) p`` with
-``r = 1 + k1 |p|^2 + k2 |p|^4``, counted from the picture's middle, y up. The middle is that of the
-picture, half its width and height from its corner: Bundler subtracts (width - 1) / 2 from keypoints
+``r = 1 + k1 |p|^2 + k2 |p|^4``, counted from the image's middle, y up. The middle is that of the
+image, half its width and height from its corner: Bundler subtracts (width - 1) / 2 from keypoints
 that count from the first pixel's centre. A camera whose focal length is 0 was not registered.
 """
 
@@ -39,7 +39,7 @@ _LISTS = ("list.txt", "imagelist.lst", "image_list.txt", "imagelist.txt", "image
 _NUMBER = re.compile(r"[+-]?[0-9.]+([eE][+-]?[0-9]+)?")
 _LONGEST_FOCAL = 1e9
 _FARTHEST = 1e9  # a coordinate beyond this is no place, in any unit
-_LARGEST_SIDE = 65_535  # of a picture; JPEG's limit
+_LARGEST_SIDE = 65_535  # of an image; JPEG's limit
 
 
 def detect(path: Path) -> bool:
@@ -52,7 +52,7 @@ def detect(path: Path) -> bool:
 def read_bundler(path: Path) -> Registration:
     """Read a bundle file, or the folder with ``bundle.out``; names are from the list beside it.
 
-    Points come along where the listed pictures lie beside the list, since the file has no picture
+    Points come along where the listed images lie beside the list, since the file has no image
     sizes and counts pixels from the middle.
 
     Raises:
@@ -90,8 +90,8 @@ def read_bundler(path: Path) -> Registration:
         registration = replace(registration, model=_model(registration, tracks))
     elif points:
         remarks.append(
-            f"its {points} points are left out: not all pictures lie beside the list, and the "
-            "file has no picture sizes"
+            f"its {points} points are left out: not all images lie beside the list, and the "
+            "file has no image sizes"
         )
     return replace(registration, remarks=tuple(remarks))
 
@@ -138,14 +138,14 @@ def _listed_name(line: str) -> str:
 
 
 def _sizes(folder: Path, names: list[str]) -> dict[str, tuple[int, int]]:
-    """Width and height of the listed pictures that lie below the list's folder."""
+    """Width and height of the listed images that lie below the list's folder."""
     sizes = {}
     for name in names:
-        picture = folder / name.replace("\\", "/")
+        image = folder / name.replace("\\", "/")
         try:
-            if folder.resolve() not in picture.resolve().parents:
+            if folder.resolve() not in image.resolve().parents:
                 continue
-            with Image.open(picture) as opened:
+            with Image.open(image) as opened:
                 width, height = opened.size
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             continue

@@ -1,7 +1,7 @@
-"""Cambridge Landmarks: ``dataset_train.txt`` and ``dataset_test.txt`` beside the pictures.
+"""Cambridge Landmarks: ``dataset_train.txt`` and ``dataset_test.txt`` beside the images.
 
 Source: Kendall, Grimes and Cipolla, "PoseNet", ICCV 2015, whose data set this is. Three header
-lines, then ``picture x y z w p q r``: the camera's centre, and the quaternion, w first, that turns
+lines, then ``image x y z w p q r``: the camera's centre, and the quaternion, w first, that turns
 the world's axes to the camera's. The numbers come from VisualSFM's NVM files, whose cameras are
 x right, y down, z forward ("NVM", VisualSFM's documentation). Metres, as the authors report.
 """
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from relocalize.errors import FormatError
 from relocalize.formats.cameras_beside import with_cameras, write_cameras
-from relocalize.formats.picture_links import place_picture
+from relocalize.formats.image_links import place_image
 from relocalize.formats.pose_rows import PoseRows
-from relocalize.formats.posed_pictures import PosedPictures
+from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registration import Registration
 from relocalize.formats.text import first_lines, read_lines
 from relocalize.formats.trajectory_rows import floats
@@ -25,7 +25,7 @@ from relocalize.place.folder import METRE
 
 NAME = "Cambridge Landmarks list"
 CONVENTION = Convention("wxyz", "cam_from_world", "RDF", "centre")
-_LAYOUT = "picture x y z w p q r"
+_LAYOUT = "image x y z w p q r"
 _HEADER = ("Visual Landmark Dataset V1", "ImageFile, Camera Position [X Y Z W P Q R]", "")
 _TRAIN, _TEST = "dataset_train.txt", "dataset_test.txt"
 
@@ -64,8 +64,8 @@ def read_cambridge(path: Path) -> Registration:
     return with_cameras(registration, lists[0].parent)
 
 
-def write_cambridge(posed: PosedPictures, out: Path) -> None:
-    """Write the data set's folder: both lists, and the pictures under their names.
+def write_cambridge(posed: PosedImages, out: Path) -> None:
+    """Write the data set's folder: both lists, and the images under their names.
 
     Without a split, all images are in ``dataset_train.txt`` and ``dataset_test.txt`` is empty.
     """
@@ -74,7 +74,7 @@ def write_cambridge(posed: PosedPictures, out: Path) -> None:
         for name, images in ((_TRAIN, train), (_TEST, posed.test)):
             atomic.write_text(folder / name, "\n".join([*_HEADER, *_rows(posed, images), ""]))
         for name, file in posed.files.items():
-            place_picture(file, folder / name)
+            place_image(file, folder / name)
         cameras = {name: image.camera for name, image in posed.model.images.items()}
         write_cameras(folder, cameras, posed.unit)
 
@@ -105,7 +105,7 @@ def _read_list(rows: PoseRows, path: Path, place: str) -> list[str]:
     return names
 
 
-def _rows(posed: PosedPictures, names: Iterable[str]) -> list[str]:
+def _rows(posed: PosedImages, names: Iterable[str]) -> list[str]:
     rows = []
     for name in names:
         image = posed.model.images[name]

@@ -24,9 +24,9 @@ from relocalize.formats.colmap_files import (
     read_images,
     read_points,
 )
-from relocalize.formats.picture_links import place_picture
+from relocalize.formats.image_links import place_image
 from relocalize.formats.pose_rows import PoseRows
-from relocalize.formats.posed_pictures import PosedPictures
+from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registration import Registration
 from relocalize.geometry import Camera, Convention
 from relocalize.place import MapModel, Points, PosedImage, atomic
@@ -142,20 +142,20 @@ def _model_folders(path: Path) -> list[Path]:
 # -- writing ---------------------------------------------------------------------------------
 
 
-def write_colmap(posed: PosedPictures, out: Path) -> None:
+def write_colmap(posed: PosedImages, out: Path) -> None:
     """Write a COLMAP project: ``images/`` and the binary model ``sparse/0``.
 
     Raises:
-        FormatError: a picture cannot be placed.
+        FormatError: an image cannot be placed.
     """
     _write(posed, out, posed.model.write)
 
 
-def write_colmap_text(posed: PosedPictures, out: Path) -> None:
+def write_colmap_text(posed: PosedImages, out: Path) -> None:
     """Write a COLMAP project: ``images/`` and the text model ``sparse/0``.
 
     Raises:
-        FormatError: a picture cannot be placed, or a name has a blank.
+        FormatError: an image cannot be placed, or a name has a blank.
     """
     for name in posed.model.images:
         if len(name.split()) != 1:
@@ -167,9 +167,9 @@ def write_colmap_text(posed: PosedPictures, out: Path) -> None:
     _write(posed, out, lambda folder: model.write_text(str(folder)))
 
 
-def _write(posed: PosedPictures, out: Path, write_model: Callable[[Path], None]) -> None:
+def _write(posed: PosedImages, out: Path, write_model: Callable[[Path], None]) -> None:
     with atomic.new_folder(out) as folder:
-        for name in progress.track(posed.model.images, "pictures"):
-            place_picture(posed.files[name], folder / "images" / name)
+        for name in progress.track(posed.model.images, "images"):
+            place_image(posed.files[name], folder / "images" / name)
         (folder / _MODEL).mkdir(parents=True)
         write_model(folder / _MODEL)

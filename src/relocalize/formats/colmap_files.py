@@ -40,7 +40,7 @@ class ImageRow:
     Attributes:
         where: in which line or row, for messages.
         reason: why it is no image, or None.
-        name: of the picture.
+        name: of the image.
         camera: number of its camera.
         quat_wxyz: [4], as it stands in the file.
         translation: [3], of ``cam_from_world``.
@@ -281,7 +281,7 @@ def _binary_images(path: Path) -> Iterator[ImageRow]:
             if not is_name(name):
                 yield ImageRow(where, f"{name[:60]!a} is no name")
             elif not np.all(np.abs(points["xy"]) < _FARTHEST_PIXEL):
-                yield ImageRow(where, f"{name} has a keypoint that is in no picture")
+                yield ImageRow(where, f"{name} has a keypoint that is in no image")
             else:
                 keypoints, ids = points["xy"].astype(np.float32), points["id"].astype(np.int64)
                 quat, translation = tuple(pose[:4]), tuple(pose[4:])

@@ -1,4 +1,4 @@
-"""Writing a Place's posed pictures for another tool, in any format that can be written."""
+"""Writing a Place's posed images for another tool, in any format that can be written."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from relocalize import progress
 from relocalize.errors import FormatError
 from relocalize.formats.cameras_beside import FILE
+from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.posed_model import observed_points
-from relocalize.formats.posed_pictures import PosedPictures
 from relocalize.formats.registry import FORMATS, Format
 from relocalize.formats.resizing import ASPECTS, Aspect, Resizing
 from relocalize.place import MapModel, Place, PosedImage, Split
@@ -38,10 +38,10 @@ class ExportSettings:
         split: name of the split whose images are exported as train and test; ``auto`` takes the
             only one there is; ``none`` exports every posed image and no lists.
         capture: only its images; None is all.
-        resize: width and height of the exported pictures; None keeps them.
+        resize: width and height of the exported images; None keeps them.
         aspect: what gives where the shapes differ: ``crop`` (the default, because it keeps the
             shape of things and fills every pixel, as networks want it), ``pad`` or ``stretch``.
-        mean_image: whether the mean of the train pictures is written beside them.
+        mean_image: whether the mean of the train images is written beside them.
     """
 
     format: str
@@ -64,8 +64,8 @@ class ExportReport:
         test: likewise.
         split: the split's name, or None.
         not_in_split: posed images that the split leaves out of both sides.
-        resized: per size and shape of picture, what happened to it.
-        mean_image_of: how many train pictures the mean image is of, or None.
+        resized: per size and shape of image, what happened to it.
+        mean_image_of: how many train images the mean image is of, or None.
         points: map points that were there to be written.
         unit: of the poses.
         remarks: what the format has no place for.
@@ -86,7 +86,7 @@ class ExportReport:
 
 
 def export_place(place: Path | Place, out: Path, settings: ExportSettings) -> ExportReport:
-    """Write posed pictures of a Place in another tool's format.
+    """Write posed images of a Place in another tool's format.
 
     The result is whole or not there. The Place is only read.
 
@@ -97,7 +97,7 @@ def export_place(place: Path | Place, out: Path, settings: ExportSettings) -> Ex
 
     Raises:
         FormatError: the format cannot be written, there is nothing to write, ``out`` holds
-            something, or a picture or camera cannot be resized.
+            something, or an image or camera cannot be resized.
         PlaceError: there is no Place, map, capture or split of that name.
     """
     chosen, write = _writer(settings.format)
@@ -106,12 +106,12 @@ def export_place(place: Path | Place, out: Path, settings: ExportSettings) -> Ex
         place = Place.open(place)
     _check_out(place, out)
     split = _split(place, settings.split)
-    posed, not_in_split = _posed_pictures(place, split, settings.capture)
+    posed, not_in_split = _posed_images(place, split, settings.capture)
     changes = _changes(posed, settings)
     with _beside(out) as aside:
         mean = _mean_image(place, posed, changes) if settings.mean_image else None
         if changes:
-            posed = _resized(place, posed, changes, aside / "pictures")
+            posed = _resized(place, posed, changes, aside / "images")
         whole = aside / "whole" / out.name
         whole.parent.mkdir()
         write(posed, whole)
@@ -154,7 +154,7 @@ def _beside(out: Path) -> Iterator[Path]:
 # -- what is asked for -----------------------------------------------------------------------
 
 
-def _writer(format_name: str) -> tuple[Format, Callable[[PosedPictures, Path], None]]:
+def _writer(format_name: str) -> tuple[Format, Callable[[PosedImages, Path], None]]:
     known = FORMATS.get(format_name)
     if known is None or known.write is None:
         what = "unknown format" if known is None else "relocalize reads and does not write"
@@ -163,7 +163,7 @@ def _writer(format_name: str) -> tuple[Format, Callable[[PosedPictures, Path], N
     return known, known.write
 
 
-def _lost(chosen: Format, posed: PosedPictures) -> Iterator[str]:
+def _lost(chosen: Format, posed: PosedImages) -> Iterator[str]:
     """What a reader of the written files cannot know."""
     if not chosen.writes_cameras:
         cameras = list(posed.model.cameras.values())
@@ -186,7 +186,7 @@ def _check_settings(settings: ExportSettings) -> None:
         1 <= side <= _LARGEST_SIDE for side in settings.resize
     ):
         width, height = settings.resize
-        raise FormatError(f"pictures of {width}x{height} pixels; want sides of 1 to 65535")
+        raise FormatError(f"images of {width}x{height} pixels; want sides of 1 to 65535")
 
 
 def _check_out(place: Place, out: Path) -> None:
@@ -210,10 +210,10 @@ def _split(place: Place, name: str) -> Split | None:
     return place.split(None if name == AUTO else name)
 
 
-def _posed_pictures(
+def _posed_images(
     place: Place, split: Split | None, capture: str | None
-) -> tuple[PosedPictures, int]:
-    """The pictures to write, and how many posed images belong to neither side of the split."""
+) -> tuple[PosedImages, int]:
+    """The images to write, and how many posed images belong to neither side of the split."""
     if capture is not None:
         place.capture(capture)
     names = [name for name in place.map.images if capture in {None, name.split("/", 1)[0]}]
@@ -228,9 +228,9 @@ def _posed_pictures(
     files = {name: place.image_path(name) for name in kept}
     missing = [name for name, file in files.items() if not file.is_file()]
     if missing:
-        raise FormatError(f"{len(missing)} pictures are missing, such as {files[missing[0]]}")
+        raise FormatError(f"{len(missing)} images are missing, such as {files[missing[0]]}")
     chosen = set(kept)
-    posed = PosedPictures(
+    posed = PosedImages(
         model=_part(place.map, kept),
         files=files,
         unit=place.unit,
@@ -245,7 +245,7 @@ def _posed_pictures(
     return posed, len(names) - len(kept)
 
 
-def _train(posed: PosedPictures) -> Sequence[str]:
+def _train(posed: PosedImages) -> Sequence[str]:
     """The train images; without a split, all of them."""
     return posed.train if posed.train or posed.test else tuple(posed.files)
 
@@ -267,8 +267,8 @@ def _part(model: MapModel, names: Sequence[str]) -> MapModel:
 # -- other sizes -----------------------------------------------------------------------------
 
 
-def _changes(posed: PosedPictures, settings: ExportSettings) -> dict[tuple[int, int], Resizing]:
-    """What happens to pictures, by their size; nothing where it stays."""
+def _changes(posed: PosedImages, settings: ExportSettings) -> dict[tuple[int, int], Resizing]:
+    """What happens to images, by their size; nothing where it stays."""
     if settings.resize is None:
         return {}
     sizes = {(one.width, one.height) for one in posed.model.cameras.values()}
@@ -276,13 +276,13 @@ def _changes(posed: PosedPictures, settings: ExportSettings) -> dict[tuple[int, 
 
 
 def _resized(
-    place: Place, posed: PosedPictures, changes: dict[tuple[int, int], Resizing], folder: Path
-) -> PosedPictures:
-    """The same pictures in another size, which are written below ``folder``."""
+    place: Place, posed: PosedImages, changes: dict[tuple[int, int], Resizing], folder: Path
+) -> PosedImages:
+    """The same images in another size, which are written below ``folder``."""
     images: dict[str, PosedImage] = {}
-    for name, image in progress.track(posed.model.images.items(), "pictures resized"):
+    for name, image in progress.track(posed.model.images.items(), "images resized"):
         change = changes[image.camera.width, image.camera.height]
-        _write_picture(folder / name, change.pixels(place.read_image(name)))
+        _write_image(folder / name, change.pixels(place.read_image(name)))
         points = change.points(image.keypoints)
         inside = np.all((points >= 0) & (points <= change.new_size), axis=1)
         images[name] = replace(
@@ -298,7 +298,7 @@ def _resized(
     )
 
 
-def _write_picture(path: Path, rgb: NDArray[np.uint8]) -> None:
+def _write_image(path: Path, rgb: NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     is_jpeg = path.suffix.lower() in {".jpg", ".jpeg"}
     options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if is_jpeg else []
@@ -307,20 +307,20 @@ def _write_picture(path: Path, rgb: NDArray[np.uint8]) -> None:
     except cv2.error:  # an ending that OpenCV does not write
         done = False
     if not done:
-        raise FormatError(f"pictures ending in {path.suffix!r} cannot be written in another size")
+        raise FormatError(f"images ending in {path.suffix!r} cannot be written in another size")
     path.write_bytes(data.tobytes())
 
 
 def _mean_image(
-    place: Place, posed: PosedPictures, changes: dict[tuple[int, int], Resizing]
+    place: Place, posed: PosedImages, changes: dict[tuple[int, int], Resizing]
 ) -> NDArray[np.float32]:
-    """The mean [H, W, 3] of the train pictures in the size in which they are written, RGB."""
+    """The mean [H, W, 3] of the train images in the size in which they are written, RGB."""
     names = _train(posed)
     cameras = [posed.model.images[name].camera for name in names]
     sizes = {(camera.width, camera.height) for camera in cameras}
     if not names or (len(sizes) > 1 and not changes):
         said = ", ".join(f"{width}x{height}" for width, height in sorted(sizes)) or "none"
-        raise FormatError(f"a mean image needs train pictures of one size, not {said}; --resize")
+        raise FormatError(f"a mean image needs train images of one size, not {said}; --resize")
     width, height = next(iter(changes.values())).new_size if changes else sizes.pop()
     total = np.zeros((height, width, 3))
     for name, camera in progress.track(list(zip(names, cameras, strict=True)), "mean image"):
@@ -337,4 +337,4 @@ def _write_mean(mean: NDArray[np.float32], folder: Path, format_name: str) -> No
     if not folder.is_dir():
         raise FormatError(f"a {format_name} is one file, with no place for a mean image")
     np.save(folder / f"{_MEAN}.npy", mean)
-    _write_picture(folder / f"{_MEAN}.png", np.rint(mean).astype(np.uint8))
+    _write_image(folder / f"{_MEAN}.png", np.rint(mean).astype(np.uint8))

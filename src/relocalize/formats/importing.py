@@ -1,4 +1,4 @@
-"""Making a Place from pictures and the poses that another tool gave them."""
+"""Making a Place from images and the poses that another tool gave them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 from relocalize import progress
 from relocalize.errors import FormatError
-from relocalize.formats.names import match_names
-from relocalize.formats.pictures import (
-    Picture,
-    find_pictures,
+from relocalize.formats.images import (
+    ImageFile,
+    find_images,
     frame_index,
-    link_pictures,
+    link_images,
 )
+from relocalize.formats.names import match_names
 from relocalize.formats.posed_model import distinct_cameras, posed_model
 from relocalize.formats.registration import Registration
 from relocalize.formats.registry import AUTO, read_registration
@@ -43,7 +43,7 @@ class ImportSettings:
 
     Attributes:
         format: a key of `FORMATS`, or ``auto``; not looked at for a file that is read already.
-        capture: name of the capture that the pictures become.
+        capture: name of the capture that the images become.
         unit: ``metre`` or ``map unit``; None takes what the format states.
         split: name of the split that the train and test lists become.
         convention_from: what makes the poses' convention believable, for the Place's record.
@@ -67,9 +67,9 @@ class ImportReport:
         convention_from: what makes it believable.
         listed: images in the file.
         posed: images that are now in the Place with a pose.
-        without_picture: listed images whose picture was not found.
-        ambiguous: listed images whose name could mean several pictures.
-        left_out: listed images whose picture cannot be used, and pictures without a pose.
+        without_image: listed images whose image was not found.
+        ambiguous: listed images whose name could mean several images.
+        left_out: listed images whose image cannot be used, and images without a pose.
         problems: rows of the file that were left out.
         points: map points that came along.
         unit: of the poses.
@@ -85,7 +85,7 @@ class ImportReport:
     convention_from: str
     listed: int
     posed: int
-    without_picture: tuple[str, ...]
+    without_image: tuple[str, ...]
     ambiguous: tuple[str, ...]
     left_out: tuple[DroppedFrame, ...]
     problems: tuple[str, ...]
@@ -106,9 +106,9 @@ def import_registration(
     test: Path | None = None,
     settings: ImportSettings = ImportSettings(),
 ) -> ImportReport:
-    """Bring pictures and their poses from another tool into a Place.
+    """Bring images and their poses from another tool into a Place.
 
-    Pictures are hard-linked (copied across disks) into ``images/<capture>/`` under their names
+    Images are hard-linked (copied across disks) into ``images/<capture>/`` under their names
     below the folder ``images``; ``map/`` becomes a COLMAP model of every posed image. Every step
     is whole or not there, the same import again changes nothing, and one after a kill goes on.
 
@@ -116,14 +116,14 @@ def import_registration(
         source: the file or folder with the poses, or what was read from it.
         place: the Place or its folder, made if there is none; it has no poses yet, or those of
             this capture's last import.
-        images: folder with the pictures, searched with its folders.
+        images: folder with the images, searched with its folders.
         train: text file with a name per line; with ``test``, becomes a split. Without them the
             format's own lists do, where it has such.
         test: the same for test images.
         settings: names, format, unit.
 
     Raises:
-        FormatError: a file is not what it should be, or no image has both picture and pose.
+        FormatError: a file is not what it should be, or no image has both image and pose.
         PlaceError: the Place is locked, or a name cannot be a file name.
     """
     checked_name(settings.capture, "capture")
@@ -141,9 +141,9 @@ def import_registration(
         progress.say(f"left out: {len(registration.problems) - _ROWS_SAID} more rows (--json: all)")
     for remark in registration.remarks:
         progress.say(f"{registration.source}: {remark}")
-    pictures = find_pictures(registration, images, settings.capture)
-    pictures.say(registration)
-    found = pictures.usable
+    files = find_images(registration, images, settings.capture)
+    files.say(registration)
+    found = files.usable
     split = _split(registration, train, test, found, settings.split)
     unit = settings.unit or registration.unit
     if not isinstance(place, Place):
@@ -153,8 +153,8 @@ def import_registration(
         fingerprint = _fingerprint(registration, found, unit)
         unchanged = _is_there(place, settings.capture, fingerprint, found)
         if not unchanged:
-            capture = _capture(registration, found, pictures.left_out, settings.capture)
-            link_pictures(place, found, settings.capture)
+            capture = _capture(registration, found, files.left_out, settings.capture)
+            link_images(place, found, settings.capture)
             place.write_capture(capture)
             _write_poses(place, registration, found, unit, settings.convention_from)
             place.write_capture(
@@ -164,7 +164,7 @@ def import_registration(
                         "fingerprint": fingerprint,
                         "convention": registration.stated.convention.name,
                         "convention_from": settings.convention_from,
-                        "without_picture": list(pictures.absent),
+                        "without_image": list(files.absent),
                         "columns": _columns(registration, found),
                     },
                 )
@@ -178,9 +178,9 @@ def import_registration(
         convention_from=settings.convention_from,
         listed=len(registration.poses),
         posed=len(found),
-        without_picture=pictures.absent,
-        ambiguous=pictures.ambiguous,
-        left_out=pictures.left_out,
+        without_image=files.absent,
+        ambiguous=files.ambiguous,
+        left_out=files.left_out,
         problems=registration.problems,
         points=len(place.points),
         unit=unit,
@@ -209,7 +209,7 @@ def _refuse_other_poses(place: Place, capture: str) -> None:
 
 def _capture(
     registration: Registration,
-    found: Sequence[Picture],
+    found: Sequence[ImageFile],
     left_out: tuple[DroppedFrame, ...],
     name: str,
 ) -> Capture:
@@ -220,26 +220,26 @@ def _capture(
         source=registration.source,
         cameras=cameras,
         images=tuple(
-            CapturedImage(picture.name, camera=row, frame_index=frame_index(picture.name))
-            for picture, row in zip(found, camera_rows, strict=True)
+            CapturedImage(image.name, camera=row, frame_index=frame_index(image.name))
+            for image, row in zip(found, camera_rows, strict=True)
         ),
         dropped=left_out,
     )
 
 
-def _columns(registration: Registration, found: Sequence[Picture]) -> dict[str, dict[str, str]]:
-    """Further columns of the file, under the pictures' names in the Place."""
+def _columns(registration: Registration, found: Sequence[ImageFile]) -> dict[str, dict[str, str]]:
+    """Further columns of the file, under the images' names in the Place."""
     return {
-        picture.name: registration.columns[picture.listed]
-        for picture in found
-        if picture.listed in registration.columns
+        image.name: registration.columns[image.listed]
+        for image in found
+        if image.listed in registration.columns
     }
 
 
 def _write_poses(
     place: Place,
     registration: Registration,
-    found: Sequence[Picture],
+    found: Sequence[ImageFile],
     unit: str,
     convention_from: str,
 ) -> None:
@@ -263,7 +263,7 @@ def _split(
     registration: Registration,
     train: Path | None,
     test: Path | None,
-    found: Sequence[Picture],
+    found: Sequence[ImageFile],
     name: str,
 ) -> Split | None:
     """The split of two lists of names, the user's or the format's, over the posed images."""
@@ -275,11 +275,11 @@ def _split(
         settings = {"train": train.name, "test": test.name}
     elif registration.train and registration.test:
         sides = [
-            tuple(picture.name for picture in found if picture.listed in names)
+            tuple(image.name for image in found if image.listed in names)
             for names in (set(registration.train), set(registration.test))
         ]
         if not all(sides):
-            progress.say(f"{registration.source}: its train or test images have no picture")
+            progress.say(f"{registration.source}: its train or test images have no image")
             return None
         settings = {"lists": registration.source}
     else:
@@ -296,16 +296,16 @@ def _is_name(row: str) -> bool:
     return bool(row) and not row.startswith("#")
 
 
-def _listed(found: Sequence[Picture], listed: Sequence[str], path: Path) -> tuple[str, ...]:
+def _listed(found: Sequence[ImageFile], listed: Sequence[str], path: Path) -> tuple[str, ...]:
     """Names in the Place of a user's list."""
-    names = {picture.name.split("/", 1)[1]: picture.name for picture in found}
+    names = {image.name.split("/", 1)[1]: image.name for image in found}
     match = match_names(listed, names)
     if not match.present_of:
         raise FormatError(f"none of the {len(listed)} names in {path} is an image with a pose")
     missing = len(set(listed)) - len(match.present_of)
     if missing:
         progress.say(f"{path}: {missing} of {len(set(listed))} names have no posed image")
-    order = {picture.name: row for row, picture in enumerate(found)}
+    order = {image.name: row for row, image in enumerate(found)}
     return tuple(sorted((names[one] for one in match.present_of.values()), key=order.__getitem__))
 
 
@@ -316,26 +316,26 @@ def _has_split(place: Place, split: Split) -> bool:
 # -- doing nothing twice ---------------------------------------------------------------------
 
 
-def _fingerprint(registration: Registration, found: Sequence[Picture], unit: str) -> str:
-    """Changes when poses, cameras, points, pictures or unit do."""
+def _fingerprint(registration: Registration, found: Sequence[ImageFile], unit: str) -> str:
+    """Changes when poses, cameras, points, images or unit do."""
     digest = hashlib.sha256()
-    for picture in found:
-        status = picture.file.stat()
-        camera = registration.camera_of(picture.listed, picture.width, picture.height)
-        fact: list[Any] = [picture.name, status.st_size, status.st_mtime_ns, asdict(camera)]
+    for image in found:
+        status = image.file.stat()
+        camera = registration.camera_of(image.listed, image.width, image.height)
+        fact: list[Any] = [image.name, status.st_size, status.st_mtime_ns, asdict(camera)]
         digest.update(json.dumps(fact).encode())
-        digest.update(registration.poses[picture.listed][0].matrix.tobytes())
+        digest.update(registration.poses[image.listed][0].matrix.tobytes())
     if registration.model is not None:
         digest.update(registration.model.points.positions.tobytes())
     digest.update(f"{registration.source} {registration.format} {unit}".encode())
     return digest.hexdigest()
 
 
-def _is_there(place: Place, capture: str, fingerprint: str, found: Sequence[Picture]) -> bool:
+def _is_there(place: Place, capture: str, fingerprint: str, found: Sequence[ImageFile]) -> bool:
     return (
         capture in place.captures
         and place.capture(capture).settings.get("fingerprint") == fingerprint
         and place.has_map
-        and all(picture.name in place.map.images for picture in found)
-        and all(place.image_path(picture.name).is_file() for picture in found)
+        and all(image.name in place.map.images for image in found)
+        and all(place.image_path(image.name).is_file() for image in found)
     )

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from relocalize import progress
 from relocalize.errors import FormatError, GeometryError
-from relocalize.formats.picture_links import place_picture
+from relocalize.formats.image_links import place_image
 from relocalize.formats.pose_rows import PoseRows
-from relocalize.formats.posed_pictures import PosedPictures
+from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registration import Registration
 from relocalize.formats.text import first_lines, is_name, one_line, read_lines
 from relocalize.formats.tracks import model_of_tracks
@@ -123,7 +123,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 @dataclass(frozen=True)
 class _Record:
-    """A picture: when, by which device, its name; or the reason why the row is none."""
+    """An image: when, by which device, its name; or the reason why the row is none."""
 
     where: str
     time: int = 0
@@ -353,13 +353,13 @@ def _keypoints(folder: Path, kind: str, name: str) -> FloatArray:
 # -- writing ---------------------------------------------------------------------------------
 
 
-def write_kapture(posed: PosedPictures, out: Path) -> None:
-    """Write a kapture folder: sensors, pictures, and the points with their keypoints.
+def write_kapture(posed: PosedImages, out: Path) -> None:
+    """Write a kapture folder: sensors, images, and the points with their keypoints.
 
     The format has no train and test lists; kapture's tools take one folder for each.
 
     Raises:
-        FormatError: a camera or name is none that the format has, or a picture cannot be placed.
+        FormatError: a camera or name is none that the format has, or an image cannot be placed.
     """
     model = posed.model
     for name in model.images:
@@ -382,8 +382,8 @@ def write_kapture(posed: PosedPictures, out: Path) -> None:
         _write(sensors / "records_camera.txt", "timestamp, device_id, image_path", records)
         layout = _LAYOUT.replace("device", "device_id")
         _write(sensors / "trajectories.txt", layout, trajectories)
-        for name in progress.track(model.images, "pictures"):
-            place_picture(posed.files[name], sensors / "records_data" / name)
+        for name in progress.track(model.images, "images"):
+            place_image(posed.files[name], sensors / "records_data" / name)
         if len(model.points):
             _write_points(model, folder / "reconstruction")
 

@@ -29,8 +29,8 @@ from relocalize.geometry.transforms import FloatArray
 _FISHEYE = frozenset({"fisheye", "equidistant_fisheye"})
 _PINHOLE = ("f", "cx", "cy", "b1", "b2")
 _LENS = ("k1", "k2", "k3", "k4", "p1", "p2", "p3", "p4")
-_LARGEST_SIDE = 65_535  # of a picture; JPEG's limit
-_GRID = 25  # points along each side of the picture where models are compared
+_LARGEST_SIDE = 65_535  # of an image; JPEG's limit
+_GRID = 25  # points along each side of the image where models are compared
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class SensorLens:
 
     Attributes:
         camera: COLMAP's, or None where the file has no usable focal length.
-        error_px: largest distance, over the picture, to where Metashape projects.
-        see_all_around: whether the sensor is panoramic, so that its pictures are no photos.
+        error_px: largest distance, over the image, to where Metashape projects.
+        see_all_around: whether the sensor is panoramic, so that its images are no photos.
         of_exif: whether its calibration is PhotoScan's before 1.3, with fx and fy, which is not
             read, so that the camera has the focal length of the EXIF.
     """
@@ -135,8 +135,8 @@ def _camera(numbers: dict[str, float], width: int, height: int, *, fisheye: bool
 
 
 def _error_px(camera: Camera, numbers: dict[str, float], *, fisheye: bool) -> float:
-    """How far the camera's projection is from Metashape's, at most, over the picture."""
-    # Directions that reach the picture's border and somewhat beyond; those outside do not count.
+    """How far the camera's projection is from Metashape's, at most, over the image."""
+    # Directions that reach the image's border and somewhat beyond; those outside do not count.
     reach = 1.5 * math.hypot(camera.width, camera.height) / 2 / numbers["f"]
     reach = math.tan(min(reach, 1.4)) if fisheye else reach
     steps = np.linspace(-reach, reach, 2 * _GRID + 1)

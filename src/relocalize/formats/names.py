@@ -1,4 +1,4 @@
-"""Which listed image name means which picture, where the two are not spelled alike."""
+"""Which listed image name means which image, where the two are not spelled alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 # The TUM RGB-D benchmark's own tool (associate.py, --max_difference) pairs times this far apart.
 LONGEST_GAP_S = 0.02
-_PAIRS_TRIED = 64  # poses on either side of a picture's time: 20 ms of a 3 kHz tracker
+_PAIRS_TRIED = 64  # poses on either side of an image's time: 20 ms of a 3 kHz tracker
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class NameMatch:
     """The outcome of `match_names`.
 
     Attributes:
-        present_of: the picture's name by the listed name, in the listed order.
-        ambiguous: listed names that could mean several pictures, or share one with another.
-        absent: listed names that no picture resembles.
-        why: the reason by picture that resembles no listed name, where there is more to say.
+        present_of: the image's name by the listed name, in the listed order.
+        ambiguous: listed names that could mean several images, or share one with another.
+        absent: listed names that no image resembles.
+        why: the reason by image that resembles no listed name, where there is more to say.
     """
 
     present_of: dict[str, str]
@@ -89,14 +89,14 @@ _KEYS: tuple[Callable[[str], str], ...] = (_path, _file_name, _folder_and_stem, 
 
 
 def match_times(times: Mapping[str, float], present: Iterable[str]) -> NameMatch:
-    """Match poses that have a time and no image name to pictures whose name is their time.
+    """Match poses that have a time and no image name to images whose name is their time.
 
-    First a picture whose name without its ending is the pose's timestamp to the letter, then the
+    First an image whose name without its ending is the pose's timestamp to the letter, then the
     pose nearest in time within `LONGEST_GAP_S`; no pose is used twice.
 
     Args:
         times: seconds by the pose's name, which is its timestamp.
-        present: the pictures' names.
+        present: the images' names.
     """
     present = list(dict.fromkeys(present))
     named: dict[str, list[str]] = {}
@@ -117,7 +117,7 @@ def match_times(times: Mapping[str, float], present: Iterable[str]) -> NameMatch
     for name in present:
         stem = PurePosixPath(name).stem
         if len(named[stem]) > 1:
-            why[name] = f"{len(named[stem])} pictures are named {stem}"
+            why[name] = f"{len(named[stem])} images are named {stem}"
         elif name in gap_of and name not in pose_of:
             why[name] = f"no free pose within {LONGEST_GAP_S} s; nearest {gap_of[name]:.3g} s away"
         elif name not in taken and name not in seconds:
@@ -133,15 +133,15 @@ def match_times(times: Mapping[str, float], present: Iterable[str]) -> NameMatch
 def nearest_in_time(
     times: Mapping[str, float], wanted: Mapping[str, float]
 ) -> tuple[dict[str, str], dict[str, float]]:
-    """The pose of each picture: the pairs nearest in time first, each pose and picture once.
+    """The pose of each image: the pairs nearest in time first, each pose and image once.
 
     Args:
         times: seconds by pose.
-        wanted: seconds by picture.
+        wanted: seconds by image.
 
     Returns:
-        The pose by picture, where one is free within `LONGEST_GAP_S`, in the pictures' order; and
-        the gap in seconds to the nearest pose, of every picture.
+        The pose by image, where one is free within `LONGEST_GAP_S`, in the images' order; and
+        the gap in seconds to the nearest pose, of every image.
     """
     if not times or not wanted:
         return {}, dict.fromkeys(wanted, float("inf"))
@@ -149,23 +149,23 @@ def nearest_in_time(
     at = np.array([times[pose] for pose in poses])
     pairs: list[tuple[float, int, str]] = []
     gap_of: dict[str, float] = {}
-    for picture, seconds in wanted.items():
+    for image, seconds in wanted.items():
         middle = int(np.searchsorted(at, seconds))
         rows = range(max(0, middle - _PAIRS_TRIED), min(len(at), middle + _PAIRS_TRIED))
         gaps = np.abs(at[rows.start : rows.stop] - seconds)
-        gap_of[picture] = float(gaps.min())
+        gap_of[image] = float(gaps.min())
         pairs += [
-            (float(gap), row, picture)
+            (float(gap), row, image)
             for gap, row in zip(gaps, rows, strict=True)
             if gap <= LONGEST_GAP_S
         ]
     found: dict[str, str] = {}
     used: set[int] = set()
-    for _, row, picture in sorted(pairs):
-        if picture not in found and row not in used:
-            found[picture] = poses[row]
+    for _, row, image in sorted(pairs):
+        if image not in found and row not in used:
+            found[image] = poses[row]
             used.add(row)
-    return {picture: found[picture] for picture in wanted if picture in found}, gap_of
+    return {image: found[image] for image in wanted if image in found}, gap_of
 
 
 def seconds_of(timestamp: str) -> float | None:
@@ -181,7 +181,7 @@ def seconds_of(timestamp: str) -> float | None:
 
 
 def match_numbers(listed: Iterable[str], present: Iterable[str]) -> NameMatch:
-    """Match listed names that are numbers to the number that a picture's name ends in.
+    """Match listed names that are numbers to the number that an image's name ends in.
 
     For files that have rows and no image names: row 12 is ``000012`` and ``frame-000012.jpg``.
     """

@@ -1,12 +1,12 @@
 """NavVis Indoor Dataset, of which TUM-LSI is one scan: ``<scan>_poses.xml``.
 
-Source: readme of the NavVis Indoor Dataset: each ``pose`` has the id of a picture (capture location
+Source: readme of the NavVis Indoor Dataset: each ``pose`` has the id of an image (capture location
 and camera, ``00012-cam3``), its translation and its quaternion (w, x, y, z) with respect to the
-scan's coordinate system, metric; the picture is ``<scan>/<id>.jpg``. Camera axes are not in the
+scan's coordinate system, metric; the image is ``<scan>/<id>.jpg``. Camera axes are not in the
 readme; the files have them: of the six cameras, ``cam5`` looks up and the others away from the
 trolley's axis only if the quaternion is camera-to-world with z forward, and then their x points up:
-the cameras stand on end. So pictures as the sensor gave them (4592 x 3448) have OpenCV's axes, and
-pictures turned upright have x up, y right: `UPRIGHT`.
+the cameras stand on end. So images as the sensor gave them (4592 x 3448) have OpenCV's axes, and
+images turned upright have x up, y right: `UPRIGHT`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def read_navvis(path: Path) -> Registration:
     """Read one scan: its file, or a folder with one (also in its ``poses``).
 
     Lists such as ``tum-lsi_train.txt`` and ``tum-lsi_test.txt`` in the file's folder, or the one
-    above, become `Registration.train` and ``test`` where they name pictures of the scan.
+    above, become `Registration.train` and ``test`` where they name images of the scan.
 
     Raises:
         FormatError: there is no scan, there are several, or it cannot be read.
@@ -67,7 +67,7 @@ def read_navvis(path: Path) -> Registration:
         unit=METRE,
         scale_from="the format's unit, metres",
         remarks=(
-            "the cameras stand on end; if your pictures are turned upright, "
+            "the cameras stand on end; if your images are turned upright, "
             f"import with --convention {UPRIGHT.name}",
         ),
     )

@@ -25,10 +25,10 @@ from PIL import Image
 from relocalize import progress
 from relocalize.errors import FormatError, GeometryError
 from relocalize.formats.distortion import NEGLIGIBLE_PX, three_radial_terms
+from relocalize.formats.image_links import place_image
 from relocalize.formats.json_file import JsonObject, json_head, read_json_object
-from relocalize.formats.picture_links import place_picture
 from relocalize.formats.pose_rows import PoseRows
-from relocalize.formats.posed_pictures import PosedPictures
+from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registration import Registration, SizelessCamera, brown_camera
 from relocalize.geometry import Camera, Convention
 from relocalize.geometry.conventions import axes_matrix
@@ -160,17 +160,17 @@ def _name(file_path: str) -> str:
 
 
 def _cached_camera(
-    cameras: dict[tuple[str, ...], _Camera], meta: JsonObject, frame: JsonObject, picture: Path
+    cameras: dict[tuple[str, ...], _Camera], meta: JsonObject, frame: JsonObject, image: Path
 ) -> _Camera:
     own = tuple(repr(frame.values.get(key)) for key in _INTRINSICS)
     if own not in cameras:
         values = {key: meta.values[key] for key in (*_INTRINSICS, "camera_model") if key in meta}
         values |= {key: frame.values[key] for key in _INTRINSICS if key in frame}
-        cameras[own] = _camera(JsonObject(values), picture)
+        cameras[own] = _camera(JsonObject(values), image)
     return cameras[own]
 
 
-def _camera(node: JsonObject, picture: Path) -> _Camera:
+def _camera(node: JsonObject, image: Path) -> _Camera:
     """The camera of a frame's and its file's values together; None where they have no focal."""
     model = node.text("camera_model", "").upper()
     if model and model not in (*_PERSPECTIVE, "OPENCV_FISHEYE"):
@@ -178,7 +178,7 @@ def _camera(node: JsonObject, picture: Path) -> _Camera:
             f"camera_model {model} cannot be read; relocalize reads {', '.join(_PERSPECTIVE)} and "
             "OPENCV_FISHEYE"
         )
-    width, height = _size(node, picture)
+    width, height = _size(node, image)
     focal_x = _focal(node, "fl_x", "camera_angle_x", width)
     focal_y = _focal(node, "fl_y", "camera_angle_y", height) or focal_x
     focal_x = focal_x or focal_y
@@ -188,7 +188,7 @@ def _camera(node: JsonObject, picture: Path) -> _Camera:
         return None
     distortion = _distortion(node)
     if not width:
-        raise FormatError("no w and h, and no picture to take them from")
+        raise FormatError("no w and h, and no image to take them from")
     pinhole = (focal_x, focal_y, node.number("cx", width / 2), node.number("cy", height / 2))
     k1, k2, k3, k4, p1, p2 = distortion
     if model == "OPENCV_FISHEYE" or node.flag("is_fisheye"):
@@ -203,7 +203,7 @@ def _three_terms(
     width: int,
     height: int,
 ) -> tuple[float, float, float]:
-    """k1, k2, k3 that do what k1, k2, k3, k4 do, as far as a picture can tell."""
+    """k1, k2, k3 that do what k1, k2, k3, k4 do, as far as an image can tell."""
     if radial[3] == 0:
         return radial[:3]
     fx, fy, cx, cy = pinhole
@@ -242,22 +242,20 @@ def _declared_camera(
     return brown_camera(width, height, pinhole, distortion)
 
 
-def _size(node: JsonObject, picture: Path) -> tuple[int, int]:
-    """Width and height of the file, else of the picture beside it, else 0 and 0."""
-    if "w" in node and "h" in node:
-        size = node.whole("w"), node.whole("h")
-    else:
-        size = _picture_size(picture)
+def _size(node: JsonObject, image: Path) -> tuple[int, int]:
+    """Width and height of the file, else of the image beside it, else 0 and 0."""
+    stated = "w" in node and "h" in node
+    size = (node.whole("w"), node.whole("h")) if stated else _image_size(image)
     if size != (0, 0) and not (0 < size[0] < 1e6 and 0 < size[1] < 1e6):
-        raise FormatError(f"pictures of {size[0]} x {size[1]} pixels")
+        raise FormatError(f"images of {size[0]} x {size[1]} pixels")
     return size
 
 
-def _picture_size(picture: Path) -> tuple[int, int]:
-    if ".." in picture.parts:
+def _image_size(image: Path) -> tuple[int, int]:
+    if ".." in image.parts:
         return 0, 0
     ends = ("", ".png", ".jpg")
-    there = (picture.with_name(picture.name + end) for end in ends)
+    there = (image.with_name(image.name + end) for end in ends)
     try:
         file = next((one for one in there if one.is_file()), None)
         if file is None:
@@ -294,13 +292,13 @@ def _distortion(node: JsonObject) -> tuple[float, ...]:
 # -- writing ---------------------------------------------------------------------------------
 
 
-def write_nerfstudio(posed: PosedPictures, out: Path) -> None:
+def write_nerfstudio(posed: PosedImages, out: Path) -> None:
     """Write a nerfstudio data folder: ``transforms.json``, ``images/`` and ``sparse_pc.ply``.
 
     A split is written as nerfstudio wants it: the test images are also its validation images.
 
     Raises:
-        FormatError: a camera is none that the format has, or a picture cannot be placed.
+        FormatError: a camera is none that the format has, or an image cannot be placed.
     """
     model = posed.model
     cameras = {number: _camera_values(camera) for number, camera in model.cameras.items()}
@@ -327,8 +325,8 @@ def write_nerfstudio(posed: PosedPictures, out: Path) -> None:
     if len(model.points):
         meta["ply_file_path"] = _PLY
     with atomic.new_folder(out) as folder:
-        for name in progress.track(model.images, "pictures"):
-            place_picture(posed.files[name], folder / _path(name))
+        for name in progress.track(model.images, "images"):
+            place_image(posed.files[name], folder / _path(name))
         if len(model.points):
             (folder / _PLY).write_text(_ply(model.points), encoding="utf-8")
         text = json.dumps(meta, indent=1, ensure_ascii=False, allow_nan=False)

@@ -6,7 +6,7 @@ observations.
 Sources: openMVG's documentation, "SfM_Data", and its ``geometry/pose3.hpp`` and ``pose3_io.hpp``
 (x_cam = R (X - C)), ``cameras/Camera_Pinhole_*_io.hpp`` (names of the distortion's lists),
 ``Camera_undistort_image.hpp`` (whole numbers are samples' centres; measured as well: the
-observations of openMVG's sample are 0.5 px less than COLMAP's features of the same pictures).
+observations of openMVG's sample are 0.5 px less than COLMAP's features of the same images).
 What cereal adds around the values (``polymorphic_id``, ``ptr_wrapper``) says nothing that their
 keys do not.
 """

@@ -2,7 +2,7 @@
 
 A list of reconstructions; a shot's ``rotation`` is the angle-axis vector in radians and with its
 ``translation`` maps the world to the camera, OpenCV axes. Image coordinates are normalised: the
-origin is the picture's centre (w/2, h/2 counted from the corner of the first pixel) and the unit
+origin is the image's centre (w/2, h/2 counted from the corner of the first pixel) and the unit
 its longer side.
 Sources: OpenSfM's documentation, "Geometric Models" and "Reconstruction file format", and its
 ``opensfm/io.py`` (cameras, rig instances: a shot's own pose is the composed one) and
@@ -86,7 +86,7 @@ def _read(node: JsonObject, file: Path, remarks: list[str]) -> Registration:
         turned += added and shot.values.get("orientation", 1) not in (0, 1, None)
         with_gps += added and _has_gps(shot)
     if turned:
-        remarks.append(f"{turned} poses are of pictures as stored, not as their EXIF turns them")
+        remarks.append(f"{turned} poses are of images as stored, not as their EXIF turns them")
     if node.child("pano_shots").values:
         remarks.append(f"{len(node.child('pano_shots').values)} panorama shots are left out")
     metric = with_gps >= _GPS_SHOTS and "reference_lla" in node

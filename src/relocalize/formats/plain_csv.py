@@ -27,9 +27,9 @@ import numpy as np
 
 from relocalize.errors import FormatError, GeometryError
 from relocalize.formats.delimited import Header, find_header, pick, read_table
-from relocalize.formats.picture_links import place_picture
+from relocalize.formats.image_links import place_image
 from relocalize.formats.pose_rows import PoseRows
-from relocalize.formats.posed_pictures import PosedPictures
+from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registration import Registration, SizelessCamera, brown_camera
 from relocalize.formats.text import first_lines
 from relocalize.geometry import Camera, Convention
@@ -124,7 +124,7 @@ def read_plain_csv(path: Path) -> Registration:
     if needs_size and not {"width", "height"} <= at.keys():
         remarks.append(
             f"{', '.join(needs_size)} are not used: they need columns width and height; the "
-            "principal point is taken to be the picture's middle"
+            "principal point is taken to be the image's middle"
         )
     if convention.rotation == "xyzw":
         rotation = (*rotation[1:], rotation[0])
@@ -164,10 +164,10 @@ def read_plain_csv(path: Path) -> Registration:
     )
 
 
-def write_plain_csv(posed: PosedPictures, out: Path) -> None:
-    """Write a table to ``out`` where that ends in ``.csv``, else a folder with pictures as well.
+def write_plain_csv(posed: PosedImages, out: Path) -> None:
+    """Write a table to ``out`` where that ends in ``.csv``, else a folder with images as well.
 
-    The folder has ``poses.csv``, and the pictures under their names in ``images/``. Points are
+    The folder has ``poses.csv``, and the images under their names in ``images/``. Points are
     not written.
 
     Raises:
@@ -180,7 +180,7 @@ def write_plain_csv(posed: PosedPictures, out: Path) -> None:
     with atomic.new_folder(out) as folder:
         atomic.write_text(folder / _FILE, text)
         for name, file in posed.files.items():
-            place_picture(file, folder / _IMAGES / name)
+            place_image(file, folder / _IMAGES / name)
 
 
 # -- reading ---------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def _convention(
     )
     return convention, [
         f"its convention is not declared and was read as {convention.name}, which is not proven: "
-        "prove it against the pictures (relocalize check), or declare it in a first line "
+        "prove it against the images (relocalize check), or declare it in a first line "
         "'# convention: NAME'"
     ]
 
@@ -287,14 +287,14 @@ def _camera_of_model(model: str, values: Mapping[str, float]) -> Camera:
 
 def _side(value: float) -> int:
     if not 1 <= value <= _LARGEST or value != int(value):
-        raise ValueError(f"a picture's side of {value:g} pixels")
+        raise ValueError(f"an image's side of {value:g} pixels")
     return int(value)
 
 
 # -- writing ---------------------------------------------------------------------------------
 
 
-def _table(posed: PosedPictures) -> str:
+def _table(posed: PosedImages) -> str:
     images = list(posed.model.images.values())
     models = {image.camera.model for image in images}
     for model in sorted(models - _MODELS.keys()):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from relocalize.formats.pictures import Picture
+from relocalize.formats.images import ImageFile
 from relocalize.formats.registration import Registration
 from relocalize.geometry import Camera
 from relocalize.place import MapModel, Points, PosedImage
@@ -14,42 +14,42 @@ from relocalize.place.model import NO_POINT
 
 
 def distinct_cameras(
-    registration: Registration, found: Sequence[Picture]
+    registration: Registration, found: Sequence[ImageFile]
 ) -> tuple[tuple[Camera, ...], list[int]]:
-    """The distinct cameras of the pictures, and each picture's index among them."""
+    """The distinct cameras of the images, and each image's index among them."""
     index_of: dict[tuple[int | None, Camera], int] = {}
     rows = []
-    for picture in found:
-        camera = registration.camera_of(picture.listed, picture.width, picture.height)
+    for image in found:
+        camera = registration.camera_of(image.listed, image.width, image.height)
         # Two cameras of the file with equal numbers stay two: the file says they are.
-        key = (registration.poses[picture.listed][1], camera)
+        key = (registration.poses[image.listed][1], camera)
         rows.append(index_of.setdefault(key, len(index_of)))
     return tuple(camera for _, camera in index_of), rows
 
 
-def posed_model(registration: Registration, found: Sequence[Picture]) -> MapModel:
+def posed_model(registration: Registration, found: Sequence[ImageFile]) -> MapModel:
     """The posed images under their names in the Place, with the points that they observe."""
     cameras, camera_rows = distinct_cameras(registration, found)
     points, images = _no_points(), {}
     new_row: dict[int, int] = {}
     if registration.model is not None:
-        points, new_row = observed_points(registration.model, [picture.listed for picture in found])
-    for picture, row in sorted(zip(found, camera_rows, strict=True), key=lambda pair: pair[0].name):
+        points, new_row = observed_points(registration.model, [image.listed for image in found])
+    for image, row in sorted(zip(found, camera_rows, strict=True), key=lambda pair: pair[0].name):
         keypoints = np.zeros((0, 2), dtype=np.float32)
         point_rows = np.zeros(0, dtype=np.int64)
         if registration.model is not None:
-            theirs = registration.model.images[picture.listed]
+            theirs = registration.model.images[image.listed]
             size = np.array([theirs.camera.width, theirs.camera.height])
-            scale = np.array([picture.width, picture.height]) / size
+            scale = np.array([image.width, image.height]) / size
             keypoints = (theirs.keypoints * scale).astype(np.float32)
             point_rows = np.array(
                 [new_row.get(int(old), NO_POINT) for old in theirs.point_rows], dtype=np.int64
             )
-        images[picture.name] = PosedImage(
-            name=picture.name,
+        images[image.name] = PosedImage(
+            name=image.name,
             camera=cameras[row],
             camera_id=row + 1,
-            cam_from_world=registration.poses[picture.listed][0],
+            cam_from_world=registration.poses[image.listed][0],
             keypoints=keypoints,
             point_rows=point_rows,
         )

@@ -3,7 +3,7 @@
 What its columns mean, and who says so:
 
 - Rotation: Epic's forum, "Knowledge Base: Registration export and camera orientations": with all
-  angles 0 the camera looks down and the picture's upper side is to the world's y (x is east, y
+  angles 0 the camera looks down and the image's upper side is to the world's y (x is east, y
   north, z up); the matrix given there equals Rz(-heading) Rx(pitch) Ry(roll) from a camera with x
   right, y up, z back, degrees. nerfstudio's ``realitycapture_utils`` reads it the same way.
 - Omega, phi, kappa: photogrammetry's Rx(omega) Ry(phi) Rz(kappa) of the same camera axes, degrees.

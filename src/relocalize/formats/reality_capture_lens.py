@@ -1,7 +1,7 @@
 """Lenses in RealityCapture's numbers: 35 mm film, shares of the longer side, k1 k2 k3 k4 t1 t2.
 
-``f`` is in millimetres of a 36 mm wide film whose width is the picture's longer side, the
-principal point in shares of that side from the picture's middle, right and down positive:
+``f`` is in millimetres of a 36 mm wide film whose width is the image's longer side, the
+principal point in shares of that side from the image's middle, right and down positive:
 RealityScan's export templates (calibration.xml) write ``f*36``, name the others ``px_norm`` and
 ``py_norm``, and make pixels by ``px*scale + width*0.5``. The middle is width/2, so pixel (0, 0) is
 a corner. ``k1 k2 k3 k4`` are factors of r^2 to r^8 (Epic, "RealityCapture XMP Camera Math"); the
@@ -18,8 +18,8 @@ from relocalize.formats.registration import SizelessCamera
 _FILM_WIDTH_MM = 36.0
 # Focal lengths of real lenses lie between 1 mm and 10 m at 35 mm film.
 _SHORTEST_MM, _LONGEST_MM = 1.0, 10_000.0
-_WIDE_PX = 4000  # a picture's longer side, which the files do not have, for saying an error
-_HALF_DIAGONAL = 0.5**0.5  # of a square picture, the farthest that a corner can be
+_WIDE_PX = 4000  # an image's longer side, which the files do not have, for saying an error
+_HALF_DIAGONAL = 0.5**0.5  # of a square image, the farthest that a corner can be
 
 
 class FilmLenses:
@@ -81,6 +81,6 @@ class FilmLenses:
         if self._worst_px > NEGLIGIBLE_PX:
             said.append(
                 f"k4 of {self._folded} images is expressed by k1, k2 and k3, which is off by up to "
-                f"{self._worst_px:.2f} pixels on a picture of {_WIDE_PX} pixels"
+                f"{self._worst_px:.2f} pixels on an image of {_WIDE_PX} pixels"
             )
         return said

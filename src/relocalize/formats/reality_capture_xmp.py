@@ -1,4 +1,4 @@
-"""RealityCapture's and RealityScan's XMP sidecars: one ``.xmp`` beside each picture.
+"""RealityCapture's and RealityScan's XMP sidecars: one ``.xmp`` beside each image.
 
 Source: Epic, "RealityCapture XMP Camera Math": ``xcr:Rotation`` is row by row the rotation R that
 maps the world to the camera (x right, y down, z forward), ``xcr:Position`` the camera's centre C,

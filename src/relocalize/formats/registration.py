@@ -1,4 +1,4 @@
-"""What another tool says of a set of pictures: where each was taken, by which camera."""
+"""What another tool says of a set of images: where each was taken, by which camera."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from relocalize.place import MapModel
 
 @dataclass(frozen=True)
 class SizelessCamera:
-    """A camera of which a file does not give the picture's size.
+    """A camera of which a file does not give the image's size.
 
     Attributes:
         focal: in ``unit``.
-        unit: ``pixel``, or ``longer side``: shares of the picture's longer side.
+        unit: ``pixel``, or ``longer side``: shares of the image's longer side.
         focal_y: where it differs from ``focal``.
-        principal_offset: [2], of the principal point from the picture's centre, in ``unit``.
+        principal_offset: [2], of the principal point from the image's centre, in ``unit``.
         distortion: ``k1``, ``k1 k2``, ``k1 k2 p1 p2`` or ``k1 k2 p1 p2 k3`` in OpenCV's sense
             and order. Empty says that it is unknown: a radial term of 0, which mapping estimates.
     """
@@ -32,8 +32,8 @@ class SizelessCamera:
     principal_offset: tuple[float, float] = (0.0, 0.0)
     distortion: tuple[float, ...] = ()
 
-    def of_picture(self, width: int, height: int) -> Camera:
-        """The camera of a picture of ``width`` x ``height`` pixels, in the smallest model."""
+    def of_image(self, width: int, height: int) -> Camera:
+        """The camera of an image of ``width`` x ``height`` pixels, in the smallest model."""
         unit = 1.0 if self.unit == "pixel" else float(max(width, height))
         fx, fy = self.focal * unit, (self.focal_y or self.focal) * unit
         cx = width / 2 + self.principal_offset[0] * unit
@@ -106,8 +106,8 @@ class Registration:
         model: the points and the images' observations, where the format has such.
         stated_poses: the numbers behind ``poses``, where the format has its own.
         declared: whether the format or the file says which convention that is; otherwise the
-            stated one is merely the commonest, and only the pictures can prove it.
-        times: seconds, of trajectories whose poses have a time and no picture's name.
+            stated one is merely the commonest, and only the images can prove it.
+        times: seconds, of trajectories whose poses have a time and no image's name.
         train: names of the train images, where the format lists them.
         test: names of the test images, likewise.
         columns: further columns of the file by image name, as text.
@@ -140,13 +140,13 @@ class Registration:
         return self.poses[name][0].inverse()
 
     def camera_of(self, name: str, width: int, height: int) -> Camera:
-        """The camera of one image whose picture has ``width`` x ``height`` pixels."""
+        """The camera of one image whose image has ``width`` x ``height`` pixels."""
         index = self.poses[name][1]
         camera = None if index is None else self.cameras[index]
         if camera is None:
             return Camera.from_focal(width, height)
         if isinstance(camera, SizelessCamera):
-            return camera.of_picture(width, height)
+            return camera.of_image(width, height)
         if (camera.width, camera.height) == (width, height):
             return camera
         return camera.resized(width, height)

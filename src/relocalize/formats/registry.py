@@ -26,7 +26,7 @@ from relocalize.formats import (
     trajectory_kitti,
     trajectory_tum,
 )
-from relocalize.formats.posed_pictures import PosedPictures
+from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registration import Registration
 
 
@@ -46,7 +46,7 @@ class Format:
     name: str
     detect: Callable[[Path], bool]
     read: Callable[[Path], Registration]
-    write: Callable[[PosedPictures, Path], None] | None = None
+    write: Callable[[PosedImages, Path], None] | None = None
     writes_cameras: bool = True
     means_metres: bool = False
 

@@ -1,6 +1,6 @@
-"""Pictures of another size, and what that does to their cameras: exactly, and never silently.
+"""Images of another size, and what that does to their cameras: exactly, and never silently.
 
-A resized picture is a part of the old one (all of it, unless it is cropped) stretched onto a part
+A resized image is a part of the old one (all of it, unless it is cropped) stretched onto a part
 of the new one (all of it, unless it is padded). Both parts have whole pixels, so the two scales
 differ by the rounding; the camera gets both, not their mean.
 """
@@ -37,7 +37,7 @@ _TWO_FOCALS = {
 
 @dataclass(frozen=True)
 class Resizing:
-    """How pictures of one size become pictures of another.
+    """How images of one size become images of another.
 
     Attributes:
         size: width and height before, pixels.
@@ -85,7 +85,7 @@ class Resizing:
 
     @property
     def description(self) -> str:
-        """What happens to the picture, in words."""
+        """What happens to the image, in words."""
         (width, height), (new_width, new_height) = self.size, self.new_size
         said = f"{width}x{height} to {new_width}x{new_height}"
         across, down = self.scale
@@ -103,17 +103,17 @@ class Resizing:
             )
         return f"{said}: whole, shape kept"
 
-    def pixels(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The resized picture [H', W', 3] of a picture [H, W, 3]."""
-        if picture.shape[:2] != self.size[::-1]:
+    def pixels(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The resized image [H', W', 3] of an image [H, W, 3]."""
+        if image.shape[:2] != self.size[::-1]:
             raise FormatError(
-                f"a picture of {picture.shape[1]}x{picture.shape[0]} pixels, whose camera has "
+                f"an image of {image.shape[1]}x{image.shape[0]} pixels, whose camera has "
                 f"{self.size[0]}x{self.size[1]}"
             )
         x, y, width, height = self.source
         left, top, new_width, new_height = self.target
-        kept = picture[y : y + height, x : x + width]
-        # Averaging over the area is what does not alias when pictures shrink.
+        kept = image[y : y + height, x : x + width]
+        # Averaging over the area is what does not alias when images shrink.
         how = cv2.INTER_AREA if new_width < width or new_height < height else cv2.INTER_LINEAR
         resized = cv2.resize(kept, (new_width, new_height), interpolation=how)
         result = np.zeros((self.new_size[1], self.new_size[0], 3), dtype=np.uint8)
@@ -121,12 +121,12 @@ class Resizing:
         return result
 
     def points(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pixels [N, 2] of the picture, in the resized one; (0, 0) is the corner in both."""
+        """Pixels [N, 2] of the image, in the resized one; (0, 0) is the corner in both."""
         moved = (pixels - self.source[:2]) * self.scale + self.target[:2]
         return np.asarray(moved, dtype=np.float32)
 
     def camera(self, camera: Camera) -> Camera:
-        """The camera of the resized picture.
+        """The camera of the resized image.
 
         Raises:
             FormatError: its model has no focal length, or one, and none that is like it has two.
@@ -136,7 +136,7 @@ class Resizing:
             camera = _with_two_focals(camera)
         blank = camera.to_colmap()
         if not blank.principal_point_idxs():
-            raise FormatError(f"pictures of a {camera.model} camera cannot be resized")
+            raise FormatError(f"images of a {camera.model} camera cannot be resized")
         params = list(camera.params)
         for row, scale in zip(blank.focal_length_idxs(), (across, down), strict=False):
             params[row] *= scale
@@ -167,7 +167,7 @@ def _with_two_focals(camera: Camera) -> Camera:
         return camera
     if camera.model not in _TWO_FOCALS:
         raise FormatError(
-            f"a {camera.model} camera has one focal length, so its pictures cannot be resized to "
+            f"a {camera.model} camera has one focal length, so its images cannot be resized to "
             f"this shape exactly; choose a size with the shape of {camera.width}x{camera.height}"
         )
     model, terms = _TWO_FOCALS[camera.model]

@@ -22,10 +22,10 @@ from PIL import Image
 from relocalize import progress
 from relocalize.errors import FormatError
 from relocalize.formats import cameras_beside
-from relocalize.formats.picture_links import place_picture
-from relocalize.formats.pictures import natural_key
+from relocalize.formats.image_links import place_image
+from relocalize.formats.images import natural_key
 from relocalize.formats.pose_rows import PoseRows
-from relocalize.formats.posed_pictures import PosedPictures
+from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registration import Registration
 from relocalize.formats.text import read_lines
 from relocalize.geometry import Camera, Convention
@@ -90,7 +90,7 @@ def read_seven_scenes(path: Path) -> Registration:
             "principal point in the middle is taken; poses are of the depth camera, 2 to 4 cm aside"
         )
     if not all(cameras) and not known:
-        remarks.append(f"pictures are not of {_SIZE[0]} x {_SIZE[1]} pixels: no focal is known")
+        remarks.append(f"images are not of {_SIZE[0]} x {_SIZE[1]} pixels: no focal is known")
     sides = {side: _listed(root / name, remarks) for side, name in _SPLITS.items()}
     missing = sorted({*sides["train"], *sides["test"]} - {*map(_number, sequences)})
     if missing and sequences != [root]:
@@ -140,17 +140,17 @@ def _color_ending(sequence: Path, stem: str) -> str:
 
 
 def _camera(sequence: Path) -> Camera | None:
-    """The color camera's default, unless the sequence's first picture has another size."""
+    """The color camera's default, unless the sequence's first image has another size."""
     for end in _COLOR_ENDINGS:
-        picture = next(iter(sorted(sequence.glob(f"frame-*{end}"))), None)
-        if picture is not None and _picture_size(picture) not in {None, _SIZE}:
+        image = next(iter(sorted(sequence.glob(f"frame-*{end}"))), None)
+        if image is not None and _image_size(image) not in {None, _SIZE}:
             return None
     return Camera.from_focal(*_SIZE, _COLOR_FOCAL_PX, model="SIMPLE_PINHOLE")
 
 
-def _picture_size(picture: Path) -> tuple[int, int] | None:
+def _image_size(image: Path) -> tuple[int, int] | None:
     try:
-        with Image.open(picture) as opened:
+        with Image.open(image) as opened:
             return opened.width, opened.height
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
@@ -194,15 +194,15 @@ def _listed(path: Path, remarks: list[str]) -> list[int]:
 # -- writing ---------------------------------------------------------------------------------
 
 
-def write_seven_scenes(posed: PosedPictures, out: Path) -> None:
+def write_seven_scenes(posed: PosedImages, out: Path) -> None:
     """Write a scene: a sequence for each capture, and for each side of the split in it.
 
     The format counts frames and says train or test of whole sequences, so frames are renumbered;
-    ``names.txt`` has what each was called. Pictures become PNG, the one kind that the loaders of
+    ``names.txt`` has what each was called. Images become PNG, the one kind that the loaders of
     this format look for.
 
     Raises:
-        FormatError: there are more sequences than two digits count, or a picture is unreadable.
+        FormatError: there are more sequences than two digits count, or an image is unreadable.
     """
     sequences: dict[tuple[str, str], list[str]] = {}
     side_of = dict.fromkeys(posed.train, "train") | dict.fromkeys(posed.test, "test")
@@ -239,10 +239,10 @@ def write_seven_scenes(posed: PosedPictures, out: Path) -> None:
 
 def _place_png(file: Path, target: Path) -> None:
     if file.suffix.lower() == ".png":
-        place_picture(file, target)
+        place_image(file, target)
         return
     try:
-        with Image.open(file) as picture:
-            picture.convert("RGB").save(target, format="PNG", compress_level=_PNG_LEVEL)
+        with Image.open(file) as image:
+            image.convert("RGB").save(target, format="PNG", compress_level=_PNG_LEVEL)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise FormatError(f"picture {file} cannot be read: {type(error).__name__}") from error
+        raise FormatError(f"image {file} cannot be read: {type(error).__name__}") from error

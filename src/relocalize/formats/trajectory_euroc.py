@@ -73,7 +73,7 @@ def read_euroc(path: Path) -> Registration:
         _take(rows, times, where, columns, sensor)
     remark = (
         "these are poses of the body (the IMU), not of a camera: put the sensor.yaml of the "
-        "pictures' camera beside the file"
+        "images' camera beside the file"
     )
     if sensor is not None:
         remark = f"poses of the camera of {sensor.source}: the body's poses times its T_BS"
@@ -82,7 +82,7 @@ def read_euroc(path: Path) -> Registration:
         unit=METRE,
         scale_from="the format's unit, metres",
         times=times,
-        remarks=(remark, "no image names: a picture is found by the nanoseconds that name it"),
+        remarks=(remark, "no image names: an image is found by the nanoseconds that name it"),
     )
 
 

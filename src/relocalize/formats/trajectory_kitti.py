@@ -2,7 +2,7 @@
 
 Source: readme of the KITTI odometry development kit, "Folder 'poses'": row i is the 3x4 matrix, row
 by row, that takes a point of the left camera of frame i (z forward) to that of frame 0; metres.
-Frames are numbered from 0, their pictures are ``000000.png`` and on.
+Frames are numbered from 0, their images are ``000000.png`` and on.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def read_kitti(path: Path) -> Registration:
         format_name=NAME,
         unit=METRE,
         scale_from="the format's unit, metres",
-        remarks=("no image names: row n, counted from 0, is the picture numbered n",),
+        remarks=("no image names: row n, counted from 0, is the image numbered n",),
     )
 
 

@@ -2,7 +2,7 @@
 
 Source: "File Formats" of the TUM RGB-D benchmark (Computer Vision Group, TU Munich): seconds,
 position of the colour camera's optical centre in the world, orientation as a unit quaternion with
-w last, metres; ``rgb.txt`` names the picture of each time. The camera's axes are OpenCV's.
+w last, metres; ``rgb.txt`` names the image of each time. The camera's axes are OpenCV's.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 from relocalize import progress
 from relocalize.errors import FormatError
 from relocalize.formats.cameras_beside import with_cameras, write_cameras
+from relocalize.formats.image_links import place_image
 from relocalize.formats.names import LONGEST_GAP_S, nearest_in_time
-from relocalize.formats.picture_links import place_picture
 from relocalize.formats.pose_rows import PoseRows
-from relocalize.formats.posed_pictures import PosedPictures
+from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registration import Registration, StatedPoses
 from relocalize.formats.trajectory_rows import first_row, floats, number_rows
 from relocalize.geometry import Convention, Rigid3
@@ -27,7 +27,7 @@ from relocalize.place.folder import METRE
 NAME = "TUM trajectory"
 CONVENTION = Convention("xyzw", "world_from_cam", "RDF", "centre")
 _LAYOUT = "timestamp tx ty tz qx qy qz qw"
-_TRAJECTORY, _PICTURES = "groundtruth.txt", "rgb.txt"
+_TRAJECTORY, _IMAGES = "groundtruth.txt", "rgb.txt"
 
 
 def detect(path: Path) -> bool:
@@ -40,9 +40,9 @@ def detect(path: Path) -> bool:
 
 
 def read_tum(path: Path) -> Registration:
-    """Read a trajectory; where ``rgb.txt`` lies beside it, under the pictures' names.
+    """Read a trajectory; where ``rgb.txt`` lies beside it, under the images' names.
 
-    Each picture of ``rgb.txt`` gets the pose nearest in time within `LONGEST_GAP_S`, and no two
+    Each image of ``rgb.txt`` gets the pose nearest in time within `LONGEST_GAP_S`, and no two
     the same. Without it, images are named by their timestamps, which are in `Registration.times`.
 
     Args:
@@ -58,38 +58,36 @@ def read_tum(path: Path) -> Registration:
     registration = rows.registration(
         format_name=NAME, unit=METRE, scale_from="the format's unit, metres", times=times
     )
-    listed = path.with_name(_PICTURES)
+    listed = path.with_name(_IMAGES)
     if listed.is_file():
-        return with_cameras(_under_picture_names(registration, listed), path.parent)
+        return with_cameras(_under_image_names(registration, listed), path.parent)
     return replace(
         registration,
-        remarks=("no image names: a picture is found by the time that is its name",),
+        remarks=("no image names: an image is found by the time that is its name",),
     )
 
 
-def write_tum(posed: PosedPictures, out: Path) -> None:
-    """Write a data set's folder: ``groundtruth.txt``, ``rgb.txt``, and the pictures in ``rgb/``.
+def write_tum(posed: PosedImages, out: Path) -> None:
+    """Write a data set's folder: ``groundtruth.txt``, ``rgb.txt``, and the images in ``rgb/``.
 
-    Pictures without a time, or with one that another picture has too (two captures that both
-    begin at 0 s), make all of them numbered: the picture's row is then its second.
+    Images without a time, or with one that another image has too (two captures that both
+    begin at 0 s), make all of them numbered: the image's row is then its second.
     """
     images = list(posed.model.images.values())
     times = [posed.times.get(image.name) for image in images]
     if None in times or len(set(times)) < len(times):
-        progress.say(
-            "the pictures' times are unknown or not distinct: seconds count pictures from 0"
-        )
+        progress.say("the images' times are unknown or not distinct: seconds count images from 0")
         times = [float(row) for row in range(len(images))]
     order = sorted(range(len(images)), key=lambda row: times[row] or 0.0)
     stamped = [(times[row] or 0.0, images[row].world_from_cam) for row in order]
-    pictures = ["# pictures", "# timestamp filename"]
+    listed = ["# images", "# timestamp filename"]
     with atomic.new_folder(out) as folder:
         for row in order:
             image = images[row]
-            pictures.append(f"{times[row]!r} rgb/{image.name}")
-            place_picture(posed.files[image.name], folder / "rgb" / image.name)
+            listed.append(f"{times[row]!r} rgb/{image.name}")
+            place_image(posed.files[image.name], folder / "rgb" / image.name)
         atomic.write_text(folder / _TRAJECTORY, tum_trajectory(stamped))
-        atomic.write_text(folder / _PICTURES, "\n".join(pictures) + "\n")
+        atomic.write_text(folder / _IMAGES, "\n".join(listed) + "\n")
         write_cameras(folder, {f"rgb/{one.name}": one.camera for one in images}, posed.unit)
 
 
@@ -127,7 +125,7 @@ def _take(rows: PoseRows, times: dict[str, float], where: str, columns: list[str
         times[columns[0]] = time
 
 
-def _under_picture_names(registration: Registration, listed: Path) -> Registration:
+def _under_image_names(registration: Registration, listed: Path) -> Registration:
     """The poses under the names that ``rgb.txt`` gives to their times."""
     times: dict[str, float] = {}
     for where, columns in number_rows(listed, columns=2):
@@ -141,13 +139,13 @@ def _under_picture_names(registration: Registration, listed: Path) -> Registrati
     if not pose_of:
         raise FormatError(
             f"no pose of {registration.source} is within {LONGEST_GAP_S} s of any of the "
-            f"{len(times)} pictures in {listed}; are they of one recording?"
+            f"{len(times)} images in {listed}; are they of one recording?"
         )
-    remarks = [f"{len(pose_of)} pictures of {listed.name} have the pose nearest in time"]
+    remarks = [f"{len(pose_of)} images of {listed.name} have the pose nearest in time"]
     without = [name for name in times if name not in pose_of]
     if without:
         remarks.append(
-            f"{len(without)} pictures of {listed.name} have no pose of their own within "
+            f"{len(without)} images of {listed.name} have no pose of their own within "
             f"{LONGEST_GAP_S} s, such as {without[0]} (nearest: {gap_of[without[0]]:.3f} s)"
         )
     stated = registration.stated

@@ -1,6 +1,6 @@
 """Transforms, cameras, alignment: pure functions on numbers, no files."""
 
-from relocalize.geometry import colmap_manners  # noqa: F401  # before all that uses pycolmap
+from relocalize.geometry import colmap_setup  # noqa: F401  # before all that uses pycolmap
 from relocalize.geometry.alignment import Alignment, align_camera_poses, align_points
 from relocalize.geometry.cameras import Camera
 from relocalize.geometry.conventions import Convention

@@ -104,7 +104,7 @@ class Camera:
         return np.asarray(self.to_colmap().cam_from_img(points), dtype=np.float64)
 
     def resized(self, width: int, height: int) -> Camera:
-        """The camera of the same picture resized to ``width`` x ``height`` pixels."""
+        """The camera of the same image resized to ``width`` x ``height`` pixels."""
         camera = self.to_colmap()
         camera.rescale(width, height)
         return replace(self, width=width, height=height, params=tuple(camera.params))

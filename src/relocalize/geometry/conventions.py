@@ -13,13 +13,13 @@ The parts, in this order (of which the first is needed, the others default to th
   factors from left to right, each an axis and the column of its angle, with a minus before where
   the angle is negated: ``z0-y1x2`` is Rz(a0) Ry(-a1) Rx(a2), right-handed rotations.
 - direction: what the rotation maps: ``world_from_cam`` or ``cam_from_world``.
-- camera axes: where the camera's x, y and z point in the picture (Right Left Up Down Forward
+- camera axes: where the camera's x, y and z point in the image (Right Left Up Down Forward
   Back): RDF is OpenCV's, RUB is OpenGL's and Bundler's, FLU is ROS's body.
 - position: ``centre`` of the camera in the world, or ``translation`` of ``cam_from_world``.
 - columns: where the position's x, y and z are found: ``xyz``, or ``x-zy`` for (x, -z, y).
 
 A world or a camera that is left-handed needs no word of its own: where the camera's axes and the
-rotation would mirror the picture, the world is mirrored (its z negated), because a photo is not.
+rotation would mirror the image, the world is mirrored (its z negated), because a photo is not.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from relocalize.geometry.transforms import FloatArray, Rigid3
 WORLD_FROM_CAM, CAM_FROM_WORLD = "world_from_cam", "cam_from_world"
 CENTRE, TRANSLATION = "centre", "translation"
 
-# OpenCV coordinates of a unit step in each direction of the picture.
+# OpenCV coordinates of a unit step in each direction of the image.
 _LETTERS = {
     "R": (1, 0, 0),
     "L": (-1, 0, 0),

@@ -1,6 +1,6 @@
 """Posed images to one map: features, pairs, matches, reconstruction, registration."""
 
-from relocalize.mapping.database import features_of, open_database
+from relocalize.features.database import features_of, open_database
 from relocalize.mapping.map_place import map_place
 from relocalize.mapping.points import model_of_images
 from relocalize.mapping.report import MapReport

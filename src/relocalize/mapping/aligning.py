@@ -11,8 +11,8 @@ import numpy as np
 
 from relocalize import progress
 from relocalize.errors import GeometryError, MappingError
+from relocalize.formats.images import match_images
 from relocalize.formats.names import NameMatch, match_names
-from relocalize.formats.pictures import match_pictures
 from relocalize.formats.registration import Registration
 from relocalize.formats.registry import AUTO, read_registration
 from relocalize.geometry import Alignment, Rigid3, Similarity3, align_camera_poses
@@ -27,7 +27,7 @@ from relocalize.place import Frame, Place
 from relocalize.place.folder import METRE
 
 # How far the reference's z axis may be off the Place's own up and still be up: gravity from
-# pictures is good to about a degree, a hand-made frame to a few.
+# images is good to about a degree, a hand-made frame to a few.
 _UP_DEG = 5.0
 _SAME_SCALE = 0.02  # the two truths of the kitchen differ by 0.2%, depth cameras by up to 2%
 
@@ -191,7 +191,7 @@ class Reference:
         """Which of a Place's images mean which of the reference's, as at import."""
         if self.registration is None:
             return match_names(self.world_from_cam, images)
-        return match_pictures(self.registration, images)
+        return match_images(self.registration, images)
 
 
 def read_reference(path: Path, format_name: str = AUTO) -> Reference:

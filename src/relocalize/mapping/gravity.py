@@ -20,7 +20,7 @@ from relocalize.geometry import Camera, Rigid3, Similarity3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place
 
-_MAX_IMAGES = 60  # pictures that are searched for lines
+_MAX_IMAGES = 60  # images that are searched for lines
 _LINE_IMAGE_SIZE = 800  # longer side, pixels; the edges of rooms are long enough to survive it
 _MIN_LINE_SHARE = 0.06  # of the image diagonal; shorter segments have no sure direction
 _SEARCH_DEG = 25.0  # how far the horizon's guess may be off

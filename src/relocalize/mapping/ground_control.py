@@ -34,7 +34,7 @@ from relocalize.place.folder import METRE
 
 # A point whose rays all meet under less has no sure distance.
 _MIN_RAY_ANGLE_DEG = 1.0
-# Of the picture's diagonal: what a hand clicks is good to a few pixels, not to 1% (16 px in 1080p).
+# Of the image's diagonal: what a hand clicks is good to a few pixels, not to 1% (16 px in 1080p).
 _MAX_PIXEL_ERROR = 0.01
 _FARTHEST = 1e9  # metres or pixels; coordinates of maps of whole countries have 1e7
 _AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from relocalize import progress
-from relocalize.mapping.database import FeatureDatabase
-from relocalize.mapping.matching import MatchSettings, match_descriptors, unit_descriptors
+from relocalize.features.database import FeatureDatabase
+from relocalize.features.matching import MatchSettings, match_descriptors, unit_descriptors
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,18 @@ import numpy as np
 import pycolmap
 
 from relocalize.errors import MappingError
-from relocalize.mapping.bundle_adjustment import refine_points
-from relocalize.mapping.database import FeatureDatabase
+from relocalize.features.database import FeatureDatabase
+from relocalize.features.matching import match_pairs
+from relocalize.features.pairs import Similarity, exhaustive_pairs, loop_pairs, sequential_pairs
 from relocalize.mapping.given import given_images
 from relocalize.mapping.keyframes import choose_keyframes
-from relocalize.mapping.matching import match_pairs
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
-from relocalize.mapping.pairs import Similarity, exhaustive_pairs, loop_pairs, sequential_pairs
 from relocalize.mapping.points import triangulate
 from relocalize.mapping.registering import Registrar, add_to_model
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.settings import MapSettings
 from relocalize.place import MapModel, Place, PosedImage
+from relocalize.place.bundle_adjustment import refine_points
 
 
 def train_images(place: Place, settings: MapSettings) -> list[str]:
@@ -76,7 +76,7 @@ def triangulate_map(
     if not model.num_points3D():
         raise MappingError(
             f"no point could be triangulated from {len(keyframes)} images: do the imported poses "
-            "belong to these pictures, and is their convention right?"
+            "belong to these images, and is their convention right?"
         )
     with stages.measure("observations of the other frames", "frames") as count:
         rest = [name for name in names if name not in set(keyframes)]

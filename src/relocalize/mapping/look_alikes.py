@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from relocalize.features.database import Pair
 from relocalize.geometry.transforms import FloatArray
-from relocalize.mapping.database import Pair
 from relocalize.place import MapModel, PosedImage
 from relocalize.place.model import NO_POINT
 

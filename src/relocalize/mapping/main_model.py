@@ -16,12 +16,11 @@ import pycolmap
 
 from relocalize import progress
 from relocalize.errors import MappingError
-from relocalize.mapping.bundle_adjustment import refine_map
-from relocalize.mapping.database import FeatureDatabase, Pair
+from relocalize.features.database import FeatureDatabase, Pair
+from relocalize.features.matching import MatchSettings, match_pairs
+from relocalize.features.pairs import Similarity, pairs_between
 from relocalize.mapping.look_alikes import judge_pairs
-from relocalize.mapping.matching import MatchSettings, match_pairs
 from relocalize.mapping.outcome import nearest_in_order
-from relocalize.mapping.pairs import Similarity, pairs_between
 from relocalize.mapping.reconstruction import (
     Attempt,
     Judgement,
@@ -31,6 +30,7 @@ from relocalize.mapping.reconstruction import (
     map_incrementally,
 )
 from relocalize.place import MapModel
+from relocalize.place.bundle_adjustment import refine_map
 
 _JOIN_ROUNDS = 2
 _JOIN_SIMILAR = 20  # images of the main map that each image outside of it is matched with

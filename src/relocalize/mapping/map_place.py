@@ -13,9 +13,9 @@ import pycolmap
 
 from relocalize import progress
 from relocalize.errors import MappingError, PlaceError
+from relocalize.features.database import open_database
 from relocalize.formats.registry import read_registration
 from relocalize.mapping import known_poses, unknown_poses
-from relocalize.mapping.database import open_database
 from relocalize.mapping.moving import given_poses
 from relocalize.mapping.report import MapReport
 from relocalize.mapping.scale import check_lengths
@@ -78,7 +78,7 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
 
 
 def _fingerprint(place: Place, settings: MapSettings, poses_known: bool) -> str:
-    """Changes when pictures, what is known of their cameras, settings, or given poses do."""
+    """Changes when images, what is known of their cameras, settings, or given poses do."""
     facts: list[object] = [version("relocalize"), asdict(settings)]
     for capture, image in place.images():
         if capture.is_registered:

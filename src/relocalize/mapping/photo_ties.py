@@ -13,14 +13,14 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
+from relocalize.features.database import FeatureDatabase, Pair, ordered_pair
+from relocalize.features.matching import MatchSettings, match_pairs
+from relocalize.features.vlad import Vlad
 from relocalize.geometry.transforms import FloatArray
-from relocalize.mapping.bundle_adjustment import refine_photos
-from relocalize.mapping.database import FeatureDatabase, Pair, ordered_pair
-from relocalize.mapping.matching import MatchSettings, match_pairs
-from relocalize.mapping.vlad import Vlad
+from relocalize.place.bundle_adjustment import refine_photos
 
 _FELLOWS = 10  # most similar photos that each is matched with
-_MAX_ERROR = 5.0  # pixels at 640 pixels of picture size, as where single photos are posed
+_MAX_ERROR = 5.0  # pixels at 640 pixels of image size, as where single photos are posed
 _MIN_ANGLE_DEG = 1.5  # between two rays of a new point; COLMAP's limit
 
 _Feature = tuple[str, int]  # image name, feature row

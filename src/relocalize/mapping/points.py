@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pycolmap
-from numpy.typing import NDArray
 
 from relocalize.errors import MappingError
-from relocalize.mapping.bundle_adjustment import refine_points
 from relocalize.mapping.given import given_images
 from relocalize.mapping.stored_model import REFINED, read_record
-from relocalize.place import MapModel, Place, Points, PosedImage
+from relocalize.place import MapModel, Place
 from relocalize.place.dropped import dropped_names
-from relocalize.place.model import NO_POINT
+from relocalize.place.reduced_map import observation_counts, seen_by
 
 
 def triangulate(
@@ -64,51 +62,11 @@ def model_of_images(place: Place, names: Collection[str]) -> MapModel:
         raise MappingError(
             f"none of the {len(names)} images has a pose in {place.root}; run: relocalize map"
         )
-    counts = _observations(kept.values(), len(whole.points))
+    counts = observation_counts(kept.values(), len(whole.points))
     # What was registered into the finished map had no part in where its points are.
     makers = given_images(place).values()
     untouched = not read_record(place).get(REFINED) and not dropped_names(place)
-    if untouched and np.array_equal(counts, _observations(makers, len(whole.points))):
+    if untouched and np.array_equal(counts, observation_counts(makers, len(whole.points))):
         # Nobody else observed anything when the points were made.
         return MapModel(kept, replace(whole.points, track_lengths=counts))
     return seen_by(whole, kept)
-
-
-def seen_by(whole: MapModel, names: Collection[str]) -> MapModel:
-    """A map as some of its images see it, its points estimated anew from these, poses held.
-
-    Points with fewer than 2 observations left are gone.
-    """
-    kept = {name: image for name, image in whole.images.items() if name in set(names)}
-    counts = _observations(kept.values(), len(whole.points))
-    alive = counts >= 2
-    new_row = np.where(alive, np.cumsum(alive) - 1, NO_POINT)
-    points = whole.points
-    reduced = MapModel(
-        images={name: _with_rows(image, new_row) for name, image in kept.items()},
-        points=Points(
-            ids=points.ids[alive],
-            positions=points.positions[alive],
-            colors=points.colors[alive],
-            reprojection_errors=points.reprojection_errors[alive],
-            track_lengths=counts[alive],
-        ),
-    )
-    model = reduced.to_colmap()
-    refine_points(model)
-    return MapModel.from_colmap(model)
-
-
-def _observations(images: Iterable[PosedImage], points: int) -> NDArray[np.int64]:
-    """How many of the images observe each point [P]."""
-    rows = [image.point_rows[image.point_rows != NO_POINT] for image in images]
-    return np.bincount(np.concatenate([np.zeros(0, np.int64), *rows]), minlength=points)
-
-
-def _with_rows(
-    image: PosedImage, new_row: np.ndarray[tuple[int], np.dtype[np.int64]]
-) -> PosedImage:
-    rows = np.where(image.point_rows == NO_POINT, NO_POINT, new_row[image.point_rows])
-    return PosedImage(
-        image.name, image.camera, image.camera_id, image.cam_from_world, image.keypoints, rows
-    )

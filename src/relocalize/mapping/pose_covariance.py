@@ -1,11 +1,11 @@
-"""How exactly pictures alone determine the poses of a map: what bundle adjustment leaves open.
+"""How exactly images alone determine the poses of a map: what bundle adjustment leaves open.
 
 The covariance of all poses together, with points and lenses unknown too: the inverse of the
 normal equations of the robust reprojection errors, points eliminated (Triggs et al., "Bundle
-Adjustment - A Modern Synthesis", 1999). A map from pictures has no frame of its own; what is
+Adjustment - A Modern Synthesis", 1999). A map from images has no frame of its own; what is
 said is how far each pose is off once the map is laid over the truth by the similarity that fits
 all poses best (the free network of geodesy), so that nothing is exact by decree. Errors that
-pictures have in common, such as a lens that its model does not describe, are not in it.
+images have in common, such as a lens that its model does not describe, are not in it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from scipy.linalg import lapack
 from relocalize import progress
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray
-from relocalize.mapping.bundle_adjustment import LOSS_SCALE
 from relocalize.place import MapModel, Place, PosedImage
+from relocalize.place.bundle_adjustment import LOSS_SCALE
 from relocalize.place.model import NO_POINT
 
 # Of 680 images with 200,000 observations it takes 9 CPU seconds and 1.3 GB; memory grows with the

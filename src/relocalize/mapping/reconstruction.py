@@ -16,7 +16,7 @@ import numpy as np
 import pycolmap
 
 from relocalize import progress
-from relocalize.mapping.database import copy_database
+from relocalize.features.database import copy_database
 
 # Focal lengths of real cameras over the longer image side: 10 mm to 150 mm in 35 mm terms.
 _PLAUSIBLE_FOCAL = (0.28, 4.2)
@@ -160,7 +160,7 @@ def map_incrementally(
         begin_with: a model to add to, instead of beginning anew.
     """
     options = pycolmap.IncrementalPipelineOptions()
-    # One thread, so that the same pictures give the same map; two save a tenth of the time.
+    # One thread, so that the same images give the same map; two save a tenth of the time.
     options.num_threads = 1
     options.random_seed = options.mapper.random_seed = task.seed
     options.triangulation.random_seed = task.seed

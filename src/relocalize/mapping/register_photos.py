@@ -19,11 +19,14 @@ import numpy as np
 import pycolmap
 
 from relocalize import progress
+from relocalize.absolute_pose import Matches, PoseSolver, PoseSolverSettings, Refused
+from relocalize.absolute_pose.joint_poses import PosedPhoto, PosedTogether, pose_together
+from relocalize.absolute_pose.matching import Rows
+from relocalize.absolute_pose.scene import observed_rows
 from relocalize.capture.joining import KnownCamera, join_photos
 from relocalize.errors import MappingError
+from relocalize.features.database import FeatureDatabase, check_has_features, open_database
 from relocalize.geometry import Camera
-from relocalize.mapping.bundle_adjustment import refine_map
-from relocalize.mapping.database import FeatureDatabase, check_has_features, open_database
 from relocalize.mapping.photo_ties import tie_photos
 from relocalize.mapping.points import model_of_images
 from relocalize.mapping.register_report import (
@@ -31,10 +34,6 @@ from relocalize.mapping.register_report import (
     RegisteredPhoto,
     RegisterReport,
 )
-from relocalize.mapping.resection import Matches, Refused, ResectionSettings, Resector
-from relocalize.mapping.resection.matching import Rows
-from relocalize.mapping.resection.scene import observed_rows
-from relocalize.mapping.resection.together import PosedPhoto, PosedTogether, pose_together
 from relocalize.mapping.stored_model import (
     REFINED,
     read_model,
@@ -42,6 +41,7 @@ from relocalize.mapping.stored_model import (
     replace_model,
 )
 from relocalize.place import Capture, Place
+from relocalize.place.bundle_adjustment import refine_map
 from relocalize.place.dropped import dropped_names
 
 _REGISTERED = "registered"  # key of map.json: by capture, what was asked for and what came of it
@@ -63,7 +63,7 @@ class RegisterPhotosSettings:
     camera: KnownCamera = KnownCamera()
     split: str | None = None
     refine: bool = False
-    resection: ResectionSettings = ResectionSettings()
+    resection: PoseSolverSettings = PoseSolverSettings()
 
 
 def register_photos(
@@ -207,9 +207,9 @@ def _register(
         groups: list[_Group] = []
         if todo:
             with clock.stage("learning the map"):
-                resector = Resector.learn(model, database, settings.resection)
+                solver = PoseSolver.learn(model, database, settings.resection)
             with clock.stage("poses and cameras"):
-                groups = _posed_groups(place, capture, resector, database)
+                groups = _posed_groups(place, capture, solver, database)
         views = [image for image in model.images.values() if (image.point_rows >= 0).any()]
         point_ids = model.points.ids[observed_rows(views)]
         changed = read_model(place)
@@ -221,7 +221,7 @@ def _register(
         if todo:
             with clock.stage("photo to photo"):
                 names = [image.name for image in todo]
-                tie_photos(changed, database, resector.scene.vlad, names, free)
+                tie_photos(changed, database, solver.scene.vlad, names, free)
     if settings.refine:
         with clock.stage("bundle adjustment of everything"):
             refine_map(changed)
@@ -238,7 +238,7 @@ def _register(
 
 
 def _posed_groups(
-    place: Place, capture: Capture, resector: Resector, database: FeatureDatabase
+    place: Place, capture: Capture, solver: PoseSolver, database: FeatureDatabase
 ) -> list[_Group]:
     posed, out = place.map.images, set(dropped_names(place))
     groups = []
@@ -249,13 +249,13 @@ def _posed_groups(
             continue
         before = next((posed[name] for name in members if name in posed), None)
         matches = [
-            _matches(resector, database, name, prior)
+            _matches(solver, database, name, prior)
             for name in progress.track(todo, "matching photos with the map", unit="photos")
         ]
         calibrated = capture.settings.get("calibrated") is True and prior.focal_is_known
         camera = before.camera if before is not None else prior if calibrated else None
         outcome = pose_together(
-            resector,
+            solver,
             matches,
             prior=prior if prior.focal_is_known else None,
             calibrated=camera,
@@ -265,8 +265,8 @@ def _posed_groups(
     return groups
 
 
-def _matches(resector: Resector, database: FeatureDatabase, name: str, camera: Camera) -> Matches:
-    return resector.match(database.features(name), camera.width, camera.height)
+def _matches(solver: PoseSolver, database: FeatureDatabase, name: str, camera: Camera) -> Matches:
+    return solver.match(database.features(name), camera.width, camera.height)
 
 
 def _add_group(

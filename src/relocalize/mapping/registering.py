@@ -16,16 +16,16 @@ import pycolmap
 from numpy.typing import NDArray
 
 from relocalize import progress
-from relocalize.geometry import Camera, Rigid3
-from relocalize.geometry.transforms import FloatArray
-from relocalize.mapping.database import FeatureDatabase
-from relocalize.mapping.features import Features
-from relocalize.mapping.matching import (
+from relocalize.features.database import FeatureDatabase
+from relocalize.features.matching import (
     MatchSettings,
     UnitDescriptors,
     match_descriptors,
     unit_descriptors,
 )
+from relocalize.features.sift import Features
+from relocalize.geometry import Camera, Rigid3
+from relocalize.geometry.transforms import FloatArray
 from relocalize.parallel import map_in_order
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from relocalize.mapping.features import FeatureSettings
+from relocalize.features.matching import MatchSettings
+from relocalize.features.pairs import PairSettings
+from relocalize.features.sift import FeatureSettings
 from relocalize.mapping.keyframes import KeyframeSettings
-from relocalize.mapping.matching import MatchSettings
-from relocalize.mapping.pairs import PairSettings
 from relocalize.mapping.registering import RegisterSettings
 from relocalize.mapping.scale import MeasuredLength
 

@@ -1,4 +1,4 @@
-"""A map from pictures alone: structure from motion on keyframes, then every other frame.
+"""A map from images alone: structure from motion on keyframes, then every other frame.
 
 The world frame is z up where gravity shows, metric where a measured length or a reference
 registration says so.
@@ -16,29 +16,29 @@ import pycolmap
 
 from relocalize import progress
 from relocalize.errors import MappingError
-from relocalize.formats.names import match_names
-from relocalize.formats.registry import read_registration
-from relocalize.geometry import Camera, Similarity3, align_camera_poses
-from relocalize.mapping.bundle_adjustment import refine_map
-from relocalize.mapping.database import FeatureDatabase, Pair
-from relocalize.mapping.focal import voted_focal
-from relocalize.mapping.gravity import estimate_gravity, registered_cameras, upright
-from relocalize.mapping.keyframes import choose_keyframes
-from relocalize.mapping.main_model import MainModel, make_main_model
-from relocalize.mapping.matching import match_pairs
-from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
-from relocalize.mapping.pairs import (
+from relocalize.features.database import FeatureDatabase, Pair
+from relocalize.features.focal import voted_focal
+from relocalize.features.matching import match_pairs
+from relocalize.features.pairs import (
     Similarity,
     exhaustive_pairs,
     loop_pairs,
     sequential_pairs,
 )
+from relocalize.formats.names import match_names
+from relocalize.formats.registry import read_registration
+from relocalize.geometry import Camera, Similarity3, align_camera_poses
+from relocalize.mapping.gravity import estimate_gravity, registered_cameras, upright
+from relocalize.mapping.keyframes import choose_keyframes
+from relocalize.mapping.main_model import MainModel, make_main_model
+from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
 from relocalize.mapping.reconstruction import Task, judge
 from relocalize.mapping.registering import Registrar, Registration, add_to_model
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.scale import metres_per_unit
 from relocalize.mapping.settings import MapSettings
 from relocalize.place import Capture, Frame, MapModel, Place
+from relocalize.place.bundle_adjustment import refine_map
 from relocalize.place.folder import METRE
 
 _REGISTERED_PER_SAVE = 200  # images; a kill loses at most the registration of so many

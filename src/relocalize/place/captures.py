@@ -1,4 +1,4 @@
-"""A capture: one camera on one run, the pictures it gave, and when each was taken."""
+"""A capture: one camera on one run, the images it gave, and when each was taken."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relocalize.geometry import Camera
 
 @dataclass(frozen=True)
 class CapturedImage:
-    """One picture of a Place.
+    """One image of a Place.
 
     Attributes:
         name: path below ``images/`` with forward slashes: ``walk1/frame-000123.jpg``.

@@ -240,7 +240,7 @@ class Place:
 
     @property
     def images_dir(self) -> Path:
-        """Where the pictures are, a folder per capture."""
+        """Where the images are, a folder per capture."""
         return self.root / "images"
 
     @property
@@ -274,7 +274,7 @@ class Place:
                 self._write_manifest(replace(manifest, captures=captures))
 
     def images(self) -> Iterator[tuple[Capture, CapturedImage]]:
-        """Every picture of the Place with its capture, in the captures' order."""
+        """Every image of the Place with its capture, in the captures' order."""
         for capture in self.captures.values():
             for image in capture.images:
                 yield capture, image
@@ -287,13 +287,13 @@ class Place:
         return path
 
     def read_image(self, name: str) -> NDArray[np.uint8]:
-        """The picture ``name`` as RGB [H, W, 3].
+        """The image ``name`` as RGB [H, W, 3].
 
         Raises:
             PlaceError: it is missing or cannot be decoded.
         """
         path = self.image_path(name)
-        # Stored pictures are upright already; their EXIF orientation, if any, is no longer true.
+        # Stored images are upright already; their EXIF orientation, if any, is no longer true.
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         try:
             pixels = cv2.imread(str(path), flags) if path.is_file() else None

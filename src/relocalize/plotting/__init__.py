@@ -1,4 +1,4 @@
-"""Pictures of a Place's trajectory: PNG, SVG and PDF for papers, HTML to look around in."""
+"""Images of a Place's trajectory: PNG, SVG and PDF for papers, HTML to look around in."""
 
 from relocalize.plotting.alignment_figure import draw_alignment
 from relocalize.plotting.place_plot import PlotSettings, plot_place

@@ -20,7 +20,7 @@ from relocalize.plotting.walks import View, Walk
 _INK, _SOFT, _GRID = "#1d2329", "#5d6670", "#e3e5e8"
 _MOST_FRUSTA = 250  # per capture; a thousand would hide each other
 _DEPTH = 0.03  # of a frustum, of the longest side of the scene
-# Corners of a frustum in the order of one line that draws it: the picture, then the centre with
+# Corners of a frustum in the order of one line that draws it: the image, then the centre with
 # each pair of corners; 0 is the centre.
 _STROKE = (1, 2, 3, 4, 1, 0, 2, 3, 0, 4)
 

@@ -28,7 +28,7 @@ class Walk:
         color: to draw it in.
         names: [N] of the images.
         world_from_cam: [N].
-        aspect: [N, 2] half width and half height of each picture at distance 1.
+        aspect: [N, 2] half width and half height of each image at distance 1.
         in_order: whether the images follow each other in time.
     """
 
@@ -55,8 +55,8 @@ class View:
     """The plane that a figure shows.
 
     Attributes:
-        axes: [3, 3] rows: to the right, upwards in the picture, towards the eye.
-        labels: of the two axes of the picture, without the unit.
+        axes: [3, 3] rows: to the right, upwards in the image, towards the eye.
+        labels: of the two axes of the image, without the unit.
         words: what is seen, for people.
     """
 
@@ -65,7 +65,7 @@ class View:
     words: str
 
     def of(self, positions: FloatArray) -> FloatArray:
-        """Positions or directions [N, 3] in the picture: [N, 2]."""
+        """Positions or directions [N, 3] in the image: [N, 2]."""
         flat: FloatArray = positions @ self.axes[:2].T
         return flat
 

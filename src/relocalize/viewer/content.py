@@ -17,7 +17,7 @@ from relocalize.viewer.ground import Ground, ground_under
 
 # More are thinned: walls are seen with far fewer, and these are 3 MB to send.
 MOST_POINTS = 200_000
-# Length of the mean of the pictures' upward directions from which on they say what is up: people
+# Length of the mean of the images' upward directions from which on they say what is up: people
 # hold cameras upright, and tilt them alike to all sides.
 _HELD_UPRIGHT = 0.5
 

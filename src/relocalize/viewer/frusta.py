@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray
 
-# The apex, then the corners of the picture around it, at distance 1, for half sides of 1.
+# The apex, then the corners of the image around it, at distance 1, for half sides of 1.
 CORNERS = np.array([[0, 0, 0], [-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]], dtype=np.float64)
 _EDGES = np.array([[0, 1], [0, 2], [0, 3], [0, 4], [1, 2], [2, 3], [3, 4], [4, 1]])
 _MIDDLE = 0.6  # of a frustum along its axis, of its depth
@@ -28,8 +28,8 @@ def frustum_lines(
 
     Args:
         world_from_cams: [N].
-        half: [N, 2] half width and half height of each picture at distance 1.
-        depth: distance of the picture from the centre, in the world's unit.
+        half: [N, 2] half width and half height of each image at distance 1.
+        depth: distance of the image from the centre, in the world's unit.
 
     Returns:
         [8 N, 2, 3] ends in the world.

@@ -18,11 +18,11 @@ from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place
 from relocalize.viewer.content import Content
 from relocalize.viewer.dropping import accept_drops
-from relocalize.viewer.flying import fly_to
+from relocalize.viewer.eye_motion import fly_to
+from relocalize.viewer.photo_view import LookingThrough
 from relocalize.viewer.placed_photo import PhotoPlacer, PlacedPhoto, harmless_name
 from relocalize.viewer.scene import Scene, error_color, shrunk
 from relocalize.viewer.stored_errors import ErrorLines
-from relocalize.viewer.through import LookingThrough
 
 _BLANK: NDArray[np.uint8] = np.full((3, 4, 3), 255, dtype=np.uint8)
 _FACTORS = ("1", "2", "5", "10", "20", "50", "100")
@@ -129,7 +129,7 @@ class Panel:
                 if event.client is not None:
                     self.choose(self._walk, int(event.target.value), event.client)
 
-            self._picture = gui.add_image(_BLANK, format="jpeg", visible=False)
+            self._image = gui.add_image(_BLANK, format="jpeg", visible=False)
             self._words = gui.add_html("")
             self._fly = gui.add_button("Fly to this camera", visible=False)
 
@@ -270,8 +270,8 @@ class Panel:
             self._chosen_pixels = pixels
             self._scene.choose(pose, half, pixels)
             if pixels is not None:
-                self._picture.image = pixels
-            self._picture.visible = pixels is not None
+                self._image.image = pixels
+            self._image.visible = pixels is not None
             self._words.content = self._described(chosen.names[row], pose, said)
             self._fly.visible = True
         if client is not None and self._along.value:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from relocalize.errors import ViewerError
-from relocalize.localizers import LOCALIZERS, Localizer, fitted, localizer_type
-from relocalize.localizers.registry import TRAINED
-from relocalize.localizers.saving import read_description
-from relocalize.localizers.store import is_current
+from relocalize.localization import LOCALIZERS, Localizer, fitted, localizer_type
+from relocalize.localization.registry import TRAINED
+from relocalize.localization.saving import read_description
+from relocalize.localization.store import is_current
 from relocalize.place import Place
 
 

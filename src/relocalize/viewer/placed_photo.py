@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from relocalize.capture.photos import Photo, read_photo
 from relocalize.errors import CaptureError, RelocalizeError
 from relocalize.geometry import Camera
-from relocalize.localizers import Localizer, PoseEstimate
-from relocalize.localizers.structure import StructureLocalizer
+from relocalize.localization import Localizer, PoseEstimate
+from relocalize.localization.structure import StructureLocalizer
 
 # Of an uploaded file. A phone's photo has 2 to 15 MB, as a PNG up to 40.
 MAX_BYTES = 64 << 20
@@ -41,7 +41,7 @@ class PlacedPhoto:
 
     @property
     def half(self) -> tuple[float, float]:
-        """Half width and half height of the picture at distance 1."""
+        """Half width and half height of the image at distance 1."""
         height, width = self.pixels.shape[:2]
         camera = self.estimate.camera or Camera.from_focal(width, height)
         focal = camera.resized(width, height).focal_px

@@ -105,14 +105,14 @@ def outside(results: Results, scene: Scene, name: str) -> int:
 
 
 def _points(scene: Scene) -> list[Figure]:
-    picture = scene.points_picture()
-    if picture is None:
+    image = scene.points_image()
+    if image is None:
         return []
     low, high = scene.points_box
     width, height = (high - low).tolist()
     return [
         {
-            "source": picture,
+            "source": image,
             "xref": "x",
             "yref": "y",
             "x": float(low[0]),

@@ -22,7 +22,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class Images:
     """What the page shows of the test images themselves.
 
     Attributes:
@@ -34,11 +34,11 @@ class Pictures:
     photos: str
 
 
-def page(place: Place, results: Results, scene: Scene, pictures: Pictures) -> str:
+def page(place: Place, results: Results, scene: Scene, images: Images) -> str:
     """The whole page."""
     shown = [
         sections.accuracy_section(results),
-        sections.map_section(results, scene, pictures.thumbnails),
+        sections.map_section(results, scene, images.thumbnails),
         sections.errors_section(results),
         sections.leakage_section(results),
         sections.calibration_section(results),
@@ -55,7 +55,7 @@ def page(place: Place, results: Results, scene: Scene, pictures: Pictures) -> st
             "<h2>What was measured</h2>",
             facts.measured(place, results),
             *(f'<section class="{one.kind}">{one.html}</section>' for one in shown if one.html),
-            pictures.photos,
+            images.photos,
             "<h2>How it was made</h2>",
             facts.made(results),
         ]
@@ -68,7 +68,7 @@ def page(place: Place, results: Results, scene: Scene, pictures: Pictures) -> st
         f"<title>{title}</title><style>{_asset('page.css')}</style>"
         f"<script>{get_plotlyjs()}</script></head>\n"
         f'<body><main>{body}</main><div id="card"></div>\n'
-        f"{_data('figures', figures)}{_data('images', _images(results, pictures.thumbnails))}"
+        f"{_data('figures', figures)}{_data('images', _images(results, images.thumbnails))}"
         f"<script>{_asset('page.js')}</script></body></html>\n"
     )
 

@@ -106,8 +106,8 @@ def _figure(
         f"nearest train view {results.length(row['nearest_train_distance'])}, "
         f"{degrees(row['nearest_train_angle_deg'])}° away"
     )
-    picture = photo_svg(place, Pair(row["image"], in_place(row), estimated), train)
+    image = photo_svg(place, Pair(row["image"], in_place(row), estimated), train)
     return (
-        f"<figure>{picture}<figcaption>{said}<br>{escape(near)}<br>{escape(row['image'])}"
+        f"<figure>{image}<figcaption>{said}<br>{escape(near)}<br>{escape(row['image'])}"
         "</figcaption></figure>"
     )

@@ -1,4 +1,4 @@
-"""The place as a report draws it from above: a plane, cameras in it, a picture of the points."""
+"""The place as a report draws it from above: a plane, cameras in it, an image of the points."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_POINTS = 30_000
 _MARGIN = 0.05  # of the longer side, around the cameras
 _AROUND = 0.3  # of the cameras' longer side: so much of the points around is shown at first
 _FLATTEST = 0.4  # the shorter side of the view, of the longer one: a straight walk gets some room
-_POINTS_PX = 2400  # width of the picture of the points, of which the view shows half
+_POINTS_PX = 2400  # width of the image of the points, of which the view shows half
 _DOT_PX = 2  # radius of a point in it
 _QUALITY = 82
 
@@ -58,7 +58,7 @@ class Scene:
         known = np.isfinite(points).all(axis=1)
         points, colors = (move @ points[known]) @ plane.T, colors[known]
         low, high = _seen(flat, points)
-        # Far strays, of which every map has some, would blur the picture of the others.
+        # Far strays, of which every map has some, would blur the image of the others.
         inside = np.flatnonzero((np.abs(points - (low + high) / 2) <= high - low).all(axis=1))
         # In one order by chance: none is on top because its track was long.
         inside = np.random.default_rng(0).permutation(inside)[:_MOST_POINTS]
@@ -89,8 +89,8 @@ class Scene:
         half = (self.high - self.low) / 2
         return self.low - half, self.high + half
 
-    def points_picture(self) -> str | None:
-        """The points as a picture that fills `points_box`, transparent where there are none.
+    def points_image(self) -> str | None:
+        """The points as an image that fills `points_box`, transparent where there are none.
 
         Returns:
             A ``data:`` address, or None where there are no points.

@@ -104,9 +104,9 @@ def map_section(results: Results, scene: Scene, thumbnails: Sequence[str | None]
         for name in results.names
         if (count := outside(results, scene, name)) > 0
     ]
-    beyond = f" Estimates outside the picture: {', '.join(away)}." if away else ""
+    beyond = f" Estimates outside the image: {', '.join(away)}." if away else ""
     few = sum(one is None for one in thumbnails)
-    missing = f" {few} of {len(thumbnails)} photos have no picture here." if few else ""
+    missing = f" {few} of {len(thumbnails)} photos have no image here." if few else ""
     html = (
         "<h2>From above</h2>"
         '<p class="soft">Each arrow goes from a dot, where a photo was truly taken, to where it is '

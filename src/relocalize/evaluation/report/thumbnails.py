@@ -1,4 +1,4 @@
-"""Small pictures of the test images, shown where the pointer is; all of them in a few megabytes."""
+"""Small images of the test images, shown where the pointer is; all of them in a few megabytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def thumbnails(place: Place, names: Sequence[str], *, budget: int) -> list[str |
         budget: bytes on the page.
 
     Returns:
-        Per image; None where the picture is missing or damaged, or where not even the smallest
+        Per image; None where the image is missing or damaged, or where not even the smallest
         size leaves room for it (then every k-th image has one).
     """
     sample = [names[int(at)] for at in np.linspace(0, len(names) - 1, min(_SAMPLE, len(names)))]

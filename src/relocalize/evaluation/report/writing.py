@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from relocalize.evaluation.names import PAGE
-from relocalize.evaluation.report.page import Pictures, page
+from relocalize.evaluation.report.page import Images, page
 from relocalize.evaluation.report.photo_section import photo_section
 from relocalize.evaluation.report.scene import Scene, train_images
 from relocalize.evaluation.report.stored import Results
@@ -36,10 +36,10 @@ def write_report(place: Place, evaluated: Results | str | None = None) -> Path:
         names = [row["image"] for row in results.images]
         scene = Scene.of(place, train, results)
         photos = photo_section(place, results, train)
-        without = page(place, results, scene, Pictures([None] * len(names), photos))
+        without = page(place, results, scene, Images([None] * len(names), photos))
         budget = min(_PAGE_BYTES - len(without), _MOST_OF_THUMBNAILS)
         small = thumbnails(place, names, budget=max(budget, _LEAST_OF_THUMBNAILS))
-        content = page(place, results, scene, Pictures(small, photos))
+        content = page(place, results, scene, Images(small, photos))
     path = place.report_dir(results.split) / PAGE
     with place.lock():
         atomic.write_text(path, content)

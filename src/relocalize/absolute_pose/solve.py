@@ -1,0 +1,386 @@
+"""From the matches of one photo to its pose, or to the reason why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relocalize.absolute_pose.matching import Rows, match_nearby, unit_descriptors
+from relocalize.absolute_pose.ransac import ransac_pose, ransac_pose_and_focal
+from relocalize.absolute_pose.refinement import (
+    Freedom,
+    Lens,
+    View,
+    covariance,
+    project,
+    refine,
+    reprojection_errors,
+)
+from relocalize.absolute_pose.scene import Scene
+from relocalize.absolute_pose.verification import Surroundings, look_around
+from relocalize.geometry import Camera, Rigid3
+from relocalize.geometry.transforms import FloatArray
+
+_VGA = 640.0  # the pixel bounds of `PoseSettings` are for images of this width
+
+
+@dataclass(frozen=True)
+class PoseSettings:
+    """How a pose is found, and when it is not believed.
+
+    Pixels are those of an image whose longer side has 640; they scale with it.
+
+    Attributes:
+        max_error: reprojection error of an inlier.
+        loss_scale: of Cauchy's loss in the refinement.
+        guided_radius: how far from its projection a point is looked for.
+        guided_similarity: least dot product of unit descriptors there.
+        min_features: fewer features than this is a black, blank or blurred image.
+        min_inliers: fewer matches than this that agree with one pose are chance: 29 photos of
+            two other places reach at most 7 with the kitchen's map; frames of the kitchen blurred
+            until nothing can be read in them (Gauss of 8 pixels) still have 8 to 23.
+        min_inlier_share: of the matches; those photos reach 0.24 where matches are few, frames
+            of the kitchen 0.7 and more.
+        max_position_sigma: of the result, as a share of the distance to the points.
+        max_rotation_sigma_deg: of the result.
+        max_view_distance: from the nearest view of the map, as a multiple of that view's
+            distance to the points: SIFT does not match across larger changes of scale.
+        surroundings_radius: of a point's projection, within which a feature should look like it.
+        max_missing: share of what should be seen from the pose that may look different;
+            `PoseSolver.learn` puts the map's own here.
+        focal_sigma: of a focal length from EXIF, as a share.
+        focal_range: plausible focal lengths as shares of the longer side.
+        max_radial: plausible radial term, either sign.
+    """
+
+    max_error: float = 5.0
+    loss_scale: float = 2.0
+    guided_radius: float = 6.0
+    guided_similarity: float = 0.75
+    min_features: int = 30
+    min_inliers: int = 12
+    min_inlier_share: float = 0.1
+    max_position_sigma: float = 0.05
+    max_rotation_sigma_deg: float = 2.0
+    max_view_distance: float = 4.0
+    surroundings_radius: float = 4.0
+    max_missing: float = 1.0
+    focal_sigma: float = 0.1
+    focal_range: tuple[float, float] = (0.3, 3.0)
+    max_radial: float = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """What of a photo was found in the map, before any pose.
+
+    Attributes:
+        width: of the photo, pixels.
+        height: of the photo, pixels.
+        keypoints: [K, 2] all its features, pixels.
+        descriptors: [K, 128] theirs, uint8.
+        near: rows of the points that the similar views see, ascending.
+        feature_rows: [M] matched features.
+        point_rows: [M] the points that they match.
+    """
+
+    width: int
+    height: int
+    keypoints: FloatArray
+    descriptors: NDArray[np.uint8]
+    near: Rows
+    feature_rows: Rows
+    point_rows: Rows
+
+    @property
+    def pixel(self) -> float:
+        """A pixel of a 640 pixel wide image, in pixels of this one."""
+        return max(self.width, self.height) / _VGA
+
+    def only(self, features: NDArray[np.bool_]) -> Matches:
+        """The same with the features ``features`` [K] alone."""
+        new_row = np.cumsum(features) - 1
+        kept = features[self.feature_rows]
+        return replace(
+            self,
+            keypoints=self.keypoints[features],
+            descriptors=self.descriptors[features],
+            feature_rows=new_row[self.feature_rows[kept]],
+            point_rows=self.point_rows[kept],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A pose that is believed.
+
+    Attributes:
+        view: the pose, and the matches that agree with it.
+        covariance: [6, 6] as in `PoseEstimate`.
+        camera: the given one, or the estimated SIMPLE_RADIAL.
+        surroundings: what of the photo contradicts the pose, within bounds.
+    """
+
+    view: View
+    covariance: FloatArray
+    camera: Camera
+    surroundings: Surroundings
+
+
+@dataclass(frozen=True, eq=False)
+class Refused:
+    """Why there is no pose.
+
+    Attributes:
+        reason: for people.
+        inliers: matches that agreed with the best one.
+        doubted: the pose, where nothing but its surroundings speaks against it: a look-alike's.
+    """
+
+    reason: str
+    inliers: int | None = None
+    doubted: Rigid3 | None = None
+
+
+def solve_pose(
+    matches: Matches,
+    scene: Scene,
+    settings: PoseSettings,
+    *,
+    camera: Camera | None = None,
+    prior: Camera | None = None,
+    without: int | None = None,
+) -> Solved | Refused:
+    """The pose of one photo.
+
+    Args:
+        matches: of the photo.
+        scene: what they were matched to.
+        settings: bounds.
+        camera: the photo's intrinsics, taken as they are; None estimates focal length and one
+            radial term, with the principal point at the centre.
+        prior: roughly the photo's camera, where that estimation starts, such as EXIF's.
+        without: a view of the scene that is not asked: the photo itself.
+    """
+    if len(matches.keypoints) < settings.min_features:
+        return Refused(
+            f"hardly any features ({len(matches.keypoints)}): a black, blank or blurred image"
+        )
+    if camera is not None:
+        matches = matches.only(undistorted(matches, camera)[1])
+    found = len(matches.feature_rows)
+    if found < settings.min_inliers:
+        return Refused(f"too few matches with the map ({found}): another place, or blurred", 0)
+
+    result = _solve(_Photo(matches, scene, settings, camera, prior, without), found)
+    if isinstance(result, Refused) and camera is None and prior is not None:
+        # The prior can be wrong: a zoomed or cropped image keeps its EXIF.
+        without_prior = _solve(_Photo(matches, scene, settings, None, None, without), found)
+        return without_prior if isinstance(without_prior, Solved) else result
+    return result
+
+
+def _solve(photo: _Photo, found: int) -> Solved | Refused:
+    first = photo.first_pose()
+    agreeing = 0 if first is None else first[2]
+    least = max(photo.settings.min_inliers, photo.settings.min_inlier_share * found)
+    if first is None or agreeing < least:
+        return Refused(
+            f"only {agreeing} of {found} matches agree on a pose: another place, or blurred",
+            agreeing,
+        )
+    view, lens = first[:2]
+    if photo.camera is None:
+        view, lens = photo.refined(view, lens)
+    return photo.verdict(*photo.with_guided_matches(view, lens))
+
+
+class _Photo:
+    """One photo's matches with everything that the steps of its solution share."""
+
+    def __init__(
+        self,
+        matches: Matches,
+        scene: Scene,
+        settings: PoseSettings,
+        camera: Camera | None,
+        prior: Camera | None,
+        without: int | None,
+    ) -> None:
+        self.matches, self.scene, self.settings = matches, scene, settings
+        self.camera, self.prior, self.without = camera, prior, without
+        self.freedom = Freedom.HELD if camera is not None else Freedom.FOCAL_AND_RADIAL
+        self.max_error = settings.max_error * matches.pixel
+        self.loss_scale = settings.loss_scale * matches.pixel
+        if camera is None:
+            centre = np.array([matches.width / 2, matches.height / 2])
+            self.pixels = matches.keypoints - centre
+        else:
+            self.pixels = undistorted(matches, camera)[0]
+
+    def first_pose(self) -> tuple[View, Lens, int] | None:
+        """By RANSAC: the matches that agree, their lens, and how many they are."""
+        pixels = self.pixels[self.matches.feature_rows]
+        points = self.scene.positions[self.matches.point_rows]
+        if self.camera is not None:
+            lens = Lens(self.camera.focal_px)
+            first = ransac_pose(pixels, points, lens.focal, max_error=self.max_error)
+        else:
+            longer = max(self.matches.width, self.matches.height)
+            start = None if self.prior is None else self.prior.focal_px
+            # Twice the bound: the focal lengths tried are off by up to 10%.
+            first = ransac_pose_and_focal(
+                pixels, points, longer_side=longer, prior=start, max_error=2 * self.max_error
+            )
+            sigma = None if start is None else self.settings.focal_sigma
+            lens = Lens(0.0 if first is None else first.focal, focal_sigma=sigma)
+        if first is None:
+            return None
+        view = View(pixels, points, first.world_from_cam)
+        return view.only(first.inliers), lens, int(first.inliers.sum())
+
+    def refined(self, view: View, lens: Lens) -> tuple[View, Lens]:
+        """The pose (and a free lens) at least robust cost, from all matches that then agree."""
+        view, lens = self._refine_once(view, lens)
+        pixels = self.pixels[self.matches.feature_rows]
+        points = self.scene.positions[self.matches.point_rows]
+        return self._refine_once(
+            self._agreeing(View(pixels, points, view.world_from_cam), lens), lens
+        )
+
+    def with_guided_matches(self, view: View, lens: Lens) -> tuple[View, Lens]:
+        """Match again where the pose puts the points, and refine again.
+
+        It finds what the ratio test threw away: half as many matches again, which halves the
+        largest errors where few matches were (measured on the kitchen's train blocks).
+        """
+        rows, points = guided_matches(
+            self.matches, self.scene, self.settings, self.pixels, view.world_from_cam, lens
+        )
+        guided = View(self.pixels[rows], self.scene.positions[points], view.world_from_cam)
+        guided = self._agreeing(guided, lens)
+        if len(guided.pixels) < len(view.pixels):
+            return view, lens
+        guided, lens = self._refine_once(guided, lens)
+        return self._agreeing(guided, lens), lens
+
+    def verdict(self, view: View, lens: Lens) -> Solved | Refused:
+        """The pose with its covariance, unless something says that it cannot be."""
+        settings, count = self.settings, len(view.pixels)
+        if count < settings.min_inliers:
+            return Refused(f"only {count} matches agree on a pose: another place", count)
+        longer = max(self.matches.width, self.matches.height)
+        low, high = settings.focal_range
+        if self.camera is None and not (
+            low * longer < lens.focal < high * longer and abs(lens.radial) < settings.max_radial
+        ):
+            return Refused(
+                f"no plausible camera (focal length {lens.focal / longer:.2f} of the longer "
+                f"side, radial term {lens.radial:.2f})",
+                count,
+            )
+        centre = view.world_from_cam.translation
+        depth = float(np.median(np.linalg.norm(view.points - centre, axis=1)))
+        uncertainty = covariance(view, lens, loss_scale=self.loss_scale, freedom=self.freedom)
+        sigmas = np.sqrt(np.diag(uncertainty))
+        position, rotation = sigmas[:3].max(), float(np.degrees(sigmas[3:].max()))
+        if (
+            not position <= settings.max_position_sigma * depth
+            or not rotation <= settings.max_rotation_sigma_deg
+        ):
+            return Refused(
+                f"the {count} matches do not determine the pose (too few, in a small part of "
+                "the image, or at one distance)",
+                count,
+            )
+        distances = np.linalg.norm(self.scene.centres - centre, axis=1)
+        nearest = int(distances.argmin())
+        seen_from = np.linalg.norm(view.points - self.scene.centres[nearest], axis=1)
+        if distances[nearest] > settings.max_view_distance * float(np.median(seen_from)):
+            return Refused("the pose is implausible: far from every view of the map", count)
+        surroundings = look_around(
+            view,
+            lens,
+            self.scene,
+            self.pixels,
+            self.matches.descriptors,
+            radius=settings.surroundings_radius * self.matches.pixel,
+            without=self.without,
+        )
+        contradiction = surroundings.contradiction(settings.max_missing)
+        if contradiction is not None:
+            return Refused(
+                f"a look-alike: {count} matches agree on a pose, but {contradiction}",
+                count,
+                view.world_from_cam,
+            )
+        camera = self.camera
+        if camera is None:
+            camera = camera_of(lens, self.matches.width, self.matches.height)
+        return Solved(view, uncertainty, camera, surroundings)
+
+    def _refine_once(self, view: View, lens: Lens) -> tuple[View, Lens]:
+        result = refine((view,), lens, loss_scale=self.loss_scale, freedom=self.freedom)
+        return result.views[0], result.lens
+
+    def _agreeing(self, view: View, lens: Lens) -> View:
+        return view.only(reprojection_errors(view, lens) <= self.max_error)
+
+
+def guided_matches(
+    matches: Matches,
+    scene: Scene,
+    settings: PoseSettings,
+    pixels: FloatArray,
+    world_from_cam: Rigid3,
+    lens: Lens,
+) -> tuple[Rows, Rows]:
+    """Rows of features and of scene points that look alike where a pose puts the points.
+
+    Args:
+        matches: of the photo.
+        scene: that they were matched to.
+        settings: how near and how alike.
+        pixels: [K, 2] all the photo's features, in the lens's pixels.
+        world_from_cam: the pose.
+        lens: of the photo.
+    """
+    projected, front = project(scene.positions[matches.near], world_from_cam, lens)
+    extent = np.abs(pixels).max(axis=0) + settings.guided_radius * matches.pixel
+    inside = front & (np.abs(projected) <= extent).all(axis=1)
+    near = matches.near[inside]
+    rows, columns = match_nearby(
+        unit_descriptors(matches.descriptors),
+        unit_descriptors(scene.descriptors[near]),
+        pixels,
+        projected[inside],
+        radius=settings.guided_radius * matches.pixel,
+        similarity=settings.guided_similarity,
+    )
+    return rows, near[columns]
+
+
+def undistorted(matches: Matches, camera: Camera) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """All features as a pinhole camera of the same focal length has them, whatever the lens.
+
+    Returns:
+        Pixels [K, 2] relative to the principal point, and which of them [K] are such: a strong
+        distortion cannot be undone beyond where it folds the image over.
+    """
+    pixels = camera.cam_from_img(matches.keypoints.reshape(-1, 2)) * camera.focal_px
+    pixels = pixels.reshape(-1, 2)
+    usable: NDArray[np.bool_] = np.asarray(np.isfinite(pixels).all(axis=1), dtype=np.bool_)
+    return pixels, usable
+
+
+def camera_of(lens: Lens, width: int, height: int) -> Camera:
+    """The lens in an image whose pixels it counts from the centre.
+
+    SIMPLE_RADIAL where that says it all, else RADIAL.
+    """
+    centre = (width / 2 + lens.centre[0], height / 2 + lens.centre[1])
+    if lens.radial2 or lens.centre != (0.0, 0.0):
+        return Camera("RADIAL", width, height, (lens.focal, *centre, lens.radial, lens.radial2))
+    return Camera("SIMPLE_RADIAL", width, height, (lens.focal, *centre, lens.radial))

@@ -1,5 +1,0 @@
-"""The poses of a video clip in a Place: frames localized, smoothed, written, drawn over it."""
-
-from relocalize.clips.clip import ClipSettings, LocalizedClip, localize_clip
-
-__all__ = ["ClipSettings", "LocalizedClip", "localize_clip"]

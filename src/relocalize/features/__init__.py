@@ -1,0 +1,1 @@
+"""Local features of images, their database, matches between them, and retrieval vectors."""

@@ -1,0 +1,345 @@
+"""The COLMAP database of a Place: features and matches, which is the feature cache.
+
+An image, once in, keeps its number. Finished images and pairs are never computed again, so every
+stage that writes here goes on where a kill left it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import pycolmap
+from numpy.typing import NDArray
+
+from relocalize import progress
+from relocalize.errors import MappingError, PlaceError
+from relocalize.features.sift import (
+    DESCRIPTOR_SIZE,
+    FeatureExtractor,
+    Features,
+    FeatureSettings,
+)
+from relocalize.geometry import Camera
+from relocalize.geometry.transforms import FloatArray
+from relocalize.parallel import map_in_order
+from relocalize.place import Place, atomic
+from relocalize.place.folder import read_json
+
+Item = TypeVar("Item")
+Pair = tuple[str, str]  # image names, in alphabetical order
+
+
+@dataclass(frozen=True, eq=False)
+class TwoView:
+    """A verified relation of two images.
+
+    Attributes:
+        F: [3, 3] fundamental matrix, ``x_second^T F x_first = 0`` in homogeneous pixels.
+        matches: [V, 2] feature rows of the first and of the second image.
+    """
+
+    F: FloatArray
+    matches: NDArray[np.uint32]
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedPair:
+    """What came of matching two images.
+
+    Attributes:
+        first: image name.
+        second: image name.
+        matches: [M, 2] before verification.
+        two_view: None when too few matches agree on one.
+    """
+
+    first: str
+    second: str
+    matches: NDArray[np.uint32]
+    two_view: TwoView | None
+
+
+# What COLMAP calls a pair whose fundamental matrix was verified (uncalibrated two-view geometry).
+_UNCALIBRATED = pycolmap.TwoViewGeometryConfiguration.UNCALIBRATED
+_EXTRACTED_PER_COMMIT = 32  # images; a kill loses at most the work on so many
+
+
+class FeatureDatabase:
+    """Features and verified matches of a Place's images. Use `open_database`."""
+
+    def __init__(self, path: Path, settings: FeatureSettings) -> None:
+        self.path = path
+        self.settings = settings
+        self._db = pycolmap.Database.open(str(path))
+        self._ids: dict[str, int] = {
+            image.name: int(image.image_id) for image in self._db.read_all_images()
+        }
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    # -- images ----------------------------------------------------------------------------
+
+    @property
+    def image_ids(self) -> Mapping[str, int]:
+        """COLMAP's number of every image."""
+        return self._ids
+
+    def add_images(self, images: Sequence[tuple[str, Camera]]) -> None:
+        """Add images that are not in yet; equal cameras of one capture are one camera."""
+        known: dict[tuple[str, Camera], int] = {}
+        cameras = {int(c.camera_id): Camera.from_colmap(c) for c in self._db.read_all_cameras()}
+        for image in self._db.read_all_images():
+            camera_id = int(image.camera_id)
+            known[_capture_of(image.name), cameras[camera_id]] = camera_id
+        with pycolmap.DatabaseTransaction(self._db):
+            for name, camera in images:
+                if name in self._ids:
+                    continue
+                key = (_capture_of(name), camera)
+                if key not in known:
+                    known[key] = self._add_camera(camera)
+                image = pycolmap.Image()
+                image.name, image.camera_id = name, known[key]
+                image.image_id = self._db.write_image(image)
+                frame = pycolmap.Frame()
+                frame.rig_id = known[key]
+                frame.add_data_id(image.data_id)
+                self._db.write_frame(frame)
+                self._ids[name] = int(image.image_id)
+
+    def _add_camera(self, camera: Camera) -> int:
+        colmap_camera = camera.to_colmap()
+        colmap_camera.camera_id = self._db.write_camera(colmap_camera)
+        rig = pycolmap.Rig()
+        rig.add_ref_sensor(colmap_camera.sensor_id)
+        self._db.write_rig(rig)
+        return int(colmap_camera.camera_id)
+
+    def camera_ids(self) -> dict[str, int]:
+        """The camera number of every image."""
+        return {image.name: int(image.camera_id) for image in self._db.read_all_images()}
+
+    def camera(self, camera_id: int) -> Camera:
+        """A camera as it is known before reconstruction."""
+        return Camera.from_colmap(self._db.read_camera(camera_id))
+
+    def update_camera(self, camera_id: int, camera: Camera) -> None:
+        """Know a camera better before reconstruction."""
+        self._db.update_camera(camera.to_colmap(camera_id))
+
+    # -- features --------------------------------------------------------------------------
+
+    def extract(self, names: Iterable[str], images_dir: Path) -> int:
+        """Extract the features of images that have none yet; returns how many those were."""
+        missing = [name for name in names if not self._db.exists_descriptors(self._ids[name])]
+        if not missing:
+            return 0
+        extractors = threading.local()
+
+        def features_of_file(name: str) -> tuple[str, Features | None]:
+            if not hasattr(extractors, "mine"):
+                extractors.mine = FeatureExtractor(self.settings)
+            flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+            grey = cv2.imread(str(images_dir / name), flags)
+            if grey is None:
+                return name, None
+            return name, extractors.mine.extract(np.asarray(grey, dtype=np.uint8))
+
+        with progress.bar("extracting features", len(missing)) as bar:
+            for chunk in batched(map_in_order(features_of_file, missing), _EXTRACTED_PER_COMMIT):
+                self._write_features(chunk, images_dir)
+                bar.advance(len(chunk))
+        return len(missing)
+
+    def _write_features(
+        self, extracted: Sequence[tuple[str, Features | None]], images_dir: Path
+    ) -> None:
+        with pycolmap.DatabaseTransaction(self._db):
+            for name, features in extracted:
+                if features is None:
+                    raise MappingError(
+                        f"{images_dir / name} cannot be read as an image; replace or remove it"
+                    )
+                image_id = self._ids[name]
+                self._db.write_keypoints(image_id, features.keypoints)
+                self._db.write_descriptors(
+                    image_id,
+                    pycolmap.FeatureDescriptors(
+                        pycolmap.FeatureExtractorType.SIFT, features.descriptors
+                    ),
+                )
+
+    def features(self, name: str) -> Features:
+        """The stored features of an image."""
+        image_id = self._ids.get(name)
+        if image_id is None or not self._db.exists_descriptors(image_id):
+            raise MappingError(f"{self.path} has no features of {name!r}; run: relocalize map")
+        keypoints = np.asarray(self._db.read_keypoints(image_id), dtype=np.float32)
+        data = np.asarray(self._db.read_descriptors(image_id).data, dtype=np.uint8)
+        # An image without features is stored as arrays without a width.
+        positions = keypoints[:, :2] if keypoints.size else np.empty((0, 2), dtype=np.float32)
+        return Features(positions, data.reshape(-1, DESCRIPTOR_SIZE))
+
+    # -- matches ---------------------------------------------------------------------------
+
+    def untried_pairs(self, pairs: Iterable[Pair]) -> list[Pair]:
+        """Those that were never matched, names and pairs in order."""
+        return sorted(
+            (first, second)
+            for first, second in {ordered_pair(*pair) for pair in pairs}
+            # COLMAP lists only pairs with matches; one that has none was tried as well.
+            if not self._db.exists_matches(self._ids[first], self._ids[second])
+        )
+
+    def write_pairs(self, pairs: Iterable[MatchedPair]) -> None:
+        """Store pairs, in one commit."""
+        with pycolmap.DatabaseTransaction(self._db):
+            for pair in pairs:
+                id1, id2 = self._ids[pair.first], self._ids[pair.second]
+                self._db.write_matches(id1, id2, pair.matches)
+                if pair.two_view is not None:
+                    geometry = pycolmap.TwoViewGeometry()
+                    geometry.config = _UNCALIBRATED
+                    geometry.F = pair.two_view.F
+                    geometry.inlier_matches = pair.two_view.matches
+                    self._db.write_two_view_geometry(id1, id2, geometry)
+
+    def verified_matches(self) -> dict[Pair, NDArray[np.uint32]]:
+        """Verified matches [V, 2] of every pair, names and columns in order."""
+        names = {image_id: name for name, image_id in self._ids.items()}
+        pairs, geometries = self._db.read_two_view_geometries()
+        result: dict[Pair, NDArray[np.uint32]] = {}
+        for pair, geometry in zip(pairs, geometries, strict=True):
+            i, j = pycolmap.pair_id_to_image_pair(pair)
+            matches = np.asarray(geometry.inlier_matches, dtype=np.uint32).reshape(-1, 2)
+            if len(matches):
+                a, b = names[i], names[j]
+                result[ordered_pair(a, b)] = matches if a < b else matches[:, ::-1]
+        return result
+
+    def copy_without(self, pairs: Iterable[Pair], path: Path) -> None:
+        """A copy of the database at ``path`` in which these pairs are not verified."""
+        copy_database(self.path, path)
+        copy = pycolmap.Database.open(str(path))
+        try:
+            with pycolmap.DatabaseTransaction(copy):
+                for first, second in pairs:
+                    copy.delete_two_view_geometry(self._ids[first], self._ids[second])
+        finally:
+            copy.close()
+
+    def fundamental_matrices(self, names: Collection[str]) -> FloatArray:
+        """F [N, 3, 3] of the verified pairs among these images."""
+        wanted = {self._ids[name] for name in names}
+        pairs, geometries = self._db.read_two_view_geometries()
+        ids = [pycolmap.pair_id_to_image_pair(pair) for pair in pairs]
+        chosen = [
+            np.asarray(geometry.F, dtype=np.float64)
+            for (i, j), geometry in zip(ids, geometries, strict=True)
+            if i in wanted and j in wanted and geometry.F is not None
+        ]
+        return np.array(chosen).reshape(-1, 3, 3)
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy a database that may be open: what is still in its write-ahead log comes along."""
+    target.unlink(missing_ok=True)
+    with closing(sqlite3.connect(source)) as original, closing(sqlite3.connect(target)) as copy:
+        original.backup(copy)
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of up to ``size`` consecutive items."""
+    batch: list[Item] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def ordered_pair(first: str, second: str) -> Pair:
+    """A pair of image names as it is kept everywhere: in alphabetical order."""
+    return (first, second) if first < second else (second, first)
+
+
+def _capture_of(name: str) -> str:
+    return name.partition("/")[0]
+
+
+@contextmanager
+def open_database(
+    place: Place, settings: FeatureSettings | None = None
+) -> Iterator[FeatureDatabase]:
+    """The Place's database; with ``settings``, one that was made with these.
+
+    Features of other settings are of no use beside new ones, so a database of other settings is
+    begun anew.
+    """
+    folder = place.map_dir
+    path, record = folder / "database.db", folder / "features.json"
+    if settings is not None:
+        database = _of_settings(path, record, settings)
+    else:
+        check_has_features(place)
+        database = _opened(path, FeatureSettings(**read_json(record)))
+    try:
+        yield database
+    except RuntimeError as error:
+        if "SQLite" not in str(error):
+            raise
+        said = str(error).rpartition("SQLite error: ")[2]
+        raise MappingError(
+            f"{path} cannot be used ({said}); if the disk is not full, delete this file and run: "
+            f"relocalize map {place.root}"
+        ) from error
+    finally:
+        database.close()
+
+
+def check_has_features(place: Place) -> None:
+    """Raises MappingError where the Place has no database of features."""
+    if not all((place.map_dir / name).is_file() for name in ("database.db", "features.json")):
+        raise MappingError(f"{place.root} has no features yet; run: relocalize map {place.root}")
+
+
+def _opened(path: Path, settings: FeatureSettings) -> FeatureDatabase:
+    try:
+        return FeatureDatabase(path, settings)
+    except RuntimeError as error:
+        raise MappingError(
+            f"{path} is damaged; make it anew with: relocalize map {path.parent.parent}"
+        ) from error
+
+
+def _of_settings(path: Path, record: Path, settings: FeatureSettings) -> FeatureDatabase:
+    """The database when it is of these settings and whole, else a new one."""
+    try:
+        if read_json(record) == asdict(settings):
+            return _opened(path, settings)
+    except (PlaceError, MappingError) as error:
+        if record.is_file():
+            progress.say(f"extracting features again: {error}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for old in path.parent.glob("database.db*"):
+        old.unlink()
+    atomic.write_json(record, asdict(settings))
+    return FeatureDatabase(path, settings)
+
+
+def features_of(place: Place, name: str) -> Features:
+    """The features of one image of a map, in the rows of its `PosedImage.keypoints`."""
+    with open_database(place) as database:
+        return database.features(name)

@@ -1,5 +1,0 @@
-"""Trained weights of backbones: where they are published, and how to load them safely."""
-
-from relocalize.learning.weights.loading import DATA_SETS, WeightsReport, load_weights
-
-__all__ = ["DATA_SETS", "WeightsReport", "load_weights"]

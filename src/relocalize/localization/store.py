@@ -1,0 +1,198 @@
+"""Fitted localizers in a Place: loaded when current, fitted again when what they saw changed."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relocalize import progress
+from relocalize.errors import LocalizerError, PlaceError
+from relocalize.localization.localizer import Localizer
+from relocalize.localization.registry import LOCALIZERS, TRAINED, kind_of, localizer_type
+from relocalize.localization.saving import DESCRIPTION, read_description
+from relocalize.place import Place, Split, atomic
+
+_FITTED_ON = "fitted_on"  # key of localizer.json
+_MAP_FILES = ("cameras.bin", "images.bin", "points3D.bin", "features.json")
+
+
+def fitted(place: Place, name: str, split: Split | None = None) -> Localizer:
+    """The localizer ``name`` of a Place, fitted now unless the stored one is current.
+
+    Args:
+        place: with a map.
+        name: ``constant``, ``retrieval``, ``structure``, ``regressor``, or the name under which
+            one was trained.
+        split: fit on its train images alone; None uses every posed image, except that one which
+            was trained on a split alone is taken as it is.
+
+    Raises:
+        LocalizerError: there is no such localizer, or the Place has too little to fit it.
+        PlaceError: the Place has no map, or another process writes to it.
+    """
+    stored = _find(place, name, split)
+    kind = localizer_type(stored.kind)
+    current = _load_if_current(kind, stored.folder, fingerprints(place, stored.split))
+    if current is not None:
+        return current
+
+    def fit() -> Localizer:
+        return kind.fit_again(place, stored.split, stored.folder)
+
+    return store(place, stored.folder, stored.split, fit)
+
+
+def store(
+    place: Place, folder: Path, split: Split | None, fit: Callable[[], Localizer]
+) -> Localizer:
+    """Fit a localizer and keep it in ``folder``, in place of what is there.
+
+    Raises:
+        LocalizerError: the Place has too little to fit it.
+        PlaceError: the Place has no map, or another process writes to it.
+    """
+    origin = fingerprints(place, split)
+    with place.lock():
+        localizer = fit()
+        with atomic.new_folder(folder) as aside:
+            localizer.save(aside)
+            description = read_description(aside)
+            atomic.write_json(aside / DESCRIPTION, {**description, _FITTED_ON: origin})
+        if localizer.work_folder is not None:
+            shutil.rmtree(localizer.work_folder, ignore_errors=True)
+    progress.say(f"fitted {folder.name} in {folder}")
+    return localizer
+
+
+def folder_of(place: Place, name: str, split: Split | None) -> Path:
+    """Where the localizer ``name``, fitted on a split or on all images, is or will be."""
+    return place.localizer_dir(name if split is None else f"{name}.{split.name}")
+
+
+def is_current(place: Place, folder: Path, split: Split | None) -> bool:
+    """Whether ``folder`` has a localizer that was fitted on what there is now."""
+    try:
+        return read_description(folder).get(_FITTED_ON) == fingerprints(place, split)
+    except LocalizerError:
+        return False
+
+
+def trained_on(place: Place, split: Split) -> tuple[str, ...]:
+    """Names of the trained localizers of a split that are ready to answer.
+
+    One that was trained before the map or the split changed takes minutes to train again, and one
+    whose packages are not installed cannot answer: these are left out, in one line each.
+    """
+    ready = []
+    for folder in map(place.localizer_dir, place.localizer_names):
+        name, _, of = folder.name.rpartition(".")
+        kind = _kind_in(folder)
+        if of != split.name or kind is None or kind not in TRAINED:
+            continue
+        try:
+            localizer_type(kind)
+        except LocalizerError as error:
+            progress.say(f"{name} is left out: {error}")
+            continue
+        if not is_current(place, folder, split):
+            progress.say(
+                f"{name} is left out: it was trained on another map, or on other images; train it "
+                f"again with: relocalize train {place.root} --split {split.name} --name {name}"
+            )
+            continue
+        ready.append(name)
+    return tuple(sorted(ready, key=lambda name: (name not in LOCALIZERS, name)))
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Where a localizer is or will be, of which kind, and what it is fitted on."""
+
+    folder: Path
+    kind: str
+    split: Split | None
+
+
+def _find(place: Place, name: str, split: Split | None) -> _Stored:
+    folder = folder_of(place, name, split)
+    atomic.recover_folder(folder)
+    kind = _kind_in(folder) or (name if name in LOCALIZERS else None)
+    if kind is not None and (split is not None or name not in TRAINED or _kind_in(folder)):
+        # A folder called by its whole name, such as "mine.blocks", says which split it is of.
+        return _Stored(folder, kind, split or _split_of(place, folder))
+    of_splits = [other for other in place.localizer_names if other.rpartition(".")[0] == name]
+    if split is None and len(of_splits) == 1:
+        return _find(place, of_splits[0], None)
+    if split is None and of_splits:
+        raise LocalizerError(
+            f"{name!r} was trained on several splits; take one of {', '.join(of_splits)}"
+        )
+    if kind is not None:
+        return _Stored(folder, kind, split)
+    known = sorted({*LOCALIZERS, *place.localizer_names})
+    on = f" --split {split.name}" if split is not None else ""
+    raise LocalizerError(
+        f"there is no localizer {name!r}; there are {known}; "
+        f"train one with: relocalize train {place.root}{on} --name {name}"
+    )
+
+
+def _kind_in(folder: Path) -> str | None:
+    if not (folder / DESCRIPTION).is_file():
+        return None
+    try:
+        return kind_of(read_description(folder))
+    except LocalizerError:
+        return None
+
+
+def _split_of(place: Place, folder: Path) -> Split | None:
+    if not (folder / DESCRIPTION).is_file():
+        return None
+    try:
+        fitted_on = read_description(folder).get(_FITTED_ON)
+    except LocalizerError:
+        return None
+    name = fitted_on.get("split") if isinstance(fitted_on, dict) else None
+    return place.split(name) if isinstance(name, str) else None
+
+
+def _load_if_current(
+    kind: type[Localizer], folder: Path, origin: dict[str, Any]
+) -> Localizer | None:
+    if not (folder / DESCRIPTION).is_file():
+        return None
+    try:
+        if read_description(folder).get(_FITTED_ON) != origin:
+            return None
+        return kind.load(folder)
+    except LocalizerError as error:
+        # Damaged or of an older version: what it was made from is still there.
+        progress.say(f"fitting again: {error}")
+        return None
+
+
+def fingerprints(place: Place, split: Split | None) -> dict[str, Any]:
+    """What a localizer depends on: the map's files, the unit, the train images' names.
+
+    Raises:
+        PlaceError: the Place has no map.
+    """
+    if not place.has_map:
+        raise PlaceError(f"{place.root} has no map; make one with: relocalize map {place.root}")
+    digest = hashlib.sha256()
+    for file in _MAP_FILES:
+        path = place.map_dir / file
+        digest.update(file.encode())
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    names = "\n".join(sorted(split.train)) if split is not None else ""
+    return {
+        "map": digest.hexdigest(),
+        "unit": place.unit,
+        "split": None if split is None else split.name,
+        "train": hashlib.sha256(names.encode()).hexdigest(),
+    }

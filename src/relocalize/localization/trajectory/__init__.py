@@ -1,0 +1,5 @@
+"""Poses along a video, from estimates of its frames: numbers, no files."""
+
+from relocalize.localization.trajectory.smoother import Smoothed, SmoothedPose, smooth
+
+__all__ = ["Smoothed", "SmoothedPose", "smooth"]

@@ -1,0 +1,104 @@
+"""Least squares over a whole map: all of it, or its points alone.
+
+The loss is Cauchy's: reconstruction itself runs on squared errors cut off at 4 pixels, and its
+remaining wrong matches bend a map by more than its noise (measured on a synthetic corridor of
+7 m: 1.3 cm median before, 0.3 cm after; on a kitchen of 3 m: 0.40 cm before, 0.28 cm after).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pycolmap
+
+LOSS_SCALE = 1.0  # pixels; where the robust loss begins to distrust an observation
+# The same for photos of another camera, pixels at 640 pixels of image size: as where each of them
+# is posed by itself, since the matches between cameras are that much noisier.
+_PHOTO_LOSS_SCALE = 2.0
+_MAX_ITERATIONS = 30
+_TOLERANCE = 1e-4  # relative decrease of cost; at 1e-6 nothing moves by a tenth of its error
+
+
+def refine_map(model: pycolmap.Reconstruction) -> None:
+    """Move poses, points and intrinsics to their robust optimum, in place."""
+    config = pycolmap.BundleAdjustmentConfig()
+    for image_id in model.reg_image_ids():
+        config.add_image(image_id)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    _solve(model, config, _options())
+
+
+def refine_points(model: pycolmap.Reconstruction, *, distortion_of: Collection[int] = ()) -> None:
+    """Move the points to their robust optimum with every pose and camera held, in place.
+
+    Args:
+        model: poses, cameras, and points that are seen.
+        distortion_of: cameras whose distortion is estimated along with the points.
+    """
+    config = pycolmap.BundleAdjustmentConfig()
+    for image_id in model.reg_image_ids():
+        config.add_image(image_id)
+    for frame_id in model.reg_frame_ids():
+        config.set_constant_rig_from_world_pose(frame_id)
+    for camera_id in model.cameras:
+        if camera_id not in distortion_of:
+            config.set_constant_cam_intrinsics(camera_id)
+    options = _options()
+    options.refine_focal_length = False
+    _solve(model, config, options)
+
+
+def refine_photos(
+    model: pycolmap.Reconstruction,
+    image_ids: Collection[int],
+    own_points: Collection[int],
+    free_cameras: Collection[int],
+) -> None:
+    """Move some images to their robust optimum in a map that is held, in place.
+
+    Args:
+        model: poses, cameras, points.
+        image_ids: the images; all others are held.
+        own_points: points that move along; all others are held.
+        free_cameras: cameras whose focal length and distortion move along; of these every image
+            is among ``image_ids``.
+    """
+    config = pycolmap.BundleAdjustmentConfig()
+    held: set[int] = set()
+    for image_id in image_ids:
+        config.add_image(image_id)
+        image = model.images[image_id]
+        held |= {int(p.point3D_id) for p in image.points2D if p.has_point3D()}
+        if image.camera_id not in free_cameras:
+            config.set_constant_cam_intrinsics(image.camera_id)
+    for point in held.difference(own_points):
+        config.add_constant_point(point)
+    options = _options()
+    sizes = [
+        max(c.width, c.height)
+        for c in (model.cameras[model.images[i].camera_id] for i in image_ids)
+    ]
+    options.ceres.loss_function_scale = _PHOTO_LOSS_SCALE * max(sizes) / 640
+    _solve(model, config, options)
+
+
+def _options() -> pycolmap.BundleAdjustmentOptions:
+    options = pycolmap.BundleAdjustmentOptions()
+    options.print_summary = False
+    options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
+    options.ceres.loss_function_scale = LOSS_SCALE
+    options.ceres.solver_options.max_num_iterations = _MAX_ITERATIONS
+    options.ceres.solver_options.function_tolerance = _TOLERANCE
+    options.ceres.solver_options.num_threads = 1  # repeatable
+    return options
+
+
+def _solve(
+    model: pycolmap.Reconstruction,
+    config: pycolmap.BundleAdjustmentConfig,
+    options: pycolmap.BundleAdjustmentOptions,
+) -> None:
+    if not model.num_points3D():
+        return
+    pycolmap.create_default_bundle_adjuster(options, config, model).solve()
+    model.update_point_3d_errors()

@@ -1,0 +1,192 @@
+"""Arrays on disk that are filled row by row, and whose finished rows outlive a kill.
+
+A row counts as done only after its bytes are on disk, so a run that was stopped anywhere goes on
+with the rows that are missing. What is here can always be made again: a reader that finds it
+damaged deletes it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from relocalize.errors import LocalizerError
+from relocalize.place import atomic
+
+_DESCRIPTION = "about.json"
+_DONE = "done.u8"
+_SPARE_BYTES = 64 << 20  # left free on the disk
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """One array: the shape of a row, and its type."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+class DiskRows:
+    """Named arrays of ``rows`` rows each, in one folder. One process writes, any may read.
+
+    Attributes:
+        folder: where they are.
+        rows: how many rows each array has.
+    """
+
+    def __init__(
+        self, folder: Path, rows: int, arrays: Mapping[str, RowLayout], *, kept: int = 8
+    ) -> None:
+        """Name the arrays; nothing is read or written yet.
+
+        Args:
+            folder: named ``<kind>-<key>``, the key of everything that the rows depend on.
+            rows: of each array.
+            arrays: layouts by name.
+            kept: folders of the kind that may lie side by side.
+        """
+        self._kept = kept
+        self.folder, self.rows = folder, rows
+        self._arrays = dict(arrays)
+        self._written: list[slice] = []
+
+    def make(self, about: Mapping[str, Any]) -> None:
+        """Make the arrays, empty, unless they are there; folders unused for long go.
+
+        Args:
+            about: what the folder says of itself, for people.
+
+        Raises:
+            LocalizerError: there is no room on the disk, or it cannot be written.
+        """
+        if self._is_whole():
+            return
+        need = sum(layout.row_bytes for layout in self._arrays.values()) * self.rows
+        try:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            _forget_others(self.folder, self._kept - 1)
+            self.folder.mkdir(parents=True)
+            free = shutil.disk_usage(self.folder).free
+            if need + _SPARE_BYTES > free:
+                shutil.rmtree(self.folder)
+                raise LocalizerError(
+                    f"{self.folder.parent} needs {need / 1e6:.0f} MB for prepared images, and "
+                    f"its disk has {free / 1e6:.0f} MB free; free some, or use smaller images"
+                )
+            for name, layout in self._arrays.items():
+                with self._path(name).open("wb") as file:
+                    file.truncate(layout.row_bytes * self.rows)
+            (self.folder / _DONE).write_bytes(bytes(self.rows))
+            atomic.write_json(self.folder / _DESCRIPTION, dict(about))
+        except OSError as error:
+            raise LocalizerError(f"{self.folder} cannot be written: {error.strerror}") from error
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every row is there; what is used is not forgotten soon."""
+        if not self._is_whole() or len(self.missing):
+            return False
+        _touch(self.folder / _DESCRIPTION)
+        return True
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.bin"
+
+    def _is_whole(self) -> bool:
+        if not (self.folder / _DESCRIPTION).is_file():  # written last
+            return False
+        sizes = {self._path(n): lay.row_bytes * self.rows for n, lay in self._arrays.items()}
+        sizes[self.folder / _DONE] = self.rows
+        return all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
+
+    def forget(self) -> None:
+        """Delete what is there."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def missing(self) -> NDArray[np.int64]:
+        """Rows that are not there yet, rising."""
+        done = np.frombuffer((self.folder / _DONE).read_bytes(), dtype=np.uint8)
+        return np.flatnonzero(done == 0)
+
+    def write(self, first: int, values: Mapping[str, NDArray[Any]]) -> None:
+        """Write consecutive rows from ``first`` into every array; they count from `commit` on.
+
+        Raises:
+            LocalizerError: the disk is full or gone.
+        """
+        if values.keys() != self._arrays.keys():
+            raise ValueError(f"got arrays {sorted(values)}, want {sorted(self._arrays)}")
+        count = 0
+        try:
+            for name, array in values.items():
+                layout = self._arrays[name]
+                if array.shape[1:] != layout.shape:
+                    raise ValueError(f"rows of {name} are {array.shape[1:]}, want {layout.shape}")
+                count = len(array)
+                # Not through a memory map: a full disk would end the process there.
+                with self._path(name).open("r+b") as file:
+                    file.seek(first * layout.row_bytes)
+                    file.write(np.ascontiguousarray(array, dtype=layout.dtype).data)
+        except OSError as error:
+            raise LocalizerError(f"{self.folder} cannot be written: {error.strerror}") from error
+        self._written.append(slice(first, first + count))
+
+    def commit(self) -> None:
+        """Have what was written survive, whatever happens next."""
+        if not self._written:
+            return
+        try:
+            for name in self._arrays:
+                with self._path(name).open("r+b") as file:
+                    os.fsync(file.fileno())
+            with (self.folder / _DONE).open("r+b") as file:
+                for rows in self._written:
+                    file.seek(rows.start)
+                    file.write(b"\1" * (rows.stop - rows.start))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise LocalizerError(f"{self.folder} cannot be written: {error.strerror}") from error
+        self._written.clear()
+
+    def array(self, name: str) -> NDArray[Any]:
+        """The array ``name`` [rows, ...], read from disk as it is touched; not writable."""
+        layout = self._arrays[name]
+        dtype: DTypeLike = layout.dtype
+        return np.memmap(self._path(name), dtype=dtype, mode="r", shape=(self.rows, *layout.shape))
+
+
+def _forget_others(folder: Path, kept: int) -> None:
+    """Delete the folders beside ``folder`` of its kind that were used longest ago, but for a few.
+
+    A kind is what stands before the first ``-`` of a folder's name.
+    """
+    kind = folder.name.split("-")[0]
+    others = [
+        (path.stat().st_mtime_ns, path.parent)
+        for path in folder.parent.glob(f"{kind}-*/{_DESCRIPTION}")
+        if path.parent != folder
+    ]
+    for _, old in sorted(others)[: max(0, len(others) - kept)]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _touch(path: Path) -> None:
+    try:
+        os.utime(path)
+    except OSError:  # a Place that is only read
+        return

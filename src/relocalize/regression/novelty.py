@@ -1,0 +1,160 @@
+"""How much a photo looks like the train images, in the features that the regressor sees.
+
+A network has an answer to any image. What it cannot answer, a photo of another place, shows in
+its features being far from those of all train images: measured with EfficientNet-Lite0 on frames
+of 7-Scenes' redkitchen, 0.2 (0.45 at most) for held-out frames, 0.4 to 0.5 for photos of another
+camera at its right focal length and 0.8 at twice that, 0.85 for photos of other places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from torch.nn import functional
+
+from relocalize.geometry.transforms import FloatArray
+
+# Rows and columns that maps are averaged over: mirrored views differ then. They divide the usual
+# grids of cells, so that kept features and those of images are described alike.
+_CELLS = (2, 4)
+_MOST_DIRECTIONS = 256  # principal ones that are kept of descriptions
+_MOST_VIEWS = 4000  # that are kept: 2 MB; and twice as many copies of them
+_MOST_FOR_DIRECTIONS = 1500  # views that the principal directions are found from
+
+Float32Array = NDArray[np.float32]
+
+
+def described(features: Mapping[str, torch.Tensor]) -> Float32Array:
+    """[B, D]: each map averaged over a few cells, every stage of the same weight.
+
+    Args:
+        features: maps [B, C, H, W] by stage name.
+    """
+    parts = []
+    for maps in features.values():
+        cells = functional.adaptive_avg_pool2d(maps.float(), _CELLS).flatten(1)
+        parts.append(functional.normalize(cells, dim=1))
+    return np.asarray(torch.cat(parts, dim=1).cpu().numpy(), dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Photos beside the most familiar train views.
+
+    Attributes:
+        novelty: [B] 0 for a train image, about 1 for what has nothing in common with any.
+        nearest: [B, 4, 4] world_from_cam of the most similar train view, or copy of one.
+    """
+
+    novelty: FloatArray
+    nearest: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class KnownViews:
+    """Descriptions of train views with their poses.
+
+    Attributes:
+        mean: [D] of descriptions.
+        basis: [d, D] their principal directions, orthonormal.
+        vectors: [N + C, d] train views along these, and varied copies of them, of unit length
+            before what is off them is left out.
+        world_from_cams: [N + C, 4, 4].
+        count: N; the copies stand behind the views. They are nearer to a photo from between the
+            views, but do not make it familiar: what is shown beyond an image's edge in all copies
+            would make a photo of a wrong focal length, with edges too, look like them.
+    """
+
+    mean: Float32Array
+    basis: Float32Array
+    vectors: Float32Array
+    world_from_cams: FloatArray
+    count: int
+
+    @classmethod
+    def learn(
+        cls,
+        descriptions: Float32Array,
+        world_from_cams: FloatArray,
+        copies: tuple[Float32Array, FloatArray] | None = None,
+    ) -> KnownViews:
+        """From descriptions [N, D] of train views and their poses [N, 4, 4], and of copies."""
+        rows = _spread(len(descriptions), _MOST_VIEWS)
+        descriptions, poses = descriptions[rows], world_from_cams[rows]
+        count, every = len(rows), descriptions
+        if copies is not None:
+            rows = _spread(len(copies[0]), 2 * _MOST_VIEWS)
+            every = np.concatenate([descriptions, copies[0][rows]])
+            poses = np.concatenate([poses, copies[1][rows]])
+        mean = descriptions.mean(axis=0)
+        sample = descriptions[_spread(len(descriptions), _MOST_FOR_DIRECTIONS)] - mean
+        _, _, directions = np.linalg.svd(sample, full_matrices=False)
+        # What a file of half precision gives back.
+        basis = directions[:_MOST_DIRECTIONS].astype(np.float16).astype(np.float32)
+        views = cls(mean, basis, np.zeros((0, len(basis)), np.float32), poses, count)
+        vectors = views._projected(every).astype(np.float16).astype(np.float32)
+        return cls(mean, basis, vectors, poses, count)
+
+    def _projected(self, descriptions: Float32Array) -> Float32Array:
+        off = descriptions - self.mean
+        length = np.linalg.norm(off, axis=1, keepdims=True)
+        projected: Float32Array = (off / np.maximum(length, 1e-9)) @ self.basis.T
+        return projected
+
+    def compare(self, descriptions: Float32Array) -> Comparison:
+        """Photos' descriptions [B, D] with the train views."""
+        similarity = self._projected(descriptions) @ self.vectors.T
+        novelty = 1.0 - similarity[:, : self.count].max(axis=1).astype(np.float64)
+        nearest = self.world_from_cams[similarity.argmax(axis=1)]
+        return Comparison(np.maximum(novelty, 0.0), nearest)
+
+    def to_arrays(self) -> dict[str, NDArray[np.generic]]:
+        """For a file."""
+        poses = self.world_from_cams
+        quats = Rotation.from_matrix(poses[:, :3, :3]).as_quat(canonical=True, scalar_first=True)
+        return {
+            "familiar.mean": self.mean,
+            "familiar.basis": self.basis.astype(np.float16),
+            "familiar.vectors": self.vectors.astype(np.float16),
+            "familiar.quat_wxyz": quats.astype(np.float32),
+            "familiar.positions": poses[:, :3, 3].astype(np.float32),
+            "familiar.count": np.array([self.count], dtype=np.int64),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> KnownViews:
+        """What `to_arrays` gave; raises KeyError or ValueError for damaged ones."""
+        mean, basis, vectors, quats, positions = (
+            np.asarray(arrays[f"familiar.{name}"])
+            for name in ("mean", "basis", "vectors", "quat_wxyz", "positions")
+        )
+        count, views = len(vectors), int(np.asarray(arrays["familiar.count"]).reshape(()))
+        if (
+            not 1 <= views <= count
+            or basis.shape != (vectors.shape[1], len(mean))
+            or quats.shape != (count, 4)
+            or positions.shape != (count, 3)
+        ):
+            raise ValueError("arrays of familiar views do not fit each other")
+        poses = np.tile(np.eye(4), (count, 1, 1))
+        poses[:, :3, :3] = Rotation.from_quat(quats, scalar_first=True).as_matrix()
+        poses[:, :3, 3] = positions
+        return cls(
+            mean.astype(np.float32),
+            basis.astype(np.float32),
+            vectors.astype(np.float32),
+            poses,
+            views,
+        )
+
+
+def _spread(count: int, most: int) -> NDArray[np.int64]:
+    """At most ``most`` of ``count`` rows, evenly."""
+    if count <= most:
+        return np.arange(count)
+    return np.rint(np.linspace(0, count - 1, most)).astype(np.int64)

@@ -1,0 +1,220 @@
+"""How far off a regressed pose may be, and when it is none at all: calibrated on validation images.
+
+What tells of an error is its own prediction (heteroscedastic loss), the spread of samples with
+dropout left on (Bayesian PoseNet, Kendall and Cipolla, ICRA 2016), and how far the answer is from
+the pose of the train view that looks most like the photo. None of them is an error in metres, so
+validation images, varied as train images are, say how much each counts, and then scale the sum
+until as many of their errors lie within it as should.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.spatial.transform import Rotation
+
+from relocalize.geometry.transforms import FloatArray
+
+# Within 1 sigma of every axis of a Gaussian in three dimensions lies this share: the ellipsoid
+# whose squared radius is the median-like 68.3% quantile of chi-squared with 3 degrees.
+COVERAGE = 0.6827
+_RADIUS = 1.8779  # sqrt of that quantile, 3.5267
+_FEWEST = 8  # validation images, below which one number is all that they can tell
+# Validation images set what is usual; sigma up to this many times their largest is an answer.
+_BEYOND_USUAL = 5.0
+# An answer is sure at sigmas up to so many times their largest, below all but this share of those
+# of images that show nothing.
+_SURE = 2.0
+_NEARLY_NONE = 0.05
+_LEAST_SIGMA = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Signs:
+    """What tells of the errors of N poses, before it is calibrated.
+
+    Attributes:
+        novelty: [N] how unlike the train views each photo is.
+        away: [N, 2] how far the answer is from the most similar train view: in the Place's unit,
+            in radians.
+        variance: [N, 6] predicted and sampled variances added, of the centre in the world and the
+            rotation vector in the camera's axes (radians); None where neither is there.
+    """
+
+    novelty: FloatArray
+    away: FloatArray
+    variance: FloatArray | None = None
+
+    def of(self, part: int) -> FloatArray:
+        """[N, K] what the sigma of positions (0) or rotations (1) is made of; the first is 1."""
+        columns = [np.ones(len(self.novelty)), self.away[:, part]]
+        if self.variance is not None:
+            columns.append(np.sqrt(self.variance[:, 3 * part : 3 * part + 3].mean(axis=1)))
+        return np.stack(columns, axis=1)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What signs mean, as validation images tell.
+
+    Attributes:
+        position: weights of the columns of `Signs.of`, in the Place's unit.
+        rotation: likewise, in radians.
+        largest_position: sigma beyond which there is no answer.
+        largest_rotation: likewise, in radians.
+        largest_novelty: beyond which a photo is not of this place, unless the answer is sure.
+        sure_novelty: beyond which it is not of this place, however sure the answer.
+        sure_position: sigma up to which an answer is sure; 0 where sigma tells nothing.
+        sure_rotation: likewise, in radians.
+        by_view: whether the pose of the most similar view is the answer, and not the regressed one.
+    """
+
+    position: tuple[float, ...]
+    rotation: tuple[float, ...]
+    largest_position: float
+    largest_rotation: float
+    largest_novelty: float
+    sure_novelty: float
+    sure_position: float
+    sure_rotation: float
+    by_view: bool = False
+
+    @classmethod
+    def learn(
+        cls,
+        upright: Signs,
+        varied: Signs,
+        errors: FloatArray,
+        turned: Signs,
+        *,
+        by_view: bool = False,
+    ) -> Calibration:
+        """From validation images.
+
+        What a sigma is worth is learnt on copies of them that are varied as those of the train
+        images are. As they are, they chose the epoch, and are all about as near to train views as
+        each other: of a photo that is farther away they tell nothing.
+
+        Upside-down validation images have the place's colours and textures and show no view of it.
+        A photo is not of this place when it is nearer to them than to the least familiar upright
+        one: halfway between that one's novelty and the median of theirs. The largest sigma that
+        is an answer lies likewise between the largest upright one and the median of theirs,
+        halfway in its logarithm, but is at least five times the upright one. An answer is sure
+        where its sigma is below that of nearly all upside-down images, and at most twice the
+        largest upright one; a sure one is taken up to the least novel upside-down image.
+
+        Args:
+            upright: of validation images as they are.
+            varied: of N copies of them.
+            errors: [N, 2] of the copies' positions, in the Place's unit, and rotations, in radians.
+            turned: of validation images upside down.
+            by_view: as `Calibration.by_view`, which the errors are of.
+        """
+        weights = [sigma_weights(varied.of(part), errors[:, part]) for part in (0, 1)]
+        largest, sure = [], []
+        for part, weight in enumerate(weights):
+            usual = float((upright.of(part) @ np.array(weight)).max())
+            lost = turned.of(part) @ np.array(weight)
+            typical, least = np.quantile(lost, (0.5, _NEARLY_NONE))
+            largest.append(max(_BEYOND_USUAL * usual, math.sqrt(usual * float(typical))))
+            sure.append(min(_SURE * usual, float(least)) if least > usual else 0.0)
+        familiar = float(upright.novelty.max())
+        return cls(
+            position=weights[0],
+            rotation=weights[1],
+            largest_position=largest[0],
+            largest_rotation=largest[1],
+            largest_novelty=max(familiar, (familiar + float(np.median(turned.novelty))) / 2),
+            sure_novelty=float(turned.novelty.min()),
+            sure_position=sure[0],
+            sure_rotation=sure[1],
+            by_view=by_view,
+        )
+
+    def covariances(self, signs: Signs) -> FloatArray:
+        """[N, 6, 6] of (centre in the world, rotation vector in the camera's axes)."""
+        count = len(signs.novelty)
+        diagonal = np.empty((count, 6))
+        for part, weights in enumerate((self.position, self.rotation)):
+            sigma = np.maximum(signs.of(part) @ np.array(weights), _LEAST_SIGMA)
+            shape = np.ones((count, 3))
+            if signs.variance is not None:
+                own = np.maximum(signs.variance[:, 3 * part : 3 * part + 3], _LEAST_SIGMA**2)
+                shape = own / own.mean(axis=1, keepdims=True)
+            diagonal[:, 3 * part : 3 * part + 3] = sigma[:, None] ** 2 * shape
+        return np.stack([np.diag(row) for row in diagonal])
+
+    def doubt(self, signs: Signs, row: int, unit: str) -> str | None:
+        """Why photo ``row`` has no answer, or None."""
+        novelty = float(signs.novelty[row])
+        position = float(signs.of(0)[row] @ np.array(self.position))
+        rotation = float(signs.of(1)[row] @ np.array(self.rotation))
+        sure = position <= self.sure_position and rotation <= self.sure_rotation
+        if novelty > self.largest_novelty and not (sure and novelty < self.sure_novelty):
+            return (
+                f"it looks like no train image (novelty {novelty:.2f}, at most "
+                f"{self.largest_novelty:.2f} counts as this place)"
+            )
+        if position > self.largest_position or rotation > self.largest_rotation:
+            return (
+                f"it is too unsure: ± {position:.2f} {unit}, ± {math.degrees(rotation):.1f} deg "
+                f"(answers end at {self.largest_position:.2f} {unit}, "
+                f"{math.degrees(self.largest_rotation):.1f} deg)"
+            )
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Calibration:
+        """What `to_json` gave; raises KeyError, TypeError or ValueError for something else."""
+        position, rotation = (
+            tuple(float(value) for value in values[name]) for name in ("position", "rotation")
+        )
+        parts = ("position", "rotation", "novelty")
+        limits = {
+            f"{of}_{n}": float(values[f"{of}_{n}"]) for of in ("largest", "sure") for n in parts
+        }
+        numbers = [*position, *rotation, *limits.values()]
+        if not 2 <= len(position) == len(rotation) <= 3 or not np.isfinite(numbers).all():
+            raise ValueError(f"no calibration: {dict(values)}")
+        return cls(position, rotation, **limits, by_view=bool(values["by_view"]))
+
+
+def pose_distances(world_from_cams: FloatArray, others: FloatArray) -> FloatArray:
+    """[N, 2]: distances of centres, and angles in radians, of poses [N, 4, 4]."""
+    shift = np.linalg.norm(world_from_cams[:, :3, 3] - others[:, :3, 3], axis=1)
+    turn = world_from_cams[:, :3, :3].transpose(0, 2, 1) @ others[:, :3, :3]
+    return np.stack([shift, Rotation.from_matrix(turn).magnitude()], axis=1)
+
+
+def sigma_weights(columns: FloatArray, errors: FloatArray) -> tuple[float, ...]:
+    """Weights >= 0 of columns [N, K] such that ``errors`` [N] lie within the sigma they make.
+
+    The likeliest under a Gaussian in three dimensions, then scaled to the coverage. Of a few
+    errors, the first column alone counts: it is of ones.
+    """
+    count = columns.shape[1]
+    weights = np.zeros(count)
+    weights[0] = max(float(np.sqrt((errors**2).mean() / 3)), _LEAST_SIGMA)
+    if len(errors) >= _FEWEST:
+        scale = np.maximum(columns.mean(axis=0), _LEAST_SIGMA) / weights[0]
+
+        def unlikely(logarithms: FloatArray) -> float:
+            sigma = columns @ (np.exp(logarithms) / scale) + _LEAST_SIGMA
+            return float((3 * np.log(sigma) + errors**2 / (2 * sigma**2)).sum())
+
+        start = np.full(count, np.log(1.0 / count))
+        # Below e^-12 of what there is on the whole, a column counts as out.
+        found = minimize(unlikely, start, method="L-BFGS-B", bounds=[(-12.0, 4.0)] * count)
+        weights = np.exp(found.x) / scale
+    sigma = np.maximum(columns @ weights, _LEAST_SIGMA)
+    reached = float(np.quantile(errors / sigma, COVERAGE, method="higher")) / _RADIUS
+    return tuple(float(weight) for weight in weights * max(reached, _LEAST_SIGMA))

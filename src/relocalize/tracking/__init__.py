@@ -1,5 +1,0 @@
-"""Poses along a video, from estimates of its frames: numbers, no files."""
-
-from relocalize.tracking.smoother import Smoothed, SmoothedPose, smooth
-
-__all__ = ["Smoothed", "SmoothedPose", "smooth"]

@@ -1,0 +1,1 @@
+"""The verbs of the front door, one file each."""

@@ -1,0 +1,220 @@
+"""The main job, whole: from a video or photos to frames, map, localizers, numbers and a report."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from relocalize import evaluation, progress
+from relocalize.capture.frames import capture_frames
+from relocalize.errors import LocalizerError
+from relocalize.formats.registry import read_registration
+from relocalize.localization import fitted
+from relocalize.localization.registry import TRAINED, localizer_type
+from relocalize.localization.store import folder_of, is_current, store, trained_on
+from relocalize.mapping import MapReport, MapSettings, MeasuredLength, map_place
+from relocalize.place import Place, Split
+from relocalize.regression import require_torch
+from relocalize.regression.presets import preset
+from relocalize.regression.settings import TrainSettings
+
+REGRESSOR = "regressor"
+# A split by blocks needs one test block in four blocks of four images.
+_LEAST_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """How a Place is built.
+
+    Attributes:
+        count: keep about this many frames of the video; None chooses by image motion.
+        lengths: measured lengths that make the map metric.
+        split: evaluate on this split; None takes the only one, or makes one by blocks of time.
+        localizers: names of those to fit and evaluate.
+        train: train the default camera pose regressor as well, on the split's train images.
+        minutes: that training it may take; None until its last epoch.
+        truth: poses of another origin to evaluate against.
+    """
+
+    count: int | None = None
+    lengths: tuple[MeasuredLength, ...] = ()
+    split: str | None = None
+    localizers: tuple[str, ...] = ("structure",)
+    train: bool = True
+    minutes: float | None = None
+    truth: Path | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage took: seconds that passed, and processor seconds of all threads."""
+
+    wall_s: float
+    cpu_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class BuildReport:
+    """What came of a build.
+
+    Attributes:
+        place: the finished Place.
+        stages: costs of this run by stage, in order.
+        map: what mapping did.
+        results: the evaluation as `relocalize evaluate --json` has it, and more; None where
+            there are too few images for a test set.
+        page: the report's page, or None likewise.
+    """
+
+    place: Place
+    stages: dict[str, Cost]
+    map: MapReport
+    results: dict[str, Any] | None
+    page: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, without the numbers of single images."""
+        private = {"per_image", "schema", "inputs", "made"}
+        table = self.results and {k: v for k, v in self.results.items() if k not in private}
+        return {
+            "place": str(self.place.root),
+            "stages": {name: asdict(cost) for name, cost in self.stages.items()},
+            "map": self.map.to_json(),
+            "evaluation": table,
+            "report": None if self.page is None else str(self.page),
+        }
+
+
+def build(
+    source: str | Path, place: str | Path, settings: BuildSettings = BuildSettings()
+) -> BuildReport:
+    """Frames, map, split, localizers, evaluation, report; what is done already is skipped.
+
+    The camera pose regressor is trained once, on the split's train images: what is evaluated is
+    what answers. Where it cannot be trained and was not asked for by its name, a line says why
+    and the rest is done.
+
+    Args:
+        source: a video file or a folder of photos.
+        place: the Place folder; made if there is none.
+        settings: what differs from the defaults.
+
+    Raises:
+        RelocalizeError: one of the stages cannot be done; the Place stays usable, and the same
+            call goes on from there.
+    """
+    # What is asked for at the end is checked now, not after minutes of work.
+    for name in settings.localizers:
+        localizer_type(name)
+    if settings.truth is not None:
+        read_registration(settings.truth)
+    trains = _trains(settings)
+    training = replace(preset("default"), minutes=settings.minutes)
+    stages: dict[str, Cost] = {}
+    with _timed("frames", stages):
+        capture_frames(source, place, count=settings.count)
+    made = Place.open(place)
+    with _timed("map", stages):
+        mapped = map_place(made, MapSettings(lengths=settings.lengths))
+    with _timed("split", stages):
+        split = _split(made, settings.split)
+    rows = tuple(name for name in settings.localizers if name not in TRAINED)
+    with _timed("fit", stages):
+        for name in rows:
+            fitted(made, name)
+        for name in evaluation.rows_of(rows) if split else ():
+            fitted(made, name, split)
+    results: dict[str, Any] | None = None
+    page: Path | None = None
+    if split is not None:
+        if trains:
+            with _timed("train", stages):
+                rows += _trained(made, split, training, asked=REGRESSOR in settings.localizers)
+        rows = tuple(dict.fromkeys((*rows, *trained_on(made, split))))
+        with _timed("evaluate", stages):
+            results = _results(made, split, rows, settings.truth)
+        with _timed("report", stages):
+            page = evaluation.write_report(made, split.name)
+    return BuildReport(made, stages, mapped, results, page)
+
+
+def _trains(settings: BuildSettings) -> bool:
+    """Whether the regressor is trained; a line says where what it takes is not installed."""
+    asked = REGRESSOR in settings.localizers
+    if not settings.train:
+        if asked:
+            raise LocalizerError(
+                f"--no-train and --localizer {REGRESSOR} exclude each other; give one of them"
+            )
+        return False
+    try:
+        require_torch()
+    except LocalizerError as error:
+        if asked:
+            raise
+        progress.say(f"the regressor is skipped: {error}")
+        return False
+    return True
+
+
+def _trained(
+    place: Place, split: Split, training: TrainSettings, *, asked: bool
+) -> tuple[str, ...]:
+    """Train the regressor unless there is one of now; the rows that the table has of it."""
+    folder = folder_of(place, REGRESSOR, split)
+    if is_current(place, folder, split):
+        return (REGRESSOR,)
+    from relocalize.localization.regressor import RegressorLocalizer  # noqa: PLC0415 - torch takes seconds
+
+    try:
+        stored = RegressorLocalizer.load(folder).facts.settings
+        # One that was trained otherwise, by `relocalize train`, is trained so again.
+        training = replace(stored, minutes=training.minutes or stored.minutes)
+    except LocalizerError:
+        pass
+    try:
+        store(place, folder, split, lambda: RegressorLocalizer.fit(place, split, settings=training))
+    except LocalizerError as error:
+        if asked:
+            raise
+        progress.say(f"the regressor is skipped: {error}")
+        return ()
+    return (REGRESSOR,)
+
+
+def _split(place: Place, name: str | None) -> Split | None:
+    posed = len(place.map.images)
+    if name is None and not place.split_names and posed < _LEAST_IMAGES:
+        progress.say(
+            f"not evaluated: {posed} images with a pose are too few for a test set, "
+            f"which takes {_LEAST_IMAGES}"
+        )
+        return None
+    return evaluation.split_of(place, name)
+
+
+def _results(
+    place: Place, split: Split, localizers: tuple[str, ...], truth: Path | None
+) -> dict[str, Any]:
+    current = evaluation.current_results(place, split, localizers, truth)
+    if current is not None:
+        return current
+    return evaluation.evaluate(
+        place, split=split.name, localizers=localizers, truth=truth
+    ).to_json()
+
+
+@contextmanager
+def _timed(name: str, stages: dict[str, Cost]) -> Iterator[None]:
+    """Note a stage's wall and CPU seconds, those of child processes too."""
+    wall, cpu = time.perf_counter(), sum(os.times()[:4])
+    yield
+    wall, cpu = time.perf_counter() - wall, sum(os.times()[:4]) - cpu
+    stages[name] = Cost(round(wall, 2), round(cpu, 2))
+    progress.say(f"{name}: done in {wall:.1f} s, {cpu:.1f} CPU s")

@@ -1,0 +1,52 @@
+"""How the learning rate goes over a run, and when a run is over."""
+
+import pytest
+
+from relocalize.errors import LocalizerError
+from relocalize.regression.schedule import RunLength, learning_rate
+from relocalize.regression.settings import OptimizerSettings
+
+
+def rates(shares, **settings):
+    return [learning_rate(OptimizerSettings(learning_rate=1.0, **settings), s) for s in shares]
+
+
+def test_the_founding_rule_halves_at_every_third():
+    assert rates([0, 0.33, 0.34, 0.66, 0.67, 1.0], schedule="step") == [
+        1, 1, 0.5, 0.5, 0.25, 0.25,
+    ]  # fmt: skip
+    # 200 epochs: the halvings come with the 67th and the 134th.
+    by_epoch = rates([epoch / 200 for epoch in range(200)], schedule="step")
+    assert [by_epoch.count(rate) for rate in (1.0, 0.5, 0.25)] == [67, 67, 66]
+    assert rates([1 / 3, 2 / 3], schedule="step") == [0.5, 0.25]  # despite rounding
+
+
+def test_constant_stays_and_cosine_ends_at_zero():
+    assert rates([0, 0.5, 1], schedule="constant") == [1, 1, 1]
+    assert rates([0, 0.5, 1], schedule="cosine") == pytest.approx([1, 0.5, 0], abs=1e-12)
+
+
+def test_warming_up_rises_from_almost_nothing_to_the_schedule():
+    rising = rates([0, 0.05, 0.1, 0.5], schedule="cosine", warm_up=0.1)
+    assert 0 < rising[0] < 0.02
+    assert rising[1] == pytest.approx(0.5, abs=0.02)
+    assert rising[2:] == rates([0.1, 0.5], schedule="cosine")
+
+
+def test_a_run_ends_with_its_epochs_or_its_minutes_whichever_is_first():
+    assert RunLength(10).share(5, 1e9) == 0.5
+    short = RunLength(10, minutes=2)
+    assert short.share(5, 30) == 0.5
+    assert short.share(1, 60) == 0.5
+    assert short.share(1, 1000) == 1.0
+
+
+def test_preparation_counts_as_part_of_the_minutes_but_leaves_some_to_train():
+    assert RunLength(10, minutes=2, preparation=60).training_seconds == 60
+    assert RunLength(10, minutes=2, preparation=6000).training_seconds == 30
+
+
+@pytest.mark.parametrize("epochs, minutes", [(0, None), (1, 0.0), (1, -1.0), (1, float("nan"))])
+def test_a_run_of_no_length_is_refused(epochs, minutes):
+    with pytest.raises(LocalizerError, match="want more than 0"):
+        RunLength(epochs, minutes)

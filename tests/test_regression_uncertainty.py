@@ -1,0 +1,147 @@
+"""Sigmas are calibrated, doubts grow with what tells of errors, other places are refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from relocalize.regression.novelty import KnownViews, described
+from relocalize.regression.uncertainty import Calibration, Signs, pose_distances
+
+COVERED = 1.878  # of sigma: where 68.3% of a Gaussian in three dimensions lies within
+
+
+def made_up(count, seed, *, with_variance=False, informative=True):
+    """Signs and errors of ``count`` poses, where the distance to the nearest view tells."""
+    rng = np.random.default_rng(seed)
+    away = rng.uniform(0.1, 2.0, (count, 2))
+    sigma = 0.02 + 0.2 * away if informative else np.full((count, 2), 0.2)
+    errors = np.linalg.norm(rng.standard_normal((count, 2, 3)), axis=2) * sigma
+    variance = None
+    if with_variance:
+        variance = np.repeat(sigma**2, 3, axis=1) * 9  # three times too unsure
+    return Signs(rng.uniform(0, 0.4, count), away, variance), errors
+
+
+def sigmas(calibration, signs):
+    covariances = calibration.covariances(signs)
+    return np.sqrt(covariances[:, [0, 3], [0, 3]])
+
+
+def upside_down(signs):
+    """Of images that look like no train image, and are answered no better than by chance."""
+    variance = None if signs.variance is None else 100 * signs.variance
+    return Signs(np.full(len(signs.novelty), 0.9), np.full_like(signs.away, 4.0), variance)
+
+
+@pytest.mark.parametrize("with_variance", [False, True])
+@pytest.mark.parametrize("informative", [False, True])
+def test_as_many_errors_lie_within_sigma_as_should_on_other_photos(with_variance, informative):
+    signs, errors = made_up(80, 0, with_variance=with_variance, informative=informative)
+    calibration = Calibration.learn(signs, signs, errors, upside_down(signs))
+    others, their_errors = made_up(2000, 1, with_variance=with_variance, informative=informative)
+    inside = their_errors < COVERED * sigmas(calibration, others)
+    assert np.all(np.abs(inside.mean(axis=0) - 0.683) < 0.12)
+
+
+def test_what_tells_of_errors_makes_sigmas_differ_and_what_does_not_does_not():
+    for informative, least, most in ((True, 3.0, 30.0), (False, 1.0, 1.6)):
+        signs, errors = made_up(300, 0, informative=informative)
+        calibration = Calibration.learn(signs, signs, errors, upside_down(signs))
+        found = sigmas(calibration, Signs(np.zeros(2), np.array([[0.1, 0.1], [2.0, 2.0]])))
+        assert least < found[1, 0] / found[0, 0] < most
+
+
+def test_sigmas_are_learnt_on_copies_and_limits_on_images_as_they_are():
+    copies, errors = made_up(100, 0)
+    near = Signs(np.linspace(0, 0.2, 20), np.full((20, 2), 0.1))
+    calibration = Calibration.learn(near, copies, errors, upside_down(copies))
+    of_copies = Calibration.learn(copies, copies, errors, upside_down(copies))
+    assert calibration.position == of_copies.position
+    assert calibration.rotation == of_copies.rotation
+    assert calibration.largest_novelty == pytest.approx((0.2 + 0.9) / 2)
+    assert calibration.largest_position < of_copies.largest_position
+    far, their_errors = made_up(2000, 1)
+    inside = their_errors < COVERED * sigmas(calibration, far)
+    assert np.all(np.abs(inside.mean(axis=0) - 0.683) < 0.12)
+
+
+def test_predicted_variances_keep_their_shape():
+    signs, errors = made_up(60, 0, with_variance=True)
+    signs.variance[:, 0] *= 4
+    calibration = Calibration.learn(signs, signs, errors, upside_down(signs))
+    covariances = calibration.covariances(signs)
+    np.testing.assert_allclose(covariances[:, 0, 0] / covariances[:, 1, 1], 4)
+    assert np.linalg.eigvalsh(covariances).min() > 0
+
+
+def test_a_handful_of_validation_images_gives_one_number():
+    signs, errors = made_up(4, 0)
+    calibration = Calibration.learn(signs, signs, errors, upside_down(signs))
+    assert calibration.position[1:] == (0.0,)
+    assert (errors[:, 0] <= COVERED * sigmas(calibration, signs)[:, 0] + 1e-9).mean() >= 0.68
+
+
+def test_errors_of_zero_are_no_division_by_zero():
+    signs, errors = made_up(20, 0)
+    calibration = Calibration.learn(signs, signs, 0 * errors, upside_down(signs))
+    assert np.isfinite(calibration.covariances(signs)).all()
+
+
+def test_the_unfamiliar_and_the_unsure_are_refused_with_a_reason():
+    signs, errors = made_up(60, 0)
+    calibration = Calibration.learn(signs, signs, errors, upside_down(signs))
+    usual = signs.novelty.max()
+    assert usual < calibration.largest_novelty < 0.9
+    assert all(calibration.doubt(signs, row, "metre") is None for row in range(60))
+    foreign = Signs(np.array([0.95]), np.array([[0.1, 0.1]]))
+    assert "looks like no train image (novelty 0.95" in calibration.doubt(foreign, 0, "metre")
+    between = (calibration.largest_novelty + calibration.sure_novelty) / 2
+    for away, answered in (0.0, True), (4.5, False):
+        # Where sigma tells upright from upside down, a sure answer counts for more.
+        unlike = Signs(np.array([between]), np.array([[away, away]]))
+        assert (calibration.doubt(unlike, 0, "metre") is None) == answered
+    lost = Signs(np.array([0.1]), np.array([[50.0, 0.1]]))
+    assert "too unsure" in calibration.doubt(lost, 0, "metre")
+    assert "metre" in calibration.doubt(lost, 0, "metre")
+
+
+def test_a_calibration_comes_back_from_json_and_others_are_refused():
+    signs, errors = made_up(30, 0)
+    calibration = Calibration.learn(signs, signs, errors, upside_down(signs))
+    values = calibration.to_json()
+    assert Calibration.from_json(values) == calibration
+    for damage in ({"position": [1.0]}, {"rotation": ["x", 1]}, {"largest_novelty": float("nan")}):
+        with pytest.raises((ValueError, TypeError)):
+            Calibration.from_json({**values, **damage})
+    with pytest.raises(KeyError):
+        Calibration.from_json({})
+
+
+def test_distances_of_poses_are_in_units_and_radians():
+    a, b = np.tile(np.eye(4), (1, 1, 1)), np.tile(np.eye(4), (1, 1, 1))
+    b[0, :3, 3] = [3, 4, 0]
+    b[0, :2, :2] = [[0, -1], [1, 0]]
+    np.testing.assert_allclose(pose_distances(a, b), [[5, np.pi / 2]])
+
+
+def test_train_views_are_familiar_others_are_not_and_files_give_the_same_back():
+    torch.manual_seed(0)
+    walk = torch.randn(1, 8, 6, 8) + torch.cumsum(torch.randn(60, 8, 6, 8) * 0.1, 0)
+    poses = np.tile(np.eye(4), (60, 1, 1))
+    poses[:, 0, 3] = np.arange(60)
+    seen = described({"deep": walk})
+    views = KnownViews.learn(seen[::2], poses[::2])
+    known = views.compare(seen[::2])
+    assert known.novelty.max() < 0.01
+    np.testing.assert_allclose(known.nearest[:, 0, 3], np.arange(0, 60, 2))
+    between = views.compare(seen[1::2])
+    others = views.compare(described({"deep": torch.randn(30, 8, 6, 8)}))
+    turned = views.compare(described({"deep": walk[:30].flip(2, 3)}))
+    assert between.novelty.max() < 0.5 * others.novelty.min()
+    assert between.novelty.max() < 0.5 * np.median(turned.novelty)
+    again = KnownViews.from_arrays(views.to_arrays())
+    np.testing.assert_array_equal(again.compare(seen).novelty, views.compare(seen).novelty)
+    damaged = views.to_arrays()
+    damaged["familiar.basis"] = damaged["familiar.basis"][:3]
+    with pytest.raises(ValueError, match="do not fit"):
+        KnownViews.from_arrays(damaged)
