@@ -126,7 +126,7 @@ def registered(place: Place, data: Path, folder: Path) -> list[Photo]:
     return [
         Photo(
             copy.read_image(name),
-            replace(posed[name].camera, focal_is_known=True),
+            posed[name].camera,
             posed[name].world_from_cam,
         )
         for name in names

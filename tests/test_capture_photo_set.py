@@ -86,8 +86,8 @@ def test_cameras_are_grouped(tmp_path: Path, album: Path) -> None:
     assert camera["a.jpg"] == camera["b_c.jpg"] == camera["e.jpg"]
     assert camera["d.png"] == camera["f.jpg"]
     assert len({camera["a.jpg"], camera["d.png"], camera["e-2.jpg"]}) == 3
-    known = {name: capture.cameras[index].focal_is_known for name, index in camera.items()}
-    assert known["a.jpg"] and not known["d.png"]
+    known = {name: capture.cameras[index].known for name, index in camera.items()}
+    assert known["a.jpg"] == "approximate" and known["d.png"] == "unknown"
     ratio = capture.cameras[camera["a.jpg"]].focal_px / capture.cameras[camera["e-2.jpg"]].focal_px
     assert abs(ratio - 2.0) < 1e-6
 

@@ -71,7 +71,7 @@ def test_heic_is_upright_with_focal(tmp_path: Path) -> None:
     assert photo.pixels.shape == (SIZE[1], SIZE[0], 3)
     assert photo.pixels[8, 8, 0] > 150 and photo.pixels[8, 8, 1] < 90
     assert photo.pixels[8, -8, 1] > 150 and photo.pixels[8, -8, 0] < 90
-    assert photo.camera is not None and photo.camera.focal_is_known
+    assert photo.camera is not None and photo.camera.known == "approximate"
 
 
 def test_sixteen_bits_are_scaled(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_focal_from_35mm_equivalent(tmp_path: Path) -> None:
     assert camera is not None
     # A 3:2 image has film's own shape: 36 mm of focal length is one image width.
     assert math.isclose(camera.focal_px, 600, rel_tol=1e-6)
-    assert (camera.width, camera.height, camera.focal_is_known) == (600, 400, True)
+    assert (camera.width, camera.height, camera.known) == (600, 400, "approximate")
 
 
 def test_focal_from_sensor_resolution_survives_resizing_and_turning(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_rotation_metadata_is_applied(tmp_path: Path, degrees: int, mirror: bool
     pixels = place.read_image(first.name)
     assert pixels.shape == (HEIGHT, WIDTH, 3)
     assert (capture.cameras[0].width, capture.cameras[0].height) == (WIDTH, HEIGHT)
-    assert not capture.cameras[0].focal_is_known
+    assert capture.cameras[0].known == "unknown"
     true = upright(4.0 * (first.frame_index or 0)).astype(int)
     assert np.abs(pixels.astype(int) - true).mean() < 4
 
@@ -205,7 +205,7 @@ def test_container_says_focal_length_and_pixel_shape(tmp_path: Path) -> None:
     camera = capture.cameras[0]
     width = round(WIDTH * 4 / 3)
     assert place.read_image(capture.image_names[0]).shape == (HEIGHT, width, 3)
-    assert (camera.width, camera.height, camera.focal_is_known) == (width, HEIGHT, True)
+    assert (camera.width, camera.height, camera.known) == (width, HEIGHT, "approximate")
     true = 26 / np.hypot(36, 24) * np.hypot(width, HEIGHT)
     assert abs(camera.focal_px - true) < 0.01
 
@@ -448,7 +448,7 @@ def test_contradictory_settings(tmp_path: Path, plain_walk: Path) -> None:
     assert not (tmp_path / "place").exists()
 
 
-def test_contact_sheet_is_a_image_of_sane_size(tmp_path: Path, plain_walk: Path) -> None:
+def test_contact_sheet_is_an_image_of_sane_size(tmp_path: Path, plain_walk: Path) -> None:
     capture_frames(plain_walk, tmp_path / "place")
     sheet = cv2.imread(str(tmp_path / "place" / "captures" / "plain.png"))
     assert sheet is not None

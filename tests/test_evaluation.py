@@ -223,7 +223,7 @@ def test_the_calibration_that_train_images_share_is_given(walk, script):
     evaluate(walk)
     cameras = made["structure"].cameras
     assert len(cameras) == 8
-    assert all(camera.focal_px == 60 and camera.focal_is_known for camera in cameras)
+    assert all(camera.focal_px == 60 and camera.known == "exact" for camera in cameras)
 
 
 def test_a_place_without_a_split_gets_blocks_of_time(walk, script):

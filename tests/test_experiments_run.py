@@ -96,7 +96,7 @@ def error_of(shown) -> str:
     return line
 
 
-def test_a_sweep_is_a_folder_per_run_a_table_a_image_and_a_page(done, sweep, capsys):
+def test_a_sweep_is_a_folder_per_run_a_table_an_image_and_a_page(done, sweep, capsys):
     folder = done.root / "experiments" / "rates"
     content = results(done)
     assert content["sweep"]["grid"] == {"optimizer.learning_rate": [1e-3, 5e-3]}

@@ -98,7 +98,7 @@ def test_a_pose_lists_principal_point_is_the_image_centre(tmp_path):
     registration = read_pose_list(write(tmp_path / "poses.txt", ROWS))
     camera = registration.camera_of("c.jpg", 640, 360)
     assert camera.focal_px == 510
-    assert camera.focal_is_known
+    assert camera.known == "exact"
     np.testing.assert_allclose(camera.principal_point, [320, 180])
 
 

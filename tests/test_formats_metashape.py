@@ -186,7 +186,7 @@ class TestLenses:
     def test_numbers_that_no_lens_has_leave_it_open(self, tmp_path, values):
         body = calibrated(**values)
         path = written(tmp_path, sensors=sensor(body=body), cameras=camera(0, pose=np.eye(4)))
-        assert not read_metashape(path).camera_of("p0.jpg", 1000, 800).focal_is_known
+        assert read_metashape(path).camera_of("p0.jpg", 1000, 800).known == "unknown"
 
     def test_without_calibration_the_focal_length_is_that_of_the_exif(self, tmp_path):
         body = '<property name="pixel_width" value="0.004"/>'

@@ -135,7 +135,7 @@ class TestReading:
         colmaps = "# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME\n"
         assert not detect(written(tmp_path, colmaps + "1 1 0 0 0 1 2 3 1 a.jpg\n"))
 
-    def test_a_principal_point_without_a_image_size_is_said_not_to_be_used(self, tmp_path):
+    def test_a_principal_point_without_an_image_size_is_said_not_to_be_used(self, tmp_path):
         path = written(
             tmp_path,
             "# convention: wxyz\nname,qw,qx,qy,qz,x,y,z,fx,cx,cy\na.jpg,1,0,0,0,1,2,3,500,9,9\n",

@@ -147,7 +147,7 @@ class TestIntrinsics:
         for lens in ("0,0,0,0,0,0,0,0,0", "30,2,0,0,0,0,0,0,0", "30,0,0,0,0,0,1e300,0,0"):
             text = f"{HEADING}a.jpg,0,0,0,0,0,0,{lens}\n"
             registration = read_reality_capture(written(tmp_path, text))
-            assert not registration.camera_of("a.jpg", 800, 450).focal_is_known
+            assert registration.camera_of("a.jpg", 800, 450).known == "unknown"
             assert any("no lens has" in remark for remark in registration.remarks)
 
 

@@ -1,5 +1,7 @@
 """Cameras: projection and its inverse, resizing, pixel centres, refusals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from relocalize import Camera
 from relocalize.errors import GeometryError
-from relocalize.geometry.cameras import DEFAULT_FOCAL_FACTOR
+from relocalize.geometry.cameras import DEFAULT_FOCAL_FACTOR, Knowledge
 
 WIDTH, HEIGHT = 640, 480
 # Distortion about as strong as of a phone's wide camera, in each model's own parameters.
@@ -82,19 +84,20 @@ def test_axes_are_x_right_y_down_z_forward_and_the_first_pixels_centre_is_half()
 def test_a_focal_length_may_be_unknown_and_says_so() -> None:
     guessed = Camera.from_focal(1000, 500)
     assert guessed.focal_px == pytest.approx(DEFAULT_FOCAL_FACTOR * 1000)
-    assert not guessed.focal_is_known
+    assert guessed.known == "unknown"
     np.testing.assert_allclose(guessed.principal_point, [500, 250])
     known = Camera.from_focal(1000, 500, 800.0)
-    assert known.focal_is_known
+    assert known.known == "approximate"
     assert known.focal_px == pytest.approx(800)
-    assert not guessed.resized(500, 250).focal_is_known
+    assert guessed.resized(500, 250).known == "unknown"
 
 
 @pytest.mark.parametrize("model", PERSPECTIVE)
-@pytest.mark.parametrize("known", [True, False])
-def test_pycolmaps_camera_and_back_is_the_same_camera(model: str, known: bool) -> None:
-    camera = Camera(**{**vars(camera_of(model)), "focal_is_known": known})
+@pytest.mark.parametrize("known", ["approximate", "unknown"])
+def test_pycolmaps_camera_and_back_is_the_same_camera(model: str, known: Knowledge) -> None:
+    camera = replace(camera_of(model), known=known)
     assert Camera.from_colmap(camera.to_colmap(7)) == camera
+    assert Camera.from_colmap(camera.to_colmap(7), known="exact") == replace(camera, known="exact")
     assert camera.to_colmap(7).camera_id == 7
 
 

@@ -153,7 +153,7 @@ def test_a_photo_of_an_unknown_camera_is_seen_at_about_its_focal_length(trained)
     guesses = []
     for pose in list(walk_poses().values())[::20]:
         guess = trained._guessed_camera(render(pose, wide))
-        assert not guess.focal_is_known
+        assert guess.known == "unknown"
         guesses.append(guess.focal_px)
     assert 130 < np.median(guesses) < 200
     # A default that nobody knows to be true counts as unknown.

@@ -335,7 +335,7 @@ def test_the_focal_length_is_voted_from_fundamental_matrices():
     matrices += list(rng.normal(size=(10, 3, 3)))  # wrong ones
     found = voted_focal(Camera.from_focal(640, 480), np.array(matrices))
     assert found.focal_px == pytest.approx(525, rel=0.02)
-    assert not found.focal_is_known
+    assert found.known == "unknown"
 
 
 def test_pairs_in_time_reach_far_with_few():

@@ -14,7 +14,7 @@ from relocalize import Camera, Place, Split
 from relocalize.errors import PlaceError
 from relocalize.place import Capture, CapturedImage, DroppedFrame, Frame
 
-CAMERA = Camera("SIMPLE_RADIAL", 64, 48, (50.0, 32.0, 24.0, 0.01), focal_is_known=False)
+CAMERA = Camera("SIMPLE_RADIAL", 64, 48, (50.0, 32.0, 24.0, 0.01), "unknown")
 CAPTURE = Capture(
     name="walk1",
     kind="video",
@@ -251,7 +251,7 @@ def png_that_claims(width: int, height: int) -> bytes:
         (png_that_claims(200_000, 200_000), "cannot be decoded"),
     ],
 )
-def test_a_image_that_cannot_be_read_is_an_error_of_ours(
+def test_an_image_that_cannot_be_read_is_an_error_of_ours(
     place: Place, data: bytes | None, said: str
 ) -> None:
     (place.images_dir / "walk1").mkdir(parents=True)

@@ -132,7 +132,7 @@ def test_the_canonical_camera_is_the_median_image_s_and_keeps_the_aspect():
     assert not seen[0].any()
 
 
-def test_what_a_image_does_not_show_is_filled_and_said():
+def test_what_an_image_does_not_show_is_filled_and_said():
     camera = Camera("SIMPLE_PINHOLE", 640, 480, (525.0, 320.0, 240.0))
     white = np.full((480, 640, 3), 255, np.uint8)
     target = canonical_camera([camera], 128, 96)
@@ -143,7 +143,7 @@ def test_what_a_image_does_not_show_is_filled_and_said():
     assert (warp(white, camera, target, TURN, fill=None)[0] == 255).all()
 
 
-def test_a_image_that_was_shrunk_before_gives_the_same_result():
+def test_an_image_that_was_shrunk_before_gives_the_same_result():
     camera = CAMERAS[2]
     whole = photo(camera, finer=1)
     target = canonical_camera([camera], 128, 96)

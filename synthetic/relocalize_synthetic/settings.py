@@ -63,7 +63,7 @@ class VisitorSettings:
     count: int = 30
     camera: Camera = field(
         default_factory=lambda: Camera(
-            "RADIAL", 800, 600, (585.0, 403.0, 297.5, -0.11, 0.025), focal_is_known=True
+            "RADIAL", 800, 600, (585.0, 403.0, 297.5, -0.11, 0.025), known="exact"
         )
     )
     gain: float = 1.12

@@ -93,8 +93,6 @@ class _Joining:
     def __init__(self, place: Place, capture: Capture, known: KnownCamera) -> None:
         self.place, self.known = place, known
         settings = {**capture.settings, "registered": True}
-        if known.calibrated is not None:
-            settings["calibrated"] = True
         self.capture = replace(capture, settings=settings)
         # Content of each photo that is in, and what its file was called.
         self.sources: dict[str, str] = dict(capture.settings.get("sources") or {})
@@ -159,7 +157,7 @@ class _Joining:
             self.capture = replace(self.capture, dropped=(*self.capture.dropped, row))
 
     def _add(self, content: str, row: PhotoRow) -> None:
-        camera = None if row.reason is not None else Camera(**(row.camera or {}))
+        camera = None if row.reason is not None else Camera.from_json(row.camera or {})
         given = self.known.calibrated
         if camera is None:
             self._leave_out(row.source, row.reason or "")
@@ -185,6 +183,6 @@ class _Joining:
         cameras = self.capture.cameras
         for index, other in enumerate(cameras):
             same_size = (other.width, other.height) == (camera.width, camera.height)
-            if same_size and (other == camera or not camera.focal_is_known):
+            if same_size and (other == camera or camera.known == "unknown"):
                 return index, cameras
         return len(cameras), (*cameras, camera)

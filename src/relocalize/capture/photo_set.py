@@ -107,7 +107,7 @@ def capture_photos(
     cameras: dict[tuple[object, ...], Camera] = {}
     images = []
     for row in kept:
-        camera = Camera(**(row.camera or {}))
+        camera = Camera.from_json(row.camera or {})
         key = (camera, *row.device)
         cameras.setdefault(key, camera)
         images.append(CapturedImage(f"{name}/{row.name}", camera=list(cameras).index(key)))

@@ -108,7 +108,7 @@ def fit_intrinsics(
     for pair in measured:
         first, second = (kinds[views[row].camera] for row in pair.pair)
         usable = pair.parallax_deg >= MIN_PARALLAX_DEG and not set(pair.pair) & set(excluded)
-        if first == second and first.focal_is_known and usable:
+        if first == second and first.known != "unknown" and usable:
             by_kind[first].append(pair)
     rows_of: dict[Camera, list[int]] = defaultdict(list)
     for row, view in enumerate(views):
@@ -124,7 +124,7 @@ def _kinds(cameras: Sequence[Camera]) -> dict[Camera, Camera]:
     """Each camera's like: cameras of one model, size and, nearly, focal length are one."""
     alike: dict[tuple[object, ...], set[Camera]] = defaultdict(set)
     for camera in cameras:
-        alike[camera.model, camera.width, camera.height, camera.focal_is_known].add(camera)
+        alike[camera.model, camera.width, camera.height, camera.known != "unknown"].add(camera)
     kinds: dict[Camera, Camera] = {}
     for group in alike.values():
         ordered = sorted(group, key=lambda camera: (camera.focal_px, camera.params))

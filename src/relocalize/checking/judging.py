@@ -92,7 +92,7 @@ def _starts(
     if verdict.best.explains:
         return
     # Focal lengths of which the matches alone are sure, so that no claim of it stands in the way.
-    unknown = [replace(view, camera=replace(view.camera, focal_is_known=False)) for view in views]
+    unknown = [replace(view, camera=replace(view.camera, known="unknown")) for view in views]
     matched = list(measure_pairs(with_focal_lengths(unknown, pairs), pairs))
     voted = _judged(claims, matched)
     if voted is not None:

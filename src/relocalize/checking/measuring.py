@@ -129,7 +129,7 @@ def read_views(
 
 def with_focal_lengths(views: list[View], pairs: Iterable[Pair]) -> list[View]:
     """The views with a focal length from the matches where theirs is a mere default."""
-    unknown = {v.camera for v in views if not v.camera.focal_is_known}
+    unknown = {v.camera for v in views if v.camera.known == "unknown"}
     if not unknown:
         return views
     fundamentals: dict[Camera, list[FloatArray]] = {camera: [] for camera in unknown}

@@ -60,7 +60,7 @@ def capture_facts(capture: Capture, place: Place) -> dict[str, Any]:
         "cameras": [
             {
                 "size": [camera.width, camera.height],
-                "focal_px": round(camera.focal_px, 2) if camera.focal_is_known else None,
+                "focal_px": round(camera.focal_px, 2) if camera.known != "unknown" else None,
             }
             for camera in capture.cameras
         ],

@@ -245,9 +245,9 @@ def _known_cameras(place: Place, split: Split, images: Sequence[str]) -> dict[st
     for name in images:
         prior = priors.get(name)
         if name in posed and posed[name].camera_id in calibrated:
-            cameras[name] = replace(posed[name].camera, focal_is_known=True)
+            cameras[name] = posed[name].camera
         else:
-            cameras[name] = prior if prior is not None and prior.focal_is_known else None
+            cameras[name] = prior if prior is not None and prior.known != "unknown" else None
     return cameras
 
 

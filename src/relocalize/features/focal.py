@@ -41,4 +41,4 @@ def voted_focal(camera: Camera, fundamental_matrices: FloatArray) -> Camera:
     blank = Camera.from_focal(
         camera.width, camera.height, float(focals[int(cost.argmin())]), model=camera.model
     )
-    return replace(blank, focal_is_known=False)
+    return replace(blank, known="unknown")

@@ -8,6 +8,7 @@ Source of the models and their parameter order: COLMAP's documentation, "Camera 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pycolmap
@@ -22,6 +23,11 @@ DEFAULT_FOCAL_FACTOR = 1.2
 _LARGEST_SIDE = 1_000_000  # pixels; gigapixel panoramas have a third of it
 
 
+# How well intrinsics are known: by calibration, by their maker's word (EXIF, container metadata, a
+# data sheet), or not at all (a default focal length).
+Knowledge = Literal["exact", "approximate", "unknown"]
+
+
 @dataclass(frozen=True)
 class Camera:
     """Intrinsics of one camera.
@@ -32,23 +38,25 @@ class Camera:
         width: image width in pixels.
         height: image height in pixels.
         params: the model's parameters in COLMAP's order, pixels and unitless distortion.
-        focal_is_known: whether the focal length came from somewhere (EXIF, calibration, a map)
-            rather than from a default.
+        known: ``exact`` intrinsics are used as they are; of ``approximate`` ones the focal length
+            is where its estimation starts; of ``unknown`` ones only the image size counts.
     """
 
     model: str
     width: int
     height: int
     params: tuple[float, ...]
-    focal_is_known: bool = True
+    known: Knowledge = "exact"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "params", tuple(float(value) for value in self.params))
-        known = pycolmap.CameraModelId.__members__.keys() - {"INVALID"}
-        if self.model not in known:
+        models = pycolmap.CameraModelId.__members__.keys() - {"INVALID"}
+        if self.model not in models:
             raise GeometryError(
-                f"unknown camera model {self.model!r}; COLMAP has {', '.join(sorted(known))}"
+                f"unknown camera model {self.model!r}; COLMAP has {', '.join(sorted(models))}"
             )
+        if self.known not in get_args(Knowledge):
+            raise GeometryError(f"camera known as {self.known!r}; want {get_args(Knowledge)}")
         if not (0 < self.width <= _LARGEST_SIDE and 0 < self.height <= _LARGEST_SIDE):
             raise GeometryError(
                 f"camera of {self.width} x {self.height} pixels; want 1 to {_LARGEST_SIDE}"
@@ -72,10 +80,26 @@ class Camera:
         *,
         model: str = "SIMPLE_RADIAL",
     ) -> Camera:
-        """Principal point at the centre, no distortion, and ``focal_px`` or a default focal."""
+        """An approximate camera of that focal length, or an unknown one of a default focal length.
+
+        Its principal point is at the centre, and it has no distortion.
+        """
         focal = DEFAULT_FOCAL_FACTOR * max(width, height) if focal_px is None else focal_px
         blank = pycolmap.Camera.create_from_model_name(1, model, focal, width, height)
-        return cls(model, width, height, tuple(blank.params), focal_is_known=focal_px is not None)
+        known: Knowledge = "unknown" if focal_px is None else "approximate"
+        return cls(model, width, height, tuple(blank.params), known)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Camera:
+        """From plain values; version 0.1 stored ``focal_is_known`` in place of ``known``.
+
+        Raises:
+            KeyError, TypeError: they are not a camera.
+        """
+        value = dict(value)
+        if (focal_is_known := value.pop("focal_is_known", None)) is not None:
+            value["known"] = "approximate" if focal_is_known else "unknown"
+        return cls(**{**value, "params": tuple(value["params"])})
 
     @property
     def focal_px(self) -> float:
@@ -114,19 +138,20 @@ class Camera:
         camera = _blank(self.model, self.width, self.height)
         camera.camera_id = camera_id
         camera.params = list(self.params)
-        camera.has_prior_focal_length = self.focal_is_known
+        camera.has_prior_focal_length = self.known != "unknown"
         return camera
 
     @classmethod
-    def from_colmap(cls, camera: pycolmap.Camera, *, focal_is_known: bool | None = None) -> Camera:
-        """From pycolmap's camera."""
-        known = camera.has_prior_focal_length if focal_is_known is None else focal_is_known
+    def from_colmap(cls, camera: pycolmap.Camera, *, known: Knowledge | None = None) -> Camera:
+        """From pycolmap's camera, whose focal length is a prior or a default where not told."""
+        if known is None:
+            known = "approximate" if camera.has_prior_focal_length else "unknown"
         return cls(
             camera.model_name,
             int(camera.width),
             int(camera.height),
             tuple(camera.params),
-            focal_is_known=bool(known),
+            known,
         )
 
 

@@ -185,7 +185,7 @@ class RegressorLocalizer(Localizer):
     def _answer(
         self, image: NDArray[np.uint8], camera: Camera | None
     ) -> tuple[Answers, Signs, Camera]:
-        if camera is None or not camera.focal_is_known:
+        if camera is None or camera.known == "unknown":
             self._say_guessing()
             camera = self._guessed_camera(image)
         inputs = self.images.of_photo(image, camera)
@@ -228,7 +228,7 @@ class RegressorLocalizer(Localizer):
             log_sigma = np.log(found.variance).mean(axis=1) / 2
             unlikely = _OF_DEPTH * np.abs(found.depth_off) + log_sigma
         best = guesses[int(unlikely.argmin())]
-        return Camera(best.model, width, height, best.params, focal_is_known=False)
+        return Camera(best.model, width, height, best.params, known="unknown")
 
     # -- saving ----------------------------------------------------------------------------
 
@@ -281,7 +281,7 @@ class RegressorLocalizer(Localizer):
             arrays = {n: v.numpy() for n, v in tensors.items() if not n.startswith(_MODEL)}
             views = KnownViews.from_arrays(arrays)
             calibration = Calibration.from_json(description["calibration"])
-            target = Camera(**description["camera"])
+            target = Camera.from_json(description["camera"])
             facts = TrainedFacts(
                 settings, dict(description["validation"]), dict(description["training"])
             )

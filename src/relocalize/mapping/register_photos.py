@@ -252,12 +252,12 @@ def _posed_groups(
             _matches(solver, database, name, prior)
             for name in progress.track(todo, "matching photos with the map", unit="photos")
         ]
-        calibrated = capture.settings.get("calibrated") is True and prior.focal_is_known
-        camera = before.camera if before is not None else prior if calibrated else None
+        calibrated = prior if prior.known == "exact" else None
+        camera = before.camera if before is not None else calibrated
         outcome = pose_together(
             solver,
             matches,
-            prior=prior if prior.focal_is_known else None,
+            prior=prior if prior.known != "unknown" else None,
             calibrated=camera,
         )
         found = None if before is None else (before.camera_id, before.camera)
@@ -368,9 +368,9 @@ def _camera(group: _Group, capture: Capture, model: pycolmap.Reconstruction) -> 
     camera, sigmas = Camera.from_colmap(model.cameras[number]), group.outcome.sigmas
     if group.found is not None:
         source = "the capture's, found before"
-    elif capture.settings.get("calibrated") is True and group.prior.focal_is_known:
+    elif group.prior.known == "exact":
         source = "given"
-    elif group.prior.focal_is_known:
+    elif group.prior.known == "approximate":
         source = f"estimated from {group.prior.focal_px:.0f} px on"
     else:
         source = "estimated"

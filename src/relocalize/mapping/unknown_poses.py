@@ -203,7 +203,7 @@ def _vote_focals(database: FeatureDatabase, names: Sequence[str]) -> None:
         members.setdefault(camera_ids[name], []).append(name)
     for camera_id, images in members.items():
         camera = database.camera(camera_id)
-        if not camera.focal_is_known:
+        if camera.known == "unknown":
             voted = voted_focal(camera, database.fundamental_matrices(images))
             database.update_camera(camera_id, voted)
 

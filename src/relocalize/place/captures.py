@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from relocalize.geometry import Camera
@@ -84,12 +84,21 @@ class Capture:
         def rows(key: str) -> Sequence[dict[str, Any]]:
             return value.get(key) or ()
 
+        settings = dict(value.get("settings") or {})
+        # Version 0.1 told a calibrated camera from EXIF's by a setting of the capture.
+        exact = value["kind"] == "imported" or settings.pop("calibrated", False)
+
+        def camera(row: dict[str, Any]) -> Camera:
+            found = Camera.from_json(row)
+            given = "focal_is_known" in row and found.known == "approximate"
+            return replace(found, known="exact") if given and exact else found
+
         return cls(
             name=value["name"],
             kind=value["kind"],
             source=value["source"],
-            cameras=tuple(Camera(**row) for row in rows("cameras")),
+            cameras=tuple(map(camera, rows("cameras"))),
             images=tuple(CapturedImage(**row) for row in rows("images")),
             dropped=tuple(DroppedFrame(**row) for row in rows("dropped")),
-            settings=dict(value.get("settings") or {}),
+            settings=settings,
         )

@@ -117,7 +117,7 @@ class MapModel:
         )
         # COLMAP's files do not keep whether a focal length was known; a map's is.
         cameras = {
-            key: Camera.from_colmap(camera, focal_is_known=True)
+            key: Camera.from_colmap(camera, known="exact")
             for key, camera in reconstruction.cameras.items()
         }
         images: dict[str, PosedImage] = {}

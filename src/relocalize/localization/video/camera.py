@@ -103,7 +103,7 @@ class ClipCamera:
             "width": self.camera.width,
             "height": self.camera.height,
             "params": list(self.camera.params),
-            "focal_is_known": self.camera.focal_is_known,
+            "known": self.camera.known,
             "covariance": covariance,
         }
 
@@ -116,7 +116,7 @@ class ClipCamera:
             covariance = np.asarray(covariance, dtype=np.float64)
             if covariance.shape != (2, 2) or not np.isfinite(covariance).all():
                 raise GeometryError(f"no covariance of a camera: {covariance.tolist()}")
-        return cls(Camera(**fields), covariance)
+        return cls(Camera.from_json(fields), covariance)
 
 
 def camera_of_clip(path: Path, localizer: Localizer) -> ClipCamera | None:
@@ -132,7 +132,7 @@ def camera_of_clip(path: Path, localizer: Localizer) -> ClipCamera | None:
             return None
         height, width = first.bgr().shape[:2]
         known = video.camera(width, height)
-    prior = known if known.focal_is_known else None
+    prior = known if known.known != "unknown" else None
     stated = None if prior is None else ClipCamera(prior)
     if not isinstance(localizer, StructureLocalizer):
         return stated
