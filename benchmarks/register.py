@@ -30,8 +30,8 @@ import tyro
 from kitchen import kitchen_place
 from relocalize import progress
 from relocalize.absolute_pose import Matches, PoseSolver
-from relocalize.features.database import FeatureDatabase, open_database
-from relocalize.geometry import Camera, Rigid3, rotation_error_deg
+from relocalize.features.database import open_database
+from relocalize.geometry import Rigid3, rotation_error_deg
 from relocalize.mapping import model_of_images
 from relocalize.mapping.register_photos import RegisterPhotosSettings, register_photos
 
@@ -99,7 +99,7 @@ def main(arguments: Arguments) -> None:
             capture = place.capture(_CAPTURE)
             started = time.process_time()
             matches = {
-                image.name: matched(database, solver, image.name, capture.camera_of(image))
+                image.name: solver.match(database.features(image.name), capture.camera_of(image))
                 for image in capture.images
             }
             shared = report.cpu_s["features"] + time.process_time() - started
@@ -115,11 +115,6 @@ def main(arguments: Arguments) -> None:
             print(f"    median error {other / first:.1f} times that of relocalize register")
 
 
-def matched(database: FeatureDatabase, solver: PoseSolver, name: str, camera: Camera) -> Matches:
-    """The 2D-3D matches of a photo."""
-    return solver.match(database.features(name), camera.width, camera.height)
-
-
 def by_itself(matches: Matches, solver: PoseSolver, *, with_radial: bool) -> Found | None:
     """COLMAP's absolute pose with the focal length, of one photo."""
     estimation = pycolmap.AbsolutePoseEstimationOptions()
@@ -127,7 +122,7 @@ def by_itself(matches: Matches, solver: PoseSolver, *, with_radial: bool) -> Fou
     refinement = pycolmap.AbsolutePoseRefinementOptions()
     refinement.refine_focal_length = True
     refinement.refine_extra_params = with_radial
-    camera = Camera.from_focal(matches.width, matches.height).to_colmap()
+    camera = matches.camera.to_colmap()
     found = pycolmap.estimate_and_refine_absolute_pose(
         matches.keypoints[matches.feature_rows],
         solver.scene.positions[matches.point_rows],

@@ -30,10 +30,10 @@ import tyro
 
 from kitchen import kitchen_place
 from relocalize import progress
-from relocalize.features.sift import Features
+from relocalize.features.sift import FeatureExtractor, Features
 from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
 from relocalize.localization import PoseEstimate, fitted
-from relocalize.localization.joint import UncalibratedPhoto, localize_together
+from relocalize.localization.query import Query
 from relocalize.localization.structure import StructureLocalizer
 from relocalize.place import Place
 
@@ -102,24 +102,17 @@ def main(arguments: Arguments) -> None:
         show_calibration(estimates, truth)
 
         started = time.process_time()
-        photos = [
-            UncalibratedPhoto.of(localizer, place.read_image(name), None)
-            for name in progress.track(split.test, "unknown camera")
-        ]
-        together = dict(zip(split.test, localize_together(localizer, photos), strict=True))
-        per_photo = 1e3 * (time.process_time() - started) / len(photos)
+        images = map(place.read_image, progress.track(split.test, "unknown camera"))
+        together = dict(zip(split.test, localizer.localize_many(images), strict=True))
+        per_photo = 1e3 * (time.process_time() - started) / len(together)
         show("unknown camera, shared by all", together, truth, per_photo)
         cameras = {found.camera for found in together.values() if found.camera is not None}
         print("    ", *(f"{camera.model} {camera.params}" for camera in list(cameras)[:1]))
         some = split.test[::_ALTERNATIVE_EVERY]
         started = time.process_time()
-        alone = {
-            name: localizer.pose_of(photo.matches)
-            for name, photo in zip(split.test, photos, strict=True)
-            if name in some
-        }
+        alone = {name: localizer.localize(place.read_image(name)) for name in some}
         per_photo = 1e3 * (time.process_time() - started) / len(some)
-        show("unknown camera, each alone", alone, truth, per_photo + clock.mean("features"))
+        show("unknown camera, each alone", alone, truth, per_photo)
 
         clock = CpuClock()
         theirs = alternative(localizer, place, some, truth, clock)
@@ -133,21 +126,21 @@ def localize_in_stages(
     localizer: StructureLocalizer, place: Place, name: str, camera: Camera, clock: CpuClock
 ) -> PoseEstimate:
     """What `StructureLocalizer.localize` does, timed by stage."""
-    image = place.read_image(name)
-    height, width = image.shape[:2]
+    query = Query.of(place.read_image(name), camera)
+    extractor = FeatureExtractor(localizer.solver.settings.features)
     with clock.stage("features"):
-        features = localizer.features(image)
+        features = extractor.extract(query.pixels)
     with clock.stage("retrieval"):
         localizer.solver.scene.retrieve(features.descriptors, localizer.solver.settings.retrieved)
     with clock.stage("retrieval and matching"):
-        matches = localizer.solver.match(features, width, height)
+        matches = localizer.solver.match(features, camera)
     # `match` retrieves as well; it is not counted twice.
     with clock.stage("pose"):
-        estimate = localizer.pose_of(matches, camera=camera)
+        localizer.solver.solve(matches)
     count = clock.count["retrieval"]
     clock.count["matching"] = count
     clock.total["matching"] = clock.total["retrieval and matching"] - clock.total["retrieval"]
-    return estimate
+    return localizer.localize(query)
 
 
 def alternative(
@@ -172,7 +165,7 @@ def alternative(
             pixels = pycolmap.keypoints_to_matrix(keypoints)[:, :2]
             features = Features(np.asarray(pixels, np.float32), np.asarray(descriptors.data))
         with clock.stage("matching"):
-            matches = localizer.solver.match(features, camera.width, camera.height)
+            matches = localizer.solver.match(features, camera)
         with clock.stage("pose"):
             found = pycolmap.estimate_and_refine_absolute_pose(
                 matches.keypoints[matches.feature_rows],

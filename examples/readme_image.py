@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from relocalize import Camera, Place, PosedImage, Rigid3, Similarity3
 from relocalize.capture.photos import read_photo
-from relocalize.cli.localize import localize_files, photo_paths
+from relocalize.cli.localize import photo_paths
 from relocalize.formats import match_names, read_registration
 from relocalize.geometry import align_camera_poses, position_error, rotation_error_deg
 from relocalize.localization import fitted
@@ -112,9 +112,8 @@ def localize(place: Place, corridor: Path, metres_from_place: Similarity3) -> li
     paths = photo_paths((corridor / "visitor",))
     truth = read_registration(corridor / "visitor_poses.txt")
     photos = []
-    for path, estimate in zip(
-        paths, localize_files(fitted(place, "structure"), paths), strict=True
-    ):
+    estimates = fitted(place, "structure").localize_many(paths)
+    for path, estimate in zip(paths, estimates, strict=True):
         pose = estimate.world_from_cam
         moved = None if pose is None else metres_from_place.move_camera(pose)
         photos.append(LocalizedPhoto(path, truth.world_from_cam(path.name), moved, estimate.camera))

@@ -100,7 +100,7 @@ def test_other_files_are_refused_in_one_line(tmp_path, text):
 
 
 @pytest.mark.data
-def test_of_the_real_trolleys_cameras_five_look_around_and_one_up(data_dir):
+def test_of_the_real_trolleys_cameras_five_verify_pose_and_one_up(data_dir):
     """Shows the convention: only camera-to-world with z forward puts cam5 upwards."""
     registration = read_registration(data_dir / "formats" / "navvis")
     assert len(registration.poses) == 1314

@@ -14,12 +14,10 @@ import pytest
 
 from localization_place import CAMERA, SPLIT, TEST_POSES, TRAIN_POSES, VISITOR, make_place, render
 from relocalize.absolute_pose import PoseSolver
-from relocalize.absolute_pose.shared_camera import shared_camera
 from relocalize.errors import LocalizerError, PlaceError
 from relocalize.features.database import open_database
 from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
 from relocalize.localization import LOCALIZERS, fitted
-from relocalize.localization.joint import UncalibratedPhoto, localize_together
 from relocalize.localization.registry import TRAINED
 from relocalize.localization.retrieval import measured_sigmas, signs_of
 from relocalize.localization.saving import ARRAYS, DESCRIPTION
@@ -90,19 +88,17 @@ def test_the_focal_length_of_an_unknown_camera_is_recovered(structure, images, n
 def test_a_wrong_exif_focal_length_is_only_where_the_estimation_starts(structure, images):
     name = next(iter(TEST_POSES))
     prior = Camera.from_focal(CAMERA.width, CAMERA.height, 1.08 * CAMERA.focal_px)
-    found = structure.localize(images[name], prior=prior)
+    found = structure.localize(images[name], prior)
     assert found.camera.focal_px == pytest.approx(CAMERA.focal_px, rel=0.01)
     assert position_error(found.world_from_cam, TEST_POSES[name]) < 0.03
 
 
 def test_photos_of_one_camera_calibrate_it_together(structure):
-    photos = [
-        UncalibratedPhoto.of(structure, render(pose, VISITOR), None) for pose in TEST_POSES.values()
-    ]
-    camera = shared_camera(structure.solver, [photo.matches for photo in photos])
+    photos = [render(pose, VISITOR) for pose in TEST_POSES.values()]
+    camera = structure.calibrate(photos).camera
     assert camera.focal_px == pytest.approx(VISITOR.focal_px, rel=0.005)
     assert camera.params[3] == pytest.approx(VISITOR.params[3], abs=0.01)
-    for found, true in zip(localize_together(structure, photos), TEST_POSES.values(), strict=True):
+    for found, true in zip(structure.localize_many(photos), TEST_POSES.values(), strict=True):
         assert found.camera == camera
         assert position_error(found.world_from_cam, true) < 0.025
         assert rotation_error_deg(found.world_from_cam, true) < 0.15
@@ -111,9 +107,8 @@ def test_photos_of_one_camera_calibrate_it_together(structure):
 def test_a_zoomed_photo_among_others_of_its_size_gets_its_own_camera(structure):
     zoomed = Camera("SIMPLE_RADIAL", 560, 420, (650.0, 280.0, 210.0, 0.0))
     poses = [*TEST_POSES.values(), TEST_POSES["test-01.png"]]
-    images = [render(pose, VISITOR) for pose in poses[:-1]] + [render(poses[-1], zoomed)]
-    photos = [UncalibratedPhoto.of(structure, image, None) for image in images]
-    *others, found = localize_together(structure, photos)
+    photos = [render(pose, VISITOR) for pose in poses[:-1]] + [render(poses[-1], zoomed)]
+    *others, found = structure.localize_many(photos)
     assert found.camera.focal_px == pytest.approx(650.0, rel=0.02)
     assert position_error(found.world_from_cam, poses[-1]) < 0.08
     assert {other.camera for other in others} == {others[0].camera}
@@ -122,16 +117,16 @@ def test_a_zoomed_photo_among_others_of_its_size_gets_its_own_camera(structure):
 
 def test_a_grossly_wrong_exif_focal_length_does_not_lose_the_photo(structure, images):
     prior = Camera.from_focal(CAMERA.width, CAMERA.height, 2.2 * CAMERA.focal_px)
-    found = structure.localize(images["test-00.png"], prior=prior)
+    found = structure.localize(images["test-00.png"], prior)
     assert found.camera.focal_px == pytest.approx(CAMERA.focal_px, rel=0.02)
     assert position_error(found.world_from_cam, TEST_POSES["test-00.png"]) < 0.05
 
 
 def test_two_photos_are_too_few_to_share_a_calibration(structure):
     poses = list(TEST_POSES.values())[:2]
-    photos = [UncalibratedPhoto.of(structure, render(pose, VISITOR), None) for pose in poses]
-    assert shared_camera(structure.solver, [photo.matches for photo in photos]) is None
-    first, second = localize_together(structure, photos)
+    photos = [render(pose, VISITOR) for pose in poses]
+    assert structure.calibrate(photos) is None
+    first, second = structure.localize_many(photos)
     assert first.camera != second.camera
 
 

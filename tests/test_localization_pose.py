@@ -6,7 +6,6 @@ from scipy.spatial.transform import Rotation
 
 from localization_place import looking_at
 from relocalize.absolute_pose.map_noise import measured_noise
-from relocalize.absolute_pose.matching import match_mutually, match_nearby
 from relocalize.absolute_pose.ransac import ransac_pose, ransac_pose_and_focal
 from relocalize.absolute_pose.refinement import (
     Freedom,
@@ -18,6 +17,7 @@ from relocalize.absolute_pose.refinement import (
     reprojection_errors,
 )
 from relocalize.errors import MappingError
+from relocalize.features.matching import match_nearby, mutual_matches
 from relocalize.features.vlad import Vlad, VladSettings
 from relocalize.geometry import position_error, rotation_error_deg
 
@@ -148,14 +148,14 @@ def test_matches_are_mutual_and_clear():
     points = unit(rng.random((300, 128)) - 0.5)
     order = rng.permutation(300)[:100]
     query = unit(points[order] + 0.03 * rng.standard_normal((100, 128)))
-    rows, columns = match_mutually(query, points, 0.8)
+    rows, columns = mutual_matches(query, points, 0.8).T
     assert len(rows) == 100
     assert np.array_equal(columns, order[rows])
     # A point that is there twice is no longer clear, nor is one asked for by nobody matched.
     twice = np.concatenate([points, points[order[:50]]])
-    rows, _ = match_mutually(query, twice, 0.8)
+    rows, _ = mutual_matches(query, twice, 0.8).T
     assert set(rows) == set(range(50, 100))
-    assert len(match_mutually(query, points[:0], 0.8)[0]) == 0
+    assert len(mutual_matches(query, points[:0], 0.8)) == 0
 
 
 def test_nearby_matches_stay_within_the_radius():

@@ -1,7 +1,5 @@
 """How exact a map's poses are: what is stated against what noise really does to them."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -104,7 +102,7 @@ def test_imported_poses_are_as_exact_as_images_agree_with_them(tmp_path):
     names, truth = list(place.map.images), truth_of_place(place)
     assert truth_sigma(place, truth, names, {}) is None
     structure = object.__new__(StructureLocalizer)
-    structure.solver = SimpleNamespace(noise=MapNoise(0.002, np.radians(0.1)))
+    structure.map_noise = MapNoise(0.002, np.radians(0.1))
     sigma = truth_sigma(place, truth, names, {"structure": structure})
     assert sigma.position == pytest.approx(0.002 * np.sqrt(3))
     assert sigma.rotation_deg == pytest.approx(0.1 * np.sqrt(3))

@@ -14,8 +14,8 @@ import pycolmap
 import pytest
 
 from localization_place import TEST_POSES, VISITOR, make_place, render
-from relocalize.absolute_pose import photo_pose
-from relocalize.absolute_pose.verification import Surroundings
+from relocalize.absolute_pose import solve
+from relocalize.absolute_pose.verification import Verification
 from relocalize.capture.frames import capture_frames
 from relocalize.capture.joining import KnownCamera
 from relocalize.cli.register import Register, parsed_camera
@@ -198,12 +198,12 @@ def test_photos_of_elsewhere_and_files_that_are_none_have_a_reason_each(copied, 
 def test_a_photo_unlike_the_map_joins_where_it_shows_what_its_fellows_show(
     copied, photos, monkeypatch
 ):
-    looked = photo_pose.look_around
+    looked = solve.verify_pose
 
     def doubting(view, lens, scene, pixels, descriptors, **options):
         # As if blur made this one photo look unlike the images of the map's camera.
         if len(pixels) == doubted:
-            return Surroundings(missing=0.9, unlike=0.9)
+            return Verification(missing=0.9, unlike=0.9)
         return looked(view, lens, scene, pixels, descriptors, **options)
 
     unlike, *others = sorted(photos.iterdir())
@@ -214,7 +214,7 @@ def test_a_photo_unlike_the_map_joins_where_it_shows_what_its_fellows_show(
 
     doubted = count(unlike)
     assert doubted not in map(count, others)
-    monkeypatch.setattr(photo_pose, "look_around", doubting)
+    monkeypatch.setattr(solve, "verify_pose", doubting)
     alone = register_photos(copied, [unlike], RegisterPhotosSettings("alone"))
     assert "look-alike" in alone.photos[0].reason
     together = register_photos(copied, [unlike, *others], VISIT)

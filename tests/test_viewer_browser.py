@@ -115,7 +115,15 @@ def test_a_photo_dropped_in_lands_and_a_hostile_one_is_one_line(
         def localize(self, image, camera=None) -> PoseEstimate:
             points = np.array([[1.0, 1, 4], [0, 0, 3]])
             return PoseEstimate(
-                "localized", METRE, 2.0, None, pose, covariance, 2, camera, inlier_points=points
+                "localized",
+                METRE,
+                2.0,
+                None,
+                pose,
+                covariance,
+                2,
+                image.camera,
+                inlier_points=points,
             )
 
     good, bad = tmp_path / "good.jpg", tmp_path / "bad.jpg"

@@ -48,7 +48,7 @@ class Nowhere:
     """A localizer that knows no place."""
 
     def localize(self, image, camera=None) -> PoseEstimate:
-        return PoseEstimate("failed", METRE, 1.0, reason=f"{image.shape[1]} pixels of nothing")
+        return PoseEstimate("failed", METRE, 1.0, reason=f"{image.camera.width} pixels of nothing")
 
 
 def jpeg(width: int = 64, height: int = 48) -> bytes:

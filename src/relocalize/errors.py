@@ -41,6 +41,10 @@ class DivergenceError(LocalizerError):
     """A training that ran away before any of its epochs was of use."""
 
 
+class QueryError(LocalizerError):
+    """Pixels that are not an image, or a camera that is not theirs."""
+
+
 class EvaluationError(RelocalizeError):
     """Estimates and truth that cannot be compared."""
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from relocalize.absolute_pose.matching import Rows
 from relocalize.absolute_pose.pose_solver import PoseSolver
 from relocalize.absolute_pose.refinement import (
     Freedom,
@@ -30,7 +29,8 @@ from relocalize.absolute_pose.solve import (
     guided_matches,
     undistorted,
 )
-from relocalize.absolute_pose.verification import look_around
+from relocalize.absolute_pose.verification import verify_pose
+from relocalize.features.matching import Rows
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
 
@@ -76,30 +76,23 @@ class PosedTogether:
     photos: tuple[PosedPhoto | Refused, ...]
 
 
-def pose_together(
-    solver: PoseSolver,
-    photos: Sequence[Matches],
-    *,
-    prior: Camera | None = None,
-    calibrated: Camera | None = None,
-) -> PosedTogether:
-    """Poses of photos of one size and camera.
+def pose_together(solver: PoseSolver, photos: Sequence[Matches]) -> PosedTogether:
+    """Poses of photos that share one camera; an exactly known one stays as it is.
 
     Args:
         solver: of the place.
         photos: their matches.
-        prior: roughly the camera, such as EXIF's.
-        calibrated: exactly the camera; it stays as it is.
     """
-    start = calibrated or _first_camera(solver, photos, prior)
+    is_exact = photos[0].camera.known == "exact"
+    start = photos[0].camera if is_exact else _first_camera(solver, photos)
     if start is None:
-        refused = (solver.solve(matches, prior=prior) for matches in photos)
+        refused = (solver.solve(matches) for matches in photos)
         return PosedTogether(
             None,
             np.zeros(0),
             tuple(one if isinstance(one, Refused) else _NOT_ALONE for one in refused),
         )
-    group = _Group(solver, photos, start, is_exact=calibrated is not None)
+    group = _Group(solver, photos, start, is_exact=is_exact)
     refined = group.solved(start)
     while group.freedom and len(refined.views) >= MIN_PHOTOS:
         # With the better camera photos are solved that were not before.
@@ -112,12 +105,10 @@ def pose_together(
     return group.outcome(group.with_those_confirmed(refined))
 
 
-def _first_camera(
-    solver: PoseSolver, photos: Sequence[Matches], prior: Camera | None
-) -> Camera | None:
+def _first_camera(solver: PoseSolver, photos: Sequence[Matches]) -> Camera | None:
     """Roughly the camera: from a few of the photos, or from more where these tell nothing."""
     for most in (_FIRST_PHOTOS, len(photos)):
-        camera = shared_camera(solver, photos, prior=prior, least=1, most=most)
+        camera = shared_camera(solver, photos, least=1, most=most)
         if camera is not None:
             return camera
     return None
@@ -152,7 +143,7 @@ class _Group:
         if is_exact:
             self.pixels = []
             for index, matches in enumerate(photos):
-                pixels, usable = undistorted(matches, start)
+                pixels, usable = undistorted(matches)
                 self.pixels.append(pixels[usable])
                 self.photos[index] = matches.only(usable)
                 self.feature_rows[index] = np.flatnonzero(usable)
@@ -193,7 +184,7 @@ class _Group:
         for index, matches in enumerate(self.photos):
             if index in poses:
                 continue
-            found = self.solver.solve(matches, camera=camera)
+            found = self.solver.solve(replace(matches, camera=camera))
             if isinstance(found, Refused):
                 refused[index] = found
             else:
@@ -277,13 +268,13 @@ class _Group:
     def _shows_the_same(self, index: int, view: View, lens: Lens, fellows: Scene) -> bool:
         if len(view.pixels) < self.settings.min_inliers:
             return False
-        around = look_around(
+        around = verify_pose(
             view,
             lens,
             fellows,
             self.pixels[index],
             self.photos[index].descriptors,
-            radius=self.settings.surroundings_radius * self.pixel,
+            radius=self.settings.verification_radius * self.pixel,
         )
         enough = around.missing is not None and around.unlike is not None
         return enough and around.contradiction(self.settings.max_missing) is None

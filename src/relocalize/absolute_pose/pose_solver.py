@@ -15,7 +15,6 @@ import numpy as np
 from typing_extensions import Self
 
 from relocalize.absolute_pose.map_noise import MapNoise, measured_noise
-from relocalize.absolute_pose.matching import match_mutually, unit_descriptors
 from relocalize.absolute_pose.scene import Scene
 from relocalize.absolute_pose.solve import (
     Matches,
@@ -25,10 +24,12 @@ from relocalize.absolute_pose.solve import (
     solve_pose,
 )
 from relocalize.absolute_pose.verification import largest_plausible_share
+from relocalize.errors import MappingError
 from relocalize.features.database import FeatureDatabase
+from relocalize.features.matching import mutual_matches, unit_descriptors
 from relocalize.features.sift import Features, FeatureSettings
 from relocalize.features.stored_descriptors import StoredDescriptors
-from relocalize.features.vlad import VladSettings
+from relocalize.features.vlad import Vlad, VladSettings
 from relocalize.geometry import Camera
 from relocalize.place import MapModel, PosedImage
 from relocalize.place.reduced_map import seen_by
@@ -100,7 +101,11 @@ class PoseSolver:
         pose = replace(given.pose, max_missing=1.0)  # until the map's own is measured
         first = replace(given, features=database.settings, pose=pose)
         descriptors = StoredDescriptors(database, [view.name for view in views])
-        scene = Scene.from_map(model.points, views, descriptors, first.vlad)
+        try:
+            vlad = Vlad.fit(descriptors, first.vlad)
+        except MappingError as error:
+            raise MappingError(f"the map has too few features: {error}") from error
+        scene = Scene.from_map(model.points, views, descriptors, vlad)
         return cls(scene, first, MapNoise())._knowing_itself(views, database)
 
     def _knowing_itself(self, views: Sequence[PosedImage], database: FeatureDatabase) -> Self:
@@ -108,16 +113,13 @@ class PoseSolver:
         localized, posed, missing = [], [], []
         for index in _spread(len(views)):
             image = views[index]
-            camera, features = image.camera, database.features(image.name)
-            matches = self.match(features, camera.width, camera.height, without=index)
-            found = solve_pose(
-                matches, self.scene, self.settings.pose, camera=camera, without=index
-            )
+            matches = self.match(database.features(image.name), image.camera, without=index)
+            found = solve_pose(matches, self.scene, self.settings.pose, without=index)
             if isinstance(found, Solved):
                 localized.append((found.view.world_from_cam, found.covariance))
                 posed.append(image.world_from_cam)
-                if found.surroundings.missing is not None:
-                    missing.append(found.surroundings.missing)
+                if found.verification.missing is not None:
+                    missing.append(found.verification.missing)
         pose = replace(self.settings.pose, max_missing=largest_plausible_share(missing))
         return replace(
             self,
@@ -147,40 +149,47 @@ class PoseSolver:
         if not views or not len(reduced.points) or not asked:
             return self
         descriptors = StoredDescriptors(database, [view.name for view in views])
-        scene = Scene.from_map(reduced.points, views, descriptors, self.settings.vlad)
+        vlad = Vlad.fit(descriptors, self.settings.vlad)
+        scene = Scene.from_map(reduced.points, views, descriptors, vlad)
         there = replace(self, scene=scene)
         localized, posed = [], []
         for row in _spread(len(asked)):
             image = asked[row]
-            matches = there.match(
-                database.features(image.name), image.camera.width, image.camera.height
-            )
-            found = there.solve(matches, camera=image.camera)
+            found = there.solve(there.match(database.features(image.name), image.camera))
             if isinstance(found, Solved):
                 localized.append((found.view.world_from_cam, found.covariance))
                 posed.append(image.world_from_cam)
         return replace(self, noise=measured_noise(localized, posed))
 
     def match(
-        self, features: Features, width: int, height: int, *, without: int | None = None
+        self,
+        features: Features,
+        camera: Camera,
+        *,
+        views: Sequence[int] | None = None,
+        without: int | None = None,
     ) -> Matches:
-        """The map's points that the features of a photo of this size match.
+        """The map's points that the features of a photo match.
 
-        ``without`` is a view of the scene that is not asked: the photo itself.
+        Args:
+            features: of the photo.
+            camera: of the photo, as well as it is known.
+            views: of the scene, whose points are asked; None asks the most similar ones.
+            without: a view of the scene that is not asked: the photo itself.
         """
-        views = self.scene.retrieve(features.descriptors, self.settings.retrieved, without=without)
-        near = self.scene.seen_by(int(view) for view in views)
+        if views is None:
+            count = self.settings.retrieved
+            views = self.scene.retrieve(features.descriptors, count, without=without).tolist()
+        near = self.scene.seen_by(views)
         descriptors = unit_descriptors(features.descriptors)
         points = unit_descriptors(self.scene.descriptors[near])
-        rows, columns = match_mutually(descriptors, points, self.settings.ratio)
+        rows, columns = mutual_matches(descriptors, points, self.settings.ratio).T
         keypoints = features.keypoints.astype(np.float64)
-        return Matches(width, height, keypoints, features.descriptors, near, rows, near[columns])
+        return Matches(camera, keypoints, features.descriptors, near, rows, near[columns])
 
-    def solve(
-        self, matches: Matches, *, camera: Camera | None = None, prior: Camera | None = None
-    ) -> Solved | Refused:
+    def solve(self, matches: Matches) -> Solved | Refused:
         """The pose of a photo from its matches, or why there is none; see `solve_pose`."""
-        return solve_pose(matches, self.scene, self.settings.pose, camera=camera, prior=prior)
+        return solve_pose(matches, self.scene, self.settings.pose)
 
 
 def _spread(count: int) -> list[int]:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relocalize.absolute_pose.matching import Float32Array, Rows, unit_descriptors
 from relocalize.errors import MappingError
+from relocalize.features.matching import Rows, UnitDescriptors, unit_descriptors
 from relocalize.features.sift import DESCRIPTOR_SIZE
-from relocalize.features.vlad import Vlad, VladSettings
+from relocalize.features.vlad import Vlad
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Points, PosedImage
 
@@ -43,7 +43,7 @@ class Scene:
     view_starts: Rows
     seen_rows: Rows
     vlad: Vlad
-    vectors: Float32Array
+    vectors: UnitDescriptors
 
     def retrieve(
         self, descriptors: NDArray[np.uint8], count: int, *, without: int | None = None
@@ -92,14 +92,14 @@ class Scene:
         points: Points,
         images: Sequence[PosedImage],
         descriptors: Sequence[NDArray[np.uint8]],
-        vlad: VladSettings,
+        vlad: Vlad,
     ) -> Scene:
         """From a map's points, the images that observe them, and these' descriptors [K, 128].
 
-        The images become the views, in their order.
+        The images become the views, in their order; ``vlad`` describes them.
 
         Raises:
-            MappingError: the map has no points, or too few features for retrieval.
+            MappingError: the map has no points.
         """
         if not images or not len(points):
             raise MappingError(
@@ -118,18 +118,15 @@ class Scene:
         new_row = np.full(len(points), -1, np.int64)
         new_row[used] = np.arange(len(used))
         mean = sums[used] / np.linalg.norm(sums[used], axis=1, keepdims=True)
-        try:
-            learned = _compact(Vlad.fit(descriptors, vlad))
-        except MappingError as error:
-            raise MappingError(f"the map has too few features: {error}") from error
+        compact = Vlad.from_arrays({name: _half(row) for name, row in vlad.to_arrays().items()})
         return cls(
             positions=points.positions[used].astype(np.float32).astype(np.float64),
             descriptors=np.clip(np.rint(mean * _DESCRIPTOR_NORM), 0, 255).astype(np.uint8),
             centres=np.stack([image.world_from_cam.translation for image in images]),
             view_starts=np.cumsum([0, *(len(rows) for rows in seen)]).astype(np.int64),
             seen_rows=new_row[np.concatenate(seen)],
-            vlad=learned,
-            vectors=_half(np.stack([learned.describe(rows) for rows in descriptors])),
+            vlad=compact,
+            vectors=_half(np.stack([compact.describe(rows) for rows in descriptors])),
         )
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -207,10 +204,6 @@ def observed_rows(images: Iterable[PosedImage]) -> Rows:
     )
 
 
-def _half(array: NDArray[Any]) -> Float32Array:
+def _half(array: NDArray[Any]) -> UnitDescriptors:
     """Rounded to what half precision holds, so that saving changes nothing."""
     return np.asarray(array.astype(np.float16), dtype=np.float32)
-
-
-def _compact(vlad: Vlad) -> Vlad:
-    return Vlad.from_arrays({name: _half(array) for name, array in vlad.to_arrays().items()})

@@ -7,25 +7,98 @@ kitchen, with outliers of several); the photos of one camera together do not.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from relocalize.absolute_pose.pose_solver import PoseSolver
 from relocalize.absolute_pose.refinement import Freedom, Lens, refine
 from relocalize.absolute_pose.solve import Matches, Solved, camera_of
-from relocalize.geometry import Camera
+from relocalize.geometry import Camera, Rigid3
+from relocalize.geometry.transforms import FloatArray
 
 MAX_PHOTOS = 40  # more photos of a camera do not make its calibration better in any figure
 # Photos whose own focal length is further off than this from the median take no part: a wrong
 # pose, or a flat scene that does not determine it.
 _FOCAL_AGREEMENT = 0.15
+# Stretches of the photos that are calibrated each for itself, to see how far they differ; each of
+# at least so many photos.
+_STRETCHES, _LEAST_OF_STRETCH = 5, 3
+_FOCAL, _RADIAL = 0, 3  # among the parameters of SIMPLE_RADIAL
+_POSE_STEP = 1e-6  # of the scene's depth, and in radians: for derivatives
+
+
+@dataclass(frozen=True, eq=False)
+class SharedCamera:
+    """A camera that several photos share.
+
+    Attributes:
+        camera: its intrinsics.
+        covariance: [2, 2] of focal length in pixels and radial term, where they were estimated
+            from the photos; None where that is not known.
+    """
+
+    camera: Camera
+    covariance: FloatArray | None = None
+
+    def pose_covariance(self, world_from_cam: Rigid3, points: FloatArray) -> FloatArray:
+        """What an error of the camera does to the pose of a frame.
+
+        Least squares answers a lens that is off by d with a pose that is off by
+        ``-(P^T P)^-1 P^T L d``, with the derivatives P and L of the pixels by pose and by lens.
+
+        Args:
+            world_from_cam: of the frame.
+            points: [M, 3] in the world, that the pose was made from.
+
+        Returns:
+            [6, 6] as in `PoseEstimate`; zeros where it is not known how exact the camera is.
+        """
+        if self.covariance is None or len(points) < 4:
+            return np.zeros((6, 6))
+        by_pose = self._by_pose(world_from_cam, points)
+        by_lens = self._by_lens(world_from_cam, points)
+        answer = -np.linalg.lstsq(by_pose, by_lens, rcond=None)[0]
+        return np.asarray(answer @ self.covariance @ answer.T)
+
+    def _by_pose(self, world_from_cam: Rigid3, points: FloatArray) -> FloatArray:
+        """[2 M, 6] by (centre in the world, rotation in the camera's axes)."""
+        depth = float(np.median((world_from_cam.inverse() @ points)[:, 2]))
+        columns = []
+        for axis in range(6):
+            pixels = []
+            for sign in (1, -1):
+                step = np.zeros(6)
+                step[axis] = sign * _POSE_STEP * (depth if axis < 3 else 1.0)
+                turn = Rotation.from_rotvec(step[3:]).as_matrix()
+                moved = Rigid3(
+                    world_from_cam.rotation @ turn, world_from_cam.translation + step[:3]
+                )
+                pixels.append(self.camera.img_from_cam(moved.inverse() @ points))
+            length = 2 * _POSE_STEP * (depth if axis < 3 else 1.0)
+            columns.append((pixels[0] - pixels[1]).ravel() / length)
+        return np.stack(columns, axis=1)
+
+    def _by_lens(self, world_from_cam: Rigid3, points: FloatArray) -> FloatArray:
+        """[2 M, 2] by focal length and radial term."""
+        in_cam = world_from_cam.inverse() @ points
+        columns = []
+        for row, size in ((_FOCAL, 1e-6 * self.camera.params[_FOCAL]), (_RADIAL, 1e-6)):
+            pixels = []
+            for sign in (1, -1):
+                params = list(self.camera.params)
+                params[row] += sign * size
+                lens = replace(self.camera, params=tuple(params))
+                pixels.append(lens.img_from_cam(in_cam))
+            columns.append((pixels[0] - pixels[1]).ravel() / (2 * size))
+        return np.stack(columns, axis=1)
 
 
 def shared_camera(
     solver: PoseSolver,
     photos: Sequence[Matches],
     *,
-    prior: Camera | None = None,
     least: int = 3,
     most: int = MAX_PHOTOS,
 ) -> Camera | None:
@@ -33,8 +106,7 @@ def shared_camera(
 
     Args:
         solver: of the place.
-        photos: their matches.
-        prior: roughly the camera, such as EXIF's, or None.
+        photos: their matches, of cameras that are not exactly known.
         least: photos that have to be localized.
         most: photos that are asked, evenly from all.
 
@@ -44,7 +116,7 @@ def shared_camera(
     chosen = np.unique(np.linspace(0, len(photos) - 1, min(len(photos), most)).astype(int))
     solved: list[Solved] = []
     for index in chosen:
-        found = solver.solve(photos[int(index)], prior=prior)
+        found = solver.solve(photos[int(index)])
         if isinstance(found, Solved):
             solved.append(found)
     focals = np.array([photo.camera.focal_px for photo in solved])
@@ -64,3 +136,26 @@ def shared_camera(
     scale = solver.settings.pose.loss_scale * photos[0].pixel
     result = refine(views, start, loss_scale=scale, freedom=Freedom.FOCAL_AND_RADIAL)
     return camera_of(result.lens, width, height)
+
+
+def calibrated(solver: PoseSolver, photos: Sequence[Matches]) -> SharedCamera | None:
+    """The camera that consecutive photos share, and how exactly they determine it.
+
+    Photos of a stretch see the same points and share their errors, which the scatter of their
+    matches does not show; other stretches see others. The covariance is that of the mean of
+    stretches that are calibrated each for itself.
+    """
+    camera = shared_camera(solver, photos)
+    if camera is None:
+        return None
+    prior = replace(camera, known="approximate")
+    count = min(_STRETCHES, len(photos) // _LEAST_OF_STRETCH)
+    found = [
+        shared_camera(solver, [replace(photos[int(row)], camera=prior) for row in rows])
+        for rows in np.array_split(np.arange(len(photos)), max(count, 1))
+    ]
+    lenses = [[one.params[_FOCAL], one.params[_RADIAL]] for one in found if one is not None]
+    if len(lenses) < 2:
+        return SharedCamera(camera)
+    covariance = np.cov(np.array(lenses), rowvar=False) / len(lenses)
+    return SharedCamera(camera, np.asarray(covariance))

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from relocalize.absolute_pose.matching import Rows, match_nearby, unit_descriptors
 from relocalize.absolute_pose.ransac import ransac_pose, ransac_pose_and_focal
 from relocalize.absolute_pose.refinement import (
     Freedom,
@@ -19,7 +18,8 @@ from relocalize.absolute_pose.refinement import (
     reprojection_errors,
 )
 from relocalize.absolute_pose.scene import Scene
-from relocalize.absolute_pose.verification import Surroundings, look_around
+from relocalize.absolute_pose.verification import Verification, verify_pose
+from relocalize.features.matching import Rows, match_nearby, unit_descriptors
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
 
@@ -47,7 +47,7 @@ class PoseSettings:
         max_rotation_sigma_deg: of the result.
         max_view_distance: from the nearest view of the map, as a multiple of that view's
             distance to the points: SIFT does not match across larger changes of scale.
-        surroundings_radius: of a point's projection, within which a feature should look like it.
+        verification_radius: of a point's projection, within which a feature should look like it.
         max_missing: share of what should be seen from the pose that may look different;
             `PoseSolver.learn` puts the map's own here.
         focal_sigma: of a focal length from EXIF, as a share.
@@ -65,7 +65,7 @@ class PoseSettings:
     max_position_sigma: float = 0.05
     max_rotation_sigma_deg: float = 2.0
     max_view_distance: float = 4.0
-    surroundings_radius: float = 4.0
+    verification_radius: float = 4.0
     max_missing: float = 1.0
     focal_sigma: float = 0.1
     focal_range: tuple[float, float] = (0.3, 3.0)
@@ -77,8 +77,7 @@ class Matches:
     """What of a photo was found in the map, before any pose.
 
     Attributes:
-        width: of the photo, pixels.
-        height: of the photo, pixels.
+        camera: the photo's, as well as it is known.
         keypoints: [K, 2] all its features, pixels.
         descriptors: [K, 128] theirs, uint8.
         near: rows of the points that the similar views see, ascending.
@@ -86,8 +85,7 @@ class Matches:
         point_rows: [M] the points that they match.
     """
 
-    width: int
-    height: int
+    camera: Camera
     keypoints: FloatArray
     descriptors: NDArray[np.uint8]
     near: Rows
@@ -97,7 +95,12 @@ class Matches:
     @property
     def pixel(self) -> float:
         """A pixel of a 640 pixel wide image, in pixels of this one."""
-        return max(self.width, self.height) / _VGA
+        return self.longer_side / _VGA
+
+    @property
+    def longer_side(self) -> int:
+        """Of the photo, pixels."""
+        return max(self.camera.width, self.camera.height)
 
     def only(self, features: NDArray[np.bool_]) -> Matches:
         """The same with the features ``features`` [K] alone."""
@@ -120,13 +123,13 @@ class Solved:
         view: the pose, and the matches that agree with it.
         covariance: [6, 6] as in `PoseEstimate`.
         camera: the given one, or the estimated SIMPLE_RADIAL.
-        surroundings: what of the photo contradicts the pose, within bounds.
+        verification: what of the photo contradicts the pose, within bounds.
     """
 
     view: View
     covariance: FloatArray
     camera: Camera
-    surroundings: Surroundings
+    verification: Verification
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +139,7 @@ class Refused:
     Attributes:
         reason: for people.
         inliers: matches that agreed with the best one.
-        doubted: the pose, where nothing but its surroundings speaks against it: a look-alike's.
+        doubted: the pose, where only what stands around speaks against it: a look-alike's.
     """
 
     reason: str
@@ -149,36 +152,35 @@ def solve_pose(
     scene: Scene,
     settings: PoseSettings,
     *,
-    camera: Camera | None = None,
-    prior: Camera | None = None,
     without: int | None = None,
 ) -> Solved | Refused:
     """The pose of one photo.
+
+    An exact camera is used as it is. Otherwise the focal length and one radial term are estimated,
+    with the principal point at the centre; an approximate focal length is where that starts.
 
     Args:
         matches: of the photo.
         scene: what they were matched to.
         settings: bounds.
-        camera: the photo's intrinsics, taken as they are; None estimates focal length and one
-            radial term, with the principal point at the centre.
-        prior: roughly the photo's camera, where that estimation starts, such as EXIF's.
         without: a view of the scene that is not asked: the photo itself.
     """
     if len(matches.keypoints) < settings.min_features:
         return Refused(
             f"hardly any features ({len(matches.keypoints)}): a black, blank or blurred image"
         )
-    if camera is not None:
-        matches = matches.only(undistorted(matches, camera)[1])
+    if matches.camera.known == "exact":
+        matches = matches.only(undistorted(matches)[1])
     found = len(matches.feature_rows)
     if found < settings.min_inliers:
         return Refused(f"too few matches with the map ({found}): another place, or blurred", 0)
 
-    result = _solve(_Photo(matches, scene, settings, camera, prior, without), found)
-    if isinstance(result, Refused) and camera is None and prior is not None:
-        # The prior can be wrong: a zoomed or cropped image keeps its EXIF.
-        without_prior = _solve(_Photo(matches, scene, settings, None, None, without), found)
-        return without_prior if isinstance(without_prior, Solved) else result
+    result = _solve(_Photo(matches, scene, settings, without), found)
+    if isinstance(result, Refused) and matches.camera.known == "approximate":
+        # It can be wrong: a zoomed or cropped image keeps its EXIF.
+        unknown = replace(matches, camera=replace(matches.camera, known="unknown"))
+        from_nothing = _solve(_Photo(unknown, scene, settings, without), found)
+        return from_nothing if isinstance(from_nothing, Solved) else result
     return result
 
 
@@ -192,7 +194,7 @@ def _solve(photo: _Photo, found: int) -> Solved | Refused:
             agreeing,
         )
     view, lens = first[:2]
-    if photo.camera is None:
+    if not photo.is_exact:
         view, lens = photo.refined(view, lens)
     return photo.verdict(*photo.with_guided_matches(view, lens))
 
@@ -205,31 +207,30 @@ class _Photo:
         matches: Matches,
         scene: Scene,
         settings: PoseSettings,
-        camera: Camera | None,
-        prior: Camera | None,
         without: int | None,
     ) -> None:
         self.matches, self.scene, self.settings = matches, scene, settings
-        self.camera, self.prior, self.without = camera, prior, without
-        self.freedom = Freedom.HELD if camera is not None else Freedom.FOCAL_AND_RADIAL
+        self.camera, self.without = matches.camera, without
+        self.is_exact = self.camera.known == "exact"
+        self.freedom = Freedom.HELD if self.is_exact else Freedom.FOCAL_AND_RADIAL
         self.max_error = settings.max_error * matches.pixel
         self.loss_scale = settings.loss_scale * matches.pixel
-        if camera is None:
-            centre = np.array([matches.width / 2, matches.height / 2])
-            self.pixels = matches.keypoints - centre
+        if self.is_exact:
+            self.pixels = undistorted(matches)[0]
         else:
-            self.pixels = undistorted(matches, camera)[0]
+            centre = np.array([self.camera.width / 2, self.camera.height / 2])
+            self.pixels = matches.keypoints - centre
 
     def first_pose(self) -> tuple[View, Lens, int] | None:
         """By RANSAC: the matches that agree, their lens, and how many they are."""
         pixels = self.pixels[self.matches.feature_rows]
         points = self.scene.positions[self.matches.point_rows]
-        if self.camera is not None:
+        if self.is_exact:
             lens = Lens(self.camera.focal_px)
             first = ransac_pose(pixels, points, lens.focal, max_error=self.max_error)
         else:
-            longer = max(self.matches.width, self.matches.height)
-            start = None if self.prior is None else self.prior.focal_px
+            longer = self.matches.longer_side
+            start = self.camera.focal_px if self.camera.known == "approximate" else None
             # Twice the bound: the focal lengths tried are off by up to 10%.
             first = ransac_pose_and_focal(
                 pixels, points, longer_side=longer, prior=start, max_error=2 * self.max_error
@@ -271,9 +272,9 @@ class _Photo:
         settings, count = self.settings, len(view.pixels)
         if count < settings.min_inliers:
             return Refused(f"only {count} matches agree on a pose: another place", count)
-        longer = max(self.matches.width, self.matches.height)
+        longer = self.matches.longer_side
         low, high = settings.focal_range
-        if self.camera is None and not (
+        if not self.is_exact and not (
             low * longer < lens.focal < high * longer and abs(lens.radial) < settings.max_radial
         ):
             return Refused(
@@ -300,16 +301,16 @@ class _Photo:
         seen_from = np.linalg.norm(view.points - self.scene.centres[nearest], axis=1)
         if distances[nearest] > settings.max_view_distance * float(np.median(seen_from)):
             return Refused("the pose is implausible: far from every view of the map", count)
-        surroundings = look_around(
+        verification = verify_pose(
             view,
             lens,
             self.scene,
             self.pixels,
             self.matches.descriptors,
-            radius=settings.surroundings_radius * self.matches.pixel,
+            radius=settings.verification_radius * self.matches.pixel,
             without=self.without,
         )
-        contradiction = surroundings.contradiction(settings.max_missing)
+        contradiction = verification.contradiction(settings.max_missing)
         if contradiction is not None:
             return Refused(
                 f"a look-alike: {count} matches agree on a pose, but {contradiction}",
@@ -317,9 +318,9 @@ class _Photo:
                 view.world_from_cam,
             )
         camera = self.camera
-        if camera is None:
-            camera = camera_of(lens, self.matches.width, self.matches.height)
-        return Solved(view, uncertainty, camera, surroundings)
+        if not self.is_exact:
+            camera = camera_of(lens, camera.width, camera.height)
+        return Solved(view, uncertainty, camera, verification)
 
     def _refine_once(self, view: View, lens: Lens) -> tuple[View, Lens]:
         result = refine((view,), lens, loss_scale=self.loss_scale, freedom=self.freedom)
@@ -362,13 +363,37 @@ def guided_matches(
     return rows, near[columns]
 
 
-def undistorted(matches: Matches, camera: Camera) -> tuple[FloatArray, NDArray[np.bool_]]:
+def observations(
+    matches: Matches, scene: Scene, settings: PoseSettings, world_from_cam: Rigid3
+) -> tuple[Rows, Rows]:
+    """Features of an exactly known camera, and the points of the scene that they observe.
+
+    Args:
+        matches: of the photo.
+        scene: that they were matched to.
+        settings: how near and how alike.
+        world_from_cam: the pose.
+
+    Returns:
+        Rows of ``matches.keypoints`` and rows of the scene's points, both [M].
+    """
+    pixels, usable = undistorted(matches)
+    pixels, lens = pixels[usable], Lens(matches.camera.focal_px)
+    kept = matches.only(usable)
+    rows, points = guided_matches(kept, scene, settings, pixels, world_from_cam, lens)
+    view = View(pixels[rows], scene.positions[points], world_from_cam)
+    agrees = reprojection_errors(view, lens) <= settings.max_error * matches.pixel
+    return np.flatnonzero(usable)[rows[agrees]], points[agrees]
+
+
+def undistorted(matches: Matches) -> tuple[FloatArray, NDArray[np.bool_]]:
     """All features as a pinhole camera of the same focal length has them, whatever the lens.
 
     Returns:
         Pixels [K, 2] relative to the principal point, and which of them [K] are such: a strong
         distortion cannot be undone beyond where it folds the image over.
     """
+    camera = matches.camera
     pixels = camera.cam_from_img(matches.keypoints.reshape(-1, 2)) * camera.focal_px
     pixels = pixels.reshape(-1, 2)
     usable: NDArray[np.bool_] = np.asarray(np.isfinite(pixels).all(axis=1), dtype=np.bool_)

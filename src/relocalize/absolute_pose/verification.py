@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from relocalize.absolute_pose.matching import Float32Array, Rows, unit_descriptors
 from relocalize.absolute_pose.refinement import Lens, View, project
 from relocalize.absolute_pose.scene import Scene
+from relocalize.features.matching import Rows, UnitDescriptors, unit_descriptors
 from relocalize.geometry.transforms import FloatArray
 
 _MAX_VIEWS = 60  # asked of those nearby; more change no result and cost time
@@ -68,7 +68,7 @@ class _Expected:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Verification:
     """What of a photo contradicts a pose.
 
     Attributes:
@@ -93,7 +93,7 @@ class Surroundings:
         return None
 
 
-def look_around(
+def verify_pose(
     view: View,
     lens: Lens,
     scene: Scene,
@@ -102,7 +102,7 @@ def look_around(
     *,
     radius: float,
     without: int | None = None,
-) -> Surroundings:
+) -> Verification:
     """Compare a photo with what the map says is to be seen from its pose.
 
     Args:
@@ -129,7 +129,7 @@ def look_around(
     weights = expected.views**_WEIGHT_POWER
     here = expected.unoccluded
     found = weights * (best >= _MIN_SIMILARITY)
-    return Surroundings(
+    return Verification(
         _missing(best, weights),
         _unlike(expected.pixels[here], found[here], weights[here], pixels),
     )
@@ -141,7 +141,7 @@ def largest_plausible_share(own: list[float]) -> float:
     return min(max(_TOLERANCE * typical, _LEAST_BOUND), _MOST_BOUND)
 
 
-def _missing(best: Float32Array, weights: FloatArray) -> float | None:
+def _missing(best: UnitDescriptors, weights: FloatArray) -> float | None:
     checked = best > -1
     if checked.sum() < _MIN_CHECKED:
         return None

@@ -19,7 +19,7 @@ from relocalize.checking.correction import Correction
 from relocalize.features.focal import voted_focal
 from relocalize.features.matching import (
     MatchSettings,
-    match_descriptors,
+    mutual_matches,
     unit_descriptors,
     verify,
 )
@@ -195,11 +195,12 @@ def measure_pair(views: Sequence[View], pair: Pair) -> MeasuredPair | None:
 
 
 def _matches(first: View, second: View) -> NDArray[np.uint32]:
-    return match_descriptors(
+    return mutual_matches(
         unit_descriptors(first.features.descriptors),
         unit_descriptors(second.features.descriptors),
-        MATCHING,
-    )
+        MATCHING.max_ratio,
+        max_angle=MATCHING.max_angle,
+    ).astype(np.uint32)
 
 
 def _parallax_deg(rays: FloatArray, second_from_first: Rigid3) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,11 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from relocalize import progress
-from relocalize.capture.photos import PHOTO_SUFFIXES, Photo, read_photo
+from relocalize.capture.photos import PHOTO_SUFFIXES
 from relocalize.errors import CaptureError
-from relocalize.localization import Localizer, PoseEstimate, fitted
-from relocalize.localization.joint import UncalibratedPhoto, localize_together
-from relocalize.localization.structure import StructureLocalizer
+from relocalize.localization import PoseEstimate, fitted
 from relocalize.place import Place
 
 if TYPE_CHECKING:
@@ -50,7 +47,8 @@ class Localize:
             return self._run_video(self.video)
         paths = photo_paths(self.photos)
         localizer = fitted(Place.open(self.place), self.localizer)
-        results = list(zip(paths, localize_files(localizer, paths), strict=True))
+        found = localizer.localize_many(progress.track(paths, "localizing", unit="photos"))
+        results = list(zip(paths, found, strict=True))
         if self.json:
             for path, estimate in results:
                 print(json.dumps(as_json(path, self.localizer, estimate)))
@@ -92,36 +90,6 @@ def photo_paths(arguments: tuple[Path, ...]) -> list[Path]:
     if not paths:
         raise CaptureError("no photos given; use: relocalize localize PLACE PHOTO...")
     return paths
-
-
-def localize_files(localizer: Localizer, paths: list[Path]) -> list[PoseEstimate]:
-    """The result of each photo; one that cannot be read fails with that as its reason."""
-    unit = localizer.unit
-    results: dict[int, PoseEstimate] = {}
-    together: dict[int, UncalibratedPhoto] = {}
-    for index, photo in _read(paths):
-        if isinstance(photo, CaptureError):
-            results[index] = PoseEstimate("failed", unit, 0.0, reason=str(photo))
-        elif isinstance(localizer, StructureLocalizer):
-            together[index] = UncalibratedPhoto.of(localizer, photo.pixels, photo.camera)
-        else:
-            results[index] = localizer.localize(photo.pixels, photo.camera)
-    if isinstance(localizer, StructureLocalizer):
-        estimates = localize_together(localizer, together.values())
-        results.update(zip(together, estimates, strict=True))
-    return [results[index] for index in range(len(paths))]
-
-
-def _read(paths: list[Path]) -> Iterator[tuple[int, Photo | CaptureError]]:
-    for index, path in enumerate(progress.track(paths, "localizing", unit="photos")):
-        yield index, _photo_or_error(path)
-
-
-def _photo_or_error(path: Path) -> Photo | CaptureError:
-    try:
-        return read_photo(path)
-    except CaptureError as error:
-        return error
 
 
 def as_json(path: Path, localizer: str, estimate: PoseEstimate) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from relocalize.evaluation.truth_sigma import truth_sigma
 from relocalize.evaluation.up import Up
 from relocalize.geometry import Camera
 from relocalize.localization import Localizer, fitted
+from relocalize.localization.query import Query
 from relocalize.localization.store import trained_on
 from relocalize.place import Place, Split, atomic
 from relocalize.place.dropped import dropped_names
@@ -45,6 +46,7 @@ def evaluate(
     localizers: Sequence[str] | None = None,
     truth: Path | None = None,
     other_split: str | None = None,
+    together: bool = False,
 ) -> Evaluation:
     """Localize a split's test images with each localizer, fitted on its train images.
 
@@ -58,6 +60,8 @@ def evaluate(
         truth: poses of another origin (any format in `formats.FORMATS`) to measure against;
             None measures against the Place's own poses.
         other_split: one that was evaluated before, to stand beside this one.
+        together: localize all test images at once, so that those that share an unknown camera
+            calibrate it together; otherwise each one by itself, as it comes to a service.
 
     Raises:
         EvaluationError: no test image has a true pose, or the truth does not fit the Place.
@@ -77,11 +81,14 @@ def evaluate(
         started = time.perf_counter()
         ready[name] = fitted(place, name, chosen)
         fit_seconds[name] = time.perf_counter() - started
-    inputs = fingerprint(place, chosen, localizers, truth)
+    inputs = fingerprint(place, chosen, localizers, truth) + ("-together" if together else "")
     folder = place.report_dir(chosen.name)
     with place.lock():
         with AnswerLog(folder / _LOG, inputs) as log:
-            answers = _answers(place, chosen, images, ready, log)
+            if together:
+                answers = _answers_together(place, chosen, images, ready)
+            else:
+                answers = _answers(place, chosen, images, ready, log)
         extent, nearest = _distances(place, chosen, images, compared)
         evaluation = Evaluation(
             split=chosen.name,
@@ -107,7 +114,7 @@ def evaluate(
             "schema": RESULTS_SCHEMA,
             **evaluation.to_json(),
             "inputs": inputs,
-            "made": _how_made(place, chosen, truth, evaluation),
+            "made": {**_how_made(place, chosen, truth, evaluation), "together": together},
             "per_image": evaluation.images_to_json(),
         }
         atomic.write_json(folder / RESULTS, content)
@@ -198,6 +205,24 @@ def _answers(
     return answers
 
 
+def _answers_together(
+    place: Place, split: Split, images: Sequence[str], localizers: dict[str, Localizer]
+) -> dict[str, list[Answer]]:
+    """Every localizer on all images at once; the time of each is its share."""
+    cameras = _known_cameras(place, split, images)
+    answers = {}
+    for which, localizer in localizers.items():
+        shown = progress.track(images, f"localizing together with {which}")
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = localizer.localize_many(
+            Query.of(place.read_image(name), cameras[name]) for name in shown
+        )
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        share = 1000 / len(images)
+        answers[which] = [Answer.of(one, share * wall, share * cpu) for one in found]
+    return answers
+
+
 def _distances(
     place: Place, split: Split, images: Sequence[str], truth: Truth
 ) -> tuple[float, NearestViews]:
@@ -235,20 +260,17 @@ def _up(place: Place, split: Split, truth: Truth) -> Up:
 def _known_cameras(place: Place, split: Split, images: Sequence[str]) -> dict[str, Camera | None]:
     """What may be known of each test image's camera before it is localized.
 
-    The map's calibration where train images share the camera, else what the image's own file
-    says of its focal length, else None.
+    The map's calibration where train images share the camera, else what the capture knows.
     """
     posed = place.map.images
     calibrated = {posed[name].camera_id for name in split.train if name in posed}
     priors = {image.name: capture.camera_of(image) for capture, image in place.images()}
-    cameras: dict[str, Camera | None] = {}
-    for name in images:
-        prior = priors.get(name)
-        if name in posed and posed[name].camera_id in calibrated:
-            cameras[name] = posed[name].camera
-        else:
-            cameras[name] = prior if prior is not None and prior.known != "unknown" else None
-    return cameras
+    return {
+        name: posed[name].camera
+        if name in posed and posed[name].camera_id in calibrated
+        else priors.get(name)
+        for name in images
+    }
 
 
 def _how_made(

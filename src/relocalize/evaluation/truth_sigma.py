@@ -12,7 +12,6 @@ from relocalize.evaluation.metrics import PoseErrors, finite
 from relocalize.evaluation.truth import Truth
 from relocalize.geometry.transforms import FloatArray
 from relocalize.localization import Localizer
-from relocalize.localization.structure import StructureLocalizer
 from relocalize.mapping.pose_covariance import pose_covariances
 from relocalize.place import Place
 
@@ -80,10 +79,10 @@ def truth_sigma(
             "the noise between this truth and the map on train images, of which the map has a part",
         )
     if (place.poses_from or "").startswith("imported"):
-        structure = localizers.get(StructureLocalizer.name)
-        if not isinstance(structure, StructureLocalizer):
+        structure = localizers.get("structure")
+        noise = None if structure is None else structure.map_noise
+        if noise is None:
             return None
-        noise = structure.solver.noise
         return TruthSigma(
             np.full(count, _AXES * noise.position),
             np.full(count, _AXES * np.degrees(noise.rotation_rad)),

@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 import poselib
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from relocalize import progress
 from relocalize.features.database import (
@@ -23,9 +24,11 @@ from relocalize.features.database import (
     batched,
 )
 from relocalize.features.sift import Features
+from relocalize.geometry.transforms import FloatArray
 from relocalize.parallel import map_in_order
 
 UnitDescriptors = NDArray[np.float32]  # [K, 128], rows of length 1
+Rows = NDArray[np.int64]
 
 _PAIRS_PER_COMMIT = 64
 _CACHED_IMAGES = 512  # features held in memory while matching; about 0.3 MB each
@@ -49,34 +52,90 @@ class MatchSettings:
 
 
 def unit_descriptors(descriptors: NDArray[np.uint8]) -> UnitDescriptors:
-    """Descriptors [K, 128] uint8 as float32 rows of length 1."""
-    values = descriptors.astype(np.float32)
-    norms = np.linalg.norm(values, axis=1, keepdims=True)
-    return np.asarray(values / np.maximum(norms, 1e-9), dtype=np.float32)
+    """[K, 128] of norm 1, for similarities as dot products."""
+    rows = descriptors.astype(np.float32)
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    unit: UnitDescriptors = rows / np.maximum(norms, 1e-6)[:, None]
+    return unit
 
 
-def match_descriptors(
-    first: UnitDescriptors, second: UnitDescriptors, settings: MatchSettings
-) -> NDArray[np.uint32]:
-    """Mutual nearest neighbours [M, 2] that pass the ratio test in both directions' nearest."""
-    if len(first) < 2 or len(second) < 2:
-        return np.empty((0, 2), dtype=np.uint32)
+def mutual_matches(
+    first: UnitDescriptors,
+    second: UnitDescriptors,
+    max_ratio: float,
+    *,
+    max_angle: float = np.pi,
+) -> Rows:
+    """Pairs that are each other's nearest and clearly nearer than the second nearest.
+
+    Args:
+        first: [K, 128].
+        second: [P, 128].
+        max_ratio: largest angle to the nearest over angle to the second nearest of ``second``
+            (Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 2004, section
+            7.1).
+        max_angle: radians between matched descriptors.
+
+    Returns:
+        [M, 2] rows of ``first`` and of ``second``.
+    """
+    if not len(first) or not len(second):
+        return np.zeros((0, 2), np.int64)
     similarity = first @ second.T
-    rows = np.arange(len(first))
+    every = np.arange(len(first))
     nearest = similarity.argmax(axis=1)
-    best = similarity[rows, nearest]
-    back = similarity.argmax(axis=0)
-    mutual = back[nearest] == rows
-    similarity[rows, nearest] = -1.0
-    second_best = similarity.max(axis=1)
-    angle, second_angle = _angle(best), _angle(second_best)
-    good = mutual & (angle <= settings.max_angle) & (angle <= settings.max_ratio * second_angle)
-    kept = np.flatnonzero(good)
-    return np.stack([kept, nearest[kept]], axis=1).astype(np.uint32)
+    mutual = similarity.argmax(axis=0)[nearest] == every
+    best = _angle(similarity[every, nearest])
+    similarity[every, nearest] = -1
+    second_best = _angle(similarity.max(axis=1))
+    rows = np.flatnonzero(mutual & (best <= max_angle) & (best < max_ratio * second_best))
+    return np.stack([rows, nearest[rows]], axis=1)
 
 
 def _angle(cosine: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.arccos(np.clip(cosine, -1.0, 1.0)), dtype=np.float32)
+
+
+def match_nearby(
+    query: UnitDescriptors,
+    points: UnitDescriptors,
+    pixels: FloatArray,
+    projected: FloatArray,
+    *,
+    radius: float,
+    similarity: float,
+) -> tuple[Rows, Rows]:
+    """Pairs that are each other's most similar among those that a known pose puts close by.
+
+    Args:
+        query: [K, 128] unit descriptors.
+        points: [P, 128] unit descriptors.
+        pixels: [K, 2] where the features are.
+        projected: [P, 2] where the pose puts the points.
+        radius: pixels between the two at most.
+        similarity: dot product at least.
+
+    Returns:
+        Rows of ``query`` and rows of ``points``, both [M].
+    """
+    if not len(pixels) or not len(projected):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    close = cKDTree(pixels).sparse_distance_matrix(
+        cKDTree(projected), radius, output_type="ndarray"
+    )
+    rows, columns = close["i"].astype(np.int64), close["j"].astype(np.int64)
+    alike = np.einsum("ij,ij->i", query[rows], points[columns])
+    keep = alike >= similarity
+    rows, columns, alike = rows[keep], columns[keep], alike[keep]
+    best_of_row = np.full(len(query), -1.0, np.float32)
+    best_of_column = np.full(len(points), -1.0, np.float32)
+    np.maximum.at(best_of_row, rows, alike)
+    np.maximum.at(best_of_column, columns, alike)
+    mutual = (alike == best_of_row[rows]) & (alike == best_of_column[columns])
+    rows, columns = rows[mutual], columns[mutual]
+    # Equal descriptors could tie: a feature is used once.
+    rows, first = np.unique(rows, return_index=True)
+    return rows, columns[first]
 
 
 def verify(
@@ -134,5 +193,7 @@ def _match(
     second: tuple[Features, UnitDescriptors],
     settings: MatchSettings,
 ) -> MatchedPair:
-    matches = match_descriptors(first[1], second[1], settings)
+    matches = mutual_matches(
+        first[1], second[1], settings.max_ratio, max_angle=settings.max_angle
+    ).astype(np.uint32)
     return MatchedPair(*pair, matches, verify(matches, first[0], second[0], settings))

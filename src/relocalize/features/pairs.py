@@ -92,11 +92,6 @@ class Similarity:
             excluded |= ~wanted
         return self._best(self.vectors[row], count, excluded)
 
-    def like(self, descriptors: NDArray[np.uint8], count: int, among: Collection[str]) -> list[str]:
-        """The ``count`` images in ``among`` most like one with these descriptors [K, 128]."""
-        excluded = np.array([name not in among for name in self.names])
-        return self._best(self.vlad.describe(descriptors), count, excluded)
-
     def _best(
         self, vector: NDArray[np.float32], count: int, excluded: NDArray[np.bool_]
     ) -> list[str]:

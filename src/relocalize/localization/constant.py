@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from typing_extensions import Self
 
 from relocalize.errors import LocalizerError
-from relocalize.geometry import Camera, Rigid3
+from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray, mean_rotation
 from relocalize.localization.estimate import PoseEstimate
 from relocalize.localization.localizer import Localizer
+from relocalize.localization.query import Query
 from relocalize.localization.saving import read_saved, write_saved
 from relocalize.place import Place, Split
 
@@ -55,7 +55,7 @@ class ConstantLocalizer(Localizer):
         spread = np.concatenate([centres - middle.translation, turns], axis=1)
         return cls(middle, spread.T @ spread / len(spread), place.unit)
 
-    def localize(self, image: NDArray[np.uint8], camera: Camera | None = None) -> PoseEstimate:
+    def _localize(self, query: Query) -> PoseEstimate:
         """The same pose for every image."""
         started = time.perf_counter()
         milliseconds = 1e3 * (time.perf_counter() - started)
@@ -65,7 +65,6 @@ class ConstantLocalizer(Localizer):
             milliseconds,
             world_from_cam=self.world_from_cam,
             covariance=self.covariance,
-            camera=camera,
         )
 
     def save(self, folder: Path) -> None:

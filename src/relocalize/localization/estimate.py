@@ -25,6 +25,8 @@ class PoseEstimate:
         inliers: matches that agree with the pose, where the method has such.
         camera: the intrinsics used, estimated where they were unknown.
         inlier_points: [M, 3] the map's points of those matches in the world, where there are such.
+        shared_covariance: [6, 6] the part of `covariance` that estimates in one map have in common,
+            which no smoothing takes away; None where that is not known.
     """
 
     status: Literal["localized", "failed"]
@@ -36,6 +38,7 @@ class PoseEstimate:
     inliers: int | None = None
     camera: Camera | None = None
     inlier_points: FloatArray | None = None
+    shared_covariance: FloatArray | None = None
 
     @property
     def position_sigma(self) -> float | None:

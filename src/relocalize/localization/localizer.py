@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import Self
 
+from relocalize.absolute_pose.map_noise import MapNoise
+from relocalize.absolute_pose.shared_camera import SharedCamera
+from relocalize.errors import CaptureError
 from relocalize.geometry import Camera
 from relocalize.localization.estimate import PoseEstimate
+from relocalize.localization.query import ImageLike, Query
 from relocalize.place import Place, Split
 
 
@@ -23,11 +26,13 @@ class Localizer(ABC):
         unit: of the positions it gives, the Place's when it was fitted.
         work_folder: what `fit` left on disk for a killed one to go on from, which may be deleted
             once the fitted localizer is saved; None where nothing was left.
+        map_noise: how far the map's own poses are off beyond their scatter, where that is known.
     """
 
     name: ClassVar[str]
     unit: str
     work_folder: Path | None = None
+    map_noise: MapNoise | None = None
 
     @classmethod
     @abstractmethod
@@ -45,18 +50,63 @@ class Localizer(ABC):
         """Learn the Place anew, as the one saved in ``folder`` did before the Place changed."""
         return cls.fit(place, split)
 
-    @abstractmethod
-    def localize(self, image: NDArray[np.uint8], camera: Camera | None = None) -> PoseEstimate:
-        """The pose of one RGB image [H, W, 3].
+    def localize(self, image: ImageLike, camera: Camera | None = None) -> PoseEstimate:
+        """The pose of one image.
 
         Args:
-            image: upright pixels.
-            camera: its intrinsics for this image size; None estimates them.
+            image: a query, the path of a photo, or upright RGB pixels [H, W, 3] of uint8.
+            camera: as for `Query.of`: intrinsics that are ``exact`` are used as they are; what is
+                not exactly known is estimated.
 
         Returns:
             An estimate, ``failed`` with a reason when the image cannot be localized: never an
             exception for a photo that is merely bad, never a guess.
+
+        Raises:
+            CaptureError: the file cannot be read.
+            QueryError: the pixels are not an image, or the camera is of another size.
         """
+        return self._localize(Query.of(image, camera))
+
+    def localize_many(self, images: Iterable[ImageLike]) -> list[PoseEstimate]:
+        """The poses of images, in their order; those that share a camera calibrate it together.
+
+        Images of one size of which the same is known, and nothing exactly, are taken to share a
+        camera. A file that cannot be read fails with that as its reason.
+
+        Args:
+            images: as for `localize`; each is read when its turn comes.
+
+        Raises:
+            QueryError: as for `localize`.
+        """
+        results: list[PoseEstimate | None] = []
+
+        def readable() -> Iterator[Query]:
+            for query in map(_query_or_error, images):
+                if isinstance(query, Query):
+                    results.append(None)
+                    yield query
+                else:
+                    results.append(PoseEstimate("failed", self.unit, 0.0, reason=str(query)))
+
+        found = iter(self._localize_many(readable()))
+        return [result or next(found) for result in results]
+
+    def calibrate(self, images: Iterable[ImageLike]) -> SharedCamera | None:
+        """The camera that images of one size share, estimated from all of them together.
+
+        None where they do not tell, or the localizer has no way to.
+        """
+        return None
+
+    @abstractmethod
+    def _localize(self, query: Query) -> PoseEstimate:
+        """The pose of one query."""
+
+    def _localize_many(self, queries: Iterable[Query]) -> list[PoseEstimate]:
+        """The poses of queries in their order."""
+        return [self._localize(query) for query in queries]
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -70,3 +120,10 @@ class Localizer(ABC):
         Raises:
             LocalizerError: the folder is not a saved localizer of this kind and version.
         """
+
+
+def _query_or_error(image: ImageLike) -> Query | CaptureError:
+    try:
+        return Query.of(image)
+    except CaptureError as error:
+        return error

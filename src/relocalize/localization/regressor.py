@@ -28,6 +28,7 @@ from relocalize.errors import GeometryError, LocalizerError
 from relocalize.geometry import Camera, Rigid3
 from relocalize.localization.estimate import PoseEstimate
 from relocalize.localization.localizer import Localizer
+from relocalize.localization.query import Query
 from relocalize.localization.registry import kind_of
 from relocalize.localization.saving import DESCRIPTION, read_description
 from relocalize.place import Place, Split, atomic
@@ -156,14 +157,24 @@ class RegressorLocalizer(Localizer):
 
     # -- localizing ------------------------------------------------------------------------
 
-    def localize(self, image: NDArray[np.uint8], camera: Camera | None = None) -> PoseEstimate:
-        """The pose of one RGB image [H, W, 3]; see `Localizer.localize`.
+    def _localize(self, query: Query) -> PoseEstimate:
+        """By the camera as far as it is known; an unknown one is tried with several focal lengths.
 
-        A photo of an unknown camera is tried with several focal lengths.
+        So is an approximate one by which the photo is refused: a zoomed or cropped image keeps its
+        EXIF.
         """
         started = time.perf_counter()
+        known = query.camera.known
+        camera = query.camera if known != "unknown" else self._guessed_camera(query.pixels)
+        estimate = self._by_camera(query.pixels, camera, started)
+        if estimate.status == "failed" and known == "approximate":
+            again = self._by_camera(query.pixels, self._guessed_camera(query.pixels), started)
+            estimate = again if again.status == "localized" else estimate
+        return estimate
+
+    def _by_camera(self, pixels: NDArray[np.uint8], camera: Camera, started: float) -> PoseEstimate:
         try:
-            answers, signs, used = self._answer(image, camera)
+            answers, signs = self._answer(pixels, camera)
         except GeometryError as error:
             return self._failed(started, f"the camera does not fit the photo: {error}")
         doubt = self.calibration.doubt(signs, 0, self.unit)
@@ -175,20 +186,15 @@ class RegressorLocalizer(Localizer):
             1e3 * (time.perf_counter() - started),
             world_from_cam=Rigid3.from_matrix(answers.world_from_cams[0]),
             covariance=self.calibration.covariances(signs)[0],
-            camera=used,
+            camera=camera,
         )
 
     def _failed(self, started: float, reason: str) -> PoseEstimate:
         milliseconds = 1e3 * (time.perf_counter() - started)
         return PoseEstimate("failed", self.unit, milliseconds, reason=reason)
 
-    def _answer(
-        self, image: NDArray[np.uint8], camera: Camera | None
-    ) -> tuple[Answers, Signs, Camera]:
-        if camera is None or camera.known == "unknown":
-            self._say_guessing()
-            camera = self._guessed_camera(image)
-        inputs = self.images.of_photo(image, camera)
+    def _answer(self, pixels: NDArray[np.uint8], camera: Camera) -> tuple[Answers, Signs]:
+        inputs = self.images.of_photo(pixels, camera)
         with self._device.running():
             answers = answers_to(
                 self._answering, inputs, self._device, samples=self.facts.settings.samples
@@ -197,7 +203,7 @@ class RegressorLocalizer(Localizer):
         if self.calibration.by_view:
             nearest = self.views.compare(answers.descriptions).nearest
             answers = replace(answers, world_from_cams=nearest)
-        return answers, signs_of(answers, self.views), camera
+        return answers, signs_of(answers, self.views)
 
     def _say_guessing(self) -> None:
         if not self._said_guessing:
@@ -207,19 +213,20 @@ class RegressorLocalizer(Localizer):
             )
         self._said_guessing = True
 
-    def _guessed_camera(self, image: NDArray[np.uint8]) -> Camera:
+    def _guessed_camera(self, pixels: NDArray[np.uint8]) -> Camera:
         """A pinhole of the focal length through which the photo fits the place best.
 
         Where cells say depths: the one through which things look as far away as they are from the
         pose that follows, and the pose is sure; else the one through which it looks most like train
         images. The latter alone would rather fill the image than show it at the right size.
         """
-        height, width = image.shape[:2]
+        self._say_guessing()
+        height, width = pixels.shape[:2]
         guesses = [
             Camera.from_focal(width, height, share * max(width, height), model="SIMPLE_PINHOLE")
             for share in _FOCAL_GUESSES
         ]
-        inputs = np.concatenate([self.images.of_photo(image, guess, crops=1) for guess in guesses])
+        inputs = np.concatenate([self.images.of_photo(pixels, guess, crops=1) for guess in guesses])
         with self._device.running():
             found = answers_to(self._answering, inputs, self._device)
         if found.depth_off is None or found.variance is None:

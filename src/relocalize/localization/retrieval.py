@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from relocalize.absolute_pose.matching import Float32Array
 from relocalize.errors import GeometryError, LocalizerError, MappingError
 from relocalize.features.database import open_database
+from relocalize.features.matching import UnitDescriptors
 from relocalize.features.sift import FeatureExtractor, FeatureSettings
 from relocalize.features.stored_descriptors import StoredDescriptors
 from relocalize.features.vlad import Vlad
-from relocalize.geometry import Camera, Rigid3
+from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.localization.estimate import PoseEstimate
 from relocalize.localization.localizer import Localizer
+from relocalize.localization.query import Query
 from relocalize.localization.saving import read_saved, write_saved
 from relocalize.place import Place, Split
 from relocalize.regression.time_blocks import time_blocks
@@ -54,7 +55,7 @@ class RetrievalLocalizer(Localizer):
     def __init__(
         self,
         vlad: Vlad,
-        vectors: Float32Array,
+        vectors: UnitDescriptors,
         world_from_cams: FloatArray,
         sigmas: FloatArray | None,
         unit: str,
@@ -86,10 +87,10 @@ class RetrievalLocalizer(Localizer):
             sigmas = _sigmas_of_blocks(described, descriptors, poses)
         return cls(vlad, vectors, poses, sigmas, place.unit, features)
 
-    def localize(self, image: NDArray[np.uint8], camera: Camera | None = None) -> PoseEstimate:
+    def _localize(self, query: Query) -> PoseEstimate:
         """The pose of the most similar train image; fails only where there is nothing to see."""
         started = time.perf_counter()
-        features = self._extractor.extract(image)
+        features = self._extractor.extract(query.pixels)
         if len(features) < _MIN_FEATURES:
             return PoseEstimate(
                 "failed",
@@ -105,7 +106,6 @@ class RetrievalLocalizer(Localizer):
             1e3 * (time.perf_counter() - started),
             world_from_cam=Rigid3.from_matrix(self.world_from_cams[best]),
             covariance=self._covariance(float(similarity[best])),
-            camera=camera,
         )
 
     def _covariance(self, similarity: float) -> FloatArray | None:
@@ -170,7 +170,7 @@ def _sigmas_of_blocks(
 
 
 def measured_sigmas(
-    similarity: Float32Array, world_from_cams: FloatArray, answers: FloatArray
+    similarity: UnitDescriptors, world_from_cams: FloatArray, answers: FloatArray
 ) -> FloatArray:
     """`RetrievalLocalizer.sigmas` of photos whose poses are known.
 
@@ -184,7 +184,7 @@ def measured_sigmas(
     return np.array([sigma_weights(signs, errors[:, part]) for part in (0, 1)])
 
 
-def signs_of(similarity: Float32Array | FloatArray) -> FloatArray:
+def signs_of(similarity: UnitDescriptors | FloatArray) -> FloatArray:
     """[N, 2] what sigmas are made of: 1, and how far descriptions of that similarity are apart."""
     apart = np.sqrt(np.maximum(2 - 2 * similarity.astype(np.float64), 0))
     return np.stack([np.ones(len(similarity)), apart], axis=1)

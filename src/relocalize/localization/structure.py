@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import Self
 
 from relocalize.absolute_pose import Matches, PoseSolver, PoseSolverSettings, Refused
 from relocalize.absolute_pose.map_noise import MapNoise
 from relocalize.absolute_pose.scene import Scene
+from relocalize.absolute_pose.shared_camera import SharedCamera, calibrated, shared_camera
 from relocalize.errors import LocalizerError, MappingError
 from relocalize.features.database import open_database
-from relocalize.features.sift import FeatureExtractor, Features
+from relocalize.features.sift import FeatureExtractor
 from relocalize.geometry import Camera
 from relocalize.localization.estimate import PoseEstimate
 from relocalize.localization.localizer import Localizer
+from relocalize.localization.query import ImageLike, Query
 from relocalize.localization.saving import read_saved, write_saved
 from relocalize.mapping import model_of_images
 from relocalize.place import Place, Split
 from relocalize.regression.time_blocks import time_blocks
 
-_VERSION = 3
+_VERSION = 4
 _VALIDATION_SHARE = 0.25  # of the images, in blocks of time: to learn how wrong answers are
+_MIN_SHARING = 3  # fewer photos of a camera are localized each for itself
+# With the right camera more points agree in the end, found again near their projections, than
+# were matched before (frames of the kitchen, blurred ones too); a photo below that is tried alone
+# as well, and the shared camera stays unless alone this many times as many agree.
+_CONVINCING_SHARE = 1.0
+_CLEARLY_MORE = 1.3
+
+
+@dataclass(frozen=True, eq=False)
+class _Matched:
+    """A photo's place among those given, its matches, and the seconds that they took."""
+
+    index: int
+    matches: Matches
+    seconds: float
 
 
 class StructureLocalizer(Localizer):
@@ -42,6 +60,7 @@ class StructureLocalizer(Localizer):
     def __init__(self, solver: PoseSolver, unit: str) -> None:
         self.solver = solver
         self.unit = unit
+        self.map_noise = solver.noise
         self._extractor = FeatureExtractor(solver.settings.features)
 
     @classmethod
@@ -66,62 +85,81 @@ class StructureLocalizer(Localizer):
             )
             return cls(noisy, place.unit)
 
-    def localize(
-        self,
-        image: NDArray[np.uint8],
-        camera: Camera | None = None,
-        *,
-        prior: Camera | None = None,
-    ) -> PoseEstimate:
-        """The pose of one RGB image [H, W, 3]; see `Localizer.localize`.
-
-        Args:
-            image: upright pixels.
-            camera: its intrinsics, taken as they are; None estimates focal length and one
-                radial term.
-            prior: roughly its camera, where that estimation starts, such as EXIF's.
-        """
+    def _localize(self, query: Query) -> PoseEstimate:
         started = time.perf_counter()
-        matches = self.solver.match(self.features(image), image.shape[1], image.shape[0])
-        return self.pose_of(matches, camera=camera, prior=prior, started=started)
+        return self._pose_of(self._match(query), started)
 
-    def features(self, image: NDArray[np.uint8]) -> Features:
-        """The features of an RGB image [H, W, 3], like the map's."""
-        return self._extractor.extract(image)
+    def _localize_many(self, queries: Iterable[Query]) -> list[PoseEstimate]:
+        """Images of one size of which the same is known, and nothing exactly, share a camera."""
+        estimates: dict[int, PoseEstimate] = {}
+        uncalibrated: dict[Camera, list[_Matched]] = defaultdict(list)
+        for index, query in enumerate(queries):
+            started = time.perf_counter()
+            matches = self._match(query)
+            if query.camera.known == "exact":
+                estimates[index] = self._pose_of(matches, started)
+            else:
+                seconds = time.perf_counter() - started
+                uncalibrated[query.camera].append(_Matched(index, matches, seconds))
+        for photos in uncalibrated.values():
+            estimates.update(self._posed_together(photos))
+        return [estimates[index] for index in range(len(estimates))]
 
-    def pose_of(
-        self,
-        matches: Matches,
-        *,
-        camera: Camera | None = None,
-        prior: Camera | None = None,
-        started: float | None = None,
-    ) -> PoseEstimate:
-        """The pose of a photo from its matches.
+    def calibrate(self, images: Iterable[ImageLike]) -> SharedCamera | None:
+        """The camera that consecutive images of one size share; see `Localizer.calibrate`."""
+        return calibrated(self.solver, [self._match(Query.of(image)) for image in images])
 
-        Args:
-            matches: of the photo.
-            camera: as for `localize`.
-            prior: as for `localize`.
-            started: `time.perf_counter` since when the time counts; None: since this call.
-        """
-        started = time.perf_counter() if started is None else started
-        found = self.solver.solve(matches, camera=camera, prior=prior)
+    def _match(self, query: Query) -> Matches:
+        return self.solver.match(self._extractor.extract(query.pixels), query.camera)
+
+    def _pose_of(self, matches: Matches, started: float) -> PoseEstimate:
+        """From matches; ``started`` is `time.perf_counter` when work on the image began."""
+        found = self.solver.solve(matches)
         milliseconds = 1e3 * (time.perf_counter() - started)
         if isinstance(found, Refused):
             return PoseEstimate(
                 "failed", self.unit, milliseconds, reason=found.reason, inliers=found.inliers
             )
+        shared = self.solver.noise.covariance
         return PoseEstimate(
             "localized",
             self.unit,
             milliseconds,
             world_from_cam=found.view.world_from_cam,
-            covariance=found.covariance + self.solver.noise.covariance,
+            covariance=found.covariance + shared,
             inliers=len(found.view.pixels),
             camera=found.camera,
             inlier_points=found.view.points,
+            shared_covariance=shared,
         )
+
+    def _posed_together(self, photos: Sequence[_Matched]) -> dict[int, PoseEstimate]:
+        """The poses of photos of one camera, by their index."""
+        started = time.perf_counter()
+        camera = None
+        if len(photos) >= _MIN_SHARING:
+            camera = shared_camera(self.solver, [photo.matches for photo in photos])
+        share = (time.perf_counter() - started) / len(photos)
+        estimates = {}
+        for photo in photos:
+            started = time.perf_counter() - share - photo.seconds
+            if camera is None:
+                estimates[photo.index] = self._pose_of(photo.matches, started)
+            else:
+                estimates[photo.index] = self._better_of_both(photo.matches, camera, started)
+        return estimates
+
+    def _better_of_both(self, matches: Matches, shared: Camera, started: float) -> PoseEstimate:
+        """With the shared camera, unless this photo is evidently another camera's, or zoomed."""
+        found = self._pose_of(replace(matches, camera=shared), started)
+        convincing = _CONVINCING_SHARE * len(matches.feature_rows)
+        if found.status == "localized" and (found.inliers or 0) >= convincing:
+            return found
+        alone = self._pose_of(matches, started)
+        if alone.status == "failed":
+            return found
+        more = (alone.inliers or 0) > _CLEARLY_MORE * (found.inliers or 0)
+        return alone if found.status == "failed" or more else found
 
     def save(self, folder: Path) -> None:
         """Write the scene and the settings into the empty ``folder``."""

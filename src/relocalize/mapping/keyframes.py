@@ -14,7 +14,7 @@ import numpy as np
 
 from relocalize import progress
 from relocalize.features.database import FeatureDatabase
-from relocalize.features.matching import MatchSettings, match_descriptors, unit_descriptors
+from relocalize.features.matching import MatchSettings, mutual_matches, unit_descriptors
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def choose_keyframes(
     before = names[0]
     for name in progress.track(names[1:], "choosing keyframes", unit="frames"):
         current = database.features(name)
-        matches = match_descriptors(last_unit, unit_descriptors(current.descriptors), matching)
+        unit = unit_descriptors(current.descriptors)
+        matches = mutual_matches(last_unit, unit, matching.max_ratio, max_angle=matching.max_angle)
         moved = current.keypoints[matches[:, 1]] - last.keypoints[matches[:, 0]]
         far = len(moved) > 0 and float(np.median(np.linalg.norm(moved, axis=1))) > reach
         few = len(matches) < max(settings.min_matches, settings.min_shared * len(last))
@@ -71,6 +72,6 @@ def choose_keyframes(
             if few and before != chosen[-1] and len(previous) >= settings.min_matches:
                 chosen.append(before)
             chosen.append(name)
-            last, last_unit = current, unit_descriptors(current.descriptors)
+            last, last_unit = current, unit
         previous, before = current, name
     return chosen

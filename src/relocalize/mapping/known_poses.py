@@ -20,7 +20,7 @@ from relocalize.mapping.given import given_images
 from relocalize.mapping.keyframes import choose_keyframes
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
 from relocalize.mapping.points import triangulate
-from relocalize.mapping.registering import Registrar, add_to_model
+from relocalize.mapping.registering import Query, Registrar, add_to_model
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.settings import MapSettings
 from relocalize.place import MapModel, Place, PosedImage
@@ -80,16 +80,13 @@ def triangulate_map(
         )
     with stages.measure("observations of the other frames", "frames") as count:
         rest = [name for name in names if name not in set(keyframes)]
-        registrar = Registrar(model, database, settings.registering, settings.matching)
+        registrar = Registrar(model, database, similarity.vlad, settings.registering)
         near = nearest_in_order(names, set(keyframes), settings.registering.neighbours)
         results = registrar.register(
-            [(name, posed[name].camera, near[name]) for name in rest],
-            more=lambda name: similarity.like(
-                database.features(name).descriptors,
-                settings.registering.more_neighbours,
-                set(keyframes),
-            ),
-            known={name: posed[name].cam_from_world for name in rest},
+            [
+                Query(name, posed[name].camera, near[name], posed[name].cam_from_world)
+                for name in rest
+            ],
             what="observing points",
         )
         add_to_model(model, results, dict(database.image_ids), database.camera_ids())

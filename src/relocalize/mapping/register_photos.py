@@ -19,13 +19,13 @@ import numpy as np
 import pycolmap
 
 from relocalize import progress
-from relocalize.absolute_pose import Matches, PoseSolver, PoseSolverSettings, Refused
+from relocalize.absolute_pose import PoseSolver, PoseSolverSettings, Refused
 from relocalize.absolute_pose.joint_poses import PosedPhoto, PosedTogether, pose_together
-from relocalize.absolute_pose.matching import Rows
 from relocalize.absolute_pose.scene import observed_rows
 from relocalize.capture.joining import KnownCamera, join_photos
 from relocalize.errors import MappingError
 from relocalize.features.database import FeatureDatabase, check_has_features, open_database
+from relocalize.features.matching import Rows
 from relocalize.geometry import Camera
 from relocalize.mapping.photo_ties import tie_photos
 from relocalize.mapping.points import model_of_images
@@ -56,14 +56,14 @@ class RegisterPhotosSettings:
         camera: what is known of their camera.
         split: match with the points as this split's train images see them; None: all images.
         refine: move everything, old poses and points too, to its joint optimum afterwards.
-        resection: how a photo gets its pose.
+        solver: how a photo gets its pose.
     """
 
     capture: str
     camera: KnownCamera = KnownCamera()
     split: str | None = None
     refine: bool = False
-    resection: PoseSolverSettings = PoseSolverSettings()
+    solver: PoseSolverSettings = PoseSolverSettings()
 
 
 def register_photos(
@@ -207,7 +207,7 @@ def _register(
         groups: list[_Group] = []
         if todo:
             with clock.stage("learning the map"):
-                solver = PoseSolver.learn(model, database, settings.resection)
+                solver = PoseSolver.learn(model, database, settings.solver)
             with clock.stage("poses and cameras"):
                 groups = _posed_groups(place, capture, solver, database)
         views = [image for image in model.images.values() if (image.point_rows >= 0).any()]
@@ -248,25 +248,15 @@ def _posed_groups(
         if not todo:
             continue
         before = next((posed[name] for name in members if name in posed), None)
+        camera = prior if before is None else before.camera
         matches = [
-            _matches(solver, database, name, prior)
+            solver.match(database.features(name), camera)
             for name in progress.track(todo, "matching photos with the map", unit="photos")
         ]
-        calibrated = prior if prior.known == "exact" else None
-        camera = before.camera if before is not None else calibrated
-        outcome = pose_together(
-            solver,
-            matches,
-            prior=prior if prior.known != "unknown" else None,
-            calibrated=camera,
-        )
+        outcome = pose_together(solver, matches)
         found = None if before is None else (before.camera_id, before.camera)
         groups.append(_Group(todo, prior, found, outcome))
     return groups
-
-
-def _matches(solver: PoseSolver, database: FeatureDatabase, name: str, camera: Camera) -> Matches:
-    return solver.match(database.features(name), camera.width, camera.height)
 
 
 def _add_group(

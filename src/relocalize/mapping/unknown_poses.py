@@ -33,7 +33,7 @@ from relocalize.mapping.keyframes import choose_keyframes
 from relocalize.mapping.main_model import MainModel, make_main_model
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
 from relocalize.mapping.reconstruction import Task, judge
-from relocalize.mapping.registering import Registrar, Registration, add_to_model
+from relocalize.mapping.registering import Query, Registrar, Registration, add_to_model
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.scale import metres_per_unit
 from relocalize.mapping.settings import MapSettings
@@ -218,6 +218,7 @@ def _register_rest(
 ) -> tuple[pycolmap.Reconstruction, list[Registration]]:
     """The model with every further image that can be registered, saved now and then."""
     anchors = {i.name for i in model.images.values() if i.has_pose}
+    registrar = Registrar(model, database, similarity.vlad, settings.registering)
     saved = work / "registered"
     if (saved / "points3D.bin").is_file():
         model = pycolmap.Reconstruction(str(saved))
@@ -225,12 +226,7 @@ def _register_rest(
     camera_ids, image_ids = database.camera_ids(), dict(database.image_ids)
     rest = [name for name in walks.names if name not in inside]
     near = nearest_in_order(walks.names, anchors, settings.registering.neighbours)
-    registrar = Registrar(model, database, settings.registering, settings.matching)
     results: list[Registration] = []
-
-    def more(name: str) -> list[str]:
-        descriptors = database.features(name).descriptors
-        return similarity.like(descriptors, settings.registering.more_neighbours, anchors)
 
     def camera_of(name: str) -> Camera:
         # The map's own estimate where it has one; else what the capture says.
@@ -239,13 +235,14 @@ def _register_rest(
             return Camera.from_colmap(model.cameras[camera_id])
         return database.camera(camera_id)
 
-    queries = [(name, camera_of(name), near[name] or more(name)) for name in rest]
+    queries = [Query(name, camera_of(name), near[name]) for name in rest]
     for start in range(0, len(queries), _REGISTERED_PER_SAVE):
         chunk = queries[start : start + _REGISTERED_PER_SAVE]
-        found = registrar.register(chunk, more=more)
-        for name, camera, _ in chunk:
-            if not model.exists_camera(camera_ids[name]):
-                model.add_camera_with_trivial_rig(camera.to_colmap(camera_ids[name]))
+        found = registrar.register(chunk)
+        for query in chunk:
+            camera_id = camera_ids[query.name]
+            if not model.exists_camera(camera_id):
+                model.add_camera_with_trivial_rig(query.camera.to_colmap(camera_id))
         add_to_model(model, found, image_ids, camera_ids)
         results += found
         if start + _REGISTERED_PER_SAVE < len(queries):

@@ -12,11 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from relocalize.capture.photos import Photo, read_photo
 from relocalize.errors import CaptureError, RelocalizeError
-from relocalize.geometry import Camera
 from relocalize.localization import Localizer, PoseEstimate
-from relocalize.localization.structure import StructureLocalizer
+from relocalize.localization.query import Query
 
 # Of an uploaded file. A phone's photo has 2 to 15 MB, as a PNG up to 40.
 MAX_BYTES = 64 << 20
@@ -29,23 +27,26 @@ class PlacedPhoto:
 
     Attributes:
         name: of the file, made harmless.
-        pixels: RGB [H, W, 3].
+        query: its pixels and camera.
         estimate: the localizer's answer.
         localizer: which one it was.
     """
 
     name: str
-    pixels: NDArray[np.uint8]
+    query: Query
     estimate: PoseEstimate
     localizer: str
 
     @property
     def half(self) -> tuple[float, float]:
         """Half width and half height of the image at distance 1."""
-        height, width = self.pixels.shape[:2]
-        camera = self.estimate.camera or Camera.from_focal(width, height)
-        focal = camera.resized(width, height).focal_px
-        return width / (2 * focal), height / (2 * focal)
+        camera = self.estimate.camera or self.query.camera
+        return camera.width / (2 * camera.focal_px), camera.height / (2 * camera.focal_px)
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """RGB [H, W, 3]."""
+        return self.query.pixels
 
 
 class PhotoPlacer:
@@ -68,7 +69,7 @@ class PhotoPlacer:
         Raises:
             RelocalizeError: it is no photo, or the localizer cannot be loaded.
         """
-        return self._place(harmless_name(path.name), read_photo(path))
+        return self._place(harmless_name(path.name), Query.of(path))
 
     def place_upload(self, name: str, content: bytes) -> PlacedPhoto:
         """Localize a photo that somebody sent; neither its name nor its bytes are trusted.
@@ -85,27 +86,23 @@ class PhotoPlacer:
             path = Path(folder) / "photo"
             path.write_bytes(content)
             try:
-                photo = read_photo(path)
+                query = Query.of(path)
             except CaptureError as error:
                 raise CaptureError(str(error).replace(str(path), shown)) from error
-        return self._place(shown, photo)
+        return self._place(shown, query)
 
-    def _place(self, name: str, photo: Photo) -> PlacedPhoto:
+    def _place(self, name: str, query: Query) -> PlacedPhoto:
         with self._one_at_a_time:
             if self._localizer is None:
                 self._localizer = self._load()
             localizer = self._localizer
             try:
-                estimate = (
-                    localizer.localize(photo.pixels, prior=photo.camera)
-                    if isinstance(localizer, StructureLocalizer)
-                    else localizer.localize(photo.pixels, photo.camera)
-                )
+                estimate = localizer.localize(query)
             except MemoryError as error:
                 raise RelocalizeError(
                     f"photo {name} needs more memory than there is; make it smaller"
                 ) from error
-        return PlacedPhoto(name, photo.pixels, estimate, self._name)
+        return PlacedPhoto(name, query, estimate, self._name)
 
 
 def harmless_name(name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from relocalize import progress
+from relocalize.absolute_pose.shared_camera import SharedCamera
 from relocalize.capture.video import open_video
 from relocalize.capture.workspace import source_id
 from relocalize.errors import CaptureError, GeometryError
@@ -20,9 +21,8 @@ from relocalize.formats.trajectory_tum import tum_trajectory
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.localization import Localizer, PoseEstimate, fitted
-from relocalize.localization.structure import StructureLocalizer
 from relocalize.localization.trajectory import smooth
-from relocalize.localization.video.camera import ClipCamera, camera_of_clip
+from relocalize.localization.video.camera import camera_of_clip
 from relocalize.localization.video.frame_log import FrameLog, LoggedFrame
 from relocalize.localization.video.frames import frames_of
 from relocalize.localization.video.overlay import Overlay, Shown, VideoWriter
@@ -242,28 +242,25 @@ def _localize_frames(localizer: Localizer, path: Path, log: FrameLog, every: int
                 ):
                     known = None  # the clip changes its size: nothing is known of this camera
                 estimate = localizer.localize(pixels, None if known is None else known.camera)
-                estimate, shared = _with_shared_errors(estimate, localizer, known)
-                log.add(LoggedFrame.of(frame.number, frame.time_s, estimate, shared))
+                estimate = _with_camera_errors(estimate, known)
+                log.add(LoggedFrame.of(frame.number, frame.time_s, estimate))
                 bar.advance()
         # The frames after the last of every so many were read too.
         return video.where_it_broke(end_s + (every - 1) * video.frame_s)
 
 
-def _with_shared_errors(
-    estimate: PoseEstimate, localizer: Localizer, camera: ClipCamera | None
-) -> tuple[PoseEstimate, FloatArray | None]:
-    """An estimate that knows of its camera's uncertainty, and what frames share of its covariance.
+def _with_camera_errors(estimate: PoseEstimate, camera: SharedCamera | None) -> PoseEstimate:
+    """The estimate with what is not exactly known of its camera in its covariance.
 
-    The map's errors, and those of a camera that was calibrated from the clip, are the same from
-    frame to frame, or nearly: no smoothing takes them away.
+    The errors of a camera that was calibrated from the clip are the same from frame to frame, or
+    nearly, as the map's are: no smoothing takes them away.
     """
-    pose, points = estimate.world_from_cam, estimate.inlier_points
-    if not isinstance(localizer, StructureLocalizer) or pose is None or points is None:
-        return estimate, None
-    of_camera = np.zeros((6, 6)) if camera is None else camera.pose_covariance(pose, points)
-    own = estimate.covariance
-    whole = None if own is None else own + of_camera
-    return replace(estimate, covariance=whole), localizer.solver.noise.covariance + of_camera
+    pose, points, own = estimate.world_from_cam, estimate.inlier_points, estimate.covariance
+    shared = estimate.shared_covariance
+    if camera is None or pose is None or points is None or own is None or shared is None:
+        return estimate
+    of_camera = camera.pose_covariance(pose, points)
+    return replace(estimate, covariance=own + of_camera, shared_covariance=shared + of_camera)
 
 
 def _smoothed(

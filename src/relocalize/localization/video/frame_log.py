@@ -12,11 +12,12 @@ from typing import Any, TextIO
 import numpy as np
 from typing_extensions import Self
 
+from relocalize.absolute_pose.shared_camera import SharedCamera
 from relocalize.errors import GeometryError
 from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.localization import PoseEstimate
-from relocalize.localization.video.camera import ClipCamera
+from relocalize.plain import from_plain, to_plain
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,10 @@ class LoggedFrame:
     milliseconds: float
 
     @classmethod
-    def of(
-        cls, number: int, time_s: float, estimate: PoseEstimate, shared: FloatArray | None
-    ) -> LoggedFrame:
-        """From an estimate, and the part [6, 6] of its covariance that frames have in common."""
+    def of(cls, number: int, time_s: float, estimate: PoseEstimate) -> LoggedFrame:
+        """From an estimate."""
         pose, covariance = estimate.world_from_cam, estimate.covariance
+        shared = estimate.shared_covariance
         return cls(
             number=number,
             time_s=time_s,
@@ -115,12 +115,12 @@ class FrameLog:
         """Frames of other ``inputs`` are dropped."""
         self._path, self._inputs = path, inputs
         self._file: TextIO | None = None
-        self.camera: ClipCamera | None = None
+        self.camera: SharedCamera | None = None
         self.has_begun = False
         self.frames: list[LoggedFrame] = []
         self._read()
 
-    def begin(self, camera: ClipCamera | None) -> None:
+    def begin(self, camera: SharedCamera | None) -> None:
         """Note the clip's camera, before the first frame."""
         self.camera, self.has_begun = camera, True
 
@@ -128,8 +128,7 @@ class FrameLog:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         # Written anew, so that a line that a kill cut short is not continued.
         self._file = self._path.open("w", encoding="utf-8")
-        camera = None if self.camera is None else self.camera.to_json()
-        self._write({"inputs": self._inputs, "camera": camera})
+        self._write({"inputs": self._inputs, "camera": to_plain(self.camera)})
         for frame in self.frames:
             self._write(asdict(frame))
         return self
@@ -160,7 +159,7 @@ class FrameLog:
             if first["inputs"] != self._inputs:
                 return
             camera = first["camera"]
-            self.begin(None if camera is None else ClipCamera.from_json(camera))
+            self.begin(None if camera is None else from_plain(SharedCamera, camera))
             for line in lines:
                 frame = LoggedFrame.from_json(json.loads(line))
                 if self.frames and frame.number <= self.frames[-1].number:
