@@ -1,6 +1,6 @@
 """What a map costs and how exact it is: ours beside COLMAP's own pipeline on the same images.
 
-    python benchmarks/mapping.py DATA [--work FOLDER] [--alternative False] [--sets redkitchen ...]
+    python benchmarks/mapping.py DATA [--work FOLDER] [--no-alternative] [--sets redkitchen ...]
 
 DATA holds `redkitchen/`, `lund_door/` and `fox/` (see docs/development.md). Accuracy is measured
 against the poses that come with each set, after a robust similarity from all common images. CPU

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import cv2
 import numpy as np
@@ -343,3 +343,26 @@ def features_of(place: Place, name: str) -> Features:
     """The features of one image of a map, in the rows of its `PosedImage.keypoints`."""
     with open_database(place) as database:
         return database.features(name)
+
+
+class StoredDescriptors(Sequence[NDArray[np.uint8]]):
+    """The descriptors [K, 128] of each of the images ``names``, read when asked for.
+
+    Those of a long walk do not fit into memory.
+    """
+
+    def __init__(self, database: FeatureDatabase, names: Sequence[str]) -> None:
+        self._database = database
+        self._names = tuple(names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
+    @overload
+    def __getitem__(self, index: slice) -> StoredDescriptors: ...
+    def __getitem__(self, index: int | slice) -> NDArray[np.uint8] | StoredDescriptors:
+        if isinstance(index, slice):
+            return StoredDescriptors(self._database, self._names[index])
+        return self._database.features(self._names[index]).descriptors

@@ -229,3 +229,8 @@ def mean_rotation(rotations: Sequence[FloatArray]) -> FloatArray:
     if not len(rotations):
         raise GeometryError("no mean rotation of 0 rotations")
     return nearest_rotation(np.sum(np.stack(rotations), axis=0))
+
+
+def worst_sigma(covariance: FloatArray) -> float:
+    """The standard deviation along the least certain direction of a covariance [N, N]."""
+    return float(np.sqrt(max(0.0, float(np.linalg.eigvalsh(covariance)[-1]))))

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from relocalize.geometry import Camera, Rigid3
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, worst_sigma
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +43,14 @@ class PoseEstimate:
     @property
     def position_sigma(self) -> float | None:
         """Standard deviation of the centre along its worst axis, in `unit`."""
-        return None if self.covariance is None else _worst_sigma(self.covariance[:3, :3])
+        return None if self.covariance is None else worst_sigma(self.covariance[:3, :3])
 
     @property
     def rotation_sigma_deg(self) -> float | None:
         """Standard deviation of the rotation about its worst axis, in degrees."""
         if self.covariance is None:
             return None
-        return _worst_sigma(self.covariance[3:, 3:]) * float(np.degrees(1.0))
+        return worst_sigma(self.covariance[3:, 3:]) * float(np.degrees(1.0))
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain values, keys in reading order."""
@@ -67,7 +67,3 @@ class PoseEstimate:
             "inliers": self.inliers,
             "milliseconds": round(self.milliseconds, 2),
         }
-
-
-def _worst_sigma(covariance: FloatArray) -> float:
-    return float(np.sqrt(max(0.0, float(np.linalg.eigvalsh(covariance)[-1]))))

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from relocalize.errors import GeometryError, LocalizerError, MappingError
-from relocalize.features.database import open_database
+from relocalize.features.database import StoredDescriptors, open_database
 from relocalize.features.matching import UnitDescriptors
 from relocalize.features.sift import FeatureExtractor, FeatureSettings
-from relocalize.features.stored_descriptors import StoredDescriptors
 from relocalize.features.vlad import Vlad
 from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray

@@ -30,6 +30,7 @@ from relocalize.place.dropped import (
     read_dropped,
 )
 from relocalize.place.folder import read_json
+from relocalize.place.model import add_image
 
 CHECK = "check.json"  # what `relocalize check PLACE` leaves in the Place
 _Observation = tuple[str, int]  # image name, feature row
@@ -348,15 +349,8 @@ def _copy_image(
         camera = Camera.from_colmap(image.camera)
         model.add_camera_with_trivial_rig(camera.to_colmap(camera_id))
     keypoints = np.array([point.xy for point in image.points2D]).reshape(-1, 2)
-    model.add_image_with_trivial_frame(
-        pycolmap.Image(
-            name=image.name,
-            keypoints=keypoints if with_keypoints else np.zeros((0, 2)),
-            camera_id=camera_id,
-            image_id=image_id,
-        ),
-        image.cam_from_world(),
-    )
+    kept = keypoints if with_keypoints else np.zeros((0, 2))
+    add_image(model, image.name, image_id, camera_id, image.cam_from_world(), kept)
     return image_id
 
 

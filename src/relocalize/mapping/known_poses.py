@@ -16,15 +16,16 @@ from relocalize.errors import MappingError
 from relocalize.features.database import FeatureDatabase
 from relocalize.features.matching import match_pairs
 from relocalize.features.pairs import Similarity, exhaustive_pairs, loop_pairs, sequential_pairs
-from relocalize.mapping.given import given_images
 from relocalize.mapping.keyframes import choose_keyframes
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
 from relocalize.mapping.points import triangulate
 from relocalize.mapping.registering import Query, Registrar, add_to_model
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.settings import MapSettings
+from relocalize.mapping.stored_model import given_images
 from relocalize.place import MapModel, Place, PosedImage
 from relocalize.place.bundle_adjustment import refine_points
+from relocalize.place.model import add_image
 
 
 def train_images(place: Place, settings: MapSettings) -> list[str]:
@@ -143,15 +144,13 @@ def _posed_model(
         image = next(i for i in images if camera_ids[i.name] == camera_id)
         model.add_camera_with_trivial_rig(image.camera.to_colmap(camera_id))
     for image in images:
-        keypoints = database.features(image.name).keypoints.astype(np.float64)
-        model.add_image_with_trivial_frame(
-            pycolmap.Image(
-                name=image.name,
-                keypoints=keypoints,
-                camera_id=camera_ids[image.name],
-                image_id=database.image_ids[image.name],
-            ),
+        add_image(
+            model,
+            image.name,
+            database.image_ids[image.name],
+            camera_ids[image.name],
             image.cam_from_world.to_colmap(),
+            database.features(image.name).keypoints,
         )
     return model
 

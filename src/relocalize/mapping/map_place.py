@@ -22,6 +22,7 @@ from relocalize.mapping.scale import check_lengths
 from relocalize.mapping.settings import MapSettings
 from relocalize.place import MapModel, Place, atomic
 from relocalize.place.folder import MOVED, read_json
+from relocalize.plain import from_plain
 
 SFM = "structure from motion"  # how `Place.poses_from` begins when the poses are our own
 
@@ -111,10 +112,10 @@ def _finished(place: Place, fingerprint: str) -> MapReport | None:
             return None
         # A map that cannot be read is made again, like one that was never made.
         _ = place.map
-        return replace(MapReport.from_json(record["report"]), unchanged=True)
+        return replace(from_plain(MapReport, record["report"]), unchanged=True)
     except PlaceError as error:
         progress.say(f"mapping again: {error}")
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         progress.say(f"mapping again: {path} is damaged: {error!r}")
     return None
 

@@ -12,7 +12,7 @@ import pycolmap
 from relocalize.errors import MappingError, PlaceError
 from relocalize.geometry import Rigid3, Similarity3
 from relocalize.geometry.transforms import rotation_angle_deg
-from relocalize.mapping.given import given_images
+from relocalize.mapping.stored_model import given_images
 from relocalize.place import Frame, Move, Place, atomic
 from relocalize.place.folder import MOVED, read_json
 

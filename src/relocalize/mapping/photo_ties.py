@@ -21,7 +21,9 @@ from relocalize.place.bundle_adjustment import refine_photos
 
 _FELLOWS = 10  # most similar photos that each is matched with
 _MAX_ERROR = 5.0  # pixels at 640 pixels of image size, as where single photos are posed
-_MIN_ANGLE_DEG = 1.5  # between two rays of a new point; COLMAP's limit
+_TRIANGULATION = pycolmap.EstimateTriangulationOptions()
+_TRIANGULATION.min_tri_angle = np.radians(1.5)  # between two rays of a new point; COLMAP's limit
+_TRIANGULATION.ransac.random_seed = 0
 
 _Feature = tuple[str, int]  # image name, feature row
 
@@ -117,27 +119,19 @@ def _extend(
 def _triangulated(
     model: pycolmap.Reconstruction, photos: dict[str, pycolmap.Image], track: Sequence[_Feature]
 ) -> FloatArray | None:
-    """The point [3] of a track by linear least squares, where it fits and its rays spread."""
-    rows = []
-    for name, row in track:
-        image = photos[name]
-        plane = model.cameras[image.camera_id].cam_from_img(image.points2D[row].xy)
-        if plane is None:
-            return None
-        x, y = plane
-        projection = image.cam_from_world().matrix()
-        rows += [x * projection[2] - projection[0], y * projection[2] - projection[1]]
-    homogeneous = np.linalg.svd(np.array(rows))[2][-1]
-    if abs(homogeneous[3]) < 1e-12:
+    """The point [3] of a track, where it fits and its rays spread."""
+    images = [photos[name] for name, _ in track]
+    found = pycolmap.estimate_triangulation(
+        np.array([photos[name].points2D[row].xy for name, row in track]),
+        [image.cam_from_world() for image in images],
+        [model.cameras[image.camera_id] for image in images],
+        _TRIANGULATION,
+    )
+    if found is None:
         return None
-    point: FloatArray = homogeneous[:3] / homogeneous[3]
-    if not all(_fits(model, photos[name], row, point) for name, row in track):
-        return None
-    centres = np.array([photos[name].projection_center() for name, _ in track])
-    rays = point - centres
-    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-    spread = float((rays @ rays.T).min())
-    return point if spread < np.cos(np.radians(_MIN_ANGLE_DEG)) else None
+    point: FloatArray = found["xyz"]
+    fits = all(_fits(model, photos[name], row, point) for name, row in track)
+    return point if fits else None
 
 
 def _fits(

@@ -10,8 +10,7 @@ import numpy as np
 import pycolmap
 
 from relocalize.errors import MappingError
-from relocalize.mapping.given import given_images
-from relocalize.mapping.stored_model import REFINED, read_record
+from relocalize.mapping.stored_model import REFINED, given_images, read_record
 from relocalize.place import MapModel, Place
 from relocalize.place.dropped import dropped_names
 from relocalize.place.reduced_map import observation_counts, seen_by

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +25,7 @@ from relocalize.errors import MappingError
 from relocalize.features.database import FeatureDatabase, check_has_features, open_database
 from relocalize.features.matching import Rows
 from relocalize.geometry import Camera
+from relocalize.geometry.transforms import worst_sigma
 from relocalize.mapping.photo_ties import tie_photos
 from relocalize.mapping.points import model_of_images
 from relocalize.mapping.register_report import (
@@ -34,6 +33,7 @@ from relocalize.mapping.register_report import (
     RegisteredPhoto,
     RegisterReport,
 )
+from relocalize.mapping.report import Stages
 from relocalize.mapping.stored_model import (
     REFINED,
     read_model,
@@ -43,6 +43,8 @@ from relocalize.mapping.stored_model import (
 from relocalize.place import Capture, Place
 from relocalize.place.bundle_adjustment import refine_map
 from relocalize.place.dropped import dropped_names
+from relocalize.place.model import add_image
+from relocalize.plain import from_plain
 
 _REGISTERED = "registered"  # key of map.json: by capture, what was asked for and what came of it
 
@@ -147,8 +149,8 @@ def _done(
     """The report of the same call on the map as it is, or None."""
     try:
         record = read_record(place)[_REGISTERED][capture.name]
-        report = RegisterReport.from_json(record["report"])
-    except (KeyError, TypeError):
+        report = from_plain(RegisterReport, record["report"])
+    except (KeyError, TypeError, ValueError):
         return None
     if record["inputs"] != inputs or (settings.refine and not report.refined):
         return None
@@ -156,19 +158,6 @@ def _done(
 
 
 # -- the work --------------------------------------------------------------------------------
-
-
-class _Clock:
-    """CPU seconds by stage."""
-
-    def __init__(self) -> None:
-        self.cpu_s: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.process_time()
-        yield
-        self.cpu_s[name] = round(time.process_time() - started, 3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,18 +186,18 @@ def _register(
 ) -> RegisterReport:
     inside = {*place.map.images, *dropped_names(place)}
     todo = [image for image in capture.images if image.name not in inside]
-    clock = _Clock()
+    clock = Stages()
     with open_database(place) as database:
-        with clock.stage("features"):
+        with clock.measure("features", "photos"):
             database.add_images([(image.name, capture.camera_of(image)) for image in todo])
             database.extract([image.name for image in todo], place.images_dir)
         split = None if settings.split is None else place.split(settings.split)
         model = place.map if split is None else model_of_images(place, split.train)
         groups: list[_Group] = []
         if todo:
-            with clock.stage("learning the map"):
+            with clock.measure("learning the map", "photos"):
                 solver = PoseSolver.learn(model, database, settings.solver)
-            with clock.stage("poses and cameras"):
+            with clock.measure("poses and cameras", "photos"):
                 groups = _posed_groups(place, capture, solver, database)
         views = [image for image in model.images.values() if (image.point_rows >= 0).any()]
         point_ids = model.points.ids[observed_rows(views)]
@@ -219,14 +208,14 @@ def _register(
             for camera_id in _add_group(changed, group, point_ids, database)
         ]
         if todo:
-            with clock.stage("photo to photo"):
+            with clock.measure("photo to photo", "photos"):
                 names = [image.name for image in todo]
                 tie_photos(changed, database, solver.scene.vlad, names, free)
     if settings.refine:
-        with clock.stage("bundle adjustment of everything"):
+        with clock.measure("bundle adjustment of everything", "images"):
             refine_map(changed)
     changed.update_point_3d_errors()
-    report = _report(place, capture, settings, groups, changed, left_out, clock.cpu_s)
+    report = _report(place, capture, settings, groups, changed, left_out, clock)
     record = read_record(place)
     registered = {
         **(record.get(_REGISTERED) or {}),
@@ -279,15 +268,8 @@ def _add_group(
         if isinstance(photo, Refused):
             continue
         image_id = max(model.images, default=0) + 1
-        model.add_image_with_trivial_frame(
-            pycolmap.Image(
-                name=name,
-                keypoints=database.features(name).keypoints.astype(np.float64),
-                camera_id=camera_id,
-                image_id=image_id,
-            ),
-            photo.world_from_cam.inverse().to_colmap(),
-        )
+        pose = photo.world_from_cam.inverse().to_colmap()
+        add_image(model, name, image_id, camera_id, pose, database.features(name).keypoints)
         for feature, point in zip(photo.feature_rows, photo.point_rows, strict=True):
             model.add_observation(
                 int(point_ids[point]), pycolmap.TrackElement(image_id, int(feature))
@@ -305,7 +287,7 @@ def _report(
     groups: Sequence[_Group],
     model: pycolmap.Reconstruction,
     left_out: tuple[str, ...],
-    cpu_s: dict[str, float],
+    clock: Stages,
 ) -> RegisterReport:
     images = {image.name: image for image in model.images.values()}
     photos = tuple(
@@ -331,7 +313,7 @@ def _report(
         posed=before + sum(photo.registered for photo in photos),
         images=len(capture.images),
         refined=settings.refine,
-        cpu_s=cpu_s,
+        cpu_s={name: stage.cpu_s for name, stage in clock.times.items()},
     )
 
 
@@ -344,13 +326,9 @@ def _photo(
         name,
         True,
         inliers=int(images[name].num_points3D),
-        position_sigma=_largest_sigma(found.covariance[:3, :3]),
-        rotation_sigma_deg=float(np.degrees(_largest_sigma(found.covariance[3:, 3:]))),
+        position_sigma=worst_sigma(found.covariance[:3, :3]),
+        rotation_sigma_deg=float(np.degrees(worst_sigma(found.covariance[3:, 3:]))),
     )
-
-
-def _largest_sigma(covariance: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> float:
-    return float(np.sqrt(max(np.linalg.eigvalsh(covariance)[-1], 0.0)))
 
 
 def _camera(group: _Group, capture: Capture, model: pycolmap.Reconstruction) -> RegisteredCamera:

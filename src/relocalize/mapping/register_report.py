@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+from relocalize.plain import to_plain
 
 
 @dataclass(frozen=True)
@@ -89,18 +91,5 @@ class RegisterReport:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> RegisterReport:
-        """From plain values; raises KeyError or TypeError where they are no report."""
-        lists = {"photos", "cameras", "left_out"}
-        return cls(
-            **{key: one for key, one in value.items() if key not in lists},
-            photos=tuple(RegisteredPhoto(**row) for row in value["photos"]),
-            cameras=tuple(
-                RegisteredCamera(**{**row, "params": tuple(row["params"])})
-                for row in value["cameras"]
-            ),
-            left_out=tuple(value["left_out"]),
-        )
+        plain: dict[str, Any] = to_plain(self)
+        return plain

@@ -17,14 +17,14 @@ from relocalize.absolute_pose import PoseSolver, PoseSolverSettings, Refused
 from relocalize.absolute_pose.map_noise import MapNoise
 from relocalize.absolute_pose.scene import Scene, observed_rows
 from relocalize.absolute_pose.solve import PoseSettings, observations
-from relocalize.features.database import FeatureDatabase
+from relocalize.features.database import FeatureDatabase, StoredDescriptors
 from relocalize.features.matching import Rows
 from relocalize.features.sift import Features
-from relocalize.features.stored_descriptors import StoredDescriptors
 from relocalize.features.vlad import Vlad
 from relocalize.geometry import Camera, Rigid3
 from relocalize.parallel import map_in_order
 from relocalize.place import MapModel
+from relocalize.place.model import add_image
 
 
 @dataclass(frozen=True)
@@ -146,14 +146,7 @@ def add_to_model(
         image_id = image_ids[registration.name]
         if model.exists_image(image_id):
             continue
-        model.add_image_with_trivial_frame(
-            pycolmap.Image(
-                name=registration.name,
-                keypoints=registration.keypoints.astype(np.float64),
-                camera_id=camera_ids[registration.name],
-                image_id=image_id,
-            ),
-            pose.to_colmap(),
-        )
+        camera_id, keypoints = camera_ids[registration.name], registration.keypoints
+        add_image(model, registration.name, image_id, camera_id, pose.to_colmap(), keypoints)
         for row, point in zip(registration.rows, registration.points, strict=True):
             model.add_observation(int(point), pycolmap.TrackElement(image_id, int(row)))

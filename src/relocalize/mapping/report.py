@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from relocalize import progress
+from relocalize.plain import to_plain
 
 
 @dataclass(frozen=True)
@@ -75,18 +76,8 @@ class MapReport:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> MapReport:
-        """From plain values; raises KeyError or TypeError where they are no report."""
-        rest = {k: v for k, v in value.items() if k not in {"apart", "stages", "alarms"}}
-        return cls(
-            **rest,
-            alarms=tuple(value["alarms"]),
-            apart=tuple(Apart(tuple(row["images"]), row["reason"]) for row in value["apart"]),
-            stages={name: StageTime(**row) for name, row in value["stages"].items()},
-        )
+        plain: dict[str, Any] = to_plain(self)
+        return plain
 
 
 class Stages:

@@ -12,7 +12,7 @@ from typing import Any
 import pycolmap
 
 from relocalize.errors import PlaceError
-from relocalize.place import Place, atomic
+from relocalize.place import Place, PosedImage, atomic
 from relocalize.place.colmap_binary import check_whole
 from relocalize.place.folder import read_json
 
@@ -54,3 +54,10 @@ def replace_model(place: Place, model: pycolmap.Reconstruction, record: dict[str
                 shutil.copytree(entry, folder / entry.name)
             else:
                 atomic.link_file(entry, folder / entry.name)
+
+
+def given_images(place: Place) -> dict[str, PosedImage]:
+    """The posed images by name, but for those that were registered into the finished map."""
+    later = {name for name, capture in place.captures.items() if capture.is_registered}
+    images = place.map.images
+    return {name: image for name, image in images.items() if name.partition("/")[0] not in later}

@@ -154,16 +154,8 @@ class MapModel:
             reconstruction.add_camera_with_trivial_rig(camera.to_colmap(camera_id))
         tracks = [pycolmap.Track() for _ in range(len(self.points))]
         for image_id, image in enumerate(self.images.values(), start=1):
-            pose = image.cam_from_world
-            reconstruction.add_image_with_trivial_frame(
-                pycolmap.Image(
-                    name=image.name,
-                    keypoints=image.keypoints.astype(np.float64),
-                    camera_id=image.camera_id,
-                    image_id=image_id,
-                ),
-                pose.to_colmap(),
-            )
+            pose = image.cam_from_world.to_colmap()
+            add_image(reconstruction, image.name, image_id, image.camera_id, pose, image.keypoints)
             for keypoint in np.flatnonzero(image.point_rows != NO_POINT):
                 tracks[image.point_rows[keypoint]].add_element(image_id, int(keypoint))
         for row, track in enumerate(tracks):
@@ -174,3 +166,23 @@ class MapModel:
             point.track = track
             reconstruction.add_point3D_with_id(int(self.points.ids[row]), point)
         return reconstruction
+
+
+def add_image(
+    model: pycolmap.Reconstruction,
+    name: str,
+    image_id: int,
+    camera_id: int,
+    cam_from_world: pycolmap.Rigid3d,
+    keypoints: FloatArray | NDArray[np.float32],
+) -> None:
+    """Add an image with its pose and its features' pixels [K, 2] to a model that has its camera."""
+    model.add_image_with_trivial_frame(
+        pycolmap.Image(
+            name=name,
+            keypoints=keypoints.astype(np.float64),
+            camera_id=camera_id,
+            image_id=image_id,
+        ),
+        cam_from_world,
+    )

@@ -19,7 +19,7 @@ from relocalize.capture.workspace import source_id
 from relocalize.errors import CaptureError, GeometryError
 from relocalize.formats.trajectory_tum import tum_trajectory
 from relocalize.geometry import Camera, Rigid3
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, worst_sigma
 from relocalize.localization import Localizer, PoseEstimate, fitted
 from relocalize.localization.trajectory import smooth
 from relocalize.localization.video.camera import camera_of_clip
@@ -76,14 +76,14 @@ class ClipPose:
     @property
     def position_sigma(self) -> float | None:
         """Standard deviation of the centre along its worst axis."""
-        return None if self.covariance is None else _worst_sigma(self.covariance[:3, :3])
+        return None if self.covariance is None else worst_sigma(self.covariance[:3, :3])
 
     @property
     def rotation_sigma_deg(self) -> float | None:
         """Standard deviation of the rotation about its worst axis, in degrees."""
         if self.covariance is None:
             return None
-        return float(np.degrees(_worst_sigma(self.covariance[3:, 3:])))
+        return float(np.degrees(worst_sigma(self.covariance[3:, 3:])))
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, keys in reading order."""
@@ -347,7 +347,3 @@ def _line(pose: ClipPose, unit: str) -> str:
 def _name_of(path: Path) -> str:
     name = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in path.stem)
     return name.strip("-._")[:60] or "clip"
-
-
-def _worst_sigma(covariance: FloatArray) -> float:
-    return float(np.sqrt(max(0.0, float(np.linalg.eigvalsh(covariance)[-1]))))
