@@ -50,6 +50,10 @@ class Train:
     )
     """Everything that the training depends on."""
 
+    @classmethod
+    def with_defaults_of(cls, arguments: Sequence[str]) -> type[Train]:
+        return train_command(arguments)
+
     def run(self) -> int:
         """Train, and print how it does on validation images."""
         require_torch()
@@ -80,8 +84,6 @@ def train_command(arguments: Sequence[str]) -> type[Train]:
     Raises:
         LocalizerError: there is no such preset.
     """
-    if not arguments or arguments[0] != "train":
-        return Train
     named = _DEFAULT_PRESET
     for index, argument in enumerate(arguments):
         if argument == "--preset" and index + 1 < len(arguments):

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +136,8 @@ class Place:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PlaceError(f"{root} cannot be made a folder: {error.strerror}") from error
+        from importlib.metadata import version  # noqa: PLC0415 - only a new Place needs it
+
         place = cls(root)
         name = root.resolve().name
         with place.lock():
