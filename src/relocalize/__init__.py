@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from relocalize.errors import RelocalizeError
     from relocalize.geometry import Camera, Rigid3, Similarity3
     from relocalize.localization import Localizer, PoseEstimate, fitted
+    from relocalize.localization.query import Query
     from relocalize.place import MapModel, Place, Points, PosedImage, Split
     from relocalize.verbs.align import align
     from relocalize.verbs.build import BuildReport, BuildSettings, build
@@ -53,6 +54,7 @@ _MODULES = {
     "Points": "relocalize.place",
     "PoseEstimate": "relocalize.localization",
     "PosedImage": "relocalize.place",
+    "Query": "relocalize.localization.query",
     "RelocalizeError": "relocalize.errors",
     "Rigid3": "relocalize.geometry",
     "Similarity3": "relocalize.geometry",
@@ -106,6 +108,7 @@ __all__ = [
     "Points",
     "PoseEstimate",
     "PosedImage",
+    "Query",
     "RelocalizeError",
     "Rigid3",
     "Similarity3",

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from relocalize import progress
-from relocalize.capture.photos import PHOTO_SUFFIXES, Photo, read_photo
+from relocalize.capture.photos import PHOTO_SUFFIXES
 from relocalize.errors import CaptureError
-from relocalize.localization import Localizer, PoseEstimate, fitted
-from relocalize.localization.joint import UncalibratedPhoto, localize_together
-from relocalize.localization.structure import StructureLocalizer
-from relocalize.place import Place
+from relocalize.localization import PoseEstimate
+from relocalize.verbs.localize import localize, localize_video
 
 if TYPE_CHECKING:
     from relocalize.localization.video import LocalizedClip
@@ -41,6 +37,9 @@ class Localize:
     """Of a video, draw no overlay."""
     localizer: str = "structure"
     """constant, retrieval, structure, regressor, or the name that one was trained under."""
+    one_by_one: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Localize each photo as if it were the only one, in place of calibrating their cameras
+    together."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object per photo, each on its own line; of a video one for all of it."""
 
@@ -49,8 +48,10 @@ class Localize:
         if self.video is not None:
             return self._run_video(self.video)
         paths = photo_paths(self.photos)
-        localizer = fitted(Place.open(self.place), self.localizer)
-        results = list(zip(paths, localize_files(localizer, paths), strict=True))
+        estimates = localize(
+            self.place, paths, localizer=self.localizer, together=not self.one_by_one
+        )
+        results = list(zip(paths, estimates, strict=True))
         if self.json:
             for path, estimate in results:
                 print(json.dumps(as_json(path, self.localizer, estimate)))
@@ -61,11 +62,14 @@ class Localize:
     def _run_video(self, video: Path) -> int:
         if self.photos:
             raise CaptureError(f"photos and --video {video} exclude each other; give one of them")
-        # H.264 encoding and plotting are for this alone.
-        from relocalize.localization.video import ClipSettings, localize_clip  # noqa: PLC0415
-
-        settings = ClipSettings(self.localizer, self.every, overlay=not self.no_overlay)
-        clip = localize_clip(Place.open(self.place), video, self.out, settings)
+        clip = localize_video(
+            self.place,
+            video,
+            every=self.every,
+            out=self.out,
+            overlay=not self.no_overlay,
+            localizer=self.localizer,
+        )
         print(json.dumps(clip.to_json()) if self.json else clip_as_text(clip))
         return 0
 
@@ -92,36 +96,6 @@ def photo_paths(arguments: tuple[Path, ...]) -> list[Path]:
     if not paths:
         raise CaptureError("no photos given; use: relocalize localize PLACE PHOTO...")
     return paths
-
-
-def localize_files(localizer: Localizer, paths: list[Path]) -> list[PoseEstimate]:
-    """The result of each photo; one that cannot be read fails with that as its reason."""
-    unit = localizer.unit
-    results: dict[int, PoseEstimate] = {}
-    together: dict[int, UncalibratedPhoto] = {}
-    for index, photo in _read(paths):
-        if isinstance(photo, CaptureError):
-            results[index] = PoseEstimate("failed", unit, 0.0, reason=str(photo))
-        elif isinstance(localizer, StructureLocalizer):
-            together[index] = UncalibratedPhoto.of(localizer, photo.pixels, photo.camera)
-        else:
-            results[index] = localizer.localize(photo.pixels, photo.camera)
-    if isinstance(localizer, StructureLocalizer):
-        estimates = localize_together(localizer, together.values())
-        results.update(zip(together, estimates, strict=True))
-    return [results[index] for index in range(len(paths))]
-
-
-def _read(paths: list[Path]) -> Iterator[tuple[int, Photo | CaptureError]]:
-    for index, path in enumerate(progress.track(paths, "localizing", unit="photos")):
-        yield index, _photo_or_error(path)
-
-
-def _photo_or_error(path: Path) -> Photo | CaptureError:
-    try:
-        return read_photo(path)
-    except CaptureError as error:
-        return error
 
 
 def as_json(path: Path, localizer: str, estimate: PoseEstimate) -> dict[str, Any]:

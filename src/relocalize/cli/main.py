@@ -42,7 +42,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("import_.Import", "Bring images and their poses from another tool into a Place."),
     "map": (
         "map.Map",
-        "Map a Place: poses for all its images and 3D points, z up, metric where a length is given.",
+        "Map a Place: poses for all its images and 3D points, z up, metric where a length is "
+        "given.",
     ),
     "register": (
         "register.Register",
@@ -50,7 +51,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "drop": ("drop.Drop", "Take images out of the map, or bring them back exactly as they were."),
     "split": (
-        "split.SplitImages",
+        "split.Split",
         "Divide a Place's posed images into train and test, by a rule that keeps them apart.",
     ),
     "train": ("train.Train", "Train a camera pose regressor on a Place."),
@@ -87,7 +88,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plot": ("plot.Plot", "Draw the trajectory and the viewing directions of a Place's cameras."),
     "view": (
         "view.View",
-        "Walk around in a Place in a browser: points, cameras, photos, errors, where a photo lands.",
+        "Walk around in a Place in a browser: points, cameras, photos, errors, where a photo "
+        "lands.",
     ),
 }
 

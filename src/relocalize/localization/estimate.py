@@ -9,6 +9,8 @@ import numpy as np
 
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
+from relocalize.place import Place
+from relocalize.place.from_above import svg_from_above
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +27,7 @@ class PoseEstimate:
         inliers: matches that agree with the pose, where the method has such.
         camera: the intrinsics used, estimated where they were unknown.
         inlier_points: [M, 3] the map's points of those matches in the world, where there are such.
+        place: whose map it is in, where `relocalize.localize` made it; for drawing.
     """
 
     status: Literal["localized", "failed"]
@@ -36,6 +39,7 @@ class PoseEstimate:
     inliers: int | None = None
     camera: Camera | None = None
     inlier_points: FloatArray | None = None
+    place: Place | None = None
 
     @property
     def position_sigma(self) -> float | None:
@@ -64,6 +68,21 @@ class PoseEstimate:
             "inliers": self.inliers,
             "milliseconds": round(self.milliseconds, 2),
         }
+
+    def __repr__(self) -> str:
+        pose, sigma = self.world_from_cam, self.position_sigma
+        if pose is None:
+            return f"PoseEstimate(failed: {self.reason})"
+        position = " ".join(f"{value:.3f}" for value in pose.translation)
+        quat = " ".join(f"{value:.4f}" for value in pose.quat_wxyz)
+        sure = "" if sigma is None else f" ± {sigma:.3f}"
+        return f"PoseEstimate(position {position}{sure} {self.unit}, quat_wxyz {quat})"
+
+    def _repr_html_(self) -> str | None:
+        """In its map from above, in notebooks; None where there is no pose or no map."""
+        if self.world_from_cam is None or self.place is None:
+            return None
+        return f"<code>{self!r}</code><br>{svg_from_above(self.place, [self.world_from_cam])}"
 
 
 def _worst_sigma(covariance: FloatArray) -> float:
