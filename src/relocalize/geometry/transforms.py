@@ -268,7 +268,8 @@ def rotvec_from_rotation(rotation: FloatArray) -> FloatArray:
     half_sine = float(np.linalg.norm(axis))
     if half_sine < 1e-150:
         return np.zeros(3)
-    return np.array(axis) * (2 * np.arctan2(half_sine, w) / half_sine)
+    rotvec: FloatArray = np.array(axis) * (2 * np.arctan2(half_sine, w) / half_sine)
+    return rotvec
 
 
 def mean_rotation(rotations: Sequence[FloatArray]) -> FloatArray:
