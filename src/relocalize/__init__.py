@@ -95,7 +95,7 @@ if not TYPE_CHECKING:  # or every name would be known to type checkers
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)
 
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from relocalize.evaluation.report import Results, latex_table, markdown_table, w
 from relocalize.place import Place
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """A page about an evaluation, and the same for papers.
 
@@ -21,7 +21,7 @@ class Report:
 
     page: Path
     figures: tuple[Path, ...]
-    _results: Results = field(repr=False)
+    _results: Results
 
     @property
     def latex(self) -> str:
@@ -36,6 +36,9 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Where the files are."""
         return {"page": str(self.page), "figures": [str(path) for path in self.figures]}
+
+    def __repr__(self) -> str:
+        return f"Report({str(self.page)!r})"
 
 
 def report(

@@ -39,7 +39,7 @@ _RULES_OF = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SplitReport:
     """A split that was made, and how near its test images are to its train images.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from relocalize.localization.regressor import RegressorLocalizer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainReport:
     """A trained regressor.
 
@@ -40,9 +40,9 @@ class TrainReport:
     split: str | None
     folder: Path
     validation: dict[str, Any]
-    training: dict[str, Any] = field(repr=False)
-    calibration: dict[str, Any] = field(repr=False)
-    settings: TrainSettings = field(repr=False)
+    training: dict[str, Any]
+    calibration: dict[str, Any]
+    settings: TrainSettings
 
     def to_json(self) -> dict[str, Any]:
         """As strict JSON values."""
@@ -55,6 +55,13 @@ class TrainReport:
             "calibration": self.calibration,
             "settings": json.loads(self.settings.to_json()),
         }
+
+    def __repr__(self) -> str:
+        on, found = self.split or "all images", self.validation
+        return (
+            f"TrainReport({self.name}, preset {self.settings.preset}, on {on}: validation median "
+            f"{found['position']:.3f} {found['unit']}, {found['rotation_deg']:.2f} deg)"
+        )
 
 
 def train(
