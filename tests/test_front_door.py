@@ -133,7 +133,7 @@ def test_frames_are_sharp_spaced_and_taken_once(copy, corridor):
     facts = again.to_json()
     assert facts["frames_in_source"] == len(corridor.walk_poses)
     assert 20 <= facts["images"] == len(again.capture.images) < len(corridor.walk_poses) / 2
-    assert sum(facts["left_out"].values()) == len(again.capture.dropped)
+    assert facts["images"] + sum(facts["left_out"].values()) == facts["frames_in_source"]
     assert Path(facts["contact_sheet"]).is_file()
     every = relocalize.frames(corridor.folder / "walk.mp4", copy, capture="again", every=1.0)
     assert len(every.capture.images) == pytest.approx(facts["seconds"], abs=1)
@@ -181,7 +181,7 @@ def test_training_stores_what_it_says_and_is_done_the_second_time(trained):
     stamp = (report.folder / "localizer.json").stat().st_mtime_ns
     relocalize.train(trained, name="quick", preset=report.settings)
     assert (report.folder / "localizer.json").stat().st_mtime_ns == stamp
-    with pytest.raises(relocalize.RelocalizeError, match=r"no field optimizer\.epoch"):
+    with pytest.raises(relocalize.RelocalizeError, match="no setting 'optimizer.epoch'"):
         relocalize.train(trained, name="quick", **{"optimizer.epoch": 3})
 
 
@@ -317,18 +317,21 @@ def test_poses_of_another_tool_are_checked_and_imported_as_they_were_meant(
 
 
 def test_a_place_is_moved_onto_the_truth_and_scored_against_it(copy, corridor, tmp_path):
-    truth = corridor.folder / "walk_poses.txt"
+    rows = (corridor.folder / "walk_poses.txt").read_text().splitlines(keepends=True)
+    posed = {name.partition("/")[2] for name in copy.map.images}
+    truth = tmp_path / "truth.txt"
+    truth.write_text("".join(row for row in rows if row.split()[0] in posed))
     laid_over = relocalize.score(copy.root, truth, align=True).to_json()
     assert laid_over["median_position"] < 0.02  # metres
     found = relocalize.align(copy, truth, apply=True)
     assert found.to_json()["residual_median"] < 0.02
     assert copy.unit == "metre"
     moved = relocalize.score(copy.root, truth).to_json()
-    assert moved["failed"] == laid_over["failed"]
+    assert moved["failed"] == laid_over["failed"] == 0
     assert moved["median_position"] < 0.02
     exported = relocalize.export(copy, tmp_path / "splat", format="nerfstudio")
     assert exported.images == len(copy.map.images)
-    again = relocalize.score(tmp_path / "splat", truth, truth_format="auto").to_json()
+    again = relocalize.score(tmp_path / "splat", truth).to_json()
     assert again["median_position"] == pytest.approx(moved["median_position"], abs=1e-4)
 
 

@@ -116,13 +116,6 @@ class Score:
     pieces: int
     up: Up
 
-    def __repr__(self) -> str:
-        first = self.scored[0].accuracy.scores
-        return (
-            f"Score({first.n - first.failed} of {first.n} images have an estimate, median error "
-            f"{first.median_position:.3g} {self.unit}, {first.median_rotation_deg:.3g} deg)"
-        )
-
     def to_json(self) -> dict[str, Any]:
         """As strict JSON values; an infinite or meaningless number is None."""
         first, *others = self.scored
