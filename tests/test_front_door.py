@@ -181,7 +181,7 @@ def test_training_stores_what_it_says_and_is_done_the_second_time(trained):
     stamp = (report.folder / "localizer.json").stat().st_mtime_ns
     relocalize.train(trained, name="quick", preset=report.settings)
     assert (report.folder / "localizer.json").stat().st_mtime_ns == stamp
-    with pytest.raises(relocalize.RelocalizeError, match="no setting 'optimizer.epoch'"):
+    with pytest.raises(relocalize.RelocalizeError, match=r"no setting 'optimizer\.epoch'"):
         relocalize.train(trained, name="quick", **{"optimizer.epoch": 3})
 
 
