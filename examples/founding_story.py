@@ -142,7 +142,7 @@ class Corridor:
     """The rendered corridor with its exact truth.
 
     Attributes:
-        folder: of `relocalize synthesize`.
+        folder: of `relocalize-synthesize`.
         walk: true poses of the video's frames, by file name.
         visitor: of the second camera's photos.
         visitor_camera: which that was.
@@ -169,7 +169,7 @@ class Corridor:
 
 
 def rendered(story: FoundingStory) -> Corridor:
-    """The corridor of the demo: `relocalize synthesize FOLDER/corridor --photos 90`."""
+    """The corridor of the demo: `relocalize-synthesize FOLDER/corridor --photos 90`."""
     folder = story.out / "corridor"
     settings = CorridorSettings(seed=story.seed)
     back = 0.0 if story.one_way else settings.first_arm + settings.second_arm

@@ -1,6 +1,6 @@
 """The README's image: photos localized in the map of a rendered corridor, against its truth.
 
-relocalize synthesize corridor
+relocalize-synthesize corridor
 relocalize build corridor/walk.mp4 place
 python examples/readme_image.py place corridor demo.png
 """
@@ -56,7 +56,7 @@ class ReadmeImage:
     place: tyro.conf.Positional[Path]
     """The Place made from the corridor's walk."""
     corridor: tyro.conf.Positional[Path]
-    """The folder that `relocalize synthesize` wrote."""
+    """The folder that `relocalize-synthesize` wrote."""
     out: tyro.conf.Positional[Path]
     """The image, a PNG file."""
     photo: str = "photo-022.jpg"

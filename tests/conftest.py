@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from relocalize.capture.frames import capture_frames
-from relocalize.mapping import map_place
-from relocalize.place import Place
+import relocalize
 from relocalize_synthetic import CorridorSettings, CorridorTruth, write_corridor
 
 # No deadlines: how busy the machine is says nothing about what is tested.
@@ -35,10 +33,11 @@ def corridor(tmp_path_factory: pytest.TempPathFactory) -> CorridorTruth:
 
 
 @pytest.fixture(scope="session")
-def corridor_place(corridor: CorridorTruth, tmp_path_factory: pytest.TempPathFactory) -> Place:
+def corridor_place(
+    corridor: CorridorTruth, tmp_path_factory: pytest.TempPathFactory
+) -> relocalize.Place:
     """A Place made from the walk by structure from motion; tests that change it copy it first."""
     root = tmp_path_factory.mktemp("place") / "corridor"
-    capture_frames(corridor.folder / "walk.mp4", root, name="walk")
-    place = Place.open(root)
-    map_place(place)
+    place = relocalize.frames(corridor.folder / "walk.mp4", root).place
+    relocalize.map(place)
     return place

@@ -63,6 +63,30 @@ def test_a_damaged_place_is_one_line_too(
     assert err.count("\n") == 1
 
 
+def test_the_list_of_commands_needs_no_command_and_says_what_each_does() -> None:
+    for name, (_, said) in cli.COMMANDS.items():
+        assert (cli.command_class(name).__doc__ or "").splitlines()[0] == said, name
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "relocalize", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"numpy", "pycolmap", "scipy", "cv2", "torch", "rich", "relocalize.place"}
+    assert all(name in done.stdout for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["localise", "kitchen", "photo.jpg"]])
+def test_what_is_no_command_is_exit_code_2_and_names_those_there_are(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = relocalize(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert "localize" in err
+
+
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so their children;
 # a user's shell does not.
 _HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -79,8 +103,7 @@ def test_a_stopped_command_says_how_to_go_on(signal_number: signal.Signals) -> N
         "    def run(self):\n"
         "        print('ready', flush=True)\n"
         "        time.sleep(30)\n"
-        "cli.COMMANDS = {'wait': Wait, 'other': Wait}\n"
-        "cli.main(['wait'])\n"
+        "cli.run_command(Wait)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", _HEARS_CTRL_C + waiting],

@@ -1,10 +1,13 @@
 """relocalize: from a walk-through video of a place to a camera relocalizer.
 
-`build` makes a `Place` from a video; `fitted` gives a localizer of it; `Localizer.localize` says
-where a photo was taken. Conventions of frames and quaternions: docs/conventions.md.
+The commands are functions here, with the same words and defaults: `build` makes a `Place` from a
+video, `localize` says where in it a photo was taken. Each is imported when it is first used.
+Conventions of frames and quaternions: docs/conventions.md.
 """
 
 import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 # pycolmap's Linux wheel exports a zlib of its own. A system libz that is first loaded along with
 # it calls into that one, and Pillow's PNG code then corrupts the heap (pycolmap 4.2.1). Loaded
@@ -15,17 +18,85 @@ if sys.platform == "linux" and "pycolmap" in sys.modules and "zlib" not in sys.m
         "import relocalize first (or zlib, before pycolmap)"
     )
 
-from importlib.metadata import version
-
 import PIL.Image  # noqa: F401  # for the libz that it loads, see above
 
-__version__ = version("relocalize")
+if TYPE_CHECKING:
+    from relocalize.errors import RelocalizeError
+    from relocalize.geometry import Camera, Rigid3, Similarity3
+    from relocalize.localization import Localizer, PoseEstimate, fitted
+    from relocalize.localization.query import Query
+    from relocalize.place import MapModel, Place, Points, PosedImage, Split
+    from relocalize.verbs.align import align
+    from relocalize.verbs.build import BuildReport, BuildSettings, build
+    from relocalize.verbs.check import check
+    from relocalize.verbs.evaluate import evaluate
+    from relocalize.verbs.export import export
+    from relocalize.verbs.frames import frames
+    from relocalize.verbs.import_poses import import_poses
+    from relocalize.verbs.localize import localize, localize_video
+    from relocalize.verbs.map import map
+    from relocalize.verbs.open import open
+    from relocalize.verbs.register import register
+    from relocalize.verbs.report import report
+    from relocalize.verbs.score import score
+    from relocalize.verbs.split import split
+    from relocalize.verbs.train import train
 
-from relocalize.errors import RelocalizeError
-from relocalize.geometry import Camera, Rigid3, Similarity3
-from relocalize.localization import Localizer, PoseEstimate, fitted
-from relocalize.place import MapModel, Place, Points, PosedImage, Split
-from relocalize.verbs.build import BuildReport, BuildSettings, build
+    __version__: str
+
+_MODULES = {
+    "BuildReport": "relocalize.verbs.build",
+    "BuildSettings": "relocalize.verbs.build",
+    "Camera": "relocalize.geometry",
+    "Localizer": "relocalize.localization",
+    "MapModel": "relocalize.place",
+    "Place": "relocalize.place",
+    "Points": "relocalize.place",
+    "PoseEstimate": "relocalize.localization",
+    "PosedImage": "relocalize.place",
+    "Query": "relocalize.localization.query",
+    "RelocalizeError": "relocalize.errors",
+    "Rigid3": "relocalize.geometry",
+    "Similarity3": "relocalize.geometry",
+    "Split": "relocalize.place",
+    "align": "relocalize.verbs.align",
+    "build": "relocalize.verbs.build",
+    "check": "relocalize.verbs.check",
+    "evaluate": "relocalize.verbs.evaluate",
+    "export": "relocalize.verbs.export",
+    "fitted": "relocalize.localization",
+    "frames": "relocalize.verbs.frames",
+    "import_poses": "relocalize.verbs.import_poses",
+    "localize": "relocalize.verbs.localize",
+    "localize_video": "relocalize.verbs.localize",
+    "map": "relocalize.verbs.map",
+    "open": "relocalize.verbs.open",
+    "register": "relocalize.verbs.register",
+    "report": "relocalize.verbs.report",
+    "score": "relocalize.verbs.score",
+    "split": "relocalize.verbs.split",
+    "train": "relocalize.verbs.train",
+}
+
+
+def _load(name: str) -> Any:
+    if name == "__version__":
+        value: Any = import_module("importlib.metadata").version("relocalize")
+    elif name in _MODULES:
+        value = getattr(import_module(_MODULES[name]), name)
+    else:
+        raise AttributeError(f"module 'relocalize' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+if not TYPE_CHECKING:  # or every name would be known to type checkers
+    __getattr__ = _load
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 __all__ = [
     "BuildReport",
@@ -37,11 +108,27 @@ __all__ = [
     "Points",
     "PoseEstimate",
     "PosedImage",
+    "Query",
     "RelocalizeError",
     "Rigid3",
     "Similarity3",
     "Split",
     "__version__",
+    "align",
     "build",
+    "check",
+    "evaluate",
+    "export",
     "fitted",
+    "frames",
+    "import_poses",
+    "localize",
+    "localize_video",
+    "map",
+    "open",
+    "register",
+    "report",
+    "score",
+    "split",
+    "train",
 ]

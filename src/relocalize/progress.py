@@ -11,19 +11,10 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Item = TypeVar("Item")
 
@@ -85,24 +76,11 @@ class Bar:
             say(f"{self._what}: {self._done} {self._unit} in {elapsed:.1f} s")
 
 
-class _RateColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f} {task.fields['unit']}/s" if speed else "", style="cyan")
-
-
 @contextmanager
 def bar(what: str, total: int | None = None, unit: str = "images") -> Iterator[Bar]:
     """A progress bar for work that counts its own items."""
-    if _shown.get() and sys.stderr.isatty():
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _RateColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True)) as progress:
+    if _shown.get() and sys.stderr.isatty() and total != 1:
+        with _terminal_bar() as progress:
             yield Bar(what, total, unit, progress)
         return
     plain = Bar(what, total, unit, None)
@@ -120,3 +98,24 @@ def track(
         for item in items:
             yield item
             running.advance()
+
+
+def _terminal_bar() -> Progress:
+    # rich takes a tenth of a second to import, which only a bar is worth.
+    from rich import progress  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    class RateColumn(progress.ProgressColumn):
+        def render(self, task: progress.Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:.1f} {task.fields['unit']}/s" if speed else "", style="cyan")
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        RateColumn(),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from relocalize.errors import MappingError
 from relocalize.geometry import Rigid3
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, rotvec_from_rotation
 
 _ARRAY = "map_noise"
 # The share of errors within the ellipsoid of one sigma, as Gaussian errors of one axis have it,
@@ -78,7 +77,7 @@ def measured_noise(
         for (found, covariance), true in zip(localized, posed, strict=True)
     ]
     rotation = [
-        (Rotation.from_matrix(true.rotation.T @ found.rotation).as_rotvec(), covariance[3:, 3:])
+        (rotvec_from_rotation(true.rotation.T @ found.rotation), covariance[3:, 3:])
         for (found, covariance), true in zip(localized, posed, strict=True)
     ]
     return MapNoise(_missing_sigma(position), _missing_sigma(rotation))

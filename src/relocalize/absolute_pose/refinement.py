@@ -12,10 +12,9 @@ from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from relocalize.geometry import Rigid3
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, rotations_from_rotvecs
 
 _BEHIND = 1e6  # residual in pixels of a point that is not in front of the camera
 _MIN_DEPTH = 1e-9
@@ -327,5 +326,5 @@ def _cost(
 def _moved(view: View, step: FloatArray) -> View:
     """The view with its pose changed by a step [6]."""
     pose = view.world_from_cam
-    turn = Rotation.from_rotvec(step[3:]).as_matrix()
+    turn = rotations_from_rotvecs(step[3:])
     return replace(view, world_from_cam=Rigid3(pose.rotation @ turn, pose.translation + step[:3]))

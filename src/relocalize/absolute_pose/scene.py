@@ -60,8 +60,10 @@ class Scene:
 
     def seen_by(self, views: Iterable[int]) -> Rows:
         """Rows of the points that any of ``views`` sees, ascending."""
-        seen = [self.seen_rows[self.view_starts[i] : self.view_starts[i + 1]] for i in views]
-        return np.unique(np.concatenate([np.zeros(0, np.int64), *seen]))
+        seen = np.zeros(len(self.positions), dtype=np.bool_)
+        for i in views:
+            seen[self.seen_rows[self.view_starts[i] : self.view_starts[i + 1]]] = True
+        return np.flatnonzero(seen)
 
     def as_seen_by(
         self, centres: FloatArray, seen: Sequence[Rows], descriptors: Sequence[NDArray[np.uint8]]

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from relocalize.absolute_pose.refinement import Lens, View, project
 from relocalize.absolute_pose.scene import Scene
-from relocalize.features.matching import Rows, UnitDescriptors, unit_descriptors
+from relocalize.features.matching import Rows, UnitDescriptors, pairs_within, unit_descriptors
 from relocalize.geometry.transforms import FloatArray
 
 _MAX_VIEWS = 60  # asked of those nearby; more change no result and cost time
@@ -115,10 +114,7 @@ def verify_pose(
         without: a view of the scene that is not asked: the photo itself.
     """
     expected = _expected(view, lens, scene, np.abs(pixels).max(axis=0), without)
-    close = cKDTree(pixels).sparse_distance_matrix(
-        cKDTree(expected.pixels), radius, output_type="ndarray"
-    )
-    features, points = close["i"].astype(np.int64), close["j"].astype(np.int64)
+    features, points = pairs_within(pixels, expected.pixels, radius)
     alike = np.einsum(
         "ij,ij->i",
         unit_descriptors(descriptors)[features],

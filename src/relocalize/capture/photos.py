@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pillow_heif
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -20,13 +19,12 @@ from relocalize.geometry import Camera
 MAX_PIXELS = 178_956_970
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", message="Corrupt EXIF data")  # it counts as not said
-pillow_heif.register_heif_opener()
 
 PHOTO_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif", ".bmp")
 )
 # What Pillow may try, by content: its other decoders are many, and some start programs.
-_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "HEIF", "BMP")
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 _UPRIGHT_BY = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -67,7 +65,7 @@ def read_photo(path: str | Path) -> Photo:
         what = "is a folder" if path.is_dir() else "does not exist"
         raise CaptureError(f"photo {path} {what}; give the path of a photo")
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=_formats(path)) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise CaptureError(_too_large(path, f"{width} x {height}"))
@@ -91,6 +89,17 @@ def read_photo(path: str | Path) -> Photo:
         raise CaptureError(f"photo {path} is damaged ({reason}); copy it again") from error
     height, width = pixels.shape[:2]
     return Photo(pixels, exif.camera(width, height), exif, plain_as)
+
+
+def _formats(path: Path) -> tuple[str, ...]:
+    """What the file may be; the decoder of HEIC is loaded for files that begin as one does."""
+    with path.open("rb") as file:
+        if file.read(12)[4:8] != b"ftyp":
+            return _FORMATS
+    import pillow_heif  # noqa: PLC0415 - few photos need it
+
+    pillow_heif.register_heif_opener()
+    return ("HEIF",)
 
 
 def _too_large(path: Path, size: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from relocalize.cli.evaluate import print_results
-from relocalize.mapping import MapReport, MeasuredLength
+from relocalize.mapping.report import MapReport
 from relocalize.verbs.build import REGRESSOR, BuildSettings, Cost, build
 
 
@@ -52,16 +52,17 @@ class Build:
 
     def run(self) -> int:
         """Build, and print what it cost, the table, and where the report is."""
-        settings = BuildSettings(
+        built = build(
+            self.source,
+            self.place,
             count=self.count,
-            lengths=tuple(MeasuredLength(*row) for row in self.scale),
+            scale=self.scale,
             split=self.split,
             localizers=self.localizer,
             train=not self.no_train,
             minutes=self.minutes,
             truth=self.truth,
         )
-        built = build(self.source, self.place, settings)
         if self.json:
             print(json.dumps(built.to_json(), indent=2, allow_nan=False))
             return 0

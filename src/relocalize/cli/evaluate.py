@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from relocalize import evaluation
-from relocalize.place import Place
+from relocalize.evaluation.table import results_table
+from relocalize.verbs.evaluate import evaluate
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,22 @@ class Evaluate:
     beside: str | None = None
     """Name of another split that was evaluated: its numbers stand beside these, such as those of
     rule random, to show how much a leaky split flatters."""
+    together: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Localize the test images of a camera all together, so that they calibrate it, in place of
+    one at a time."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object instead of the table; a number that is infinite (the median where half
     failed) or means nothing (recall without metres) is null."""
 
     def run(self) -> int:
         """Evaluate, and print the table."""
-        result = evaluation.evaluate(
-            Place.open(self.place),
+        result = evaluate(
+            self.place,
             split=self.split,
-            localizers=self.localizer or None,
+            localizers=self.localizer,
             truth=self.truth,
-            other_split=self.beside,
+            beside=self.beside,
+            together=self.together,
         ).to_json()
         print_results(result, as_json=self.json)
         return 0
@@ -53,4 +57,4 @@ def print_results(results: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(results, indent=2, allow_nan=False))
     else:
-        Console(highlight=False, soft_wrap=False).print(evaluation.results_table(results))
+        Console(highlight=False, soft_wrap=False).print(results_table(results))

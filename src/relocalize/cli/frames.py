@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from relocalize.capture.frames import capture_frames
-from relocalize.place import Capture, Place
+from relocalize.verbs.frames import frames
 
 
 @dataclass(frozen=True)
@@ -37,36 +35,11 @@ class Frames:
 
     def run(self) -> int:
         """Make the capture and say what it holds."""
-        capture = capture_frames(
-            self.source, self.place, name=self.capture, count=self.count, every_s=self.every
-        )
-        facts = capture_facts(capture, Place.open(self.place))
+        facts = frames(
+            self.source, self.place, capture=self.capture, count=self.count, every=self.every
+        ).to_json()
         print(json.dumps(facts, indent=2) if self.json else _as_text(facts))
         return 0
-
-
-def capture_facts(capture: Capture, place: Place) -> dict[str, Any]:
-    """What `relocalize frames` says, as plain values."""
-    return {
-        "capture": capture.name,
-        "kind": capture.kind,
-        "source": capture.source,
-        "images": len(capture.images),
-        "frames_in_source": capture.settings.get("frames_in_source"),
-        "seconds": capture.settings.get("seconds"),
-        "broke": capture.settings.get("broke"),
-        "left_out": capture.settings.get("left_out")
-        or dict(Counter(row.reason for row in capture.dropped)),
-        "cameras": [
-            {
-                "size": [camera.width, camera.height],
-                "focal_px": round(camera.focal_px, 2) if camera.known != "unknown" else None,
-            }
-            for camera in capture.cameras
-        ],
-        "folder": str(place.images_dir / capture.name),
-        "contact_sheet": str(place.root / "captures" / f"{capture.name}.png"),
-    }
 
 
 def _as_text(facts: dict[str, Any]) -> str:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from relocalize import progress
 from relocalize.capture.photos import PHOTO_SUFFIXES
 from relocalize.errors import CaptureError
-from relocalize.localization import PoseEstimate, fitted
-from relocalize.place import Place
+from relocalize.localization import PoseEstimate
+from relocalize.verbs.localize import localize, localize_video
 
 if TYPE_CHECKING:
     from relocalize.localization.video import LocalizedClip
@@ -38,6 +37,9 @@ class Localize:
     """Of a video, draw no overlay."""
     localizer: str = "structure"
     """constant, retrieval, structure, regressor, or the name that one was trained under."""
+    one_by_one: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Localize each photo as if it were the only one, in place of calibrating their cameras
+    together."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object per photo, each on its own line; of a video one for all of it."""
 
@@ -46,9 +48,10 @@ class Localize:
         if self.video is not None:
             return self._run_video(self.video)
         paths = photo_paths(self.photos)
-        localizer = fitted(Place.open(self.place), self.localizer)
-        found = localizer.localize_many(progress.track(paths, "localizing", unit="photos"))
-        results = list(zip(paths, found, strict=True))
+        estimates = localize(
+            self.place, paths, localizer=self.localizer, together=not self.one_by_one
+        )
+        results = list(zip(paths, estimates, strict=True))
         if self.json:
             for path, estimate in results:
                 print(json.dumps(as_json(path, self.localizer, estimate)))
@@ -59,11 +62,14 @@ class Localize:
     def _run_video(self, video: Path) -> int:
         if self.photos:
             raise CaptureError(f"photos and --video {video} exclude each other; give one of them")
-        # H.264 encoding and plotting are for this alone.
-        from relocalize.localization.video import ClipSettings, localize_clip  # noqa: PLC0415
-
-        settings = ClipSettings(self.localizer, self.every, overlay=not self.no_overlay)
-        clip = localize_clip(Place.open(self.place), video, self.out, settings)
+        clip = localize_video(
+            self.place,
+            video,
+            every=self.every,
+            out=self.out,
+            overlay=not self.no_overlay,
+            localizer=self.localizer,
+        )
         print(json.dumps(clip.to_json()) if self.json else clip_as_text(clip))
         return 0
 

@@ -1,4 +1,4 @@
-"""The `relocalize` command: one subcommand per file of this room."""
+"""The `relocalize` command: one subcommand per file of this room, imported when it is asked for."""
 
 from __future__ import annotations
 
@@ -6,33 +6,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import make_dataclass
+from importlib import import_module
 from typing import Any, Protocol
 
 import tyro
 
 from relocalize import progress
-from relocalize.cli.align import Align
-from relocalize.cli.build import Build
-from relocalize.cli.check import Check
-from relocalize.cli.drop import Drop
-from relocalize.cli.evaluate import Evaluate
-from relocalize.cli.experiment import Experiment
-from relocalize.cli.export import Export
-from relocalize.cli.export_model import ExportModel
-from relocalize.cli.frames import Frames
-from relocalize.cli.import_ import Import
-from relocalize.cli.info import Info
-from relocalize.cli.localize import Localize
-from relocalize.cli.map import Map
-from relocalize.cli.plot import Plot
-from relocalize.cli.register import Register
-from relocalize.cli.report import Report
-from relocalize.cli.score import Score
-from relocalize.cli.split import SplitImages
-from relocalize.cli.train import Train, train_command
-from relocalize.cli.view import View
 from relocalize.errors import RelocalizeError
-from relocalize.parallel import one_native_thread
 
 
 class Command(Protocol):
@@ -43,40 +24,110 @@ class Command(Protocol):
         ...
 
 
-# In the order in which a newcomer meets them.
-COMMANDS: dict[str, Callable[..., Any]] = {
-    "build": Build,
-    "frames": Frames,
-    "check": Check,
-    "import": Import,
-    "map": Map,
-    "register": Register,
-    "drop": Drop,
-    "split": SplitImages,
-    "train": Train,
-    "experiment": Experiment,
-    "evaluate": Evaluate,
-    "report": Report,
-    "score": Score,
-    "export": Export,
-    "export-model": ExportModel,
-    "info": Info,
-    "localize": Localize,
-    "align": Align,
-    "plot": Plot,
-    "view": View,
+# Where each is in this room, and the first line of its docstring, so that listing them imports
+# none; in the order in which a newcomer meets them.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "build": (
+        "build.Build",
+        "Everything in one: frames, map, split, localizers, evaluation, report.",
+    ),
+    "frames": (
+        "frames.Frames",
+        "Add a capture to a Place: sharp, well-spaced frames of a video, or photos.",
+    ),
+    "check": (
+        "check.Check",
+        "Test claimed poses against the images: convention, outliers, intrinsics, duplicates.",
+    ),
+    "import": ("import_.Import", "Bring images and their poses from another tool into a Place."),
+    "map": (
+        "map.Map",
+        "Map a Place: poses for all its images and 3D points, z up, metric where a length is "
+        "given.",
+    ),
+    "register": (
+        "register.Register",
+        "Add photos of any camera to a finished map, which does not move.",
+    ),
+    "drop": ("drop.Drop", "Take images out of the map, or bring them back exactly as they were."),
+    "split": (
+        "split.Split",
+        "Divide a Place's posed images into train and test, by a rule that keeps them apart.",
+    ),
+    "train": ("train.Train", "Train a camera pose regressor on a Place."),
+    "experiment": (
+        "experiment.Experiment",
+        "Train a grid of settings on a Place, and compare them on validation images.",
+    ),
+    "evaluate": (
+        "evaluate.Evaluate",
+        "Localize a split's test images and compare with the truth and with the baselines.",
+    ),
+    "report": ("report.Report", "Write one self-contained HTML page about a stored evaluation."),
+    "score": (
+        "score.Score",
+        "Score anyone's estimated poses against a truth: medians, recall, and how sure they are.",
+    ),
+    "export": ("export.Export", "Write a Place's posed images in another tool's format."),
+    "export-model": (
+        "export_model.ExportModel",
+        "Write a trained pose regressor as ONNX: an image in, its pose in the Place out.",
+    ),
+    "info": (
+        "info.Info",
+        "Show what a Place holds: captures, cameras, map, frame, splits, localizers.",
+    ),
+    "localize": (
+        "localize.Localize",
+        "Say where in a Place photos, or a video's frames, were taken, or why that cannot be said.",
+    ),
+    "align": (
+        "align.Align",
+        "Find the transform from a Place's frame to another frame; --apply moves the Place there.",
+    ),
+    "plot": ("plot.Plot", "Draw the trajectory and the viewing directions of a Place's cameras."),
+    "view": (
+        "view.View",
+        "Walk around in a Place in a browser: points, cameras, photos, errors, where a photo "
+        "lands.",
+    ),
 }
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, run, and turn known errors into one line and exit code 1."""
     given = sys.argv[1:] if arguments is None else arguments
-    commands: dict[str, Callable[..., Any]] = {**COMMANDS, "train": train_command(given)}
-    run_command(
-        lambda: tyro.extras.subcommand_cli_from_dict(
-            commands, prog="relocalize", args=arguments, sort_subcommands=False
-        )
+    run_command(lambda: _parsed(given))
+
+
+def command_class(name: str) -> type[Command]:
+    """The class of the subcommand ``name``, imported now."""
+    module, _, kind = COMMANDS[name][0].partition(".")
+    found: type[Command] = getattr(import_module(f"relocalize.cli.{module}"), kind)
+    return found
+
+
+def _parsed(given: list[str]) -> Command:
+    if not given or given[0] not in COMMANDS:
+        return _listed(given)
+    name, *rest = given
+    kind: Any = command_class(name)
+    if hasattr(kind, "with_defaults_of"):
+        kind = kind.with_defaults_of(rest)
+    command: Command = tyro.cli(kind, prog=f"relocalize {name}", args=rest)
+    return command
+
+
+def _listed(given: list[str]) -> Command:
+    """What tyro makes of arguments that name no command: the list of commands, or an error."""
+    named: dict[str, Callable[..., Any]] = {
+        name: make_dataclass("Listed", [], namespace={"__doc__": help_line})
+        for name, (_, help_line) in COMMANDS.items()
+    }
+    command: Command = tyro.extras.subcommand_cli_from_dict(
+        named, prog="relocalize", args=given, sort_subcommands=False
     )
+    return command
 
 
 def run_command(parse: Callable[[], Command]) -> None:
@@ -87,6 +138,8 @@ def run_command(parse: Callable[[], Command]) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         command = parse()
+        from relocalize.parallel import one_native_thread  # noqa: PLC0415 - --help needs no numpy
+
         with progress.shown(), one_native_thread():
             code = command.run()
         sys.stdout.flush()

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from relocalize.mapping import MapReport, MapSettings, MeasuredLength, map_place
+from relocalize.mapping.report import MapReport
 from relocalize.mapping.settings import (
     FeatureSettings,
     KeyframeSettings,
@@ -18,6 +18,7 @@ from relocalize.mapping.settings import (
     RegisterSettings,
 )
 from relocalize.place import Place
+from relocalize.verbs.map import map as map_place
 
 
 @dataclass(frozen=True)
@@ -55,18 +56,18 @@ class Map:
     def run(self) -> int:
         """Map, and say what came of it."""
         place = Place.open(self.place)
-        settings = MapSettings(
+        report = map_place(
+            place,
+            scale=self.scale,
+            reference=self.reference,
+            split=self.split,
+            seed=self.seed,
             features=self.features,
             keyframes=self.keyframes,
             pairs=self.pairs,
             matching=self.matching,
             registering=self.registering,
-            lengths=tuple(MeasuredLength(*row) for row in self.scale),
-            reference=self.reference,
-            split=self.split,
-            seed=self.seed,
         )
-        report = map_place(place, settings)
         print(json.dumps(report.to_json(), indent=2) if self.json else as_text(place, report))
         return 0
 

@@ -9,12 +9,10 @@ from typing import Annotated
 
 import tyro
 
-from relocalize.capture.joining import KnownCamera
 from relocalize.errors import CaptureError, GeometryError
 from relocalize.geometry import Camera
-from relocalize.mapping.register_photos import RegisterPhotosSettings, register_photos
 from relocalize.mapping.register_report import RegisterReport
-from relocalize.place import Place
+from relocalize.verbs.register import register
 
 
 @dataclass(frozen=True)
@@ -45,14 +43,15 @@ class Register:
 
     def run(self) -> int:
         """Register, and print what came of every photo."""
-        calibrated = None if self.camera is None else parsed_camera(self.camera)
-        settings = RegisterPhotosSettings(
+        report = register(
+            self.place,
+            self.photos,
             capture=self.capture,
-            camera=KnownCamera(self.focal, calibrated),
+            focal=self.focal,
+            camera=None if self.camera is None else parsed_camera(self.camera),
             split=self.split,
             refine=self.refine,
         )
-        report = register_photos(Place.open(self.place), self.photos, settings)
         print(json.dumps(report.to_json(), indent=2) if self.json else as_text(report))
         return 0
 

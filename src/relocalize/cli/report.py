@@ -11,8 +11,7 @@ import tyro
 
 from relocalize import progress
 from relocalize.errors import EvaluationError
-from relocalize.evaluation.report import Results, latex_table, markdown_table, write_report
-from relocalize.place import Place
+from relocalize.verbs.report import report
 
 
 @dataclass(frozen=True)
@@ -36,21 +35,14 @@ class Report:
         """Write it, and print where it is, or the table."""
         if self.latex and self.markdown:
             raise EvaluationError("--latex and --markdown exclude each other; give one of them")
-        place = Place.open(self.place)
-        results = Results.read(place, self.split)
-        page = write_report(place, results)
-        if self.figures is not None:
-            from relocalize.evaluation.report.paper_figures import (  # noqa: PLC0415 - matplotlib takes a third of a second
-                write_figures,
-            )
-
-            for path in write_figures(place, results, self.figures):
-                progress.say(f"figure: {path}")
+        written = report(self.place, split=self.split, figures=self.figures)
+        for path in written.figures:
+            progress.say(f"figure: {path}")
         if self.latex or self.markdown:
-            print(latex_table(results) if self.latex else markdown_table(results), end="")
-            progress.say(f"page: {page}")
+            print(written.latex if self.latex else written.markdown, end="")
+            progress.say(f"page: {written.page}")
         else:
-            print(page)
-        if self.open and not webbrowser.open(page.resolve().as_uri()):
+            print(written.page)
+        if self.open and not webbrowser.open(written.page.resolve().as_uri()):
             progress.say("no browser could be started; open the page by hand")
         return 0

@@ -11,8 +11,8 @@ import tyro
 from rich.console import Console
 
 from relocalize.evaluation.score_table import score_table
-from relocalize.evaluation.scored_files import ScoreSettings, score_files
 from relocalize.formats import AUTO
+from relocalize.verbs.score import score
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,16 @@ class Score:
 
     def run(self) -> int:
         """Score, and print the table."""
-        result = score_files(
+        result = score(
             self.estimates,
             self.truth,
+            format=self.format,
+            truth_format=self.truth_format,
             against=self.against,
-            settings=ScoreSettings(
-                format=self.format,
-                truth_format=self.truth_format,
-                align=self.align,
-                unit=self.unit,
-                only=self.only,
-                split=self.split,
-            ),
+            only=self.only,
+            split=self.split,
+            align=self.align,
+            unit=self.unit,
         ).to_json()
         if self.json:
             print(json.dumps(result, indent=2, allow_nan=False))

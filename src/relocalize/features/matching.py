@@ -13,7 +13,6 @@ from functools import lru_cache
 import numpy as np
 import poselib
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from relocalize import progress
 from relocalize.features.database import (
@@ -118,10 +117,7 @@ def match_nearby(
     """
     if not len(pixels) or not len(projected):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    close = cKDTree(pixels).sparse_distance_matrix(
-        cKDTree(projected), radius, output_type="ndarray"
-    )
-    rows, columns = close["i"].astype(np.int64), close["j"].astype(np.int64)
+    rows, columns = pairs_within(pixels, projected, radius)
     alike = np.einsum("ij,ij->i", query[rows], points[columns])
     keep = alike >= similarity
     rows, columns, alike = rows[keep], columns[keep], alike[keep]
@@ -134,6 +130,32 @@ def match_nearby(
     # Equal descriptors could tie: a feature is used once.
     rows, first = np.unique(rows, return_index=True)
     return rows, columns[first]
+
+
+def pairs_within(a: FloatArray, b: FloatArray, radius: float) -> tuple[Rows, Rows]:
+    """Rows of ``a`` [N, 2] and of ``b`` [M, 2], both [P], of all pairs at most ``radius`` apart.
+
+    By a grid of that width, because scipy's trees take half a second to import.
+    """
+    if not len(a) or not len(b):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    low = np.minimum(a.min(axis=0), b.min(axis=0))
+    cells_a, cells_b = ((np.floor((one - low) / radius)).astype(np.int64) for one in (a, b))
+    # Cells in one number, those of a column in a row: three neighbours are one range of numbers.
+    height = max(cells_a[:, 1].max(), cells_b[:, 1].max()) + 2
+    number_a, number_b = (cells @ np.array([height, 1]) for cells in (cells_a, cells_b))
+    order = number_b.argsort(kind="stable")
+    rows, columns = [], []
+    for column in (-1, 0, 1):
+        middle = number_a + column * height
+        first = np.searchsorted(number_b[order], middle - 1, side="left")
+        count = np.searchsorted(number_b[order], middle + 1, side="right") - first
+        rows.append(np.repeat(np.arange(len(a)), count))
+        within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        columns.append(order[np.repeat(first, count) + within])
+    row, column_of_b = np.concatenate(rows), np.concatenate(columns)
+    near = np.square(a[row] - b[column_of_b]).sum(axis=1) <= radius**2
+    return row[near], column_of_b[near]
 
 
 def verify(

@@ -19,9 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
-from relocalize.geometry.transforms import FloatArray, Similarity3
+from relocalize.geometry.transforms import FloatArray, Similarity3, rotation_angles
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +52,7 @@ class Matches:
         position = np.linalg.norm(b_from_a @ self.a - self.b, axis=1)
         if self.turns is None:
             return position, np.zeros(len(self))
-        angle = Rotation.from_matrix(b_from_a.rotation.T @ self.turns).magnitude()
-        return position, np.asarray(angle, dtype=np.float64)
+        return position, rotation_angles(b_from_a.rotation.T @ self.turns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +138,7 @@ def leave_one_out(matches: Matches, lever: float) -> tuple[FloatArray, FloatArra
         position[sums.square_a <= 1e-18 * whole.square_a] = np.nan
     if matches.turns is None:
         return position, np.zeros(count)
-    angle = Rotation.from_matrix(np.swapaxes(rotation, 1, 2) @ matches.turns).magnitude()
-    return position, np.asarray(angle, dtype=np.float64)
+    return position, rotation_angles(np.swapaxes(rotation, 1, 2) @ matches.turns)
 
 
 def information(

@@ -30,10 +30,14 @@ from itertools import permutations, product
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.spatial.transform import Rotation
 
 from relocalize.errors import GeometryError
-from relocalize.geometry.transforms import FloatArray, Rigid3
+from relocalize.geometry.transforms import (
+    FloatArray,
+    Rigid3,
+    rotations_from_quats_wxyz,
+    rotations_from_rotvecs,
+)
 
 WORLD_FROM_CAM, CAM_FROM_WORLD = "world_from_cam", "cam_from_world"
 CENTRE, TRANSLATION = "centre", "translation"
@@ -166,14 +170,14 @@ class Convention:
             if not np.all(np.isfinite(lengths) & (lengths > 0)):
                 row = int(np.argmin(np.isfinite(lengths) & (lengths > 0)))
                 raise GeometryError(f"no rotation: quaternion {values[row].tolist()} in row {row}")
-            first = self.rotation == "wxyz"
-            return Rotation.from_quat(values, scalar_first=first).as_matrix()
+            quats = values if self.rotation == "wxyz" else np.roll(values, 1, axis=1)
+            return rotations_from_quats_wxyz(quats)
         _, factors, unit = self.rotation.split(":")
         radians = np.radians(values) if unit == "deg" else values
         result = np.broadcast_to(np.eye(3), (len(values), 3, 3))
         for sign, axis, column in _FACTOR.findall(factors):
             angle = radians[:, int(column)] * (-1 if sign else 1)
-            result = result @ Rotation.from_euler(axis, angle[:, None]).as_matrix()
+            result = result @ rotations_from_rotvecs(angle[:, None] * np.eye(3)["xyz".index(axis)])
         return np.asarray(result, dtype=np.float64)
 
     def world_from_cam(self, numbers: ArrayLike, positions: ArrayLike) -> list[Rigid3]:

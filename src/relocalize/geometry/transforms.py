@@ -14,7 +14,6 @@ from typing import Any, overload
 import numpy as np
 import pycolmap
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.transform import Rotation
 
 from relocalize.errors import GeometryError
 
@@ -30,12 +29,34 @@ def rotation_from_quat_wxyz(quat_wxyz: ArrayLike) -> FloatArray:
     quat = np.asarray(quat_wxyz, dtype=np.float64)
     if quat.shape != (4,) or not np.all(np.isfinite(quat)) or np.linalg.norm(quat) < 1e-9:
         raise GeometryError(f"no rotation: quaternion {quat.tolist()} (want 4 numbers, not all 0)")
-    return Rotation.from_quat(quat, scalar_first=True).as_matrix()
+    return rotations_from_quats_wxyz(quat)
+
+
+def rotations_from_quats_wxyz(quats_wxyz: FloatArray) -> FloatArray:
+    """Rotation matrices [..., 3, 3] of w-first quaternions [..., 4] of any norm but zero."""
+    lengths = np.linalg.norm(quats_wxyz, axis=-1, keepdims=True)
+    w, x, y, z = np.moveaxis(quats_wxyz / lengths, -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def rotations_from_rotvecs(rotvecs: FloatArray) -> FloatArray:
+    """Rotation matrices [..., 3, 3] of rotation vectors [..., 3] (axis times angle in radians)."""
+    half = np.linalg.norm(rotvecs, axis=-1, keepdims=True) / 2
+    axis = rotvecs * np.sinc(half / np.pi) / 2  # sinc(x) is sin(pi x) / (pi x)
+    return rotations_from_quats_wxyz(np.concatenate([np.cos(half), axis], axis=-1))
 
 
 def quat_wxyz_from_rotation(rotation: FloatArray) -> FloatArray:
     """The w-first unit quaternion [4] with w >= 0 of a rotation matrix [3, 3]."""
-    return Rotation.from_matrix(rotation).as_quat(canonical=True, scalar_first=True)
+    quat: FloatArray = np.roll(pycolmap.Rotation3d(rotation).quat, 1)
+    # Of half a turn, w = 0, the first number that is not zero is positive.
+    first = quat[np.flatnonzero(quat)[0]] if quat[0] == 0 else quat[0]
+    return -quat if first < 0 else quat
 
 
 def checked_rotation(matrix: ArrayLike) -> FloatArray:
@@ -221,7 +242,34 @@ class Similarity3:
 
 def rotation_angle_deg(rotation: FloatArray) -> float:
     """The angle of a rotation matrix [3, 3], in [0, 180] degrees."""
-    return float(np.degrees(Rotation.from_matrix(rotation).magnitude()))
+    return float(np.degrees(rotation_angles(rotation)))
+
+
+def rotation_angles(rotations: FloatArray) -> FloatArray:
+    """The angles [...] of rotation matrices [..., 3, 3], in [0, pi] radians."""
+    # Twice the sine times the axis: exact for small angles, where the cosine is not.
+    axis = np.stack(
+        [
+            rotations[..., 2, 1] - rotations[..., 1, 2],
+            rotations[..., 0, 2] - rotations[..., 2, 0],
+            rotations[..., 1, 0] - rotations[..., 0, 1],
+        ],
+        axis=-1,
+    )
+    angles: FloatArray = np.arctan2(
+        np.linalg.norm(axis, axis=-1), np.trace(rotations, axis1=-2, axis2=-1) - 1
+    )
+    return angles
+
+
+def rotvec_from_rotation(rotation: FloatArray) -> FloatArray:
+    """The rotation vector [3] (axis times angle in radians, at most pi) of a matrix [3, 3]."""
+    w, *axis = quat_wxyz_from_rotation(rotation)
+    half_sine = float(np.linalg.norm(axis))
+    if half_sine < 1e-150:
+        return np.zeros(3)
+    rotvec: FloatArray = np.array(axis) * (2 * np.arctan2(half_sine, w) / half_sine)
+    return rotvec
 
 
 def mean_rotation(rotations: Sequence[FloatArray]) -> FloatArray:

@@ -9,6 +9,8 @@ import numpy as np
 
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray, worst_sigma
+from relocalize.place import Place
+from relocalize.place.from_above import svg_from_above
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,7 @@ class PoseEstimate:
         inlier_points: [M, 3] the map's points of those matches in the world, where there are such.
         shared_covariance: [6, 6] the part of `covariance` that estimates in one map have in common,
             which no smoothing takes away; None where that is not known.
+        place: whose map it is in, where `relocalize.localize` made it; for drawing.
     """
 
     status: Literal["localized", "failed"]
@@ -39,6 +42,7 @@ class PoseEstimate:
     camera: Camera | None = None
     inlier_points: FloatArray | None = None
     shared_covariance: FloatArray | None = None
+    place: Place | None = None
 
     @property
     def position_sigma(self) -> float | None:
@@ -67,3 +71,18 @@ class PoseEstimate:
             "inliers": self.inliers,
             "milliseconds": round(self.milliseconds, 2),
         }
+
+    def __repr__(self) -> str:
+        pose, sigma = self.world_from_cam, self.position_sigma
+        if pose is None:
+            return f"PoseEstimate(failed: {self.reason})"
+        position = " ".join(f"{value:.3f}" for value in pose.translation)
+        quat = " ".join(f"{value:.4f}" for value in pose.quat_wxyz)
+        sure = "" if sigma is None else f" ± {sigma:.3f}"
+        return f"PoseEstimate(position {position}{sure} {self.unit}, quat_wxyz {quat})"
+
+    def _repr_html_(self) -> str | None:
+        """In its map from above, in notebooks; None where there is no pose or no map."""
+        if self.world_from_cam is None or self.place is None:
+            return None
+        return f"<code>{self!r}</code><br>{svg_from_above(self.place, [self.world_from_cam])}"

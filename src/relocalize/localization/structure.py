@@ -24,9 +24,7 @@ from relocalize.localization.estimate import PoseEstimate
 from relocalize.localization.localizer import Localizer
 from relocalize.localization.query import ImageLike, Query
 from relocalize.localization.saving import read_saved, write_saved
-from relocalize.mapping import model_of_images
 from relocalize.place import Place, Split
-from relocalize.regression.time_blocks import time_blocks
 
 _VERSION = 4
 _VALIDATION_SHARE = 0.25  # of the images, in blocks of time: to learn how wrong answers are
@@ -68,6 +66,10 @@ class StructureLocalizer(Localizer):
         cls, place: Place, split: Split | None = None, *, settings: PoseSolverSettings | None = None
     ) -> Self:
         """Keep the points that the train images (without a split: all images) observe."""
+        # What makes maps takes a second to import, and localizing needs none of it.
+        from relocalize.mapping.points import model_of_images  # noqa: PLC0415
+        from relocalize.regression.time_blocks import time_blocks  # noqa: PLC0415
+
         model = place.map if split is None else model_of_images(place, split.train)
         with open_database(place) as database:
             solver = PoseSolver.learn(model, database, settings)

@@ -89,6 +89,13 @@ class RegisterReport:
     cpu_s: dict[str, float]
     unchanged: bool = False
 
+    def __repr__(self) -> str:
+        new = sum(photo.registered for photo in self.photos)
+        return (
+            f"RegisterReport({new} of {len(self.photos)} photos registered; capture "
+            f"{self.capture} has {self.posed} of {self.images} images in the map)"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         plain: dict[str, Any] = to_plain(self)

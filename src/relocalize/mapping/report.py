@@ -74,6 +74,13 @@ class MapReport:
     stages: dict[str, StageTime] = field(default_factory=dict)
     unchanged: bool = False
 
+    def __repr__(self) -> str:
+        alarms = f", {len(self.alarms)} alarms" if self.alarms else ""
+        return (
+            f"MapReport({self.registered} of {self.images} images have a pose, {self.points} "
+            f"points, reprojection error {self.reprojection_error:.2f} px{alarms})"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         plain: dict[str, Any] = to_plain(self)

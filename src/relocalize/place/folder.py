@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from relocalize.errors import GeometryError, PlaceError
 from relocalize.geometry import Camera
 from relocalize.place import atomic
 from relocalize.place.captures import Capture, CapturedImage
+from relocalize.place.from_above import svg_from_above
 from relocalize.place.lock import write_lock
 from relocalize.place.model import MapModel, Points, PosedImage
 from relocalize.place.splits import Split
@@ -92,6 +92,13 @@ class Place:
         self.root = root
         self._map: tuple[int, MapModel] | None = None
 
+    def __repr__(self) -> str:
+        return f"Place({str(self.root)!r})"
+
+    def _repr_html_(self) -> str | None:
+        """From above, in notebooks; None where there is no map."""
+        return svg_from_above(self) if self.has_map else None
+
     # -- opening ---------------------------------------------------------------------------
 
     @classmethod
@@ -111,6 +118,11 @@ class Place:
         place._recover()
         place._finish_move()
         return place
+
+    @classmethod
+    def of(cls, place: Place | str | Path) -> Place:
+        """A Place as it is, or the one in that folder, as `open` gives it."""
+        return place if isinstance(place, Place) else cls.open(place)
 
     def _recover(self) -> None:
         parents = (self.root, *(self.root / name for name in ("images", "localizers", "reports")))
@@ -137,6 +149,8 @@ class Place:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PlaceError(f"{root} cannot be made a folder: {error.strerror}") from error
+        from importlib.metadata import version  # noqa: PLC0415 - only a new Place needs it
+
         place = cls(root)
         name = root.resolve().name
         with place.lock():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,12 +16,17 @@ from relocalize.errors import LocalizerError
 from relocalize.formats.registry import read_registration
 from relocalize.localization import fitted
 from relocalize.localization.registry import TRAINED, localizer_type
-from relocalize.localization.store import folder_of, is_current, store, trained_on
-from relocalize.mapping import MapReport, MapSettings, MeasuredLength, map_place
+from relocalize.localization.store import folder_of, is_current, trained_on
+from relocalize.mapping.map_place import map_place
+from relocalize.mapping.report import MapReport
+from relocalize.mapping.scale import MeasuredLength
+from relocalize.mapping.settings import MapSettings
 from relocalize.place import Place, Split
 from relocalize.regression import require_torch
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import TrainSettings
+from relocalize.verbs.train import stored_settings
+from relocalize.verbs.train import train as train_regressor
 
 REGRESSOR = "regressor"
 # A split by blocks needs one test block in four blocks of four images.
@@ -30,7 +35,7 @@ _LEAST_IMAGES = 16
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """How a Place is built.
+    """What was asked of a build: the options of `build`.
 
     Attributes:
         count: keep about this many frames of the video; None chooses by image motion.
@@ -65,6 +70,7 @@ class BuildReport:
 
     Attributes:
         place: the finished Place.
+        settings: what was asked for.
         stages: costs of this run by stage, in order.
         map: what mapping did.
         results: the evaluation as `relocalize evaluate --json` has it, and more; None where
@@ -73,6 +79,7 @@ class BuildReport:
     """
 
     place: Place
+    settings: BuildSettings
     stages: dict[str, Cost]
     map: MapReport
     results: dict[str, Any] | None
@@ -90,77 +97,105 @@ class BuildReport:
             "report": None if self.page is None else str(self.page),
         }
 
+    def __repr__(self) -> str:
+        seconds = sum(cost.wall_s for cost in self.stages.values())
+        rows = ", ".join(self.results["localizers"]) if self.results else "nothing evaluated"
+        return f"BuildReport({self.place.root}: {self.map!r}, {rows}, {seconds:.1f} s)"
+
 
 def build(
-    source: str | Path, place: str | Path, settings: BuildSettings = BuildSettings()
+    source: str | Path,
+    place: str | Path,
+    *,
+    count: int | None = None,
+    scale: Sequence[tuple[str, str, float]] = (),
+    split: str | None = None,
+    localizers: Sequence[str] = BuildSettings().localizers,
+    train: bool = True,
+    minutes: float | None = None,
+    truth: str | Path | None = None,
 ) -> BuildReport:
-    """Frames, map, split, localizers, evaluation, report; what is done already is skipped.
+    """Everything in one: frames, map, split, localizers, evaluation, report.
 
-    The camera pose regressor is trained once, on the split's train images: what is evaluated is
-    what answers. Where it cannot be trained and was not asked for by its name, a line says why
-    and the rest is done.
+    What is done already is skipped, and the same call after a kill resumes. The camera pose
+    regressor is trained once, on the split's train images, so that the one with known accuracy is
+    the one that localizes photos. Where it cannot be trained and was not asked for by its name, a
+    line says why and the rest is done.
 
     Args:
         source: a video file or a folder of photos.
         place: the Place folder; made if there is none.
-        settings: what differs from the defaults.
+        count: keep about this many frames of the video; None: by image motion.
+        scale: measured lengths ``(A, B, metres)`` that make the map metric, as for `map`.
+        split: evaluate on this split; None: the only one, or one by blocks of time is made.
+        localizers: names of those to fit and evaluate.
+        train: train the default camera pose regressor as well.
+        minutes: that this training may take; None: until its last epoch.
+        truth: poses of another origin to evaluate against, as for `evaluate`.
 
     Raises:
-        RelocalizeError: one of the stages cannot be done; the Place stays usable, and the same
-            call goes on from there.
+        RelocalizeError: one of the stages cannot be done; the Place stays usable.
     """
-    # What is asked for at the end is checked now, not after minutes of work.
-    for name in settings.localizers:
-        localizer_type(name)
-    if settings.truth is not None:
-        read_registration(settings.truth)
-    trains = _trains(settings)
-    training = replace(preset("default"), minutes=settings.minutes)
+    settings = BuildSettings(
+        count=count,
+        lengths=tuple(MeasuredLength(*row) for row in scale),
+        split=split,
+        localizers=tuple(localizers),
+        train=train,
+        minutes=minutes,
+        truth=None if truth is None else Path(truth),
+    )
+    trains, training = _checked(settings)
     stages: dict[str, Cost] = {}
     with _timed("frames", stages):
-        capture_frames(source, place, count=settings.count)
+        capture_frames(source, place, count=count)
     made = Place.open(place)
     with _timed("map", stages):
         mapped = map_place(made, MapSettings(lengths=settings.lengths))
     with _timed("split", stages):
-        split = _split(made, settings.split)
+        chosen = _split(made, split)
     rows = tuple(name for name in settings.localizers if name not in TRAINED)
     with _timed("fit", stages):
         for name in rows:
             fitted(made, name)
-        for name in evaluation.rows_of(rows) if split else ():
-            fitted(made, name, split)
+        for name in evaluation.rows_of(rows) if chosen else ():
+            fitted(made, name, chosen)
     results: dict[str, Any] | None = None
     page: Path | None = None
-    if split is not None:
+    if chosen is not None:
         if trains:
             with _timed("train", stages):
-                rows += _trained(made, split, training, asked=REGRESSOR in settings.localizers)
-        rows = tuple(dict.fromkeys((*rows, *trained_on(made, split))))
+                rows += _trained(made, chosen, training, asked=REGRESSOR in settings.localizers)
+        rows = tuple(dict.fromkeys((*rows, *trained_on(made, chosen))))
         with _timed("evaluate", stages):
-            results = _results(made, split, rows, settings.truth)
+            results = _results(made, chosen, rows, settings.truth)
         with _timed("report", stages):
-            page = evaluation.write_report(made, split.name)
-    return BuildReport(made, stages, mapped, results, page)
+            page = evaluation.write_report(made, chosen.name)
+    return BuildReport(made, settings, stages, mapped, results, page)
 
 
-def _trains(settings: BuildSettings) -> bool:
-    """Whether the regressor is trained; a line says where what it takes is not installed."""
+def _checked(settings: BuildSettings) -> tuple[bool, TrainSettings]:
+    """Whether a regressor is trained, and how; what cannot be done is found before the work."""
+    for name in settings.localizers:
+        localizer_type(name)
+    if settings.truth is not None:
+        read_registration(settings.truth)
+    training = replace(preset("default"), minutes=settings.minutes)
     asked = REGRESSOR in settings.localizers
+    if not settings.train and asked:
+        raise LocalizerError(
+            f"--no-train and --localizer {REGRESSOR} exclude each other; give one of them"
+        )
     if not settings.train:
-        if asked:
-            raise LocalizerError(
-                f"--no-train and --localizer {REGRESSOR} exclude each other; give one of them"
-            )
-        return False
+        return False, training
     try:
         require_torch()
     except LocalizerError as error:
         if asked:
             raise
         progress.say(f"the regressor is skipped: {error}")
-        return False
-    return True
+        return False, training
+    return True, training
 
 
 def _trained(
@@ -170,16 +205,12 @@ def _trained(
     folder = folder_of(place, REGRESSOR, split)
     if is_current(place, folder, split):
         return (REGRESSOR,)
-    from relocalize.localization.regressor import RegressorLocalizer  # noqa: PLC0415 - torch takes seconds
-
+    # One that was trained otherwise, by `relocalize train`, is trained so again.
+    before = stored_settings(folder)
+    if before is not None:
+        training = replace(before, minutes=training.minutes or before.minutes)
     try:
-        stored = RegressorLocalizer.load(folder).facts.settings
-        # One that was trained otherwise, by `relocalize train`, is trained so again.
-        training = replace(stored, minutes=training.minutes or stored.minutes)
-    except LocalizerError:
-        pass
-    try:
-        store(place, folder, split, lambda: RegressorLocalizer.fit(place, split, settings=training))
+        train_regressor(place, split=split.name, preset=training)
     except LocalizerError as error:
         if asked:
             raise

@@ -136,6 +136,10 @@ class LocalizedClip:
         found = Counter(pose.status for pose in self.poses)
         return {status: found[status] for status in ("localized", "rejected", "bridged", "lost")}
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if count)
+        return f"LocalizedClip({self.clip}: {len(self.poses)} frames, {counts})"
+
     def to_json(self) -> dict[str, Any]:
         """The clip as strict JSON values; frames are in the files."""
         sigmas = [pose.position_sigma for pose in self.poses if pose.position_sigma is not None]

@@ -1,0 +1,69 @@
+"""One map of all images of a Place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from relocalize.mapping.map_place import map_place
+from relocalize.mapping.report import MapReport
+from relocalize.mapping.scale import MeasuredLength
+from relocalize.mapping.settings import (
+    FeatureSettings,
+    KeyframeSettings,
+    MapSettings,
+    MatchSettings,
+    PairSettings,
+    RegisterSettings,
+)
+from relocalize.place import Place
+
+
+def map(
+    place: Place | str | Path,
+    *,
+    scale: Sequence[tuple[str, str, float]] = (),
+    reference: str | Path | None = None,
+    split: str | None = None,
+    seed: int = 0,
+    features: FeatureSettings = FeatureSettings(),
+    keyframes: KeyframeSettings = KeyframeSettings(),
+    pairs: PairSettings = PairSettings(),
+    matching: MatchSettings = MatchSettings(),
+    registering: RegisterSettings = RegisterSettings(),
+) -> MapReport:
+    """Map a Place: poses for all its images and 3D points, z up, metric where a length is given.
+
+    Poses that were imported stay, and points are triangulated from the split's train images only.
+    The same call after a kill resumes.
+
+    Args:
+        place: the Place or its folder.
+        scale: measured lengths ``(A, B, metres)``; each end is an image name (its camera centre)
+            or ``IMAGE@X,Y`` (the point seen at that pixel).
+        reference: a registration of some of the same images, in any format that is imported, whose
+            frame and unit the map takes on.
+        split: with imported poses: the split whose train images make the points.
+        seed: of everything random.
+        features: of local features.
+        keyframes: which frames of a video carry the reconstruction.
+        pairs: which images are matched.
+        matching: how.
+        registering: when a further image counts as registered.
+
+    Raises:
+        MappingError: no map can be made, or a length or the reference does not fit.
+        PlaceError: the Place has no images, or another process writes to it.
+    """
+    settings = MapSettings(
+        features=features,
+        keyframes=keyframes,
+        pairs=pairs,
+        matching=matching,
+        registering=registering,
+        lengths=tuple(MeasuredLength(*row) for row in scale),
+        reference=None if reference is None else Path(reference),
+        split=split,
+        seed=seed,
+    )
+    return map_place(Place.of(place), settings)
