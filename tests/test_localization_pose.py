@@ -1,5 +1,7 @@
 """Pose, lens and covariance from 2D-3D matches with exactly known truth; matching; VLAD."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -36,14 +38,14 @@ def view_of(rng, lens, *, count=150, noise=0.0, wrong=0.0):
     pixels = pixels + noise * rng.standard_normal(pixels.shape)
     bad = rng.random(count) < wrong
     pixels[bad] = rng.uniform([-320, -240], [320, 240], (int(bad.sum()), 2))
-    return View(pixels, points, pose)
+    return View(pixels, points, pose, np.arange(len(pixels)), np.arange(len(pixels)))
 
 
 def disturbed(rng, view):
     turn = Rotation.from_rotvec(rng.normal(0, 0.01, 3)).as_matrix()
     pose = view.world_from_cam
     moved = type(pose)(pose.rotation @ turn, pose.translation + rng.normal(0, 0.02, 3))
-    return View(view.pixels, view.points, moved)
+    return replace(view, world_from_cam=moved)
 
 
 def test_ransac_finds_the_pose_among_sixty_percent_wrong_matches():
@@ -63,7 +65,7 @@ def test_ransac_and_refinement_find_an_unknown_focal_length(focal):
         first = ransac_pose_and_focal(
             view.pixels, view.points, longer_side=640, prior=None, max_error=10.0
         )
-        start = View(view.pixels, view.points, first.world_from_cam).only(first.inliers)
+        start = replace(view, world_from_cam=first.world_from_cam).only(first.inliers)
         found = refine(
             (start,), Lens(first.focal), loss_scale=2.0, freedom=Freedom.FOCAL_AND_RADIAL
         )

@@ -116,12 +116,11 @@ def _first_camera(solver: PoseSolver, photos: Sequence[Matches]) -> Camera | Non
 
 @dataclass(frozen=True, eq=False)
 class _Refined:
-    """Where a round ended: what is refused, and of the others their views and matches' rows."""
+    """Where a round ended: what is refused, and the views of the others."""
 
     lens: Lens
     refused: dict[int, Refused]
     views: dict[int, View]
-    rows: dict[int, tuple[Rows, Rows]]
 
 
 class _Group:
@@ -192,17 +191,17 @@ class _Group:
         lens = self.lens(camera)
         # A photo or two leave the whole lens to its priors; theirs is what they gave together.
         freedom = self.freedom if len(poses) >= MIN_PHOTOS else Freedom.HELD
-        lens, views, rows = self._settled(poses, lens, freedom)
+        lens, views = self._settled(poses, lens, freedom)
         for index in [i for i, view in views.items() if len(view.pixels) < _LEAST_MATCHES]:
             count = len(views.pop(index).pixels)
             refused[index] = Refused(f"only {count} matches agree on a pose: another place", count)
-        return _Refined(lens, refused, views, rows)
+        return _Refined(lens, refused, views)
 
     def _settled(
         self, poses: dict[int, Rigid3], lens: Lens, freedom: Freedom
-    ) -> tuple[Lens, dict[int, View], dict[int, tuple[Rows, Rows]]]:
+    ) -> tuple[Lens, dict[int, View]]:
         """Poses and lens at least robust cost, with the matches that agree with them."""
-        views, rows = self._agreeing(poses, lens)
+        views = self._agreeing(poses, lens)
         for _ in range(2):  # once from the first matches, once from those that then agree
             result = refine(
                 tuple(views.values()),
@@ -212,17 +211,14 @@ class _Group:
             )
             lens = result.lens
             moved = zip(views, result.views, strict=True)
-            views, rows = self._agreeing({i: view.world_from_cam for i, view in moved}, lens)
-        return lens, views, rows
+            views = self._agreeing({i: view.world_from_cam for i, view in moved}, lens)
+        return lens, views
 
-    def _agreeing(
-        self, poses: dict[int, Rigid3], lens: Lens
-    ) -> tuple[dict[int, View], dict[int, tuple[Rows, Rows]]]:
+    def _agreeing(self, poses: dict[int, Rigid3], lens: Lens) -> dict[int, View]:
         """Each photo's matches that agree with its pose, looked for where the pose puts them."""
         views: dict[int, View] = {}
-        rows: dict[int, tuple[Rows, Rows]] = {}
         for index, pose in poses.items():
-            features, points = guided_matches(
+            whole = guided_matches(
                 self.photos[index],
                 self.solver.scene,
                 self.settings,
@@ -230,11 +226,9 @@ class _Group:
                 pose,
                 lens,
             )
-            whole = View(self.pixels[index][features], self.solver.scene.positions[points], pose)
             agrees = reprojection_errors(whole, lens) <= self.settings.max_error * self.pixel
             views[index] = whole.only(agrees)
-            rows[index] = features[agrees], points[agrees]
-        return views, rows
+        return views
 
     def with_those_confirmed(self, refined: _Refined) -> _Refined:
         """Let in what was refused as a look-alike and yet shows what its fellow photos show.
@@ -248,11 +242,11 @@ class _Group:
             return refined
         fellows = self.solver.scene.as_seen_by(
             np.stack([view.world_from_cam.translation for view in refined.views.values()]),
-            [points for _, points in refined.rows.values()],
-            [self.photos[i].descriptors[features] for i, (features, _) in refined.rows.items()],
+            [view.point_rows for view in refined.views.values()],
+            [self.photos[i].descriptors[v.feature_rows] for i, v in refined.views.items()],
         )
         poses = {index: pose for index, pose in doubted.items() if pose is not None}
-        views, rows = self._settled(poses, refined.lens, Freedom.HELD)[1:]
+        views = self._settled(poses, refined.lens, Freedom.HELD)[1]
         confirmed = [
             index
             for index, view in views.items()
@@ -262,7 +256,6 @@ class _Group:
             refined,
             refused={i: one for i, one in refined.refused.items() if i not in confirmed},
             views={**refined.views, **{index: views[index] for index in confirmed}},
-            rows={**refined.rows, **{index: rows[index] for index in confirmed}},
         )
 
     def _shows_the_same(self, index: int, view: View, lens: Lens, fellows: Scene) -> bool:
@@ -308,8 +301,8 @@ class _Group:
             index: PosedPhoto(
                 view.world_from_cam,
                 covariance(view, refined.lens, loss_scale=scale, freedom=Freedom.HELD) + noise,
-                self.feature_rows[index][refined.rows[index][0]],
-                refined.rows[index][1],
+                self.feature_rows[index][view.feature_rows],
+                view.point_rows,
             )
             for index, view in refined.views.items()
         }

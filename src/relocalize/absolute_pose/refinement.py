@@ -63,15 +63,25 @@ class View:
         pixels: [N, 2] in the lens's pixels, x right, y down.
         points: [N, 3] in the world.
         world_from_cam: the pose.
+        feature_rows: [N] rows of the photo's features.
+        point_rows: [N] rows of the scene's points.
     """
 
     pixels: FloatArray
     points: FloatArray
     world_from_cam: Rigid3
+    feature_rows: NDArray[np.int64]
+    point_rows: NDArray[np.int64]
 
     def only(self, keep: NDArray[np.bool_]) -> View:
         """The same with the matches ``keep`` [N] alone."""
-        return replace(self, pixels=self.pixels[keep], points=self.points[keep])
+        return replace(
+            self,
+            pixels=self.pixels[keep],
+            points=self.points[keep],
+            feature_rows=self.feature_rows[keep],
+            point_rows=self.point_rows[keep],
+        )
 
 
 @dataclass(frozen=True, eq=False)

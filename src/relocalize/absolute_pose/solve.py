@@ -169,8 +169,10 @@ def solve_pose(
         return Refused(
             f"hardly any features ({len(matches.keypoints)}): a black, blank or blurred image"
         )
+    usable = np.ones(len(matches.keypoints), dtype=np.bool_)
     if matches.camera.known == "exact":
-        matches = matches.only(undistorted(matches)[1])
+        usable = undistorted(matches)[1]
+        matches = matches.only(usable)
     found = len(matches.feature_rows)
     if found < settings.min_inliers:
         return Refused(f"too few matches with the map ({found}): another place, or blurred", 0)
@@ -180,8 +182,13 @@ def solve_pose(
         # It can be wrong: a zoomed or cropped image keeps its EXIF.
         unknown = replace(matches, camera=replace(matches.camera, known="unknown"))
         from_nothing = _solve(_Photo(unknown, scene, settings, without), found)
-        return from_nothing if isinstance(from_nothing, Solved) else result
-    return result
+        result = from_nothing if isinstance(from_nothing, Solved) else result
+    if isinstance(result, Refused):
+        return result
+    view = result.view
+    return replace(
+        result, view=replace(view, feature_rows=np.flatnonzero(usable)[view.feature_rows])
+    )
 
 
 def _solve(photo: _Photo, found: int) -> Solved | Refused:
@@ -239,17 +246,19 @@ class _Photo:
             lens = Lens(0.0 if first is None else first.focal, focal_sigma=sigma)
         if first is None:
             return None
-        view = View(pixels, points, first.world_from_cam)
+        view = self._view(first.world_from_cam)
         return view.only(first.inliers), lens, int(first.inliers.sum())
 
     def refined(self, view: View, lens: Lens) -> tuple[View, Lens]:
         """The pose (and a free lens) at least robust cost, from all matches that then agree."""
         view, lens = self._refine_once(view, lens)
-        pixels = self.pixels[self.matches.feature_rows]
-        points = self.scene.positions[self.matches.point_rows]
-        return self._refine_once(
-            self._agreeing(View(pixels, points, view.world_from_cam), lens), lens
-        )
+        return self._refine_once(self._agreeing(self._view(view.world_from_cam), lens), lens)
+
+    def _view(self, world_from_cam: Rigid3) -> View:
+        """All matches with a pose."""
+        features, points = self.matches.feature_rows, self.matches.point_rows
+        positions = self.scene.positions[points]
+        return View(self.pixels[features], positions, world_from_cam, features, points)
 
     def with_guided_matches(self, view: View, lens: Lens) -> tuple[View, Lens]:
         """Match again where the pose puts the points, and refine again.
@@ -257,10 +266,9 @@ class _Photo:
         It finds what the ratio test threw away: half as many matches again, which halves the
         largest errors where few matches were (measured on the kitchen's train blocks).
         """
-        rows, points = guided_matches(
+        guided = guided_matches(
             self.matches, self.scene, self.settings, self.pixels, view.world_from_cam, lens
         )
-        guided = View(self.pixels[rows], self.scene.positions[points], view.world_from_cam)
         guided = self._agreeing(guided, lens)
         if len(guided.pixels) < len(view.pixels):
             return view, lens
@@ -337,8 +345,8 @@ def guided_matches(
     pixels: FloatArray,
     world_from_cam: Rigid3,
     lens: Lens,
-) -> tuple[Rows, Rows]:
-    """Rows of features and of scene points that look alike where a pose puts the points.
+) -> View:
+    """Features and scene points that look alike where a pose puts the points.
 
     Args:
         matches: of the photo.
@@ -360,30 +368,27 @@ def guided_matches(
         radius=settings.guided_radius * matches.pixel,
         similarity=settings.guided_similarity,
     )
-    return rows, near[columns]
+    points = near[columns]
+    return View(pixels[rows], scene.positions[points], world_from_cam, rows, points)
 
 
-def observations(
+def observed(
     matches: Matches, scene: Scene, settings: PoseSettings, world_from_cam: Rigid3
-) -> tuple[Rows, Rows]:
-    """Features of an exactly known camera, and the points of the scene that they observe.
+) -> View:
+    """What a photo of an exactly known camera observes of the scene from a known pose.
 
     Args:
         matches: of the photo.
         scene: that they were matched to.
         settings: how near and how alike.
         world_from_cam: the pose.
-
-    Returns:
-        Rows of ``matches.keypoints`` and rows of the scene's points, both [M].
     """
     pixels, usable = undistorted(matches)
-    pixels, lens = pixels[usable], Lens(matches.camera.focal_px)
+    lens = Lens(matches.camera.focal_px)
     kept = matches.only(usable)
-    rows, points = guided_matches(kept, scene, settings, pixels, world_from_cam, lens)
-    view = View(pixels[rows], scene.positions[points], world_from_cam)
-    agrees = reprojection_errors(view, lens) <= settings.max_error * matches.pixel
-    return np.flatnonzero(usable)[rows[agrees]], points[agrees]
+    view = guided_matches(kept, scene, settings, pixels[usable], world_from_cam, lens)
+    view = view.only(reprojection_errors(view, lens) <= settings.max_error * matches.pixel)
+    return replace(view, feature_rows=np.flatnonzero(usable)[view.feature_rows])
 
 
 def undistorted(matches: Matches) -> tuple[FloatArray, NDArray[np.bool_]]:

@@ -38,7 +38,7 @@ class MatchSettings:
     """How pairs are matched and verified.
 
     Attributes:
-        max_ratio: distance to the nearest descriptor over that to the second nearest (Lowe).
+        max_ratio: angle to the nearest descriptor over that to the second nearest (Lowe).
         max_angle: radians between matched descriptors; COLMAP's limit.
         max_epipolar_error: pixels, of a verified match.
         min_verified: matches that make a pair count; COLMAP's limit.
@@ -70,7 +70,7 @@ def mutual_matches(
     Args:
         first: [K, 128].
         second: [P, 128].
-        max_ratio: largest distance to the nearest over that to the second nearest of ``second``
+        max_ratio: largest angle to the nearest over that to the second nearest of ``second``
             (Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 2004, section
             7.1).
         max_angle: radians between matched descriptors.
@@ -84,13 +84,15 @@ def mutual_matches(
     every = np.arange(len(first))
     nearest = similarity.argmax(axis=1)
     mutual = similarity.argmax(axis=0)[nearest] == every
-    best = similarity[every, nearest]
+    best = _angle(similarity[every, nearest])
     similarity[every, nearest] = -1
-    second_best = similarity.max(axis=1)
-    # Of unit vectors: distance^2 = 2 - 2 similarity.
-    clear = 1 - best < max_ratio**2 * (1 - second_best)
-    rows = np.flatnonzero(mutual & clear & (best >= np.cos(max_angle)))
+    second_best = _angle(similarity.max(axis=1))
+    rows = np.flatnonzero(mutual & (best <= max_angle) & (best < max_ratio * second_best))
     return np.stack([rows, nearest[rows]], axis=1)
+
+
+def _angle(cosine: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(np.arccos(np.clip(cosine, -1.0, 1.0)), dtype=np.float32)
 
 
 def match_nearby(

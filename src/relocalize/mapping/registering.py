@@ -16,7 +16,7 @@ from relocalize import progress
 from relocalize.absolute_pose import PoseSolver, PoseSolverSettings, Refused
 from relocalize.absolute_pose.map_noise import MapNoise
 from relocalize.absolute_pose.scene import Scene, observed_rows
-from relocalize.absolute_pose.solve import PoseSettings, observations
+from relocalize.absolute_pose.solve import PoseSettings, observed
 from relocalize.features.database import FeatureDatabase, StoredDescriptors
 from relocalize.features.matching import Rows
 from relocalize.features.sift import Features
@@ -114,20 +114,19 @@ class Registrar:
         reason = ""
         for views in (near, None) if near else (None,):
             matches = self._solver.match(features, camera, views=views)
-            pose = query.cam_from_world
-            if pose is None:
+            if query.cam_from_world is None:
                 found = self._solver.solve(matches)
                 if isinstance(found, Refused):
                     reason = found.reason
                     continue
-                pose = found.view.world_from_cam.inverse()
-            rows, points = observations(
-                matches, self._solver.scene, self._solver.settings.pose, pose.inverse()
-            )
-            if len(rows) >= self._solver.settings.pose.min_inliers:
-                ids = self._point_ids[points]
-                return Registration(query.name, pose, features.keypoints, rows, ids)
-            reason = f"{len(rows)} matches with the map agree with its pose"
+                pose, view = found.view.world_from_cam.inverse(), found.view
+            else:
+                pose, settings = query.cam_from_world, self._solver.settings.pose
+                view = observed(matches, self._solver.scene, settings, pose.inverse())
+            if len(view.point_rows) >= self._solver.settings.pose.min_inliers:
+                points = self._point_ids[view.point_rows]
+                return Registration(query.name, pose, features.keypoints, view.feature_rows, points)
+            reason = f"{len(view.point_rows)} matches with the map agree with its pose"
         none = np.zeros(0, np.int64)
         return Registration(query.name, None, features.keypoints, none, none, reason)
 
