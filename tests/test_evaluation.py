@@ -13,16 +13,10 @@ from PIL import Image
 from rich.console import Console
 from scipy.spatial.transform import Rotation
 
-from relocalize import pipeline
 from relocalize.cli.main import main
 from relocalize.errors import EvaluationError, PlaceError, RelocalizeError
 from relocalize.evaluation import THRESHOLDS, PoseErrors, Scores, evaluate, scoring
-from relocalize.evaluation.leakage import (
-    NearestViews,
-    TimeGaps,
-    leakage_to_json,
-    nearest_views,
-)
+from relocalize.evaluation.leakage import Nearness, errors_by_nearness, nearest_views
 from relocalize.evaluation.metrics import Times
 from relocalize.evaluation.table import results_table
 from relocalize.evaluation.truth import truth_from_file
@@ -31,6 +25,8 @@ from relocalize.geometry import Rigid3, Similarity3
 from relocalize.localization import PoseEstimate
 from relocalize.mapping import MapReport
 from relocalize.place import Place, Split
+from relocalize.plain import to_strict_json
+from relocalize.verbs import build as pipeline
 
 COUNT = 40  # images of the synthetic walk; every 5th is test
 
@@ -153,10 +149,10 @@ def test_failures_are_infinite_in_medians_and_outside_every_recall():
 
 
 def test_json_has_no_number_that_json_does_not_know():
-    row = scores([(np.inf, np.inf)]).to_json()
+    row = to_strict_json(scores([(np.inf, np.inf)]))
     assert row["median_position"] is None
     json.dumps(row, allow_nan=False)
-    assert set(scores([(0.01, 1)], metric=False).to_json()["recall"].values()) == {None}
+    assert set(scores([(0.01, 1)], metric=False).recall.values()) == {None}
 
 
 @given(
@@ -184,9 +180,10 @@ def test_the_nearest_view_is_the_one_that_shows_the_same():
     here = Rigid3.identity()
     turned = Rigid3(Rotation.from_euler("y", 90, degrees=True).as_matrix(), np.zeros(3))
     beside = Rigid3(np.eye(3), np.array([0.5, 0, 0]))
-    near = nearest_views([turned, beside], [here], scene_depth=3.0)
-    assert near.distance[0] == pytest.approx(0.5)
-    assert near.angle_deg[0] == pytest.approx(0)
+    ((distance, angle_deg, change_deg),) = nearest_views([turned, beside], [here], scene_depth=3.0)
+    assert distance == pytest.approx(0.5)
+    assert angle_deg == pytest.approx(0)
+    assert change_deg == pytest.approx(np.degrees(0.5 / 3))
 
 
 # -- evaluate -------------------------------------------------------------------------------
@@ -479,9 +476,8 @@ def test_errors_are_there_as_a_function_of_the_nearest_train_view(walk, script):
 def test_bins_hold_equally_many_images_in_order():
     distance = np.random.default_rng(0).permutation(65) / 10
     errors = {"a": errors_of([(value, 1) for value in distance])}
-    views = NearestViews(distance, distance, distance)
-    gaps = TimeGaps(np.full(65, np.nan), distance)
-    found = leakage_to_json(views, gaps, errors)["distance"]
+    nearness = Nearness(distance, distance, distance, np.full(65, np.nan), distance)
+    found = errors_by_nearness(nearness, errors)["distance"]
     assert [one["n"] for one in found["bins"]] == [11, 11, 11, 11, 11, 10]
     edges = [end for one in found["bins"] for end in (one["from"], one["to"])]
     assert edges == sorted(edges)

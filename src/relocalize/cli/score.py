@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from relocalize.evaluation.score_table import score_table
-from relocalize.evaluation.scored_files import ScoreSettings, score_files
+from relocalize.evaluation.scored_files import score
+from relocalize.evaluation.table import score_table
 from relocalize.formats import AUTO
 
 
@@ -44,18 +44,16 @@ class Score:
 
     def run(self) -> int:
         """Score, and print the table."""
-        result = score_files(
+        result = score(
             self.estimates,
             self.truth,
             against=self.against,
-            settings=ScoreSettings(
-                format=self.format,
-                truth_format=self.truth_format,
-                align=self.align,
-                unit=self.unit,
-                only=self.only,
-                split=self.split,
-            ),
+            format=self.format,
+            truth_format=self.truth_format,
+            align=self.align,
+            unit=self.unit,
+            only=self.only,
+            split=self.split,
         ).to_json()
         if self.json:
             print(json.dumps(result, indent=2, allow_nan=False))
