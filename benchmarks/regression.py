@@ -126,7 +126,7 @@ def row(place: Place, split: Split, found: Evaluation, name: str, members: list[
 
 def oracle(found: Evaluation) -> Row:
     """Answers with the nearest train view of the true pose."""
-    known = found.nearest.distance, found.nearest.angle_deg
+    known = found.nearness.distance, found.nearness.angle_deg
     unknown = np.full((len(known[0]), 3), np.nan)
     errors = PoseErrors(*known, offset=unknown, turn_deg=unknown)
     return Row(

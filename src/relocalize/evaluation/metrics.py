@@ -106,7 +106,7 @@ class Scores:
         median_rotation_deg: degrees; infinite likewise.
         mean_position: in the truth's unit; infinite when one failed.
         mean_rotation_deg: degrees; infinite likewise.
-        recall: share of images within each of `THRESHOLDS`, by key; None where the truth is not
+        recall: share of images within each of `THRESHOLDS`, by key; NaN where the truth is not
             in metres, so that the thresholds mean nothing.
     """
 
@@ -116,7 +116,7 @@ class Scores:
     median_rotation_deg: float
     mean_position: float
     mean_rotation_deg: float
-    recall: dict[str, float | None]
+    recall: dict[str, float]
 
     @classmethod
     def of(cls, errors: PoseErrors, *, metric: bool) -> Scores | None:
@@ -131,7 +131,8 @@ class Scores:
             mean_position=float(errors.position.mean()),
             mean_rotation_deg=float(errors.rotation_deg.mean()),
             recall={
-                one.key: float(errors.within(one).mean()) if metric else None for one in THRESHOLDS
+                one.key: float(errors.within(one).mean()) if metric else np.nan
+                for one in THRESHOLDS
             },
         )
 

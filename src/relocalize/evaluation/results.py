@@ -46,25 +46,29 @@ class Outcome:
     @classmethod
     def of(cls, answer: Answer, image: str, truth: Truth) -> Outcome:
         """Measure an answer about an image against the truth."""
-        pose = answer.world_from_cam
+        pose, covariance = answer.estimate.world_from_cam, answer.estimate.covariance
         if pose is None:
             return cls(answer, None, None)
         in_sigmas = None
-        if answer.covariance is not None:
+        if covariance is not None:
             in_place = truth.truth_from_place.inverse().move_camera(truth.world_from_cam[image])
-            stated = np.reshape(answer.covariance, (6, 6)) + truth.noise_in_place
-            in_sigmas = SigmaError.of(pose, stated, in_place)
+            in_sigmas = SigmaError.of(pose, covariance + truth.noise_in_place, in_place)
         return cls(answer, truth.truth_from_place.move_camera(pose), in_sigmas)
 
     def to_json(self) -> dict[str, Any]:
         """As result files have it, in the truth's frame; without the errors."""
         pose, sigmas = self.world_from_cam, self.in_sigmas
-        answer = dict(vars(self.answer))
-        del answer["covariance"]  # what it is good for is in the sigmas below
+        estimate = self.answer.estimate
         return {
-            **answer,
+            "status": estimate.status,
+            "reason": estimate.reason,
             "position": pose and pose.translation,
             "quat_wxyz": pose and pose.quat_wxyz,
+            "position_sigma": estimate.position_sigma,
+            "rotation_sigma_deg": estimate.rotation_sigma_deg,
+            "inliers": estimate.inliers,
+            "milliseconds": self.answer.milliseconds,
+            "cpu_milliseconds": self.answer.cpu_milliseconds,
             "position_error_sigmas": sigmas and sigmas.position,
             "rotation_error_sigmas": sigmas and sigmas.rotation,
         }
