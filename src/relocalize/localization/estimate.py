@@ -40,14 +40,14 @@ class PoseEstimate:
     @property
     def position_sigma(self) -> float | None:
         """Standard deviation of the centre along its worst axis, in `unit`."""
-        return None if self.covariance is None else _worst_sigma(self.covariance[:3, :3])
+        return None if self.covariance is None else worst_sigma(self.covariance[:3, :3])
 
     @property
     def rotation_sigma_deg(self) -> float | None:
         """Standard deviation of the rotation about its worst axis, in degrees."""
         if self.covariance is None:
             return None
-        return _worst_sigma(self.covariance[3:, 3:]) * float(np.degrees(1.0))
+        return worst_sigma(self.covariance[3:, 3:]) * float(np.degrees(1.0))
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain values, keys in reading order."""
@@ -66,5 +66,6 @@ class PoseEstimate:
         }
 
 
-def _worst_sigma(covariance: FloatArray) -> float:
+def worst_sigma(covariance: FloatArray) -> float:
+    """Standard deviation along the worst axis of a covariance [3, 3]."""
     return float(np.sqrt(max(0.0, float(np.linalg.eigvalsh(covariance)[-1]))))
