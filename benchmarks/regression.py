@@ -100,7 +100,7 @@ def trained(
 
 def row(place: Place, split: Split, found: Evaluation, name: str, members: list[str]) -> Row:
     """The row of the localizers that are one preset's, by seed."""
-    errors = [found.errors[member] for member in members]
+    errors = [found.comparison.errors[member] for member in members]
     medians = np.array([[np.median(e.position), np.median(e.rotation_deg)] for e in errors])
     cpu = [outcome.answer.cpu_milliseconds for m in members for outcome in found.outcomes[m]]
     seconds = megabytes = None

@@ -10,13 +10,14 @@ from scipy.signal import lfilter
 from scipy.spatial.transform import Rotation
 from scipy.stats import rankdata
 
-from relocalize.evaluation.accuracy import Accuracy
 from relocalize.evaluation.axes import ErrorAxes, Up
+from relocalize.evaluation.comparison import Comparison
 from relocalize.evaluation.confidence import Resamples, clusters_of
 from relocalize.evaluation.metrics import THRESHOLDS_CM_DEG, PoseErrors, RecallCurve
 from relocalize.evaluation.paired import differences, sign_flip_p
 from relocalize.geometry import Rigid3
 from relocalize.place import Frame
+from relocalize.place.folder import MAP_UNIT, METRE
 from relocalize.plain import to_strict_json
 
 UP = np.array([0.0, 0.0, 1.0])
@@ -278,12 +279,16 @@ def test_up_is_the_maps_or_what_the_images_show():
 # -- all of it ------------------------------------------------------------------------------
 
 
+def row_of(estimated, unit=METRE):
+    """What is said of estimates for a level camera at the origin, seen from as many images."""
+    true = [LEVEL] * len(estimated)
+    errors = {"a": PoseErrors.of(estimated, true)}
+    return Comparison(errors, true, unit, Up(UP, "z"), own_clusters(len(true))).row("a")
+
+
 def test_both_ways_to_count_failures_are_there():
     off = [Rigid3(LEVEL.rotation, [0, 0, 0.01 * i]) for i in range(1, 8)]
-    errors = PoseErrors.of([*off, None], [LEVEL] * 8)
-    row = Accuracy.of(
-        errors, [LEVEL] * 8, metric=True, up=Up(UP, "z"), resamples=Resamples.of(own_clusters(8))
-    ).to_json()
+    row = row_of([*off, None])
     assert (row["n"], row["failed"], row["answered"]["n"]) == (8, 1, 7)
     assert row["median_position"] == pytest.approx(0.045)
     assert row["answered"]["median_position"] == pytest.approx(0.04)
@@ -298,17 +303,11 @@ def test_both_ways_to_count_failures_are_there():
 
 
 def test_all_failed_and_one_image_are_rows_like_others():
-    failed = Accuracy.of(
-        PoseErrors.of([None], [LEVEL]), [LEVEL], metric=True, up=Up(UP, "z"),
-        resamples=Resamples.of(own_clusters(1)),
-    ).to_json()  # fmt: skip
+    failed = row_of([None])
     assert (failed["n"], failed["failed"], failed["answered"]) == (1, 1, None)
     assert failed["median_position"] is None
     assert failed["recall"]["5m_10deg"] == 0
     assert failed["intervals"]["median_position"] is None
-    one = Accuracy.of(
-        PoseErrors.of([LEVEL], [LEVEL]), [LEVEL], metric=False, up=Up(UP, "z"),
-        resamples=Resamples.of(own_clusters(1)),
-    ).to_json()  # fmt: skip
+    one = row_of([LEVEL], MAP_UNIT)
     assert (one["median_position"], one["recall_curve"]) == (0, None)
     assert set(one["recall"].values()) == {None}

@@ -204,6 +204,20 @@ def test_an_evaluation_finds_the_errors_that_were_made(walk, script):
     assert 0 <= row["ms_median"] <= row["ms_p95"]
 
 
+def test_a_notebook_shows_the_tables_and_a_repr_is_one_line(walk, script):
+    script(lambda index: (0.03, 1.5))
+    result = evaluate(walk)
+    assert repr(result) == (
+        "<Evaluation of split 'fifth' on 8 test images: constant 3.00 cm 1.50°, "
+        "retrieval 3.00 cm 1.50°, structure 3.00 cm 1.50°>"
+    )
+    shown = result._repr_html_()
+    cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", shown)
+    assert cells[:3] == ["localizer", "fail", "med.<br>cm"]
+    assert ["structure", "0", "3.00", "1.50"] in [cells[i : i + 4] for i in range(len(cells))]
+    assert shown.count("<table>") == shown.count("</table>") == 2
+
+
 def test_failures_count_and_their_reasons_are_kept(walk, script):
     script(lambda index: (np.inf, np.inf) if index > 10 else (0.01, 1.0))
     row = evaluate(walk).to_json()["localizers"]["structure"]

@@ -1,6 +1,7 @@
 """`relocalize score`: anyone's estimates against a truth, in one line where they make no sense."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -88,9 +89,8 @@ def test_images_without_an_estimate_and_rows_of_nan_have_failed(truth, estimates
 def test_names_are_matched_as_at_import(truth, estimates):
     short = {name.split("/")[1].replace(".color.png", ".jpg"): p for name, p in TRUE.items()}
     short["stranger.jpg"] = Rigid3.identity()
-    scored = score(estimates(short), truth).scored[0]
-    assert scored.accuracy.scores.failed == 0
-    assert scored.strangers == 1
+    result = score(estimates(short), truth).to_json()
+    assert (result["failed"], result["strangers"]) == (0, 1)
 
 
 def test_estimates_in_another_frame_are_aligned_only_where_asked(truth, estimates, capsys):
@@ -100,7 +100,7 @@ def test_estimates_in_another_frame_are_aligned_only_where_asked(truth, estimate
     )
     path = estimates(frame)
     apart = score(path, truth)
-    assert apart.scored[0].accuracy.scores.median_position > 1
+    assert apart.to_json()["median_position"] > 1
     code, out, _ = run(capsys, path, truth, "--align", "--json")
     result = json.loads(out)
     assert code == 0
@@ -134,14 +134,25 @@ def test_two_files_of_estimates_are_compared_with_a_p_value(truth, estimates, ca
     assert max(map(len, out.splitlines())) <= 80
 
 
+def test_a_notebook_shows_the_tables_of_the_command_and_a_repr_is_one_line(truth, estimates):
+    half = dict(list(TRUE.items())[::2])
+    result = score(estimates(half, "<half>.txt"), truth, against=[estimates(TRUE, "all.txt")])
+    shown = result._repr_html_()
+    assert shown.count("<table>") == 2 and "<td style='text-align:left;opacity:1'>all</td>" in shown
+    assert "&lt;half&gt;" in shown and "<half>" not in shown
+    assert re.fullmatch(
+        r"<Score of 40 images against .*half>.txt – cm –°, .* 0\.00°>", repr(result)
+    )
+
+
 def test_which_images_count_can_be_given(truth, estimates, tmp_path):
     half = dict(list(TRUE.items())[::2])
     path = estimates(half)
-    assert score(path, truth).scored[0].accuracy.scores.failed == 20
+    assert score(path, truth).to_json()["failed"] == 20
     listed = tmp_path / "test.txt"
     listed.write_text("# of the split\n" + "\n".join(half) + "\nstranger.png\n")
     only = score(path, truth, only=listed)
-    assert (len(only.images), only.scored[0].accuracy.scores.failed) == (20, 0)
+    assert (len(only.images), only.to_json()["failed"]) == (20, 0)
     listed.write_text("stranger.png\n")
     with pytest.raises(EvaluationError, match="none of the 1 names in"):
         score(path, truth, only=listed)
@@ -159,7 +170,7 @@ def test_a_place_is_a_truth_and_its_split_says_what_counts(tmp_path, estimates):
     metric = score(path, place.root, split="half", unit="metre").to_json()
     assert metric["recall"]["0.05m_5deg"] == 0.5
     up = make_numbers_place(tmp_path / "up", poses_of_a_walk(8), frame=Frame(up="z", up_from="a"))
-    assert score(path, up.root).up.source == "a"
+    assert score(path, up.root).to_json()["up"]["from"] == "a"
 
 
 def test_a_unit_less_truth_has_no_recall_and_says_why(tmp_path, estimates, capsys):
@@ -245,11 +256,11 @@ def test_trajectories_are_matched_by_time_and_the_truths_other_poses_do_not_coun
         "some.txt", [moved(p, 0.03, 1) for p in poses[:30]], np.add(times[:30], 0.004)
     )
     one = score(some, truth)
-    assert (len(one.images), one.scored[0].accuracy.scores.failed) == (30, 0)
-    assert one.scored[0].accuracy.scores.median_position == pytest.approx(0.03)
+    assert (len(one.images), one.to_json()["failed"]) == (30, 0)
+    assert one.to_json()["median_position"] == pytest.approx(0.03)
     fewer = trajectory("fewer.txt", poses[:10], times[:10])
-    both = score(some, truth, against=[fewer])
-    assert [one.accuracy.scores.failed for one in both.scored] == [0, 20]
+    both = score(some, truth, against=[fewer]).to_json()
+    assert (both["failed"], both["against"][0]["failed"]) == (0, 20)
     late = trajectory("late.txt", poses, np.add(times, 1000))
     with pytest.raises(EvaluationError, match=r"no time in .* of 1305032102 to 1305032105\.9 s"):
         score(late, truth)
@@ -275,7 +286,7 @@ def test_published_estimates_score_as_their_raw_columns_say(data_dir):
     centres = [-turn.inv().apply(side[:, 4:]) for turn, side in zip(turns, columns, strict=True)]
     distance = np.linalg.norm(centres[0] - centres[1], axis=1)
     angle = np.degrees((turns[0] * turns[1].inv()).magnitude())
-    errors = found.scored[0].errors
+    (errors,) = found.comparison.errors.values()
     assert errors.position == pytest.approx(distance, abs=1e-9)
     assert errors.rotation_deg == pytest.approx(angle, abs=1e-6)
     share = float(((distance <= 0.05) & (angle <= 5)).mean())

@@ -51,10 +51,6 @@ class Up:
             return cls(z, "nothing: taken to be the z axis")
         return cls(mean / size, "the mean of the images' up directions")
 
-    def to_json(self) -> dict[str, Any]:
-        """As result files have it."""
-        return {"direction": self.direction.tolist(), "from": self.source}
-
 
 @dataclass(frozen=True, eq=False)
 class ErrorAxes:

@@ -119,10 +119,8 @@ class Scores:
     recall: dict[str, float]
 
     @classmethod
-    def of(cls, errors: PoseErrors, *, metric: bool) -> Scores | None:
-        """Sum up the errors of N images; None of no image."""
-        if not len(errors):
-            return None
+    def of(cls, errors: PoseErrors, *, metric: bool) -> Scores:
+        """Sum up the errors of N >= 1 images."""
         return cls(
             n=len(errors),
             failed=int(errors.failed.sum()),

@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relocalize.evaluation.accuracy import Accuracy
 from relocalize.evaluation.answers import Answer
 from relocalize.evaluation.axes import Up
 from relocalize.evaluation.calibration import SigmaError, coverage
-from relocalize.evaluation.confidence import LEVEL, Resamples
+from relocalize.evaluation.comparison import Comparison
 from relocalize.evaluation.leakage import Nearness, errors_by_nearness
 from relocalize.evaluation.metrics import PoseErrors, Times
-from relocalize.evaluation.paired import Difference, differences
 from relocalize.evaluation.table import results_table, short_scores
 from relocalize.evaluation.truth import Truth, alignment_to_json
 from relocalize.evaluation.truth_sigma import TruthSigma
@@ -111,49 +109,22 @@ class Evaluation:
     fit_seconds: dict[str, float]
 
     def __repr__(self) -> str:
-        said = short_scores(self.errors, metric=self.truth.is_metric)
+        said = short_scores(self.comparison.errors, metric=self.truth.is_metric)
         return f"<Evaluation of split {self.split!r} on {len(self.images)} test images: {said}>"
 
     def _repr_html_(self) -> str:
         """The tables of `relocalize evaluate`, for notebooks."""
         return results_table(self.to_json())._repr_html_()
 
-    @property
-    def true_poses(self) -> list[Rigid3]:
-        """``world_from_cam`` of each test image, in the truth's frame."""
-        return [self.truth.world_from_cam[name] for name in self.images]
-
     @cached_property
-    def errors(self) -> dict[str, PoseErrors]:
-        """How far each localizer is from the truth, in the truth's unit."""
-        return {
-            name: PoseErrors.of([one.world_from_cam for one in outcomes], self.true_poses)
+    def comparison(self) -> Comparison:
+        """How far the localizers are from the truth, in the truth's unit."""
+        true = [self.truth.world_from_cam[name] for name in self.images]
+        errors = {
+            name: PoseErrors.of([one.world_from_cam for one in outcomes], true)
             for name, outcomes in self.outcomes.items()
         }
-
-    @cached_property
-    def resamples(self) -> Resamples:
-        """The draws of test images that intervals come from."""
-        return Resamples.of(self.clusters)
-
-    @cached_property
-    def accuracies(self) -> dict[str, Accuracy]:
-        """The errors of each localizer summed up."""
-        return {
-            name: Accuracy.of(
-                errors,
-                self.true_poses,
-                metric=self.truth.is_metric,
-                up=self.up,
-                resamples=self.resamples,
-            )
-            for name, errors in self.errors.items()
-        }
-
-    @cached_property
-    def differences(self) -> list[Difference]:
-        """Each two localizers compared on the same images."""
-        return differences(self.errors, self.resamples, metric=self.truth.is_metric)
+        return Comparison(errors, true, self.truth.unit, self.up, self.clusters)
 
     @property
     def calibration(self) -> dict[str, dict[str, Any] | None]:
@@ -170,8 +141,8 @@ class Evaluation:
             [answer.milliseconds for answer in answers],
             [answer.cpu_milliseconds for answer in answers],
         )
-        below = self.truth_sigma and self.truth_sigma.shares_of(self.errors[name])
-        return {**self.accuracies[name].to_json(), **vars(times), "below_truth_sigma": below}
+        below = self.truth_sigma and self.truth_sigma.shares_of(self.comparison.errors[name])
+        return {**self.comparison.row(name), **vars(times), "below_truth_sigma": below}
 
     def to_json(self) -> dict[str, Any]:
         """The table as strict JSON values; an infinite or meaningless number is None."""
@@ -182,7 +153,7 @@ class Evaluation:
                 "truth": self.truth.source,
                 "aligned": alignment and alignment_to_json(alignment, "train images only"),
                 "localizers": {name: self._row(name) for name in self.outcomes},
-                "unit": self.truth.unit,
+                **self.comparison.to_json(),
                 "truth_exactness": self.truth.exactness,
                 "truth_sigma": self.truth_sigma and self.truth_sigma.to_json(),
                 "images": {
@@ -191,16 +162,8 @@ class Evaluation:
                     "not_scored": len(self.not_scored),
                 },
                 "nearest_train_view": self.nearness.medians(),
-                "paired": self.differences,
-                "confidence": {
-                    "level": LEVEL,
-                    "pieces": self.resamples.counts.shape[1],
-                    "samples": len(self.resamples.counts),
-                    "seed": 0,
-                },
                 "beside": self.other_split,
-                "leakage": errors_by_nearness(self.nearness, self.errors),
-                "up": self.up.to_json(),
+                "leakage": errors_by_nearness(self.nearness, self.comparison.errors),
                 "extent": self.extent,
                 "rule": self.rule,
                 "calibration": self.calibration,
@@ -210,6 +173,7 @@ class Evaluation:
 
     def images_to_json(self) -> list[dict[str, Any]]:
         """Every test image with its true pose and what each localizer made of it."""
+        errors, axes = self.comparison.errors, self.comparison.axes
         rows: list[dict[str, Any]] = to_strict_json(
             [
                 {
@@ -225,14 +189,16 @@ class Evaluation:
                     "localizers": {
                         localizer: {
                             **outcomes[row].to_json(),
-                            "position_error": self.errors[localizer].position[row],
-                            "rotation_error_deg": self.errors[localizer].rotation_deg[row],
-                            **self.accuracies[localizer].axes.of_image(row),
+                            "position_error": errors[localizer].position[row],
+                            "rotation_error_deg": errors[localizer].rotation_deg[row],
+                            **axes[localizer].of_image(row),
                         }
                         for localizer, outcomes in self.outcomes.items()
                     },
                 }
-                for row, (name, true) in enumerate(zip(self.images, self.true_poses, strict=True))
+                for row, (name, true) in enumerate(
+                    zip(self.images, self.comparison.true, strict=True)
+                )
             ]
         )
         return rows

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from relocalize import progress
 from relocalize.errors import EvaluationError, GeometryError
-from relocalize.evaluation.accuracy import Accuracy
 from relocalize.evaluation.axes import Up
-from relocalize.evaluation.confidence import LEVEL, Resamples, clusters_of
+from relocalize.evaluation.comparison import Comparison
+from relocalize.evaluation.confidence import clusters_of
 from relocalize.evaluation.metrics import PoseErrors
-from relocalize.evaluation.paired import Difference, differences
 from relocalize.evaluation.table import score_table, short_scores
 from relocalize.evaluation.truth import alignment_to_json
 from relocalize.formats import AUTO, match_names
@@ -28,7 +27,6 @@ from relocalize.geometry.alignment_doubts import why_not
 from relocalize.mapping.aligning import Reference, read_reference
 from relocalize.place import Place
 from relocalize.place.folder import MAP_UNIT, METRE
-from relocalize.plain import to_strict_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,33 +34,16 @@ class Scored:
     """One file of estimates.
 
     Attributes:
-        what: the file, for people.
-        errors: against the truth, of the images that count.
-        accuracy: the same summed up.
         strangers: estimates of images that the truth does not have, or that do not count.
         ambiguous: estimates whose name could mean several of the truth's images.
         left_out: rows of the file that are no pose.
         alignment: onto the truth; None where none was asked for.
     """
 
-    what: str
-    errors: PoseErrors
-    accuracy: Accuracy
     strangers: int
     ambiguous: int
     left_out: int
     alignment: Alignment | None
-
-    def to_json(self) -> dict[str, Any]:
-        """As strict JSON values."""
-        return {
-            "estimates": self.what,
-            **self.accuracy.to_json(),
-            "strangers": self.strangers,
-            "ambiguous": self.ambiguous,
-            "left_out": self.left_out,
-            "aligned": self.alignment and alignment_to_json(self.alignment, "the scored images"),
-        }
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,25 +52,18 @@ class Score:
 
     Attributes:
         truth: for people.
-        unit: of the truth.
         images: that were scored, as the truth names them.
-        scored: the estimates, and others to compare with where there are such.
-        differences: between them.
-        clusters: how many clusters of images intervals rest on.
-        up: which way is up in the truth's frame.
+        scored: the estimates by file, and others to compare with where there are such.
+        comparison: how far they are from the truth.
     """
 
     truth: str
-    unit: str
     images: tuple[str, ...]
-    scored: tuple[Scored, ...]
-    differences: tuple[Difference, ...]
-    clusters: int
-    up: Up
+    scored: dict[str, Scored]
+    comparison: Comparison
 
     def __repr__(self) -> str:
-        errors = {one.what: one.errors for one in self.scored}
-        said = short_scores(errors, metric=self.unit == METRE)
+        said = short_scores(self.comparison.errors, metric=self.comparison.metric)
         return f"<Score of {len(self.images)} images against {self.truth}: {said}>"
 
     def _repr_html_(self) -> str:
@@ -98,16 +72,18 @@ class Score:
 
     def to_json(self) -> dict[str, Any]:
         """As strict JSON values; an infinite or meaningless number is None."""
-        first, *others = [one.to_json() for one in self.scored]
-        return {
-            "truth": self.truth,
-            "unit": self.unit,
-            **first,
-            "against": others,
-            "paired": to_strict_json(self.differences),
-            "confidence": {"level": LEVEL, "pieces": self.clusters, "seed": 0},
-            "up": self.up.to_json(),
-        }
+        first, *others = [
+            {
+                "estimates": name,
+                **self.comparison.row(name),
+                "strangers": one.strangers,
+                "ambiguous": one.ambiguous,
+                "left_out": one.left_out,
+                "aligned": one.alignment and alignment_to_json(one.alignment, "the scored images"),
+            }
+            for name, one in self.scored.items()
+        ]
+        return {"truth": self.truth, **self.comparison.to_json(), **first, "against": others}
 
 
 def score(
@@ -156,40 +132,24 @@ def score(
     images = _that_count(truth, reference, given.values(), only, split)
     true = [reference.world_from_cam[name] for name in images]
     unit = unit or reference.unit
-    up = Up.of(reference.frame, true)
-    resamples = Resamples.of(_clusters(images, reference))
-    scored = []
+    errors: dict[str, PoseErrors] = {}
+    scored: dict[str, Scored] = {}
     for path, one in given.items():
         poses = one.poses_of(images, reference)
         alignment = _aligned(one.estimated, reference, poses, true, unit) if align else None
         if alignment is not None:
             poses = [pose and alignment.b_from_a.move_camera(pose) for pose in poses]
-        errors = PoseErrors.of(poses, true)
-        answered = int((~errors.failed).sum())
+        errors[str(path)] = PoseErrors.of(poses, true)
+        answered = len(images) - poses.count(None)
         registration = one.estimated.registration
-        scored.append(
-            Scored(
-                what=str(path),
-                errors=errors,
-                accuracy=Accuracy.of(
-                    errors, true, metric=unit == METRE, up=up, resamples=resamples
-                ),
-                strangers=len(one.estimated.world_from_cam) - answered - one.ambiguous,
-                ambiguous=one.ambiguous,
-                left_out=len(registration.problems) if registration else 0,
-                alignment=alignment,
-            )
+        scored[str(path)] = Scored(
+            strangers=len(one.estimated.world_from_cam) - answered - one.ambiguous,
+            ambiguous=one.ambiguous,
+            left_out=len(registration.problems) if registration else 0,
+            alignment=alignment,
         )
-    all_errors = {one.what: one.errors for one in scored}
-    return Score(
-        truth=reference.what,
-        unit=unit,
-        images=images,
-        scored=tuple(scored),
-        differences=tuple(differences(all_errors, resamples, metric=unit == METRE)),
-        clusters=resamples.counts.shape[1],
-        up=up,
-    )
+    up, clusters = Up.of(reference.frame, true), _clusters(images, reference)
+    return Score(reference.what, images, scored, Comparison(errors, true, unit, up, clusters))
 
 
 @dataclass(frozen=True, eq=False)
