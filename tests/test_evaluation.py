@@ -180,8 +180,8 @@ def test_a_pose_error_is_of_centres_and_of_the_turn_between():
 def test_the_nearest_view_is_the_one_that_shows_the_same():
     here = Rigid3.identity()
     turned = Rigid3(Rotation.from_euler("y", 90, degrees=True).as_matrix(), np.zeros(3))
-    beside = Rigid3(np.eye(3), np.array([0.5, 0, 0]))
-    ((distance, angle_deg, change_deg),) = nearest_views([turned, beside], [here], scene_depth=3.0)
+    shifted = Rigid3(np.eye(3), np.array([0.5, 0, 0]))
+    ((distance, angle_deg, change_deg),) = nearest_views([turned, shifted], [here], scene_depth=3.0)
     assert distance == pytest.approx(0.5)
     assert angle_deg == pytest.approx(0)
     assert change_deg == pytest.approx(np.degrees(0.5 / 3))
@@ -246,7 +246,7 @@ def test_a_place_without_a_split_gets_blocks_of_time(walk, script):
     assert result.split == "blocks"
     numbers = {side: [int(n[-10:-4]) for n in getattr(split, side)] for side in ("train", "test")}
     distance = min(abs(a - b) for a in numbers["train"] for b in numbers["test"])
-    assert distance >= 2  # a gap: no train frame beside a test frame
+    assert distance >= 2  # a gap: no train frame next to a test frame
 
 
 SIM3 = Similarity3(

@@ -87,15 +87,15 @@ class Score:
 
 
 def score(
-    estimates: Path,
-    truth: Path,
+    estimates: str | Path,
+    truth: str | Path,
     *,
-    against: Sequence[Path] = (),
+    against: Sequence[str | Path] = (),
     format: str = AUTO,  # noqa: A002 - as the command calls it
     truth_format: str = AUTO,
     align: bool = False,
     unit: str | None = None,
-    only: Path | None = None,
+    only: str | Path | None = None,
     split: str | None = None,
 ) -> Score:
     """Score estimates against a truth; images of it without an estimate have failed.
@@ -122,14 +122,15 @@ def score(
     """
     if unit not in {None, METRE, MAP_UNIT}:
         raise EvaluationError(f"unit {unit!r}; want {METRE!r} or {MAP_UNIT!r}")
-    reference = _poses(truth, truth_format, "true poses")
+    reference = _poses(Path(truth), truth_format, "true poses")
     given = {
         path: _Given.of(_poses(path, format, "estimates"), reference)
-        for path in (estimates, *against)
+        for path in map(Path, (estimates, *against))
     }
     if len(given) <= len(against):
         raise EvaluationError("give each file of estimates once")
-    images = _that_count(truth, reference, given.values(), only, split)
+    listed = Path(only) if only else None
+    images = _that_count(Path(truth), reference, given.values(), listed, split)
     true = [reference.world_from_cam[name] for name in images]
     unit = unit or reference.unit
     errors: dict[str, PoseErrors] = {}

@@ -37,7 +37,7 @@ def evaluate(
     *,
     split: str | None = None,
     localizers: Sequence[str] | None = None,
-    truth: Path | None = None,
+    truth: str | Path | None = None,
     other_split: str | None = None,
 ) -> Evaluation:
     """Localize a split's test images with each localizer, fitted on its train images.
@@ -58,6 +58,7 @@ def evaluate(
         RelocalizeError: the Place lacks a map, or a localizer cannot be fitted.
     """
     chosen = split_of(place, split)
+    truth = Path(truth) if truth else None
     compared = truth_from_file(truth, place, chosen) if truth else truth_of_place(place)
     images, not_scored = _scored(chosen, compared)
     if localizers is None:
