@@ -86,7 +86,7 @@ def print_table(rows: dict[str, list[Row]]) -> None:
     print(f"| % within 5 cm, 5° | {' | '.join(SCENES)} | mean |")
     print(f"|---|{'---:|' * (len(SCENES) + 1)}")
     for method, of_scenes in rows.items():
-        shares = [100 * (row.scores.recall or {})[LEAD_THRESHOLD.key] for row in of_scenes]
+        shares = [100 * row.scores.recall[LEAD_THRESHOLD.key] for row in of_scenes]
         print(
             f"| {METHODS[method]} | {' | '.join(f'{share:.1f}' for share in shares)} "
             f"| {np.mean(shares):.1f} |"

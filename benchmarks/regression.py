@@ -100,7 +100,7 @@ def trained(
 
 def row(place: Place, split: Split, found: Evaluation, name: str, members: list[str]) -> Row:
     """The row of the localizers that are one preset's, by seed."""
-    errors = [found.errors[member] for member in members]
+    errors = [found.comparison.errors[member] for member in members]
     medians = np.array([[np.median(e.position), np.median(e.rotation_deg)] for e in errors])
     cpu = [outcome.answer.cpu_milliseconds for m in members for outcome in found.outcomes[m]]
     seconds = megabytes = None
@@ -126,7 +126,7 @@ def row(place: Place, split: Split, found: Evaluation, name: str, members: list[
 
 def oracle(found: Evaluation) -> Row:
     """Answers with the nearest train view of the true pose."""
-    known = found.nearest.distance, found.nearest.angle_deg
+    known = found.nearness.distance, found.nearness.angle_deg
     unknown = np.full((len(known[0]), 3), np.nan)
     errors = PoseErrors(*known, offset=unknown, turn_deg=unknown)
     return Row(

@@ -58,7 +58,7 @@ def main(settings: Startup) -> None:
         found: dict[str, list[float]] = {source: [] for source in sources}
         for run in range(settings.runs + 1):
             for source, folder in sources.items():
-                seconds = cpu_seconds([sys.executable, *map(str, command)], folder)
+                seconds = cpu_seconds([sys.executable, *(str(part) for part in command)], folder)
                 if run:  # the first one fills the caches
                     found[source].append(seconds)
         medians = [statistics.median(values) for values in found.values()]

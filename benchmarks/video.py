@@ -34,7 +34,7 @@ from relocalize.geometry import Rigid3, position_error, rotation_error_deg
 from relocalize.geometry.transforms import FloatArray
 from relocalize.localization.trajectory import smooth
 from relocalize.localization.video import ClipSettings, LocalizedClip, localize_clip
-from relocalize.localization.video.overlay import VideoWriter
+from relocalize.localization.video.overlay import write_video
 
 _SPLIT = "later"
 _WRONG_EVERY = 10
@@ -91,12 +91,13 @@ def cut(video: Path, numbers: Sequence[int], path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"cutting-{path.name}")
     with open_video(video) as opened:
-        writer = VideoWriter(aside, 1 / opened.frame_s)
         wanted = set(numbers)
-        for number, image in enumerate(opened.images()):
-            if number in wanted:
-                writer.write(image.bgr(), (number - min(wanted)) * opened.frame_s)
-        writer.close()
+        images = (
+            (image.bgr(), (number - min(wanted)) * opened.frame_s)
+            for number, image in enumerate(opened.images())
+            if number in wanted
+        )
+        write_video(aside, 1 / opened.frame_s, images)
     return aside.rename(path)
 
 
@@ -105,9 +106,9 @@ def show(found: LocalizedClip, truth: Sequence[Rigid3]) -> None:
     counts = ", ".join(f"{count} {status}" for status, count in found.counts.items())
     print(f"    {counts}; {found.jitter or 0:.2f} of the stated variances is jitter")
     own = [pose.status == "localized" for pose in found.poses]
-    raw = [pose.frame.world_from_cam for pose in found.poses]
+    raw = [pose.frame.estimate.world_from_cam for pose in found.poses]
     smoothed = [pose.world_from_cam for pose in found.poses]
-    stated = [pose.frame.covariance_matrix for pose in found.poses]
+    stated = [pose.frame.estimate.covariance for pose in found.poses]
     line("raw, all estimates", raw, truth, stated, [pose is not None for pose in raw])
     line("raw, localized", raw, truth, stated, own)
     covariances = [pose.covariance for pose in found.poses]
@@ -121,9 +122,9 @@ def show(found: LocalizedClip, truth: Sequence[Rigid3]) -> None:
 def with_wrong_frames(found: LocalizedClip, truth: Sequence[Rigid3]) -> None:
     """The same with every tenth estimate metres off."""
     rng = np.random.default_rng(0)
-    estimates = [pose.frame.world_from_cam for pose in found.poses]
-    covariances = [pose.frame.covariance_matrix for pose in found.poses]
-    shared = [pose.frame.shared_matrix for pose in found.poses]
+    estimates = [pose.frame.estimate.world_from_cam for pose in found.poses]
+    covariances = [pose.frame.estimate.covariance for pose in found.poses]
+    shared = [pose.frame.estimate.shared_covariance for pose in found.poses]
     wrong = [k for k in range(5, len(truth), _WRONG_EVERY) if estimates[k] is not None]
     for k in wrong:
         turn = Rotation.from_rotvec(rng.normal(0, 1, 3)).as_matrix()

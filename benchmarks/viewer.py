@@ -36,8 +36,8 @@ from websockets.typing import Subprotocol
 from relocalize.geometry import Rigid3
 from relocalize.plotting.walks import COLORS, Walk
 from relocalize.viewer.content import Content
-from relocalize.viewer.ground import ground_under
 from relocalize.viewer.scene import Scene
+from relocalize.viewer.shapes import Ground
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -155,7 +155,7 @@ def room(cameras: int, points: int) -> Content:
         all_points=points,
         axes=np.eye(3),
         up_is_known=True,
-        ground=ground_under(walk.centres, positions, np.eye(3)),
+        ground=Ground.under(walk.centres, positions, np.eye(3)),
         middle=np.array([0.0, 0.0, 1.4]),
         reach=4.0,
     )

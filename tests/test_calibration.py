@@ -82,9 +82,7 @@ def test_the_noise_of_a_truth_in_another_frame_is_not_held_against_a_localizer()
     ]
     alignment = align_camera_poses(place, noisy)
     names = [f"{index}.jpg" for index in range(len(place))]
-    truth = Truth(
-        dict(zip(names, noisy, strict=True)), "metre", "a", "b", alignment.b_from_a, alignment
-    )
+    truth = Truth(dict(zip(names, noisy, strict=True)), "metre", "a", "b", alignment)
 
     def in_sigmas(name: str, pose: Rigid3) -> SigmaError:
         exact = PoseEstimate(

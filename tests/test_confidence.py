@@ -10,15 +10,15 @@ from scipy.signal import lfilter
 from scipy.spatial.transform import Rotation
 from scipy.stats import rankdata
 
-from relocalize.evaluation.accuracy import Accuracy
-from relocalize.evaluation.axes import ErrorAxes
-from relocalize.evaluation.clusters import pieces
-from relocalize.evaluation.confidence import Resamples
-from relocalize.evaluation.metrics import PoseErrors
+from relocalize.evaluation.axes import ErrorAxes, Up
+from relocalize.evaluation.comparison import Comparison
+from relocalize.evaluation.confidence import Resamples, clusters_of
+from relocalize.evaluation.metrics import THRESHOLDS_CM_DEG, PoseErrors, RecallCurve
 from relocalize.evaluation.paired import differences, sign_flip_p
-from relocalize.evaluation.recall_curve import THRESHOLDS_CM_DEG, RecallCurve
-from relocalize.evaluation.up import Up
 from relocalize.geometry import Rigid3
+from relocalize.place import Frame
+from relocalize.place.folder import MAP_UNIT, METRE
+from relocalize.plain import to_strict_json
 
 UP = np.array([0.0, 0.0, 1.0])
 LEVEL = Rigid3(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), np.zeros(3))  # looks along x
@@ -31,35 +31,35 @@ def errors_of(position, rotation_deg=None):
     return PoseErrors(position, np.asarray(rotation, dtype=float), directions, directions)
 
 
-def own_pieces(count):
+def own_clusters(count):
     return np.arange(count)
 
 
-# -- pieces of a walk -----------------------------------------------------------------------
+# -- clusters of a walk ---------------------------------------------------------------------
 
 
-def test_images_that_follow_one_another_are_one_piece_up_to_the_root_of_their_number():
-    found = pieces(["walk"] * 100, range(100))
+def test_images_that_follow_one_another_are_one_cluster_up_to_the_root_of_their_number():
+    found = clusters_of(["walk"] * 100, range(100))
     assert [len(list(run)) for _, run in itertools.groupby(found)] == [10] * 10
 
 
 def test_a_gap_in_time_and_another_capture_end_a_piece():
     places = [*range(100, 108), *range(0, 8), *range(0, 8)]
-    found = pieces(["a"] * 16 + ["b"] * 8, places)
+    found = clusters_of(["a"] * 16 + ["b"] * 8, places)
     assert set(found[:8]) & set(found[8:16]) == set()
     assert set(found[8:16]) & set(found[16:]) == set()
-    assert len(set(found)) == 6  # runs of 8 are two pieces of at most 4
+    assert len(set(found)) == 6  # runs of 8 are two clusters of at most 4
 
 
-def test_test_blocks_of_a_long_walk_are_pieces_as_they_are():
+def test_test_blocks_of_a_long_walk_are_clusters_as_they_are():
     blocks = [100 * block + row for block in range(10) for row in range(25)]
-    found = pieces(["walk"] * 250, blocks)
+    found = clusters_of(["walk"] * 250, blocks)
     assert [len(list(run)) for _, run in itertools.groupby(found)] == [25] * 10
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 10**12)), min_size=1, max_size=60))
-def test_pieces_are_numbered_without_holes_and_never_span_captures(images):
-    found = pieces([run for run, _ in images], [place for _, place in images])
+def test_clusters_are_numbered_without_holes_and_never_span_captures(images):
+    found = clusters_of([run for run, _ in images], [place for _, place in images])
     assert sorted(set(found)) == list(range(max(found) + 1))
     assert max(found) >= 9 or np.bincount(found).max() <= max(1, int(np.sqrt(len(images))))
     for number in set(found):
@@ -90,7 +90,7 @@ def test_an_interval_covers_the_truth_as_often_as_it_says():
     covered = 0
     for seed in range(200):
         values = np.random.default_rng(seed).exponential(size=60)
-        resamples = Resamples.of(own_pieces(60), samples=400, seed=seed)
+        resamples = Resamples.of(own_clusters(60), samples=400, seed=seed)
         low, high = resamples.interval(resamples.medians(values))
         covered += low <= np.log(2) <= high
     assert 0.90 <= covered / 200 <= 0.99
@@ -103,11 +103,11 @@ def alike(rng, count, correlation):
 
 
 @pytest.mark.slow
-def test_pieces_cover_the_truth_where_single_images_do_not():
+def test_clusters_cover_the_truth_where_single_images_do_not():
     rng = np.random.default_rng(0)
-    covered = {"pieces": 0, "images": 0}
-    told_apart = {"pieces": 0, "images": 0}
-    grouped = {"pieces": pieces(["walk"] * 250, range(250)), "images": own_pieces(250)}
+    covered = {"clusters": 0, "images": 0}
+    told_apart = {"clusters": 0, "images": 0}
+    grouped = {"clusters": clusters_of(["walk"] * 250, range(250)), "images": own_clusters(250)}
     for seed in range(150):
         values, others = alike(rng, 250, 0.8), alike(rng, 250, 0.8)
         ranks = rankdata(np.concatenate([values, others]))
@@ -118,9 +118,9 @@ def test_pieces_cover_the_truth_where_single_images_do_not():
             by_group = np.bincount(groups, weights=ranks[:250] - ranks[250:])
             told_apart[name] += sign_flip_p(by_group, seed=seed) <= 0.05
     # As on the page about scores: 89% against 61%, and 8% against 48%.
-    assert covered["pieces"] > 0.82 * 150
+    assert covered["clusters"] > 0.82 * 150
     assert covered["images"] < 0.72 * 150
-    assert told_apart["pieces"] < 0.15 * 150
+    assert told_apart["clusters"] < 0.15 * 150
     assert told_apart["images"] > 0.35 * 150
 
 
@@ -128,21 +128,21 @@ def test_near_copies_do_not_make_an_interval_narrower():
     rng = np.random.default_rng(0)
     once = rng.exponential(size=40)
     tenfold = np.repeat(once, 10)
-    alone = Resamples.of(own_pieces(40))
+    alone = Resamples.of(own_clusters(40))
     together = Resamples.of(np.repeat(np.arange(40), 10))
     assert together.interval(together.medians(tenfold)) == pytest.approx(
         alone.interval(alone.medians(once)), rel=0.2
     )
 
 
-def test_of_few_pieces_no_interval_is_stated():
+def test_of_few_clusters_no_interval_is_stated():
     resamples = Resamples.of(np.zeros(50, dtype=int))
     assert resamples.interval(resamples.medians(np.arange(50.0))) is None
 
 
 def test_an_interval_of_mostly_failures_is_open():
     values = np.array([0.1] * 11 + [np.inf] * 9)
-    resamples = Resamples.of(own_pieces(20))
+    resamples = Resamples.of(own_clusters(20))
     low, high = resamples.interval(resamples.medians(values))
     assert (low, high) == (0.1, np.inf)
 
@@ -175,7 +175,7 @@ def test_a_localizer_that_is_nearer_everywhere_is_better_and_failures_are_worst(
     fails = far.copy()
     fails[:25] = np.inf
     errors = {"near": errors_of(near), "far": errors_of(far), "fails": errors_of(fails)}
-    rows = differences(errors, Resamples.of(own_pieces(40)), metric=True)
+    rows = differences(errors, Resamples.of(own_clusters(40)), metric=True)
     found = {(one.a, one.b, one.metric): one for one in rows}
     assert len(found) == 9
     better = found["near", "far", "median_position"]
@@ -185,17 +185,18 @@ def test_a_localizer_that_is_nearer_everywhere_is_better_and_failures_are_worst(
     assert better.p_holm == pytest.approx(3e-4)
     worst = found["near", "fails", "median_position"]
     assert (worst.difference, worst.p) == (-np.inf, 1e-4)
-    assert worst.to_json()["difference"] is None
+    assert to_strict_json(worst)["difference"] is None
     recall = found["near", "far", "recall_0.05m_5deg"]
     assert (recall.difference, recall.p) == (1.0, 1e-4)
     assert found["far", "fails", "recall_0.05m_5deg"].p == 1
     same = {"a": errors_of(near), "b": errors_of(near)}
-    assert {one.p for one in differences(same, Resamples.of(own_pieces(40)), metric=True)} == {1.0}
+    equal = differences(same, Resamples.of(own_clusters(40)), metric=True)
+    assert {one.p for one in equal} == {1.0}
 
 
 def test_without_metres_recall_is_not_compared():
     both = {"a": errors_of([1.0, 2]), "b": errors_of([2.0, 1])}
-    rows = differences(both, Resamples.of(own_pieces(2)), metric=False)
+    rows = differences(both, Resamples.of(own_clusters(2)), metric=False)
     assert {one.metric for one in rows} == {"median_position", "median_rotation_deg"}
     assert all(one.interval is None for one in rows)
 
@@ -208,14 +209,14 @@ def test_the_area_below_a_recall_curve_is_what_the_curve_encloses():
     at = dict(zip(THRESHOLDS_CM_DEG, curve.recall, strict=True))
     assert (at[0.1], at[2], at[4], at[5]) == (0.25, 0.5, 0.5, 0.75)
     # Right from 0, 2 and 4.5 on, of 5: (5 + 3 + 0.5) / 5 / 4.
-    assert curve.area[0] == pytest.approx(8.5 / 20)
+    assert curve.area["5cm_5deg"] == pytest.approx(8.5 / 20)
 
 
 @given(st.lists(st.floats(0, 2) | st.just(np.inf), min_size=1, max_size=20))
 def test_recall_grows_along_its_curve(position):
     curve = RecallCurve.of(errors_of(position))
     assert list(curve.recall) == sorted(curve.recall)
-    assert 0 <= curve.area[0] <= curve.recall[THRESHOLDS_CM_DEG.index(5)]
+    assert 0 <= curve.area["5cm_5deg"] <= curve.recall[THRESHOLDS_CM_DEG.index(5)]
 
 
 # -- errors taken apart ---------------------------------------------------------------------
@@ -228,7 +229,7 @@ def test_a_turn_of_a_level_camera_is_heading_pitch_or_roll_alone(axis, name):
     turn = Rotation.from_rotvec(np.radians(3) * np.array(axis)).as_matrix()
     off = Rigid3(turn @ LEVEL.rotation, [0.1, -0.2, 0.3])
     axes = ErrorAxes.of(PoseErrors.of([off], [LEVEL]), [LEVEL], UP)
-    found = axes.to_json(0)
+    found = to_strict_json(axes.of_image(0))
     assert found["position_error_xyz"] == pytest.approx([0.1, -0.2, 0.3])
     for other in ("heading", "pitch", "roll"):
         expected = 3 if other == name else 0
@@ -265,25 +266,29 @@ def test_a_camera_that_looks_straight_up_or_down_has_errors_too(sign):
 
 
 def test_up_is_the_maps_or_what_the_images_show():
-    assert Up.of_frame("z", "gravity", [LEVEL]).source == "gravity"
+    assert Up.of(Frame("z", "gravity"), [LEVEL]).source == "gravity"
     turned = [Rigid3(LEVEL.rotation @ Rotation.from_euler("y", a).as_matrix(), [0, 0, 0]) for a in
               (0.1, 1, 2, 3)]  # fmt: skip
-    found = Up.of_frame(None, None, turned)
+    found = Up.of(Frame(), turned)
     assert found.direction == pytest.approx(UP)
     assert "images" in found.source
     upside_down = Rigid3(LEVEL.rotation @ np.diag([-1.0, -1, 1]), [0, 0, 0])
-    assert Up.of_images([LEVEL, upside_down]).direction == pytest.approx(UP)
+    assert Up.of(None, [LEVEL, upside_down]).direction == pytest.approx(UP)
 
 
 # -- all of it ------------------------------------------------------------------------------
 
 
+def row_of(estimated, unit=METRE):
+    """What is said of estimates for a level camera at the origin, seen from as many images."""
+    true = [LEVEL] * len(estimated)
+    errors = {"a": PoseErrors.of(estimated, true)}
+    return Comparison(errors, true, unit, Up(UP, "z"), own_clusters(len(true))).row("a")
+
+
 def test_both_ways_to_count_failures_are_there():
     off = [Rigid3(LEVEL.rotation, [0, 0, 0.01 * i]) for i in range(1, 8)]
-    errors = PoseErrors.of([*off, None], [LEVEL] * 8)
-    row = Accuracy.of(
-        errors, [LEVEL] * 8, metric=True, up=UP, resamples=Resamples.of(own_pieces(8))
-    ).to_json()
+    row = row_of([*off, None])
     assert (row["n"], row["failed"], row["answered"]["n"]) == (8, 1, 7)
     assert row["median_position"] == pytest.approx(0.045)
     assert row["answered"]["median_position"] == pytest.approx(0.04)
@@ -298,17 +303,11 @@ def test_both_ways_to_count_failures_are_there():
 
 
 def test_all_failed_and_one_image_are_rows_like_others():
-    failed = Accuracy.of(
-        PoseErrors.of([None], [LEVEL]), [LEVEL], metric=True, up=UP,
-        resamples=Resamples.of(own_pieces(1)),
-    ).to_json()  # fmt: skip
+    failed = row_of([None])
     assert (failed["n"], failed["failed"], failed["answered"]) == (1, 1, None)
     assert failed["median_position"] is None
     assert failed["recall"]["5m_10deg"] == 0
     assert failed["intervals"]["median_position"] is None
-    one = Accuracy.of(
-        PoseErrors.of([LEVEL], [LEVEL]), [LEVEL], metric=False, up=UP,
-        resamples=Resamples.of(own_pieces(1)),
-    ).to_json()  # fmt: skip
+    one = row_of([LEVEL], MAP_UNIT)
     assert (one["median_position"], one["recall_curve"]) == (0, None)
     assert set(one["recall"].values()) == {None}

@@ -13,16 +13,10 @@ from PIL import Image
 from rich.console import Console
 from scipy.spatial.transform import Rotation
 
-from relocalize import pipeline
 from relocalize.cli.main import main
 from relocalize.errors import EvaluationError, PlaceError, RelocalizeError
 from relocalize.evaluation import THRESHOLDS, PoseErrors, Scores, evaluate, scoring
-from relocalize.evaluation.leakage import (
-    NearestViews,
-    TimeGaps,
-    leakage_to_json,
-    nearest_views,
-)
+from relocalize.evaluation.leakage import Nearness, errors_by_nearness, nearest_views
 from relocalize.evaluation.metrics import Times
 from relocalize.evaluation.table import results_table
 from relocalize.evaluation.truth import truth_from_file
@@ -31,6 +25,8 @@ from relocalize.geometry import Rigid3, Similarity3
 from relocalize.localization import PoseEstimate
 from relocalize.mapping import MapReport
 from relocalize.place import Place, Split
+from relocalize.plain import to_strict_json
+from relocalize.verbs import build as pipeline
 
 COUNT = 40  # images of the synthetic walk; every 5th is test
 
@@ -153,10 +149,11 @@ def test_failures_are_infinite_in_medians_and_outside_every_recall():
 
 
 def test_json_has_no_number_that_json_does_not_know():
-    row = scores([(np.inf, np.inf)]).to_json()
+    row = to_strict_json(scores([(np.inf, np.inf)]))
     assert row["median_position"] is None
     json.dumps(row, allow_nan=False)
-    assert set(scores([(0.01, 1)], metric=False).to_json()["recall"].values()) == {None}
+    unknown = to_strict_json(scores([(0.01, 1)], metric=False))
+    assert set(unknown["recall"].values()) == {None}
 
 
 @given(
@@ -183,10 +180,11 @@ def test_a_pose_error_is_of_centres_and_of_the_turn_between():
 def test_the_nearest_view_is_the_one_that_shows_the_same():
     here = Rigid3.identity()
     turned = Rigid3(Rotation.from_euler("y", 90, degrees=True).as_matrix(), np.zeros(3))
-    beside = Rigid3(np.eye(3), np.array([0.5, 0, 0]))
-    near = nearest_views([turned, beside], [here], scene_depth=3.0)
-    assert near.distance[0] == pytest.approx(0.5)
-    assert near.angle_deg[0] == pytest.approx(0)
+    shifted = Rigid3(np.eye(3), np.array([0.5, 0, 0]))
+    ((distance, angle_deg, change_deg),) = nearest_views([turned, shifted], [here], scene_depth=3.0)
+    assert distance == pytest.approx(0.5)
+    assert angle_deg == pytest.approx(0)
+    assert change_deg == pytest.approx(np.degrees(0.5 / 3))
 
 
 # -- evaluate -------------------------------------------------------------------------------
@@ -204,6 +202,20 @@ def test_an_evaluation_finds_the_errors_that_were_made(walk, script):
     assert row["recall"]["0.05m_5deg"] == 0.5
     assert row["recall"]["0.25m_2deg"] == 1
     assert 0 <= row["ms_median"] <= row["ms_p95"]
+
+
+def test_a_notebook_shows_the_tables_and_a_repr_is_one_line(walk, script):
+    script(lambda index: (0.03, 1.5))
+    result = evaluate(walk)
+    assert repr(result) == (
+        "<Evaluation of split 'fifth' on 8 test images: constant 3.00 cm 1.50°, "
+        "retrieval 3.00 cm 1.50°, structure 3.00 cm 1.50°>"
+    )
+    shown = result._repr_html_()
+    cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", shown)
+    assert cells[:3] == ["localizer", "fail", "med.<br>cm"]
+    assert ["structure", "0", "3.00", "1.50"] in [cells[i : i + 4] for i in range(len(cells))]
+    assert shown.count("<table>") == shown.count("</table>") == 2
 
 
 def test_failures_count_and_their_reasons_are_kept(walk, script):
@@ -234,7 +246,7 @@ def test_a_place_without_a_split_gets_blocks_of_time(walk, script):
     assert result.split == "blocks"
     numbers = {side: [int(n[-10:-4]) for n in getattr(split, side)] for side in ("train", "test")}
     distance = min(abs(a - b) for a in numbers["train"] for b in numbers["test"])
-    assert distance >= 2  # a gap: no train frame beside a test frame
+    assert distance >= 2  # a gap: no train frame next to a test frame
 
 
 SIM3 = Similarity3(
@@ -479,9 +491,8 @@ def test_errors_are_there_as_a_function_of_the_nearest_train_view(walk, script):
 def test_bins_hold_equally_many_images_in_order():
     distance = np.random.default_rng(0).permutation(65) / 10
     errors = {"a": errors_of([(value, 1) for value in distance])}
-    views = NearestViews(distance, distance, distance)
-    gaps = TimeGaps(np.full(65, np.nan), distance)
-    found = leakage_to_json(views, gaps, errors)["distance"]
+    nearness = Nearness(distance, distance, distance, np.full(65, np.nan), distance)
+    found = errors_by_nearness(nearness, errors)["distance"]
     assert [one["n"] for one in found["bins"]] == [11, 11, 11, 11, 11, 10]
     edges = [end for one in found["bins"] for end in (one["from"], one["to"])]
     assert edges == sorted(edges)

@@ -91,6 +91,20 @@ def test_a_place_reads_its_map_again_when_it_has_changed(tmp_path: Path) -> None
     assert place.map is not first
 
 
+def test_the_digest_of_a_map_changes_with_any_of_its_files(tmp_path: Path) -> None:
+    place = Place.create(tmp_path / "kitchen")
+    with pytest.raises(PlaceError, match="has no map"):
+        place.map_digest()
+    write_model(place.map_dir)
+    digests = [place.map_digest()]
+    assert place.map_digest() == digests[0]
+    for name in ("cameras.bin", "images.bin", "points3D.bin", "features.json"):
+        with (place.map_dir / name).open("ab") as file:
+            file.write(b" ")
+        digests.append(place.map_digest())
+    assert len(set(digests)) == 5
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PlaceError, match="no COLMAP model"):
         MapModel.read(tmp_path)

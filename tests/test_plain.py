@@ -13,7 +13,7 @@ import pytest
 from relocalize.errors import GeometryError
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray
-from relocalize.plain import from_plain, to_plain
+from relocalize.plain import from_plain, to_plain, to_strict_json
 
 
 @dataclass(frozen=True)
@@ -64,3 +64,8 @@ def test_what_a_dataclass_refuses_is_its_own_error() -> None:
     plain = to_plain(PART)
     with pytest.raises(GeometryError, match="unknown camera model"):
         from_plain(Part, {**plain, "camera": {**plain["camera"], "model": "PINHOLES"}})
+
+
+def test_strict_json_has_none_for_what_is_not_finite() -> None:
+    value = {"a": np.array([1.0, np.inf]), "b": (np.float64("nan"), 2), "c": [-np.inf, "inf"]}
+    assert to_strict_json(value) == {"a": [1.0, None], "b": [None, 2], "c": [None, "inf"]}

@@ -1,6 +1,7 @@
 """`relocalize score`: anyone's estimates against a truth, in one line where they make no sense."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,8 +10,7 @@ from scipy.spatial.transform import Rotation
 from numbers_place import make_numbers_place, noisy, poses_of_a_walk, similarity, write_pose_list
 from relocalize.cli.main import main
 from relocalize.errors import EvaluationError, RelocalizeError
-from relocalize.evaluation import PoseErrors
-from relocalize.evaluation.scored_files import ScoreSettings, score_files
+from relocalize.evaluation import PoseErrors, score
 from relocalize.formats import read_registration
 from relocalize.geometry import Rigid3
 from relocalize.place import Frame, Split
@@ -89,9 +89,8 @@ def test_images_without_an_estimate_and_rows_of_nan_have_failed(truth, estimates
 def test_names_are_matched_as_at_import(truth, estimates):
     short = {name.split("/")[1].replace(".color.png", ".jpg"): p for name, p in TRUE.items()}
     short["stranger.jpg"] = Rigid3.identity()
-    scored = score_files(estimates(short), truth).scored[0]
-    assert scored.accuracy.scores.failed == 0
-    assert scored.strangers == 1
+    result = score(estimates(short), truth).to_json()
+    assert (result["failed"], result["strangers"]) == (0, 1)
 
 
 def test_estimates_in_another_frame_are_aligned_only_where_asked(truth, estimates, capsys):
@@ -100,8 +99,8 @@ def test_estimates_in_another_frame_are_aligned_only_where_asked(truth, estimate
         zip(TRUE, map(sim3.move_camera, noisy(list(TRUE.values()), 0.002, 0.1)), strict=True)
     )
     path = estimates(frame)
-    apart = score_files(path, truth)
-    assert apart.scored[0].accuracy.scores.median_position > 1
+    apart = score(path, truth)
+    assert apart.to_json()["median_position"] > 1
     code, out, _ = run(capsys, path, truth, "--align", "--json")
     result = json.loads(out)
     assert code == 0
@@ -135,17 +134,28 @@ def test_two_files_of_estimates_are_compared_with_a_p_value(truth, estimates, ca
     assert max(map(len, out.splitlines())) <= 80
 
 
+def test_a_notebook_shows_the_tables_of_the_command_and_a_repr_is_one_line(truth, estimates):
+    half = dict(list(TRUE.items())[::2])
+    result = score(estimates(half, "<half>.txt"), truth, against=[estimates(TRUE, "all.txt")])
+    shown = result._repr_html_()
+    assert shown.count("<table>") == 2 and "<td style='text-align:left;opacity:1'>all</td>" in shown
+    assert "&lt;half&gt;" in shown and "<half>" not in shown
+    assert re.fullmatch(
+        r"<Score of 40 images against .*half>.txt – cm –°, .* 0\.00°>", repr(result)
+    )
+
+
 def test_which_images_count_can_be_given(truth, estimates, tmp_path):
     half = dict(list(TRUE.items())[::2])
     path = estimates(half)
-    assert score_files(path, truth).scored[0].accuracy.scores.failed == 20
+    assert score(path, truth).to_json()["failed"] == 20
     listed = tmp_path / "test.txt"
     listed.write_text("# of the split\n" + "\n".join(half) + "\nstranger.png\n")
-    only = score_files(path, truth, settings=ScoreSettings(only=listed))
-    assert (len(only.images), only.scored[0].accuracy.scores.failed) == (20, 0)
+    only = score(path, truth, only=listed)
+    assert (len(only.images), only.to_json()["failed"]) == (20, 0)
     listed.write_text("stranger.png\n")
     with pytest.raises(EvaluationError, match="none of the 1 names in"):
-        score_files(path, truth, settings=ScoreSettings(only=listed))
+        score(path, truth, only=listed)
 
 
 def test_a_place_is_a_truth_and_its_split_says_what_counts(tmp_path, estimates):
@@ -153,15 +163,14 @@ def test_a_place_is_a_truth_and_its_split_says_what_counts(tmp_path, estimates):
     names = list(place.map.images)
     place.write_split(Split("half", "list", names[:4], names[4:]))
     path = estimates({name: place.map.images[name].world_from_cam for name in names[4:6]})
-    settings = ScoreSettings(split="half")
-    result = score_files(path, place.root, settings=settings).to_json()
+    result = score(path, place.root, split="half").to_json()
     assert (result["n"], result["failed"]) == (4, 2)
     assert result["unit"] == "map unit"
     assert set(result["recall"].values()) == {None}
-    metric = ScoreSettings(split="half", unit="metre")
-    assert score_files(path, place.root, settings=metric).to_json()["recall"]["0.05m_5deg"] == 0.5
+    metric = score(path, place.root, split="half", unit="metre").to_json()
+    assert metric["recall"]["0.05m_5deg"] == 0.5
     up = make_numbers_place(tmp_path / "up", poses_of_a_walk(8), frame=Frame(up="z", up_from="a"))
-    assert score_files(path, up.root).up.source == "a"
+    assert score(path, up.root).to_json()["up"]["from"] == "a"
 
 
 def test_a_unit_less_truth_has_no_recall_and_says_why(tmp_path, estimates, capsys):
@@ -212,14 +221,14 @@ def test_an_empty_truth_is_said_to_be_empty(truth, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (ScoreSettings(split="blocks"), "is no Place"),
-        (ScoreSettings(unit="mile"), "unit 'mile'"),
-        (ScoreSettings(format="pigeon"), "unknown format 'pigeon'"),
+        ({"split": "blocks"}, "is no Place"),
+        ({"unit": "mile"}, "unit 'mile'"),
+        ({"format": "pigeon"}, "unknown format 'pigeon'"),
     ],
 )
 def test_wrong_settings_are_one_line(truth, settings, said):
     with pytest.raises(RelocalizeError, match=said) as caught:
-        score_files(truth, truth, settings=settings)
+        score(truth, truth, **settings)
     assert "\n" not in str(caught.value)
 
 
@@ -227,7 +236,7 @@ def test_an_alignment_that_nothing_determines_is_refused(truth, estimates):
     name = next(iter(TRUE))
     for poses in ({name: TRUE[name]}, dict.fromkeys(TRUE, Rigid3.identity())):
         with pytest.raises(EvaluationError, match="cannot be aligned"):
-            score_files(estimates(poses), truth, settings=ScoreSettings(align=True))
+            score(estimates(poses), truth, align=True)
 
 
 def test_trajectories_are_matched_by_time_and_the_truths_other_poses_do_not_count(tmp_path):
@@ -246,15 +255,15 @@ def test_trajectories_are_matched_by_time_and_the_truths_other_poses_do_not_coun
     some = trajectory(
         "some.txt", [moved(p, 0.03, 1) for p in poses[:30]], np.add(times[:30], 0.004)
     )
-    score = score_files(some, truth)
-    assert (len(score.images), score.scored[0].accuracy.scores.failed) == (30, 0)
-    assert score.scored[0].accuracy.scores.median_position == pytest.approx(0.03)
+    one = score(some, truth)
+    assert (len(one.images), one.to_json()["failed"]) == (30, 0)
+    assert one.to_json()["median_position"] == pytest.approx(0.03)
     fewer = trajectory("fewer.txt", poses[:10], times[:10])
-    both = score_files(some, truth, against=[fewer])
-    assert [one.accuracy.scores.failed for one in both.scored] == [0, 20]
+    both = score(some, truth, against=[fewer]).to_json()
+    assert (both["failed"], both["against"][0]["failed"]) == (0, 20)
     late = trajectory("late.txt", poses, np.add(times, 1000))
     with pytest.raises(EvaluationError, match=r"no time in .* of 1305032102 to 1305032105\.9 s"):
-        score_files(late, truth)
+        score(late, truth)
 
 
 @pytest.mark.data
@@ -268,7 +277,7 @@ def test_published_estimates_score_as_their_raw_columns_say(data_dir):
         folder / "estimates/sfm/7scenes/heads_hloc.txt",
         folder / "pgt/sfm/7scenes/heads_test.txt",
     )
-    score = score_files(*files)
+    found = score(*files)
     columns = []
     for file in files:
         rows = sorted(line.split() for line in file.read_text().splitlines())
@@ -277,11 +286,11 @@ def test_published_estimates_score_as_their_raw_columns_say(data_dir):
     centres = [-turn.inv().apply(side[:, 4:]) for turn, side in zip(turns, columns, strict=True)]
     distance = np.linalg.norm(centres[0] - centres[1], axis=1)
     angle = np.degrees((turns[0] * turns[1].inv()).magnitude())
-    errors = score.scored[0].errors
+    (errors,) = found.comparison.errors.values()
     assert errors.position == pytest.approx(distance, abs=1e-9)
     assert errors.rotation_deg == pytest.approx(angle, abs=1e-6)
     share = float(((distance <= 0.05) & (angle <= 5)).mean())
-    assert score.to_json()["recall"]["0.05m_5deg"] == share
+    assert found.to_json()["recall"]["0.05m_5deg"] == share
 
 
 @pytest.mark.data

@@ -130,6 +130,19 @@ def test_wrong_frames_do_not_pull_and_are_named() -> None:
     assert 0.5 < squares(smoothed, truth).mean() / 6 < 2.0
 
 
+@pytest.mark.parametrize("seed", [0, 2])
+def test_wrong_frames_that_face_anywhere_do_not_take_right_ones_with_them(seed: int) -> None:
+    t, truth = walk(150)
+    given = measured(truth, sigma=0.02, wrong=0.1, seed=seed)
+    rng = np.random.default_rng(seed + 50)
+    for k in np.flatnonzero(given.wrong):
+        centre = truth[k].translation + rng.normal(0, 3, 3)
+        given.estimates[k] = Rigid3(Rotation.random(rng=rng).as_matrix(), centre)
+    smoothed = smooth(t, given.estimates, given.covariances)
+    rejected = np.array([pose.status == "rejected" for pose in smoothed.poses])
+    assert (rejected == given.wrong).all()
+
+
 def test_a_run_of_wrong_frames_in_one_place_is_rejected() -> None:
     t, truth = walk(240)
     given = measured(truth)

@@ -103,12 +103,12 @@ def test_every_frame_has_a_pose_and_says_whose_word_it_is(
     statuses = [pose.status for pose in clip.poses]
     assert [k for k, status in enumerate(statuses) if status == "bridged"] == [20, 21, 22, 23]
     assert [k for k, status in enumerate(statuses) if status == "rejected"] == [10]
-    assert clip.poses[21].frame.reason == "a wall"
+    assert clip.poses[21].frame.estimate.reason == "a wall"
     errors = np.array(
         [position_error(p.world_from_cam, true) for p, true in zip(clip.poses, TRUTH, strict=True)]
     )
     raw = [
-        np.linalg.norm(np.array(p.frame.position) - true.translation)
+        position_error(p.frame.estimate.world_from_cam, true)
         for p, true in zip(clip.poses, TRUTH, strict=True)
         if p.status == "localized"
     ]

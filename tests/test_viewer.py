@@ -24,11 +24,17 @@ from relocalize.localization.store import fingerprints
 from relocalize.place import Split
 from relocalize.place.atomic import write_json
 from relocalize.viewer.content import content_of
-from relocalize.viewer.ellipsoid import Ellipsoid
-from relocalize.viewer.frusta import frustum_lines, frustum_under, path_lines, spaced
-from relocalize.viewer.ground import ground_under, nice_length
 from relocalize.viewer.photo_localizer import photo_localizer
 from relocalize.viewer.placed_photo import MAX_BYTES, PhotoPlacer, harmless_name
+from relocalize.viewer.shapes import (
+    Ground,
+    ellipsoid_95,
+    frustum_lines,
+    frustum_under,
+    nice_length,
+    path_lines,
+    spaced,
+)
 from relocalize.viewer.stored_errors import stored_errors
 from viewed_place import WAIT, Nowhere, jpeg, make_viewed_place, needs_viser
 
@@ -79,14 +85,14 @@ def test_the_path_goes_from_camera_to_camera_and_not_over_gaps() -> None:
 def test_the_ellipsoid_has_the_covariances_axes() -> None:
     turn = Rotation.from_euler("xyz", [30, -50, 80], degrees=True).as_matrix()
     sigmas = np.array([0.1, 0.02, 0.5])
-    found = Ellipsoid.of(turn @ np.diag(sigmas**2) @ turn.T)
-    axes = Rotation.from_quat(found.quat_wxyz, scalar_first=True).as_matrix()
+    radii, quat_wxyz = ellipsoid_95(turn @ np.diag(sigmas**2) @ turn.T)
+    axes = Rotation.from_quat(quat_wxyz, scalar_first=True).as_matrix()
     assert np.allclose(
-        axes @ np.diag((found.radii / 2.7955) ** 2) @ axes.T, turn @ np.diag(sigmas**2) @ turn.T
+        axes @ np.diag((radii / 2.7955) ** 2) @ axes.T, turn @ np.diag(sigmas**2) @ turn.T
     )
     rng = np.random.default_rng(0)
     sample = rng.multivariate_normal(np.zeros(3), turn @ np.diag(sigmas**2) @ turn.T, 20_000)
-    inside = (((sample @ axes) / found.radii) ** 2).sum(axis=1) <= 1
+    inside = (((sample @ axes) / radii) ** 2).sum(axis=1) <= 1
     assert inside.mean() == pytest.approx(0.95, abs=0.01)
 
 
@@ -95,7 +101,7 @@ def test_the_floor_is_below_cameras_and_ruled_in_round_lengths() -> None:
     rng = np.random.default_rng(1)
     points = rng.uniform([-1, -2, 0], [6, 3, 2.5], (4000, 3))
     points[:20, 2] = -30  # wrong matches
-    ground = ground_under(centres, points, np.eye(3))
+    ground = Ground.under(centres, points, np.eye(3))
     assert ground.centre[2] == pytest.approx(0.0, abs=0.1)
     assert ground.cell == 0.5
     width, height = ground.sides

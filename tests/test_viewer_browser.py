@@ -13,8 +13,8 @@ from headless_browser import browser_page, seen
 from relocalize import Place, Rigid3
 from relocalize.localization import PoseEstimate
 from relocalize.place.folder import METRE
-from relocalize.viewer.frusta import spaced
 from relocalize.viewer.placed_photo import PhotoPlacer
+from relocalize.viewer.shapes import spaced
 from viewed_place import Nowhere, jpeg, make_viewed_place, needs_viser, until
 
 pytestmark = [needs_viser, pytest.mark.slow]
@@ -62,18 +62,16 @@ def test_a_browser_shows_the_place_and_a_click_on_a_camera_shows_its_photo(
         page.get_by_text("is missing").wait_for()
         assert not photo.is_visible()
 
-        page.get_by_role("button", name="Fly to this camera").click()
+        page.get_by_role("button", name="Go to this camera").click()
         pose = content.walks[1].world_from_cam[second]
-        until(
-            lambda: np.allclose(client.camera.position, pose.translation, atol=1e-3), "flown there"
-        )
+        until(lambda: np.allclose(client.camera.position, pose.translation, atol=1e-3), "there")
         page.get_by_role("button", name="See it all").click()
         overview = viewer.server.initial_camera.position
-        until(lambda: np.allclose(client.camera.position, overview, atol=1e-3), "flown back")
+        until(lambda: np.allclose(client.camera.position, overview, atol=1e-3), "back")
         assert page.complaints == []
 
 
-def test_who_looks_through_a_camera_sees_its_photo_behind_the_points_until_the_eye_moves(
+def test_an_eye_in_a_camera_sees_its_photo_behind_the_points_until_it_moves(
     place: Place,
 ) -> None:
     from relocalize.viewer.serving import ViewSettings, serve
@@ -87,7 +85,7 @@ def test_who_looks_through_a_camera_sees_its_photo_behind_the_points_until_the_e
         cameras = viewer.scene.layers["cameras: walk"]
         # The colour that the photo was painted in, B 50 G 20 R 200.
         share = lambda: share_of(seen(page)[:, :600], (200, 20, 50))  # noqa: E731
-        page.get_by_role("button", name="Fly to this camera").click()
+        page.get_by_role("button", name="Go to this camera").click()
         until(lambda: share() > 0.6, "the photo fills the window")
         assert not any(node.visible for node in cameras)
         image = seen(page)[:, :600]
@@ -103,9 +101,7 @@ def test_who_looks_through_a_camera_sees_its_photo_behind_the_points_until_the_e
         assert page.complaints == []
 
 
-def test_a_photo_dropped_in_lands_and_a_hostile_one_is_one_line(
-    place: Place, tmp_path: Path
-) -> None:
+def test_a_chosen_photo_lands_and_a_hostile_one_is_one_line(place: Place, tmp_path: Path) -> None:
     from relocalize.viewer.serving import ViewSettings, serve
 
     pose = Rigid3(np.eye(3), np.array([0.5, 0.25, 1.0]))
@@ -153,10 +149,6 @@ def test_a_photo_dropped_in_lands_and_a_hostile_one_is_one_line(
         frusta = [node.name for node in viewer.scene.layers["localized photos"]]
         assert {"/photos/0", "/photos/1"} <= set(frusta)  # the first one stays
 
-        page.evaluate(_DROP, [list(jpeg()), ["dropped.jpg", "as well.jpg"]])
-        page.get_by_text("as well.jpg by knowing").wait_for()
-        names = [photo.name for photo in viewer.panel._photos]
-        assert names == ["good.jpg", "again.jpg", "dropped.jpg", "as well.jpg"]
         page.get_by_role("combobox", name="photo").click()
         page.get_by_role("option", name="1: good.jpg").click()
         page.get_by_text("good.jpg by knowing").wait_for()
@@ -164,16 +156,6 @@ def test_a_photo_dropped_in_lands_and_a_hostile_one_is_one_line(
         until(lambda: not viewer.scene.layers["localized photos"], "forgotten")
         page.get_by_text("good.jpg by knowing").wait_for(state="hidden")
         assert page.complaints == []
-
-
-# Files of the same bytes are dragged over the page and dropped on the scene.
-_DROP = """([bytes, names]) => {
-    const carried = new DataTransfer();
-    for (const name of names) carried.items.add(new File([new Uint8Array(bytes)], name));
-    for (const what of ["dragover", "drop"])
-        document.querySelector("canvas").dispatchEvent(
-            new DragEvent(what, {dataTransfer: carried, bubbles: true, cancelable: true}));
-}"""
 
 
 def pixel_of(client, point: np.ndarray) -> tuple[float, float]:

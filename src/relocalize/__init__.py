@@ -22,6 +22,7 @@ import PIL.Image  # noqa: F401  # for the libz that it loads, see above
 
 if TYPE_CHECKING:
     from relocalize.errors import RelocalizeError
+    from relocalize.evaluation.scored_files import score
     from relocalize.geometry import Camera, Rigid3, Similarity3
     from relocalize.localization import Localizer, PoseEstimate, fitted
     from relocalize.localization.query import Query
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from relocalize.verbs.open import open
     from relocalize.verbs.register import register
     from relocalize.verbs.report import report
-    from relocalize.verbs.score import score
     from relocalize.verbs.split import split
     from relocalize.verbs.train import train
 
@@ -73,7 +73,7 @@ _MODULES = {
     "open": "relocalize.verbs.open",
     "register": "relocalize.verbs.register",
     "report": "relocalize.verbs.report",
-    "score": "relocalize.verbs.score",
+    "score": "relocalize.evaluation.scored_files",
     "split": "relocalize.verbs.split",
     "train": "relocalize.verbs.train",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import PurePath
 from typing import Any, TypeVar
 
@@ -14,6 +15,11 @@ Value = TypeVar("Value")
 def to_plain(value: Any) -> Any:
     """Dataclasses, arrays, paths and containers of them as dicts, lists, numbers and strings."""
     return msgspec.to_builtins(value, enc_hook=_encoded, str_keys=True)
+
+
+def to_strict_json(value: Any) -> Any:
+    """As `to_plain`, with None for the numbers that JSON does not have: infinities and NaN."""
+    return _finite(to_plain(value))
 
 
 def from_plain(kind: type[Value], value: Any) -> Value:
@@ -29,6 +35,14 @@ def from_plain(kind: type[Value], value: Any) -> Value:
         return msgspec.convert(value, kind, dec_hook=_decoded)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from error
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _encoded(value: Any) -> Any:

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from relocalize.evaluation.score_table import score_table
+from relocalize.evaluation.scored_files import score
+from relocalize.evaluation.table import score_table
 from relocalize.formats import AUTO
-from relocalize.verbs.score import score
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Score:
             format=self.format,
             truth_format=self.truth_format,
             against=self.against,
-            only=self.only,
-            split=self.split,
             align=self.align,
             unit=self.unit,
+            only=self.only,
+            split=self.split,
         ).to_json()
         if self.json:
             print(json.dumps(result, indent=2, allow_nan=False))

@@ -22,7 +22,7 @@ class View:
     place: tyro.conf.Positional[Path]
     """The Place folder."""
     localize: tuple[Path, ...] = ()
-    """Photos to localize at once; more can be dropped in while it runs."""
+    """Photos to localize at once; more can be chosen while it runs."""
     localizer: str = "structure"
     """Which localizer localizes photos."""
     captures: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Errors taken apart: along the truth's axes, and about gravity.
+"""Errors taken apart, along the truth's axes and about gravity; which way is up there.
 
 The rotation from the true to the estimated camera is one rotation vector; its components about
 the vertical, about the true camera's horizontal right, and about the horizontal that is ahead are
@@ -11,14 +11,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from relocalize.evaluation.metrics import PoseErrors, finite, median
+from relocalize.evaluation.metrics import PoseErrors
 from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray
+from relocalize.place import Frame
 
 _NEARLY_VERTICAL = 1e-6  # sine of the angle from the vertical at which a direction has no heading
+_LEAST = 1e-6  # of the mean of unit vectors: below it they point everywhere
+
+
+@dataclass(frozen=True, eq=False)
+class Up:
+    """The direction against gravity.
+
+    Attributes:
+        direction: [3] unit vector.
+        source: what says so, for people.
+    """
+
+    direction: FloatArray
+    source: str
+
+    @classmethod
+    def of(cls, frame: Frame | None, world_from_cam: Sequence[Rigid3]) -> Up:
+        """Z where the frame is known to have it up, else the mean of the images' up directions.
+
+        People hold cameras upright, by and large.
+        """
+        z = np.array([0.0, 0.0, 1.0])
+        if frame is not None and frame.up == "z":
+            return cls(z, frame.up_from or "the map's z axis")
+        mean = -np.mean([pose.rotation[:, 1] for pose in world_from_cam], axis=0)
+        size = float(np.linalg.norm(mean))
+        if size < _LEAST:
+            return cls(z, "nothing: taken to be the z axis")
+        return cls(mean / size, "the mean of the images' up directions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,24 +89,24 @@ class ErrorAxes:
             errors.offset, about(np.broadcast_to(up, ahead.shape)), about(right), about(ahead)
         )
 
-    def medians(self) -> dict[str, float | None]:
-        """Medians of the sizes, failures as infinite, as strict JSON values."""
+    def medians(self) -> dict[str, float]:
+        """Medians of the sizes, failures as infinite, as result files name them."""
         parts = {
             **{f"median_{name}": self.offset[:, axis] for axis, name in enumerate("xyz")},
             "median_heading_deg": self.heading_deg,
             "median_pitch_deg": self.pitch_deg,
             "median_roll_deg": self.roll_deg,
         }
-        return {name: finite(median(np.abs(values))) for name, values in parts.items()}
+        return {name: float(np.median(np.abs(values))) for name, values in parts.items()}
 
-    def to_json(self, row: int) -> dict[str, list[float] | float | None]:
-        """The parts of one image's error as strict JSON values, None of a failure."""
-        whole = bool(np.isfinite(self.offset[row]).all())
+    def of_image(self, row: int) -> dict[str, Any]:
+        """The parts of one image's error, as result files name them."""
+        offset = self.offset[row]
         return {
-            "position_error_xyz": self.offset[row].tolist() if whole else None,
-            "heading_error_deg": finite(self.heading_deg[row]),
-            "pitch_error_deg": finite(self.pitch_deg[row]),
-            "roll_error_deg": finite(self.roll_deg[row]),
+            "position_error_xyz": offset if np.isfinite(offset).all() else None,
+            "heading_error_deg": self.heading_deg[row],
+            "pitch_error_deg": self.pitch_deg[row],
+            "roll_error_deg": self.roll_deg[row],
         }
 
 

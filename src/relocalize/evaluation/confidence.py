@@ -1,12 +1,20 @@
-"""How far a number of a table might be off: bootstrap intervals over pieces of the walk.
+"""How far a number of a table might be off: bootstrap intervals over clusters of images.
 
-Efron and Tibshirani, "An Introduction to the Bootstrap", 1993: the percentile interval; what is
-drawn with replacement are the pieces of `pieces`, whole.
+Neighbouring frames of a walk are near-copies: where one is localized well, so is the next. To
+resample them one by one would take each for a new witness and state intervals that are far too
+narrow. Images that follow one another are therefore kept together: a run of them, such as a test
+block of a split by blocks, is one cluster. Where there are few runs, these are cut into clusters of
+about the square root of the number of images (a length that grows with the sample, and slower than
+it, as block methods need; Künsch, "The Jackknife and the Bootstrap for General Stationary
+Observations", Annals of Statistics 1989).
+
+Intervals are percentiles (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993).
+`scipy.stats.bootstrap` knows no clusters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +24,39 @@ from relocalize.geometry.transforms import FloatArray
 
 LEVEL = 0.95
 SAMPLES = 1000
-# The percentiles of so few pieces would be the smallest and the largest piece.
-FEWEST_PIECES = 5
+# The percentiles of so few clusters would be the smallest and the largest of them.
+FEWEST_CLUSTERS = 5
+_BREAK = 4  # a run of images ends at a step so many times the usual one
+_ENOUGH_RUNS = 10  # with fewer, intervals of whole runs would rest on next to nothing
 _AT_ONCE = 4_000_000  # counts of images held in memory
 
 Interval = tuple[float, float]
+
+
+def clusters_of(runs: Sequence[str], places: Sequence[int]) -> NDArray[np.int64]:
+    """The cluster [N] of each of N images, numbered from 0.
+
+    Args:
+        runs: [N] the walk that each image is of.
+        places: [N] where in its walk each image is: frame or row numbers.
+    """
+    count = len(runs)
+    numbers = np.unique(np.asarray(runs, dtype=str), return_inverse=True)[1].reshape(-1)
+    at = np.asarray(places, dtype=np.int64)
+    order = np.lexsort((at, numbers))
+    steps = np.diff(at[order])
+    same_run = np.diff(numbers[order]) == 0
+    usual = float(np.median(steps[same_run])) if same_run.any() else 1.0
+    begins = np.concatenate([[True], ~same_run | (steps > _BREAK * max(usual, 1.0))])[:count]
+    found = np.zeros(count, dtype=np.int64)
+    next_cluster = 0
+    starts = np.flatnonzero(begins)
+    longest = count if len(starts) >= _ENOUGH_RUNS else max(1, int(np.sqrt(count)))
+    for start, end in zip(starts, [*starts[1:], count], strict=True):
+        parts = -(-(end - start) // longest)
+        found[order[start:end]] = next_cluster + np.arange(end - start) * parts // (end - start)
+        next_cluster += parts
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,34 +64,30 @@ class Resamples:
     """Draws of test images, the same ones for every localizer and number.
 
     Attributes:
-        pieces: [N] the piece of each image.
-        counts: [B, P] how often each of P pieces is in each of B draws.
+        clusters: [N] the cluster of each image.
+        counts: [B, P] how often each of P clusters is in each of B draws.
     """
 
-    pieces: NDArray[np.int64]
+    clusters: NDArray[np.int64]
     counts: NDArray[np.int64]
 
     @classmethod
-    def of(cls, pieces: NDArray[np.int64], *, samples: int = SAMPLES, seed: int = 0) -> Resamples:
-        """Draw as many pieces as there are, with replacement, ``samples`` times."""
-        many = int(pieces.max()) + 1
+    def of(cls, clusters: NDArray[np.int64], *, samples: int = SAMPLES, seed: int = 0) -> Resamples:
+        """Draw as many clusters as there are, with replacement, ``samples`` times."""
+        many = int(clusters.max()) + 1
         draws = np.random.default_rng(seed).integers(many, size=(samples, many))
         rows = np.arange(samples)[:, None] * many
         counts = np.bincount((rows + draws).ravel(), minlength=samples * many)
-        return cls(pieces, counts.reshape(samples, many))
-
-    @property
-    def say_something(self) -> bool:
-        """Whether there are pieces enough for an interval."""
-        return len(self.counts[0]) >= FEWEST_PIECES
+        return cls(clusters, counts.reshape(samples, many))
 
     def medians(self, values: FloatArray) -> FloatArray:
         """[B] the median of values [N] in each draw, where infinity is a number like others."""
         order = np.argsort(values, kind="stable")
-        ordered = values[order]
+        ordered, clusters = values[order], self.clusters[order]
         found = np.empty(len(self.counts))
-        for rows, counts in self._of_images(self.pieces[order]):
-            up_to = counts.cumsum(axis=1)
+        parts = -(-self.counts.shape[0] * len(values) // _AT_ONCE)
+        for rows in np.array_split(np.arange(len(found)), parts):
+            up_to = self.counts[rows][:, clusters].cumsum(axis=1)
             half = up_to[:, -1:]
             below = (2 * up_to >= half).argmax(axis=1)
             above = (2 * up_to > half).argmax(axis=1)
@@ -66,25 +98,18 @@ class Resamples:
         """[B] the mean of values [N] in each draw; infinite where one of its values is."""
         endless = ~np.isfinite(values)
         many = self.counts.shape[1]
-        sums = np.bincount(self.pieces, weights=np.where(endless, 0, values), minlength=many)
-        sizes = np.bincount(self.pieces, minlength=many)
-        has_endless = np.bincount(self.pieces, weights=endless, minlength=many)
+        sums = np.bincount(self.clusters, weights=np.where(endless, 0, values), minlength=many)
+        sizes = np.bincount(self.clusters, minlength=many)
+        has_endless = np.bincount(self.clusters, weights=endless, minlength=many)
         found = (self.counts @ sums) / (self.counts @ sizes)
         return np.where(self.counts @ has_endless > 0, np.inf, found)
 
     def interval(self, draws: FloatArray) -> Interval | None:
-        """Where 95% of the draws [B] lie; None where there are too few pieces to say."""
-        if not self.say_something:
+        """Where 95% of the draws [B] lie; None where there are too few clusters to say."""
+        if self.counts.shape[1] < FEWEST_CLUSTERS:
             return None
         tail = (1 - LEVEL) / 2
         # Of two neighbours the outer one: between a number and infinity there is nothing.
         low = np.quantile(draws, tail, method="lower")
         high = np.quantile(draws, 1 - tail, method="higher")
         return float(low), float(high)
-
-    def _of_images(self, pieces: NDArray[np.int64]) -> Iterator[tuple[slice, NDArray[np.int64]]]:
-        """How often each image is in each draw [b, N], some draws at a time."""
-        step = max(1, _AT_ONCE // max(1, len(pieces)))
-        for start in range(0, len(self.counts), step):
-            rows = slice(start, start + step)
-            yield rows, self.counts[rows][:, pieces]

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 
-from relocalize.evaluation.metrics import PoseErrors, finite, median
-from relocalize.geometry import Rigid3
+from relocalize.evaluation.metrics import PoseErrors
+from relocalize.geometry import Rigid3, Similarity3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place
 from relocalize.place.model import NO_POINT
@@ -25,37 +25,64 @@ _FEWEST_IN_BIN = 10  # the median of fewer says little
 
 
 @dataclass(frozen=True, eq=False)
-class NearestViews:
-    """The nearest train view of each of N test views.
+class Nearness:
+    """The nearest train image of each of N test images, in view and in time.
 
     Attributes:
-        distance: [N] between the camera centres, in the poses' unit.
-        angle_deg: [N] between the orientations.
-        change_deg: [N] how far it moves the image: the angle, and the step as an angle.
+        distance: [N] between the camera centres of the nearest views, in the poses' unit.
+        angle_deg: [N] between their orientations.
+        view_change_deg: [N] how far it moves the image: the angle, and the step as an angle.
+        seconds: [N] to the nearest in time, of the same capture; NaN where the capture has no
+            times or no train image.
+        frames: [N] likewise, in frames of the source video, or in images where these have no
+            numbers; NaN where the capture has no train image.
     """
 
     distance: FloatArray
     angle_deg: FloatArray
-    change_deg: FloatArray
-
-
-@dataclass(frozen=True, eq=False)
-class TimeGaps:
-    """The train image nearest in time, of the same capture, of each of N test images.
-
-    Attributes:
-        seconds: [N]; NaN where the capture has no times or no train image.
-        frames: [N] in frames of the source video, or in images where these have no numbers; NaN
-            where the capture has no train image.
-    """
-
+    view_change_deg: FloatArray
     seconds: FloatArray
     frames: FloatArray
+
+    @classmethod
+    def of(
+        cls,
+        place: Place,
+        train: Sequence[str],
+        test: Mapping[str, Rigid3],
+        frame_from_place: Similarity3 = Similarity3.identity(),
+    ) -> Nearness:
+        """How near train images are to test images.
+
+        Args:
+            place: with a map that has at least one of the train images.
+            train: names of images.
+            test: poses ``world_from_cam`` by image name.
+            frame_from_place: moves the Place's frame onto that of the test poses.
+        """
+        posed = place.map.images
+        poses = [
+            frame_from_place.move_camera(posed[name].world_from_cam)
+            for name in train
+            if name in posed
+        ]
+        depth = frame_from_place.scale * scene_depth(place, train)
+        distance, angle, change = nearest_views(poses, list(test.values()), scene_depth=depth).T
+        seconds, frames = _time_gaps(place, train, list(test))
+        return cls(distance, angle, change, seconds, frames)
+
+    def medians(self) -> dict[str, float | None]:
+        """Of each measure over the images of which it is known, as result files name them."""
+        known = {name: values[np.isfinite(values)] for name, values in vars(self).items()}
+        return {
+            f"median_{name}": float(np.median(values)) if len(values) else None
+            for name, values in known.items()
+        }
 
 
 def nearest_views(
     train: Sequence[Rigid3], test: Sequence[Rigid3], *, scene_depth: float
-) -> NearestViews:
+) -> FloatArray:
     """Find each test view's nearest train view by how far it moves the image.
 
     A turn by an angle moves the image by that angle, a step of length d by about d / depth, so
@@ -65,24 +92,27 @@ def nearest_views(
         train: M >= 1 poses ``world_from_cam``.
         test: N poses.
         scene_depth: typical distance from cameras to what they see, in the poses' unit, > 0.
+
+    Returns:
+        [N, 3] its distance, the angle to it in degrees, and how far it moves the image in degrees.
     """
     train_centres = np.stack([pose.translation for pose in train])
     train_rotations = np.stack([pose.rotation for pose in train])
-    distances, angles, changes = [], [], []
+    found = []
     for pose in test:
         distance = np.linalg.norm(train_centres - pose.translation, axis=1)
         trace = np.einsum("nij,ij->n", train_rotations, pose.rotation)
         angle = np.arccos(np.clip((trace - 1) / 2, -1, 1))
         change = angle + distance / scene_depth
-        nearest = int(np.argmin(change))
-        distances.append(float(distance[nearest]))
-        angles.append(float(np.degrees(angle[nearest])))
-        changes.append(float(np.degrees(change[nearest])))
-    return NearestViews(np.array(distances), np.array(angles), np.array(changes))
+        row = int(np.argmin(change))
+        found.append((distance[row], *np.degrees([angle[row], change[row]])))
+    return np.reshape(found, (-1, 3))
 
 
-def time_gaps(place: Place, train: Sequence[str], test: Sequence[str]) -> TimeGaps:
-    """How far each test image is from the nearest train image of its capture, in time."""
+def _time_gaps(
+    place: Place, train: Sequence[str], test: Sequence[str]
+) -> tuple[FloatArray, FloatArray]:
+    """Seconds [N] and frames [N] from test images to the nearest train images of their captures."""
     trained = set(train)
     seconds: dict[str, float] = {}
     frames: dict[str, float] = {}
@@ -93,20 +123,14 @@ def time_gaps(place: Place, train: Sequence[str], test: Sequence[str]) -> TimeGa
             for row, image in enumerate(capture.images)
         }
         times = {one.name: one.time_s for one in capture.images if one.time_s is not None}
-        for gaps, known in ((frames, at), (seconds, times)):
-            of_train = np.sort([value for name, value in known.items() if name in trained])
+        for gaps, known in ((seconds, times), (frames, at)):
+            of_train = np.array([value for name, value in known.items() if name in trained])
             if len(of_train):
-                gaps |= {name: _nearest(of_train, value) for name, value in known.items()}
-    return TimeGaps(
-        seconds=np.array([seconds.get(name, np.nan) for name in test]),
-        frames=np.array([frames.get(name, np.nan) for name in test]),
+                gaps |= {name: float(np.abs(of_train - t).min()) for name, t in known.items()}
+    return (
+        np.array([seconds.get(name, np.nan) for name in test]),
+        np.array([frames.get(name, np.nan) for name in test]),
     )
-
-
-def _nearest(sorted_values: FloatArray, value: float) -> float:
-    row = int(np.searchsorted(sorted_values, value))
-    beside = sorted_values[max(0, row - 1) : row + 1]
-    return float(np.abs(beside - value).min())
 
 
 def scene_depth(place: Place, train: Sequence[str]) -> float:
@@ -129,27 +153,17 @@ def scene_depth(place: Place, train: Sequence[str]) -> float:
     return max(float(np.linalg.norm(np.ptp(centres, axis=0))), _LEAST_DEPTH)
 
 
-def leakage_to_json(
-    views: NearestViews, gaps: TimeGaps, errors: Mapping[str, PoseErrors]
-) -> dict[str, Any]:
-    """Errors as a function of how near the nearest train view is, as strict JSON values.
+def errors_by_nearness(nearness: Nearness, errors: Mapping[str, PoseErrors]) -> dict[str, Any]:
+    """Errors as a function of how near the nearest train image is, as result files have them.
 
-    By ``distance``, ``angle_deg``, ``view_change_deg``, ``seconds`` and ``frames``: None where
-    that is not known of every image, else ``bins`` of equally many images (``from``, ``to``,
-    ``n``, and by localizer ``failed`` and medians with failures as infinite) and by localizer the
-    ``rank_correlation`` of the position error with the distance (Spearman's), None where either
-    is the same everywhere.
+    By each measure of `Nearness`: None where it is not known of every image, else ``bins`` of
+    equally many images (``from``, ``to``, ``n``, and by localizer ``failed`` and medians with
+    failures as infinite) and by localizer the ``rank_correlation`` of the position error with the
+    measure (Spearman's), None where either is the same everywhere.
     """
-    measures = {
-        "distance": views.distance,
-        "angle_deg": views.angle_deg,
-        "view_change_deg": views.change_deg,
-        "seconds": gaps.seconds,
-        "frames": gaps.frames,
-    }
     return {
         name: _by_measure(values, errors) if np.isfinite(values).all() else None
-        for name, values in measures.items()
+        for name, values in vars(nearness).items()
     }
 
 
@@ -159,14 +173,14 @@ def _by_measure(values: FloatArray, errors: Mapping[str, PoseErrors]) -> dict[st
     return {
         "bins": [
             {
-                "from": float(values[rows[0]]),
-                "to": float(values[rows[-1]]),
+                "from": values[rows[0]],
+                "to": values[rows[-1]],
                 "n": len(rows),
                 "localizers": {
                     name: {
-                        "failed": int(one.failed[rows].sum()),
-                        "median_position": finite(median(one.position[rows])),
-                        "median_rotation_deg": finite(median(one.rotation_deg[rows])),
+                        "failed": one.failed[rows].sum(),
+                        "median_position": np.median(one.position[rows]),
+                        "median_rotation_deg": np.median(one.rotation_deg[rows]),
                     }
                     for name, one in errors.items()
                 },
@@ -180,8 +194,6 @@ def _by_measure(values: FloatArray, errors: Mapping[str, PoseErrors]) -> dict[st
 
 
 def _rank_correlation(a: FloatArray, b: FloatArray) -> float | None:
-    ranks = np.stack([rankdata(a), rankdata(b)])
-    if not np.ptp(ranks, axis=1).all():
+    if len(np.unique(a)) < 2 or len(np.unique(b)) < 2:
         return None
-    a, b = ranks - ranks.mean(axis=1, keepdims=True)
-    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+    return float(spearmanr(a, b).statistic)

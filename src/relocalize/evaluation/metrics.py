@@ -106,7 +106,7 @@ class Scores:
         median_rotation_deg: degrees; infinite likewise.
         mean_position: in the truth's unit; infinite when one failed.
         mean_rotation_deg: degrees; infinite likewise.
-        recall: share of images within each of `THRESHOLDS`, by key; None where the truth is not
+        recall: share of images within each of `THRESHOLDS`, by key; NaN where the truth is not
             in metres, so that the thresholds mean nothing.
     """
 
@@ -116,39 +116,64 @@ class Scores:
     median_rotation_deg: float
     mean_position: float
     mean_rotation_deg: float
-    recall: dict[str, float] | None
+    recall: dict[str, float]
 
     @classmethod
-    def of(cls, errors: PoseErrors, *, metric: bool) -> Scores | None:
-        """Sum up the errors of N images; None of no image."""
-        if not len(errors):
-            return None
+    def of(cls, errors: PoseErrors, *, metric: bool) -> Scores:
+        """Sum up the errors of N >= 1 images."""
         return cls(
             n=len(errors),
             failed=int(errors.failed.sum()),
-            median_position=median(errors.position),
-            median_rotation_deg=median(errors.rotation_deg),
+            median_position=float(np.median(errors.position)),
+            median_rotation_deg=float(np.median(errors.rotation_deg)),
             mean_position=float(errors.position.mean()),
             mean_rotation_deg=float(errors.rotation_deg.mean()),
-            recall=(
-                {one.key: float(errors.within(one).mean()) for one in THRESHOLDS}
-                if metric
-                else None
-            ),
+            recall={
+                one.key: float(errors.within(one).mean()) if metric else np.nan
+                for one in THRESHOLDS
+            },
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """As strict JSON values: an infinite number is None."""
-        recalls = dict.fromkeys((one.key for one in THRESHOLDS), None) | (self.recall or {})
-        return {
-            "n": self.n,
-            "failed": self.failed,
-            "median_position": finite(self.median_position),
-            "median_rotation_deg": finite(self.median_rotation_deg),
-            "mean_position": finite(self.mean_position),
-            "mean_rotation_deg": finite(self.mean_rotation_deg),
-            "recall": recalls,
-        }
+
+# From below what any truth is exact to, to where a pose is of little use indoors.
+THRESHOLDS_CM_DEG = (
+    0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 4, 5, 7.5, 10, 15, 20, 25, 30, 40, 50, 75, 100,
+)  # fmt: skip
+# By name in result files. 5 is where the curves of Brachmann et al. (ICCV 2021) end; 50 tells
+# regressors apart.
+AREAS_CM_DEG = {"5cm_5deg": 5, "50cm_50deg": 50}
+
+
+@dataclass(frozen=True)
+class RecallCurve:
+    """The share of images whose errors are at most t centimetres and t degrees, both.
+
+    Attributes:
+        thresholds_cm_deg: the values of t.
+        recall: the share at each of them.
+        area: below the curve from 0 to each of `AREAS_CM_DEG`, as a share of the whole: 1 when
+            every pose is exact.
+    """
+
+    thresholds_cm_deg: tuple[float, ...]
+    recall: tuple[float, ...]
+    area: dict[str, float]
+
+    @classmethod
+    def of(cls, errors: PoseErrors) -> RecallCurve:
+        """Of N >= 1 images, with errors in metres."""
+        larger = np.maximum(100 * errors.position, errors.rotation_deg)
+        return cls(
+            thresholds_cm_deg=THRESHOLDS_CM_DEG,
+            recall=tuple(float((larger <= one).mean()) for one in THRESHOLDS_CM_DEG),
+            area={name: float(area_shares(errors, name).mean()) for name in AREAS_CM_DEG},
+        )
+
+
+def area_shares(errors: PoseErrors, name: str) -> FloatArray:
+    """[N] what each image adds to an area: the share of thresholds at which it counts as right."""
+    larger = np.maximum(100 * errors.position, errors.rotation_deg)
+    return np.clip(1 - larger / AREAS_CM_DEG[name], 0, 1)
 
 
 @dataclass(frozen=True)
@@ -170,30 +195,9 @@ class Times:
     @classmethod
     def of(cls, milliseconds: ArrayLike, cpu_milliseconds: ArrayLike) -> Times:
         """Sum up the wall and CPU times [N] of N >= 1 photos."""
-        wall, cpu = np.asarray(milliseconds), np.asarray(cpu_milliseconds)
-        return cls(
-            ms_median=float(np.median(wall)),
-            ms_p95=float(np.percentile(wall, 95)),
-            cpu_ms_median=float(np.median(cpu)),
-            cpu_ms_p95=float(np.percentile(cpu, 95)),
-        )
-
-    def to_json(self) -> dict[str, float]:
-        """As plain values."""
-        return {
-            "ms_median": round(self.ms_median, 2),
-            "ms_p95": round(self.ms_p95, 2),
-            "cpu_ms_median": round(self.cpu_ms_median, 2),
-            "cpu_ms_p95": round(self.cpu_ms_p95, 2),
-        }
-
-
-def median(values: FloatArray) -> float:
-    """The median, where infinities are numbers like others (halfway to infinity is infinity)."""
-    ordered = np.sort(values)
-    middle = len(ordered) // 2
-    low = ordered[middle] if len(ordered) % 2 else ordered[middle - 1]
-    return float((low + ordered[middle]) / 2)
+        both = np.percentile([milliseconds, cpu_milliseconds], [50, 95], axis=1)
+        (wall, cpu), (wall_95, cpu_95) = np.round(both, 2).tolist()
+        return cls(wall, wall_95, cpu, cpu_95)
 
 
 def finite(value: float | None) -> float | None:

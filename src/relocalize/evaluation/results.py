@@ -6,25 +6,24 @@ docs/scoring.md, "What results.json holds".
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relocalize.evaluation.accuracy import Accuracy
 from relocalize.evaluation.answers import Answer
-from relocalize.evaluation.axes import ErrorAxes
+from relocalize.evaluation.axes import Up
 from relocalize.evaluation.calibration import SigmaError, coverage
-from relocalize.evaluation.confidence import LEVEL, Resamples
-from relocalize.evaluation.leakage import NearestViews, TimeGaps, leakage_to_json
-from relocalize.evaluation.metrics import PoseErrors, Times, finite
-from relocalize.evaluation.paired import Difference, differences
-from relocalize.evaluation.truth import Truth
+from relocalize.evaluation.comparison import Comparison
+from relocalize.evaluation.leakage import Nearness, errors_by_nearness
+from relocalize.evaluation.metrics import PoseErrors, Times
+from relocalize.evaluation.table import results_table, short_scores
+from relocalize.evaluation.truth import Truth, alignment_to_json
 from relocalize.evaluation.truth_sigma import TruthSigma
-from relocalize.evaluation.up import Up
 from relocalize.geometry import Rigid3
+from relocalize.plain import to_strict_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,31 +44,35 @@ class Outcome:
     @classmethod
     def of(cls, answer: Answer, image: str, truth: Truth) -> Outcome:
         """Measure an answer about an image against the truth."""
-        pose = answer.world_from_cam
-        moved = None if pose is None else truth.truth_from_place.move_camera(pose)
-        true = truth.world_from_cam[image]
+        pose, covariance = answer.estimate.world_from_cam, answer.estimate.covariance
+        if pose is None:
+            return cls(answer, None, None)
         in_sigmas = None
-        if pose is not None and answer.covariance is not None:
-            in_place = truth.truth_from_place.inverse().move_camera(true)
-            stated = np.reshape(answer.covariance, (6, 6)) + truth.noise_in_place
-            in_sigmas = SigmaError.of(pose, stated, in_place)
-        return cls(answer, moved, in_sigmas)
+        if covariance is not None:
+            in_place = truth.truth_from_place.inverse().move_camera(truth.world_from_cam[image])
+            in_sigmas = SigmaError.of(pose, covariance + truth.noise_in_place, in_place)
+        return cls(answer, truth.truth_from_place.move_camera(pose), in_sigmas)
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON values, in the truth's frame; without the errors."""
+        """As result files have it, in the truth's frame; without the errors."""
         pose, sigmas = self.world_from_cam, self.in_sigmas
-        answer = asdict(self.answer)
-        del answer["covariance"]  # what it is good for is in the sigmas below
+        estimate = self.answer.estimate
         return {
-            **answer,
-            "position": None if pose is None else pose.translation.tolist(),
-            "quat_wxyz": None if pose is None else pose.quat_wxyz.tolist(),
-            "position_error_sigmas": None if sigmas is None else finite(sigmas.position),
-            "rotation_error_sigmas": None if sigmas is None else finite(sigmas.rotation),
+            "status": estimate.status,
+            "reason": estimate.reason,
+            "position": pose and pose.translation,
+            "quat_wxyz": pose and pose.quat_wxyz,
+            "position_sigma": estimate.position_sigma,
+            "rotation_sigma_deg": estimate.rotation_sigma_deg,
+            "inliers": estimate.inliers,
+            "milliseconds": self.answer.milliseconds,
+            "cpu_milliseconds": self.answer.cpu_milliseconds,
+            "position_error_sigmas": sigmas and sigmas.position,
+            "rotation_error_sigmas": sigmas and sigmas.rotation,
         }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """Localizers compared on the test images of one split.
 
@@ -80,12 +83,11 @@ class Evaluation:
         truth: what the estimates were measured against.
         images: the test images, in the split's order.
         not_scored: test images without a true pose.
-        nearest: the nearest train view of each test image.
-        gaps: the train image nearest in time of each test image.
-        pieces: [N] which test images are resampled together.
+        nearness: the nearest train image of each test image.
+        clusters: [N] which test images are resampled together.
         up: which way is up in the truth's frame.
         truth_sigma: how exact the true pose of each test image is, as far as that is known.
-        beside: what another split's evaluation found, as `beside.beside` has it, or None.
+        other_split: what another split's evaluation found, as `summary_of_split` has it, or None.
         extent: diagonal of the box around the train cameras, in the truth's unit.
         outcomes: by localizer, one per test image.
         fit_seconds: wall time of fitting or loading each localizer.
@@ -97,103 +99,32 @@ class Evaluation:
     truth: Truth
     images: tuple[str, ...]
     not_scored: tuple[str, ...]
-    nearest: NearestViews
-    gaps: TimeGaps
-    pieces: NDArray[np.int64]
+    nearness: Nearness
+    clusters: NDArray[np.int64]
     up: Up
     truth_sigma: TruthSigma | None
-    beside: dict[str, Any] | None
+    other_split: dict[str, Any] | None
     extent: float
     outcomes: dict[str, tuple[Outcome, ...]]
     fit_seconds: dict[str, float]
 
-    @property
-    def true_poses(self) -> list[Rigid3]:
-        """``world_from_cam`` of each test image, in the truth's frame."""
-        return [self.truth.world_from_cam[name] for name in self.images]
+    def __repr__(self) -> str:
+        said = short_scores(self.comparison.errors, metric=self.truth.is_metric)
+        return f"<Evaluation of split {self.split!r} on {len(self.images)} test images: {said}>"
+
+    def _repr_html_(self) -> str:
+        """The tables of `relocalize evaluate`, for notebooks."""
+        return results_table(self.to_json())._repr_html_()
 
     @cached_property
-    def errors(self) -> dict[str, PoseErrors]:
-        """How far each localizer is from the truth, in the truth's unit."""
-        return {
-            name: PoseErrors.of([one.world_from_cam for one in outcomes], self.true_poses)
+    def comparison(self) -> Comparison:
+        """How far the localizers are from the truth, in the truth's unit."""
+        true = [self.truth.world_from_cam[name] for name in self.images]
+        errors = {
+            name: PoseErrors.of([one.world_from_cam for one in outcomes], true)
             for name, outcomes in self.outcomes.items()
         }
-
-    @cached_property
-    def resamples(self) -> Resamples:
-        """The draws of test images that intervals come from."""
-        return Resamples.of(self.pieces)
-
-    @cached_property
-    def accuracies(self) -> dict[str, Accuracy]:
-        """The errors of each localizer summed up."""
-        return {
-            name: Accuracy.of(
-                errors,
-                self.true_poses,
-                metric=self.truth.is_metric,
-                up=self.up.direction,
-                resamples=self.resamples,
-            )
-            for name, errors in self.errors.items()
-        }
-
-    @cached_property
-    def differences(self) -> list[Difference]:
-        """Each two localizers compared on the same images."""
-        return differences(self.errors, self.resamples, metric=self.truth.is_metric)
-
-    def _row(self, name: str) -> dict[str, Any]:
-        """What the table, and more, says of one localizer."""
-        answers = [one.answer for one in self.outcomes[name]]
-        times = Times.of(
-            [answer.milliseconds for answer in answers],
-            [answer.cpu_milliseconds for answer in answers],
-        )
-        below = None if self.truth_sigma is None else self.truth_sigma.shares_of(self.errors[name])
-        return {
-            **self.accuracies[name].to_json(),
-            **times.to_json(),
-            "below_truth_sigma": below,
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """The table as strict JSON values; an infinite or meaningless number is None."""
-        return {
-            "split": self.split,
-            "truth": self.truth.source,
-            "aligned": self.truth.alignment_json(),
-            "localizers": {name: self._row(name) for name in self.outcomes},
-            "unit": self.truth.unit,
-            "truth_exactness": self.truth.exactness,
-            "truth_sigma": None if self.truth_sigma is None else self.truth_sigma.to_json(),
-            "images": {
-                "train": self.train,
-                "test": len(self.images),
-                "not_scored": len(self.not_scored),
-            },
-            "nearest_train_view": {
-                "median_distance": float(np.median(self.nearest.distance)),
-                "median_angle_deg": float(np.median(self.nearest.angle_deg)),
-                "median_view_change_deg": float(np.median(self.nearest.change_deg)),
-                "median_seconds": _median_known(self.gaps.seconds),
-                "median_frames": _median_known(self.gaps.frames),
-            },
-            "paired": [one.to_json() for one in self.differences],
-            "confidence": {
-                "level": LEVEL,
-                "pieces": int(self.pieces.max()) + 1,
-                "samples": len(self.resamples.counts),
-                "seed": 0,
-            },
-            "beside": self.beside,
-            "leakage": leakage_to_json(self.nearest, self.gaps, self.errors),
-            "up": {"direction": self.up.direction.tolist(), "from": self.up.source},
-            "extent": self.extent,
-            "rule": self.rule,
-            "calibration": self.calibration,
-        }
+        return Comparison(errors, true, self.truth.unit, self.up, self.clusters)
 
     @property
     def calibration(self) -> dict[str, dict[str, Any] | None]:
@@ -203,42 +134,71 @@ class Evaluation:
             for name, outcomes in self.outcomes.items()
         }
 
+    def _row(self, name: str) -> dict[str, Any]:
+        """What the table, and more, says of one localizer."""
+        answers = [one.answer for one in self.outcomes[name]]
+        times = Times.of(
+            [answer.milliseconds for answer in answers],
+            [answer.cpu_milliseconds for answer in answers],
+        )
+        below = self.truth_sigma and self.truth_sigma.shares_of(self.comparison.errors[name])
+        return {**self.comparison.row(name), **vars(times), "below_truth_sigma": below}
+
+    def to_json(self) -> dict[str, Any]:
+        """The table as strict JSON values; an infinite or meaningless number is None."""
+        alignment = self.truth.alignment
+        values: dict[str, Any] = to_strict_json(
+            {
+                "split": self.split,
+                "truth": self.truth.source,
+                "aligned": alignment and alignment_to_json(alignment, "train images only"),
+                "localizers": {name: self._row(name) for name in self.outcomes},
+                **self.comparison.to_json(),
+                "truth_exactness": self.truth.exactness,
+                "truth_sigma": self.truth_sigma and self.truth_sigma.to_json(),
+                "images": {
+                    "train": self.train,
+                    "test": len(self.images),
+                    "not_scored": len(self.not_scored),
+                },
+                "nearest_train_view": self.nearness.medians(),
+                "beside": self.other_split,
+                "leakage": errors_by_nearness(self.nearness, self.comparison.errors),
+                "extent": self.extent,
+                "rule": self.rule,
+                "calibration": self.calibration,
+            }
+        )
+        return values
+
     def images_to_json(self) -> list[dict[str, Any]]:
         """Every test image with its true pose and what each localizer made of it."""
-        axes = {
-            name: ErrorAxes.of(errors, self.true_poses, self.up.direction)
-            for name, errors in self.errors.items()
-        }
-        rows = []
-        for index, (name, true) in enumerate(zip(self.images, self.true_poses, strict=True)):
-            rows.append(
+        errors, axes = self.comparison.errors, self.comparison.axes
+        rows: list[dict[str, Any]] = to_strict_json(
+            [
                 {
                     "image": name,
-                    "position": true.translation.tolist(),
-                    "quat_wxyz": true.quat_wxyz.tolist(),
-                    "nearest_train_distance": float(self.nearest.distance[index]),
-                    "nearest_train_angle_deg": float(self.nearest.angle_deg[index]),
-                    "nearest_train_view_change_deg": float(self.nearest.change_deg[index]),
-                    "nearest_train_seconds": finite(self.gaps.seconds[index]),
-                    "nearest_train_frames": finite(self.gaps.frames[index]),
-                    "truth_sigma": self.truth_sigma and self.truth_sigma.of_image(index),
-                    "piece": int(self.pieces[index]),
+                    "position": true.translation,
+                    "quat_wxyz": true.quat_wxyz,
+                    **{
+                        f"nearest_train_{measure}": values[row]
+                        for measure, values in vars(self.nearness).items()
+                    },
+                    "truth_sigma": self.truth_sigma and self.truth_sigma.of_image(row),
+                    "piece": self.clusters[row],
                     "localizers": {
                         localizer: {
-                            **outcomes[index].to_json(),
-                            "position_error": finite(self.errors[localizer].position[index]),
-                            "rotation_error_deg": finite(
-                                self.errors[localizer].rotation_deg[index]
-                            ),
-                            **axes[localizer].to_json(index),
+                            **outcomes[row].to_json(),
+                            "position_error": errors[localizer].position[row],
+                            "rotation_error_deg": errors[localizer].rotation_deg[row],
+                            **axes[localizer].of_image(row),
                         }
                         for localizer, outcomes in self.outcomes.items()
                     },
                 }
-            )
+                for row, (name, true) in enumerate(
+                    zip(self.images, self.comparison.true, strict=True)
+                )
+            ]
+        )
         return rows
-
-
-def _median_known(values: NDArray[np.float64]) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else None

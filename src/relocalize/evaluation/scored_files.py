@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from relocalize import progress
 from relocalize.errors import EvaluationError, GeometryError
-from relocalize.evaluation.accuracy import Accuracy
-from relocalize.evaluation.clusters import pieces
-from relocalize.evaluation.confidence import LEVEL, Resamples
+from relocalize.evaluation.axes import Up
+from relocalize.evaluation.comparison import Comparison
+from relocalize.evaluation.confidence import clusters_of
 from relocalize.evaluation.metrics import PoseErrors
-from relocalize.evaluation.paired import Difference, differences
-from relocalize.evaluation.up import Up
+from relocalize.evaluation.table import score_table, short_scores
+from relocalize.evaluation.truth import alignment_to_json
 from relocalize.formats import AUTO, match_names
 from relocalize.formats.names import LONGEST_GAP_S, nearest_in_time
 from relocalize.formats.text import first_lines, read_lines
@@ -29,113 +29,74 @@ from relocalize.place import Place
 from relocalize.place.folder import MAP_UNIT, METRE
 
 
-@dataclass(frozen=True)
-class ScoreSettings:
-    """How estimates are scored.
-
-    Attributes:
-        format: of the estimates: a key of `FORMATS`, or ``auto``.
-        truth_format: of the truth, likewise.
-        align: lay the estimates over the truth by a robust similarity first.
-        unit: ``metre`` or ``map unit``, of the truth; None takes what its format states.
-        only: a text file with the name of an image that counts on each line; None: all of the
-            truth's.
-        split: of a truth that is a Place: its test images count.
-    """
-
-    format: str = AUTO
-    truth_format: str = AUTO
-    align: bool = False
-    unit: str | None = None
-    only: Path | None = None
-    split: str | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class Scored:
     """One file of estimates.
 
     Attributes:
-        what: the file, for people.
-        errors: against the truth, of the images that count.
-        accuracy: the same summed up.
         strangers: estimates of images that the truth does not have, or that do not count.
         ambiguous: estimates whose name could mean several of the truth's images.
         left_out: rows of the file that are no pose.
         alignment: onto the truth; None where none was asked for.
     """
 
-    what: str
-    errors: PoseErrors
-    accuracy: Accuracy
     strangers: int
     ambiguous: int
     left_out: int
     alignment: Alignment | None
 
-    def to_json(self) -> dict[str, Any]:
-        """As strict JSON values."""
-        found = self.alignment
-        return {
-            "estimates": self.what,
-            **self.accuracy.to_json(),
-            "strangers": self.strangers,
-            "ambiguous": self.ambiguous,
-            "left_out": self.left_out,
-            "aligned": found
-            and {
-                "method": "robust Sim3 on the scored images",
-                "images": len(found.inliers),
-                "inliers": int(found.inliers.sum()),
-                "scale": found.b_from_a.scale,
-                "quat_wxyz": found.b_from_a.quat_wxyz.tolist(),
-                "translation": found.b_from_a.translation.tolist(),
-            },
-        }
 
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Score:
     """Estimates against a truth.
 
     Attributes:
         truth: for people.
-        unit: of the truth.
         images: that were scored, as the truth names them.
-        scored: the estimates, and others to compare with where there are such.
-        differences: between them.
-        pieces: how many independent pieces of the walk intervals rest on.
-        up: which way is up in the truth's frame.
+        scored: the estimates by file, and others to compare with where there are such.
+        comparison: how far they are from the truth.
     """
 
     truth: str
-    unit: str
     images: tuple[str, ...]
-    scored: tuple[Scored, ...]
-    differences: tuple[Difference, ...]
-    pieces: int
-    up: Up
+    scored: dict[str, Scored]
+    comparison: Comparison
+
+    def __repr__(self) -> str:
+        said = short_scores(self.comparison.errors, metric=self.comparison.metric)
+        return f"<Score of {len(self.images)} images against {self.truth}: {said}>"
+
+    def _repr_html_(self) -> str:
+        """The tables of `relocalize score`, for notebooks."""
+        return score_table(self.to_json())._repr_html_()
 
     def to_json(self) -> dict[str, Any]:
         """As strict JSON values; an infinite or meaningless number is None."""
-        first, *others = self.scored
-        return {
-            "truth": self.truth,
-            "unit": self.unit,
-            **first.to_json(),
-            "against": [other.to_json() for other in others],
-            "paired": [one.to_json() for one in self.differences],
-            "confidence": {"level": LEVEL, "pieces": self.pieces, "seed": 0},
-            "up": {"direction": self.up.direction.tolist(), "from": self.up.source},
-        }
+        first, *others = [
+            {
+                "estimates": name,
+                **self.comparison.row(name),
+                "strangers": one.strangers,
+                "ambiguous": one.ambiguous,
+                "left_out": one.left_out,
+                "aligned": one.alignment and alignment_to_json(one.alignment, "the scored images"),
+            }
+            for name, one in self.scored.items()
+        ]
+        return {"truth": self.truth, **self.comparison.to_json(), **first, "against": others}
 
 
-def score_files(
-    estimates: Path,
-    truth: Path,
+def score(
+    estimates: str | Path,
+    truth: str | Path,
     *,
-    against: Sequence[Path] = (),
-    settings: ScoreSettings = ScoreSettings(),
+    against: Sequence[str | Path] = (),
+    format: str = AUTO,  # noqa: A002 - as the command calls it
+    truth_format: str = AUTO,
+    align: bool = False,
+    unit: str | None = None,
+    only: str | Path | None = None,
+    split: str | None = None,
 ) -> Score:
     """Score estimates against a truth; images of it without an estimate have failed.
 
@@ -147,44 +108,49 @@ def score_files(
         estimates: poses in any known format, or a Place.
         truth: likewise.
         against: other estimates of the same images, to be compared with.
-        settings: formats, unit, alignment, and which images count.
+        format: of the estimates: a key of `FORMATS`, or ``auto``.
+        truth_format: of the truth, likewise.
+        align: lay the estimates over the truth by a robust similarity first.
+        unit: ``metre`` or ``map unit``, of the truth; None takes what its format states.
+        only: a text file with the name of an image that counts on each line; None: all of the
+            truth's.
+        split: of a truth that is a Place: its test images count.
 
     Raises:
         FormatError: a file is not what it should be.
         EvaluationError: no name of the two agrees, or no alignment comes of them.
     """
-    if settings.unit not in {None, METRE, MAP_UNIT}:
-        raise EvaluationError(f"unit {settings.unit!r}; want {METRE!r} or {MAP_UNIT!r}")
-    reference = _poses(truth, settings.truth_format, "true poses")
+    if unit not in {None, METRE, MAP_UNIT}:
+        raise EvaluationError(f"unit {unit!r}; want {METRE!r} or {MAP_UNIT!r}")
+    reference = _poses(Path(truth), truth_format, "true poses")
     given = {
-        path: _matched(_poses(path, settings.format, "estimates"), reference)
-        for path in (estimates, *against)
+        path: _Given.of(_poses(path, format, "estimates"), reference)
+        for path in map(Path, (estimates, *against))
     }
     if len(given) <= len(against):
         raise EvaluationError("give each file of estimates once")
-    images = _that_count(truth, reference, given.values(), settings)
+    listed = Path(only) if only else None
+    images = _that_count(Path(truth), reference, given.values(), listed, split)
     true = [reference.world_from_cam[name] for name in images]
-    unit = settings.unit or reference.unit
-    up = (
-        Up.of_images(true)
-        if reference.frame is None
-        else Up.of_frame(reference.frame.up, reference.frame.up_from, true)
-    )
-    resamples = Resamples.of(_pieces(images, reference))
-    scored = tuple(
-        _scored(path, one, reference, images, true, unit, up, resamples, settings)
-        for path, one in given.items()
-    )
-    errors = {one.what: one.errors for one in scored}
-    return Score(
-        truth=reference.what,
-        unit=unit,
-        images=images,
-        scored=scored,
-        differences=tuple(differences(errors, resamples, metric=unit == METRE)),
-        pieces=resamples.counts.shape[1],
-        up=up,
-    )
+    unit = unit or reference.unit
+    errors: dict[str, PoseErrors] = {}
+    scored: dict[str, Scored] = {}
+    for path, one in given.items():
+        poses = one.poses_of(images, reference)
+        alignment = _aligned(one.estimated, reference, poses, true, unit) if align else None
+        if alignment is not None:
+            poses = [pose and alignment.b_from_a.move_camera(pose) for pose in poses]
+        errors[str(path)] = PoseErrors.of(poses, true)
+        answered = len(images) - poses.count(None)
+        registration = one.estimated.registration
+        scored[str(path)] = Scored(
+            strangers=len(one.estimated.world_from_cam) - answered - one.ambiguous,
+            ambiguous=one.ambiguous,
+            left_out=len(registration.problems) if registration else 0,
+            alignment=alignment,
+        )
+    up, clusters = Up.of(reference.frame, true), _clusters(images, reference)
+    return Score(reference.what, images, scored, Comparison(errors, true, unit, up, clusters))
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +167,31 @@ class _Given:
     listed_of: dict[str, str]
     ambiguous: int
 
+    @classmethod
+    def of(cls, estimated: Reference, reference: Reference) -> _Given:
+        times, true_times = _times(estimated), _times(reference)
+        if times and true_times:
+            return cls(estimated, nearest_in_time(times, true_times)[0], 0)
+        # Against all of the truth: an estimate of an image that does not count must not be taken
+        # for another with a similar name that does.
+        match = estimated.match(reference.world_from_cam)
+        listed_of = {name: listed for listed, name in match.present_of.items()}
+        return cls(estimated, listed_of, len(match.ambiguous))
+
+    def poses_of(self, images: Sequence[str], reference: Reference) -> list[Rigid3 | None]:
+        """The estimate of each of the truth's images, None where there is none.
+
+        Raises:
+            EvaluationError: there is none of any.
+        """
+        poses = [
+            self.estimated.world_from_cam[self.listed_of[name]] if name in self.listed_of else None
+            for name in images
+        ]
+        if not any(poses):
+            raise EvaluationError(_why_none_is_of(self.estimated, reference, images))
+        return poses
+
 
 def _poses(path: Path, format_name: str, what: str) -> Reference:
     # Of an empty file nobody can tell the format, and what it means is plain.
@@ -212,42 +203,33 @@ def _poses(path: Path, format_name: str, what: str) -> Reference:
     return read_reference(path, format_name)
 
 
-def _matched(estimated: Reference, reference: Reference) -> _Given:
-    times, true_times = _times(estimated), _times(reference)
-    if times and true_times:
-        return _Given(estimated, nearest_in_time(times, true_times)[0], 0)
-    # Against all of the truth: an estimate of an image that does not count must not be taken for
-    # another with a similar name that does.
-    match = estimated.match(reference.world_from_cam)
-    listed_of = {name: listed for listed, name in match.present_of.items()}
-    return _Given(estimated, listed_of, len(match.ambiguous))
-
-
 def _times(reference: Reference) -> dict[str, float]:
     """Seconds by pose, of a trajectory."""
     return reference.registration.times if reference.registration else {}
 
 
 def _that_count(
-    truth: Path, reference: Reference, given: Iterable[_Given], settings: ScoreSettings
+    truth: Path,
+    reference: Reference,
+    given: Iterable[_Given],
+    only: Path | None,
+    split: str | None,
 ) -> tuple[str, ...]:
     """The truth's images that are scored, in the order of their names."""
-    if settings.only is not None and settings.split is not None:
+    if only is not None and split is not None:
         raise EvaluationError("--only and --split exclude each other")
-    if settings.split is not None:
+    if split is not None:
         if reference.frame is None:
-            raise EvaluationError(f"{truth} is no Place, so it has no split {settings.split!r}")
-        wanted: Collection[str] = Place.open(truth).split(settings.split).test
-        what = f"test images of split {settings.split!r}"
-    elif settings.only is not None:
-        rows = map(str.strip, read_lines(settings.only))
+            raise EvaluationError(f"{truth} is no Place, so it has no split {split!r}")
+        wanted: Collection[str] = Place.open(truth).split(split).test
+        what = f"test images of split {split!r}"
+    elif only is not None:
+        rows = map(str.strip, read_lines(only))
         wanted = [row for row in rows if row and not row.startswith("#")]
-        what = f"names in {settings.only}"
-    elif _times(reference):
-        answered = {name for one in given for name in one.listed_of}
-        return tuple(sorted(answered or reference.world_from_cam))
+        what = f"names in {only}"
     else:
-        return tuple(sorted(reference.world_from_cam))
+        answered = {name for one in given for name in one.listed_of} if _times(reference) else None
+        return tuple(sorted(answered or reference.world_from_cam))
     match = match_names(wanted, reference.world_from_cam)
     if not match.present_of:
         raise EvaluationError(f"none of the {len(wanted)} {what} has a pose in {reference.what}")
@@ -257,42 +239,6 @@ def _that_count(
             f"{reference.what} and are not scored"
         )
     return tuple(sorted(match.present_of.values()))
-
-
-def _scored(
-    path: Path,
-    given: _Given,
-    reference: Reference,
-    images: Sequence[str],
-    true: Sequence[Rigid3],
-    unit: str,
-    up: Up,
-    resamples: Resamples,
-    settings: ScoreSettings,
-) -> Scored:
-    estimated, listed_of = given.estimated, given.listed_of
-    poses = [
-        estimated.world_from_cam[listed_of[name]] if name in listed_of else None for name in images
-    ]
-    answered = [row for row, pose in enumerate(poses) if pose is not None]
-    if not answered:
-        raise EvaluationError(_why_none_is_of(estimated, reference, images))
-    alignment = None
-    if settings.align:
-        alignment = _aligned(estimated, reference, poses, true, unit)
-        poses = [pose and alignment.b_from_a.move_camera(pose) for pose in poses]
-    errors = PoseErrors.of(poses, true)
-    return Scored(
-        what=str(path),
-        errors=errors,
-        accuracy=Accuracy.of(
-            errors, true, metric=unit == METRE, up=up.direction, resamples=resamples
-        ),
-        strangers=len(estimated.world_from_cam) - len(answered) - given.ambiguous,
-        ambiguous=given.ambiguous,
-        left_out=len(estimated.registration.problems) if estimated.registration else 0,
-        alignment=alignment,
-    )
 
 
 def _why_none_is_of(estimated: Reference, reference: Reference, images: Sequence[str]) -> str:
@@ -330,15 +276,15 @@ def _aligned(
     return alignment
 
 
-def _pieces(images: Sequence[str], reference: Reference) -> NDArray[np.int64]:
+def _clusters(images: Sequence[str], reference: Reference) -> NDArray[np.int64]:
     """Which images are resampled together: of one folder, by the numbers that names end in."""
     times = _times(reference)
     if times:
-        return pieces([""] * len(images), [round(1e3 * times[name]) for name in images])
+        return clusters_of([""] * len(images), [round(1e3 * times[name]) for name in images])
     paths = [PurePosixPath(name) for name in images]
     numbers = [re.findall(r"\d+", path.name.split(".", 1)[0]) for path in paths]
     if all(numbers):
         places = [int(found[-1][-18:]) for found in numbers]  # room for nanoseconds since 1970
     else:
         places = list(range(len(images)))
-    return pieces([str(path.parent) for path in paths], places)
+    return clusters_of([str(path.parent) for path in paths], places)

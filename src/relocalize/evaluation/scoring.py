@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
-from importlib.metadata import version
 from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +14,15 @@ from numpy.typing import NDArray
 from relocalize import progress
 from relocalize.errors import EvaluationError, PlaceError
 from relocalize.evaluation.answers import Answer, AnswerLog
-from relocalize.evaluation.clusters import pieces
-from relocalize.evaluation.comparison import beside
-from relocalize.evaluation.fitted_facts import learning_curves_of, settings_of
-from relocalize.evaluation.inputs import fingerprint
-from relocalize.evaluation.leakage import NearestViews, nearest_views, scene_depth, time_gaps
+from relocalize.evaluation.axes import Up
+from relocalize.evaluation.confidence import clusters_of
+from relocalize.evaluation.leakage import Nearness
 from relocalize.evaluation.names import RESULTS, RESULTS_SCHEMA, rows_of
 from relocalize.evaluation.results import Evaluation, Outcome
+from relocalize.evaluation.stored_results import fingerprint, how_made, summary_of_split
 from relocalize.evaluation.truth import Truth, truth_from_file, truth_of_place
 from relocalize.evaluation.truth_sigma import truth_sigma
-from relocalize.evaluation.up import Up
-from relocalize.geometry import Camera
+from relocalize.geometry import Camera, Rigid3
 from relocalize.localization import Localizer, fitted
 from relocalize.localization.query import Query
 from relocalize.localization.store import trained_on
@@ -44,7 +38,7 @@ def evaluate(
     *,
     split: str | None = None,
     localizers: Sequence[str] | None = None,
-    truth: Path | None = None,
+    truth: str | Path | None = None,
     other_split: str | None = None,
     together: bool = False,
 ) -> Evaluation:
@@ -55,11 +49,11 @@ def evaluate(
     Args:
         place: with a map.
         split: name of a stored split; None takes the only one, or makes one by blocks of time.
-        localizers: their names, beside the baselines, which are always there; None takes all that
-            were trained on the split.
+        localizers: their names; the baselines are always there as well. None takes all that were
+            trained on the split.
         truth: poses of another origin (any format in `formats.FORMATS`) to measure against;
             None measures against the Place's own poses.
-        other_split: one that was evaluated before, to stand beside this one.
+        other_split: one that was evaluated before, to be compared with.
         together: localize all test images at once, so that those that share an unknown camera
             calibrate it together; otherwise each one by itself, as it comes to a service.
 
@@ -68,13 +62,15 @@ def evaluate(
         RelocalizeError: the Place lacks a map, or a localizer cannot be fitted.
     """
     chosen = split_of(place, split)
+    truth = Path(truth) if truth else None
     compared = truth_from_file(truth, place, chosen) if truth else truth_of_place(place)
     images, not_scored = _scored(chosen, compared)
     if localizers is None:
         localizers = trained_on(place, chosen)
-    other = None if other_split is None else beside(place, other_split, unit=compared.unit)
+    other = summary_of_split(place, other_split, unit=compared.unit) if other_split else None
     _say_if_mapped_from_others(place, chosen)
     _say_if_dropped(place, chosen)
+    train = _train_poses(place, chosen)
     ready: dict[str, Localizer] = {}
     fit_seconds: dict[str, float] = {}
     for name in rows_of(localizers):
@@ -83,13 +79,13 @@ def evaluate(
         fit_seconds[name] = time.perf_counter() - started
     inputs = fingerprint(place, chosen, localizers, truth) + ("-together" if together else "")
     folder = place.report_dir(chosen.name)
+    true = {name: compared.world_from_cam[name] for name in images}
     with place.lock():
         with AnswerLog(folder / _LOG, inputs) as log:
             if together:
                 answers = _answers_together(place, chosen, images, ready)
             else:
                 answers = _answers(place, chosen, images, ready, log)
-        extent, nearest = _distances(place, chosen, images, compared)
         evaluation = Evaluation(
             split=chosen.name,
             rule=chosen.rule,
@@ -97,13 +93,12 @@ def evaluate(
             truth=compared,
             images=images,
             not_scored=not_scored,
-            nearest=nearest,
-            gaps=time_gaps(place, chosen.train, images),
-            pieces=_pieces(place, images),
-            up=_up(place, chosen, compared),
+            nearness=Nearness.of(place, chosen.train, true, compared.truth_from_place),
+            clusters=_clusters(place, images),
+            up=_up(place, train, compared),
             truth_sigma=truth_sigma(place, compared, images, ready),
-            beside=other,
-            extent=extent,
+            other_split=other,
+            extent=_extent(train, compared),
             outcomes={
                 name: tuple(map(Outcome.of, rows, images, repeat(compared)))
                 for name, rows in answers.items()
@@ -114,7 +109,7 @@ def evaluate(
             "schema": RESULTS_SCHEMA,
             **evaluation.to_json(),
             "inputs": inputs,
-            "made": {**_how_made(place, chosen, truth, evaluation), "together": together},
+            "made": {**how_made(place, chosen, truth, fit_seconds), "together": together},
             "per_image": evaluation.images_to_json(),
         }
         atomic.write_json(folder / RESULTS, content)
@@ -223,22 +218,28 @@ def _answers_together(
     return answers
 
 
-def _distances(
-    place: Place, split: Split, images: Sequence[str], truth: Truth
-) -> tuple[float, NearestViews]:
-    """The train cameras' extent in the truth's unit, and each test image's nearest train view."""
-    posed, move = place.map.images, truth.truth_from_place
-    train = [move.move_camera(posed[n].world_from_cam) for n in split.train if n in posed]
+def _train_poses(place: Place, split: Split) -> list[Rigid3]:
+    """``world_from_cam`` of a split's train images in the map."""
+    posed = place.map.images
+    train = [posed[name].world_from_cam for name in split.train if name in posed]
     if not train:
         raise EvaluationError(f"no train image of split {split.name!r} has a pose in the map")
-    centres = np.stack([pose.translation for pose in train])
-    extent = float(np.linalg.norm(np.ptp(centres, axis=0)))
-    depth = move.scale * scene_depth(place, split.train)
-    test = [truth.world_from_cam[name] for name in images]
-    return extent, nearest_views(train, test, scene_depth=depth)
+    return train
 
 
-def _pieces(place: Place, images: Sequence[str]) -> NDArray[np.int64]:
+def _extent(train: Sequence[Rigid3], truth: Truth) -> float:
+    """Diagonal of the box around the train cameras, in the truth's frame and unit."""
+    centres = [truth.truth_from_place @ pose.translation for pose in train]
+    return float(np.linalg.norm(np.ptp(centres, axis=0)))
+
+
+def _up(place: Place, train: Sequence[Rigid3], truth: Truth) -> Up:
+    """Against gravity, in the truth's frame."""
+    up = Up.of(place.frame, train)
+    return replace(up, direction=truth.truth_from_place.rotation @ up.direction)
+
+
+def _clusters(place: Place, images: Sequence[str]) -> NDArray[np.int64]:
     """Which test images are resampled together: those that follow one another in a capture."""
     at = {
         image.name: (capture.name, row)
@@ -246,15 +247,7 @@ def _pieces(place: Place, images: Sequence[str]) -> NDArray[np.int64]:
         for row, image in enumerate(capture.images)
     }
     places = [at.get(name, ("", row)) for row, name in enumerate(images)]
-    return pieces([run for run, _ in places], [row for _, row in places])
-
-
-def _up(place: Place, split: Split, truth: Truth) -> Up:
-    """Against gravity, in the truth's frame."""
-    posed = place.map.images
-    train = [posed[name].world_from_cam for name in split.train if name in posed]
-    up = Up.of_frame(place.frame.up, place.frame.up_from, train)
-    return replace(up, direction=truth.truth_from_place.rotation @ up.direction)
+    return clusters_of([run for run, _ in places], [row for _, row in places])
 
 
 def _known_cameras(place: Place, split: Split, images: Sequence[str]) -> dict[str, Camera | None]:
@@ -270,28 +263,4 @@ def _known_cameras(place: Place, split: Split, images: Sequence[str]) -> dict[st
         if name in posed and posed[name].camera_id in calibrated
         else priors.get(name)
         for name in images
-    }
-
-
-def _how_made(
-    place: Place, split: Split, truth: Path | None, evaluation: Evaluation
-) -> dict[str, Any]:
-    """What is needed to make the same again."""
-    return {
-        "with": {
-            package: version(package) for package in ("relocalize", "pycolmap", "poselib", "numpy")
-        },
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "split": {"rule": split.rule, "settings": split.settings},
-        "truth_file": None if truth is None else truth.name,
-        "seeds": {"alignment": 0, "intervals": 0, "paired": 0},
-        "fit_seconds": {name: round(value, 2) for name, value in evaluation.fit_seconds.items()},
-        "localizers": {name: settings_of(place, name, split) for name in evaluation.outcomes},
-        "learning_curves": {
-            name: curves
-            for name in evaluation.outcomes
-            if (curves := learning_curves_of(place, name, split)) is not None
-        },
     }

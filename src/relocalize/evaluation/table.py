@@ -1,121 +1,247 @@
-"""An evaluation as a table for the terminal, readable at 80 columns."""
+"""Evaluations and scores as tables, for the terminal (80 columns) and for notebooks."""
 
 from __future__ import annotations
 
+import html
 import math
+import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from os.path import commonprefix
+from pathlib import PurePath
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from relocalize.evaluation.metrics import LEAD_THRESHOLD, THRESHOLDS, Threshold
+from relocalize.evaluation.metrics import (
+    LEAD_THRESHOLD,
+    THRESHOLDS,
+    PoseErrors,
+    Threshold,
+    finite,
+)
 from relocalize.evaluation.names import TRIVIAL
+from relocalize.geometry.transforms import FloatArray
 from relocalize.place.folder import METRE
 
 NONE = "–"  # for a number that is infinite or means nothing
-_ANSWERED = ("median_position", "median_rotation_deg")
 _METRICS = {
     "median_position": "position",
     "median_rotation_deg": "rotation",
     f"recall_{LEAD_THRESHOLD.key}": "5 cm 5°",
 }
+_LONGEST_NAME = 13  # with the other columns, 80 characters
+_FAILURES = "count as infinite errors, but in the columns from answ. on, which leave them out."
+_CELL = "<{0} style='text-align:{1};opacity:{2}'>{3}</{0}>"
 
 
-def results_table(results: dict[str, Any]) -> Group:
+@dataclass(frozen=True)
+class Grid:
+    """A table whose first column names the rows; numbers that mean little are dim.
+
+    Attributes:
+        heads: of the columns, which may have several lines.
+        rows: cells.
+    """
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str | Text, ...], ...]
+
+    def __rich__(self) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for number, head in enumerate(self.heads):
+            table.add_column(head, justify="right" if number else "left", no_wrap=True)
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def _repr_html_(self) -> str:
+        lines = [
+            "".join(
+                _CELL.format(
+                    tag,
+                    "right" if number else "left",
+                    0.5 if isinstance(cell, Text) and cell.style == "dim" else 1,
+                    html.escape(str(cell)).replace("\n", "<br>"),
+                )
+                for number, cell in enumerate(row)
+            )
+            for tag, row in (("th", self.heads), *(("td", row) for row in self.rows))
+        ]
+        return f"<table><tr>{'</tr><tr>'.join(lines)}</tr></table>"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What results say: printed by rich, shown by notebooks.
+
+    Attributes:
+        heading: lines above the tables.
+        grids: the tables.
+        notes: lines below them.
+    """
+
+    heading: list[str]
+    grids: tuple[Grid, ...]
+    notes: list[str]
+
+    def __rich__(self) -> Group:
+        return Group(*map(_wrapped, self.heading), *self.grids, *map(_wrapped, self.notes))
+
+    def _repr_html_(self) -> str:
+        above, below = ("<br>".join(map(html.escape, one)) for one in (self.heading, self.notes))
+        grids = "".join(grid._repr_html_() for grid in self.grids)
+        return f"<div><p>{above}</p>{grids}<p>{below}</p></div>"
+
+
+def results_table(results: dict[str, Any]) -> Summary:
     """The rows of `Evaluation.to_json` (or of a stored results file) with what they rest on."""
-    metric = results["unit"] == METRE
-    exact = results["truth_sigma"]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("localizer", no_wrap=True)
-    unit = "cm" if metric else "units"
-    recall_heads = [threshold_label(one, "\n").replace(" ", "") for one in THRESHOLDS]
-    heads = ["fail", f"med.\n{unit}", "med.\ndeg", *(recall_heads if metric else [])]
-    for head in (*heads, "ms", "ms\np95", "cpu\nms"):
-        table.add_column(head, justify="right", no_wrap=True)
-    for name, row in results["localizers"].items():
-        recalls = [percent(row["recall"][one.key]) for one in THRESHOLDS] if metric else []
-        table.add_row(
-            name,
-            str(row["failed"]),
-            _dim_below(
-                length(row["median_position"], metric=metric),
-                row["median_position"],
-                exact and exact["median_position"],
-            ),
-            _dim_below(
-                degrees(row["median_rotation_deg"]),
-                row["median_rotation_deg"],
-                exact and exact["median_rotation_deg"],
-            ),
-            *recalls,
-            f"{row['ms_median']:.0f}",
-            f"{row['ms_p95']:.0f}",
-            f"{row['cpu_ms_median']:.0f}",
-        )
-    return Group(
-        *map(_wrapped, heading(results)),
-        table,
-        sureness_table(results["localizers"], metric=metric),
-        *map(_wrapped, difference_lines(results)),
-        *(
-            _wrapped(axes_line(name, row, metric=metric))
-            for name, row in results["localizers"].items()
-            if name not in TRIVIAL
+    metric, rows = results["unit"] == METRE, results["localizers"]
+    errors = _columns(metric=metric)
+    times = [("ms", ("ms_median",)), ("ms\np95", ("ms_p95",)), ("cpu\nms", ("cpu_ms_median",))]
+    exact = results["truth_sigma"] or {}
+    return Summary(
+        _heading(results),
+        (
+            _grid("localizer", rows, [*errors, *((*one, _whole) for one in times)], exact),
+            _grid("", rows, _sureness_columns(metric=metric)),
         ),
-        *map(_wrapped, beside_lines(results)),
-        *map(_wrapped, footnotes(results)),
+        [
+            *difference_lines(results),
+            *(_axes_line(name, rows[name], metric=metric) for name in rows if name not in TRIVIAL),
+            *_other_split_lines(results),
+            *_footnotes(results),
+        ],
     )
 
 
-def sureness_table(rows: dict[str, dict[str, Any]], *, metric: bool) -> Table:
-    """Intervals, means, and the numbers of answered images alone, of each row."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("", no_wrap=True)
-    unit = "cm" if metric else "units"
-    heads = [f"med. {unit}\n95%", "med. deg\n95%", f"mean\n{unit}", "mean\ndeg"]
-    heads += ["area\n5cm5°"] if metric else []
-    heads += ["answ.\nn", f"med.\n{unit}", "med.\ndeg"]
-    for head in heads:
-        table.add_column(head, justify="right", no_wrap=True)
-    for name, row in rows.items():
-        answered = row["answered"] or dict.fromkeys(_ANSWERED, None) | {"n": 0}
-        intervals = row["intervals"]
-        table.add_row(
-            name,
-            _interval(intervals["median_position"], lambda one: length(one, metric=metric)),
-            _interval(intervals["median_rotation_deg"], degrees),
-            length(row["mean_position"], metric=metric),
-            degrees(row["mean_rotation_deg"]),
-            *([percent(row["recall_curve"]["area"]["5cm_5deg"])] if metric else []),
-            str(answered["n"]),
-            length(answered["median_position"], metric=metric),
-            degrees(answered["median_rotation_deg"]),
-        )
-    return table
+def score_table(result: dict[str, Any]) -> Summary:
+    """The numbers of `Score.to_json` with what they rest on."""
+    metric, scored = result["unit"] == METRE, [result, *result["against"]]
+    names = _names([one["estimates"] for one in scored])
+    rows = {names[one["estimates"]]: one for one in scored}
+    paired = [{**one, "a": names[one["a"]], "b": names[one["b"]]} for one in result["paired"]]
+    named = {"localizers": rows, "confidence": result["confidence"], "paired": paired}
+    return Summary(
+        _score_heading(result, rows),
+        (
+            _grid("", rows, [("n", ("n",), _whole), *_columns(metric=metric)]),
+            _grid("", rows, _sureness_columns(metric=metric)),
+        ),
+        [
+            *difference_lines(named),
+            *(_axes_line(name, row, metric=metric) for name, row in rows.items()),
+            *_score_footnotes(result),
+        ],
+    )
 
 
-def axes_line(name: str, row: dict[str, Any], *, metric: bool) -> str:
+def short_scores(errors: dict[str, PoseErrors], *, metric: bool) -> str:
+    """Median errors by name, in one line."""
+
+    def median(values: FloatArray) -> float | None:
+        return finite(float(np.median(values)))
+
+    return ", ".join(
+        f"{name} {with_unit(median(one.position), metric=metric)} "
+        f"{degrees(median(one.rotation_deg))}°"
+        for name, one in errors.items()
+    )
+
+
+# The head of a column, the keys that lead to its value in a row of results, and how it is said.
+_Column = tuple[str, tuple[str, ...], Callable[[Any], str]]
+
+
+def _columns(*, metric: bool) -> list[_Column]:
+    return [
+        ("fail", ("failed",), _whole),
+        (f"med.\n{length_unit(metric=metric)}", ("median_position",), _length(metric=metric)),
+        ("med.\ndeg", ("median_rotation_deg",), degrees),
+        *(
+            (threshold_label(one, "\n").replace(" ", ""), ("recall", one.key), percent)
+            for one in THRESHOLDS
+            if metric
+        ),
+    ]
+
+
+def _sureness_columns(*, metric: bool) -> list[_Column]:
+    """Intervals, means, and the numbers of answered images alone."""
+    unit, said = length_unit(metric=metric), _length(metric=metric)
+    area: list[_Column] = [("area\n5cm5°", ("recall_curve", "area", "5cm_5deg"), percent)]
+    return [
+        (f"med. {unit}\n95%", ("intervals", "median_position"), partial(_interval, said)),
+        ("med. deg\n95%", ("intervals", "median_rotation_deg"), partial(_interval, degrees)),
+        (f"mean\n{unit}", ("mean_position",), said),
+        ("mean\ndeg", ("mean_rotation_deg",), degrees),
+        *(area if metric else []),
+        ("answ.\nn", ("answered", "n"), _whole),
+        (f"med.\n{unit}", ("answered", "median_position"), said),
+        ("med.\ndeg", ("answered", "median_rotation_deg"), degrees),
+    ]
+
+
+def _grid(
+    corner: str,
+    rows: dict[str, dict[str, Any]],
+    columns: Sequence[_Column],
+    exact: Mapping[str, float] = MappingProxyType({}),
+) -> Grid:
+    """Rows by name; grey is what is below what the truth itself is ``exact`` to."""
+
+    def cell(row: dict[str, Any], column: _Column) -> Text:
+        _, keys, said = column
+        value: Any = row
+        for key in keys:
+            value = value and value[key]
+        bound = exact.get(keys[0])
+        below = bound is not None and value is not None and value < bound
+        return Text(said(value), style="dim" if below else "")
+
+    return Grid(
+        (corner, *(head for head, _, _ in columns)),
+        tuple((name, *(cell(row, one) for one in columns)) for name, row in rows.items()),
+    )
+
+
+def _whole(value: float | None) -> str:
+    return f"{value or 0:.0f}"
+
+
+def _length(*, metric: bool) -> Callable[[float | None], str]:
+    return partial(length, metric=metric)
+
+
+def _axes_line(name: str, row: dict[str, Any], *, metric: bool) -> str:
     """The medians of a row's errors taken apart."""
     axes = row["axes"]
     along = ", ".join(f"{one} {length(axes[f'median_{one}'], metric=metric)}" for one in "xyz")
     about = ", ".join(
         f"{one} {degrees(axes[f'median_{one}_deg'])}" for one in ("heading", "pitch", "roll")
     )
-    return f"{name}, median parts: {along} {'cm' if metric else 'units'}; {about} deg"
+    return f"{name}, median parts: {along} {length_unit(metric=metric)}; {about} deg"
 
 
 def difference_lines(results: dict[str, Any]) -> list[str]:
     """Each row against the next worse one, in words with p-values."""
     rows = results["localizers"]
-    order = sorted(rows, key=lambda name: _or_infinite(rows[name]["median_position"]))
+
+    def median(name: str) -> float:
+        value = rows[name]["median_position"]
+        return math.inf if value is None else value
+
     found = {(one["a"], one["b"], one["metric"]): one for one in results["paired"]}
     lines = []
-    for better, worse in pairwise(order):
+    for better, worse in pairwise(sorted(rows, key=median)):
         said = []
         for metric, word in _METRICS.items():
             one = found.get((better, worse, metric)) or found.get((worse, better, metric))
@@ -123,36 +249,129 @@ def difference_lines(results: dict[str, Any]) -> list[str]:
                 said.append(f"{word} {p_value(one['p_holm'])}")
         lines.append(f"{better} against {worse}: {', '.join(said)}")
     if lines:
-        pieces = results["confidence"]["pieces"]
         lines.append(
-            f"p: how often chance makes such a difference ({pieces} pieces of the walk, paired, "
-            "corrected for all pairs)"
+            "p: how often chance makes such a difference "
+            f"({results['confidence']['pieces']} clusters of images, paired, corrected for all "
+            "pairs)"
         )
     return lines
 
 
-def beside_lines(results: dict[str, Any]) -> list[str]:
+def _other_split_lines(results: dict[str, Any]) -> list[str]:
     """What the same localizers reach on another split."""
     other = results["beside"]
     if not other:
         return []
-    metric = results["unit"] == METRE
-    unit = "cm" if metric else "units"
-    near = other["nearest_train_view"]
+    metric, near = results["unit"] == METRE, other["nearest_train_view"]
     lines = [
         f"Beside, split {other['split']} ({other['rule']}), nearest train view "
-        f"{length(near['median_distance'], metric=metric)} {unit} and "
+        f"{with_unit(near['median_distance'], metric=metric)} and "
         f"{near['median_angle_deg']:.1f} deg away:"
     ]
-    for name in results["localizers"]:
-        row = other["localizers"].get(name)
-        if row is not None:
-            share = f", {percent(row['recall'][LEAD_THRESHOLD.key])}% in 5 cm 5°" if metric else ""
-            lines.append(
-                f"  {name}: {length(row['median_position'], metric=metric)} {unit}, "
-                f"{degrees(row['median_rotation_deg'])} deg{share}, {row['failed']} failed"
-            )
+    for name in filter(other["localizers"].get, results["localizers"]):
+        row = other["localizers"][name]
+        share = f", {percent(row['recall'][LEAD_THRESHOLD.key])}% in 5 cm 5°" if metric else ""
+        lines.append(
+            f"  {name}: {with_unit(row['median_position'], metric=metric)}, "
+            f"{degrees(row['median_rotation_deg'])} deg{share}, {row['failed']} failed"
+        )
     return lines
+
+
+def _heading(results: dict[str, Any]) -> list[str]:
+    """What was evaluated against what, how exact that is, and how far test is from train."""
+    images, aligned, exact = results["images"], results["aligned"], results["truth_sigma"]
+    metric, near = results["unit"] == METRE, results["nearest_train_view"]
+    lines = [
+        f"Split {results['split']} ({results['rule']}): "
+        f"{images['test']} test images, {images['train']} train images",
+        f"Truth: {results['truth']}",
+        f"How exact: {results['truth_exactness']}",
+    ]
+    if exact:
+        lines.append(
+            f"Expected error of the truth: {with_unit(exact['median_position'], metric=metric)}, "
+            f"{degrees(exact['median_rotation_deg'])} deg "
+            f"(median of {exact['n']} images; {exact['from']}); errors below it are grey"
+        )
+    else:
+        lines.append("Expected error of the truth: not known")
+    if aligned:
+        lines.append(f"Frame: the map was moved onto the truth by a {_fit(aligned)}")
+    away = ""
+    if near["median_seconds"] is not None:
+        away = f"; nearest in time: {near['median_seconds']:.2g} s"
+    elif near["median_frames"] is not None:
+        away = f"; nearest in time: {near['median_frames']:.0f} frames"
+    lines.append(
+        f"Nearest train view of a test image: {with_unit(near['median_distance'], metric=metric)} "
+        f"and {near['median_angle_deg']:.1f} deg away (median){away}"
+    )
+    return lines
+
+
+def _footnotes(results: dict[str, Any]) -> list[str]:
+    """What the columns mean."""
+    if results["unit"] == METRE:
+        first = (
+            "2cm 2° etc.: % of test images within both errors; area: below the curve of these up "
+            "to 5 cm and 5°, in %."
+        )
+    else:
+        first = (
+            f"One unit: 1/{results['extent']:.3g} of the train cameras' extent; no recall without "
+            "metres (a length for `relocalize map --scale`, or --truth)."
+        )
+    return [first, f"Failures {_FAILURES}"]
+
+
+def _score_heading(result: dict[str, Any], rows: dict[str, dict[str, Any]]) -> list[str]:
+    lines = [f"Truth: {result['truth']}, {result['n']} images, unit {result['unit']}"]
+    for name, one in rows.items():
+        said = [
+            f"{one['n'] - one['failed']} of {one['n']} images answered",
+            f"{one['strangers']} estimates of other images" if one["strangers"] else "",
+            f"{one['ambiguous']} names could mean several" if one["ambiguous"] else "",
+            f"{one['left_out']} rows are no pose" if one["left_out"] else "",
+        ]
+        lines.append(f"{name}: {', '.join(filter(None, said))}")
+        if one["aligned"]:
+            lines.append(f"  laid over the truth by a {_fit(one['aligned'])}, which flatters")
+    return lines
+
+
+def _score_footnotes(result: dict[str, Any]) -> list[str]:
+    lines = [f"Failures (images of the truth without an estimate) {_FAILURES}"]
+    if result["unit"] != METRE:
+        lines.append("No recall: the truth's unit is not known; --unit metre states it.")
+    if result["intervals"]["median_position"] is None:
+        lines.append(
+            f"No intervals: {result['n']} images are {result['confidence']['pieces']} clusters, "
+            "too few to say."
+        )
+    return lines
+
+
+def _fit(aligned: dict[str, Any]) -> str:
+    return (
+        f"{aligned['method']} ({aligned['inliers']} of {aligned['images']} agree, "
+        f"scale {aligned['scale']:.5g})"
+    )
+
+
+def _names(paths: Sequence[str]) -> dict[str, str]:
+    """Short names of rows by path: the file's, without what the names of all begin with."""
+    stems = [PurePath(path).stem for path in paths]
+    if len(stems) > 1:
+        shared = re.sub(r"[^_-]*$", "", commonprefix(stems))  # noqa: RUF071 - names, not paths
+        stems = [stem.removeprefix(shared) for stem in stems]
+    names = {}
+    for number, (path, stem) in enumerate(zip(paths, stems, strict=True), start=1):
+        name = stem if stems.count(stem) == 1 else f"{number} {stem}"
+        names[path] = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    if len(set(names.values())) < len(paths):
+        return {path: f"{number} …" for number, path in enumerate(paths, start=1)}
+    return names
 
 
 def p_value(p: float) -> str:
@@ -160,87 +379,15 @@ def p_value(p: float) -> str:
     return f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
 
 
-def _interval(ends: list[float | None] | None, said: Callable[[float | None], str]) -> str:
+def _interval(said: Callable[[float | None], str], ends: list[float | None] | None) -> str:
     if ends is None:
         return NONE
     low, high = ends
     return f"{said(low)}-{'∞' if high is None else said(high)}" if low is not None else "∞"
 
 
-def _or_infinite(value: float | None) -> float:
-    return math.inf if value is None else value
-
-
-def _dim_below(said: str, value: float | None, bound: float | None) -> Text:
-    """Grey where the value is below what the truth itself is exact to."""
-    below = value is not None and bound is not None and value < bound
-    return Text(said, style="dim" if below else "")
-
-
 def _wrapped(line: str) -> Text:
     return Text(textwrap.fill(line, 79, subsequent_indent="  "))
-
-
-def heading(results: dict[str, Any]) -> list[str]:
-    """What was evaluated against what, how exact that is, and how far test is from train."""
-    images = results["images"]
-    aligned = results["aligned"]
-    lines = [
-        f"Split {results['split']} ({results['rule']}): "
-        f"{images['test']} test images, {images['train']} train images",
-        f"Truth: {results['truth']}",
-        f"How exact: {results['truth_exactness']}",
-    ]
-    exact = results["truth_sigma"]
-    if exact:
-        metric = results["unit"] == METRE
-        lines.append(
-            f"Expected error of the truth: {length(exact['median_position'], metric=metric)} "
-            f"{'cm' if metric else 'map units'}, {degrees(exact['median_rotation_deg'])} deg "
-            f"(median of {exact['n']} images; {exact['from']}); errors below it are grey"
-        )
-    else:
-        lines.append("Expected error of the truth: not known")
-    if aligned:
-        lines.append(
-            f"Frame: the map was moved onto the truth by a {aligned['method']} "
-            f"({aligned['inliers']} of {aligned['images']} agree, scale {aligned['scale']:.5g})"
-        )
-    lines.append(leakage_line(results))
-    return lines
-
-
-def leakage_line(results: dict[str, Any]) -> str:
-    """How near test images are to train images."""
-    near, metric = results["nearest_train_view"], results["unit"] == METRE
-    unit = "cm" if metric else "map units"
-    away = ""
-    if near["median_seconds"] is not None:
-        away = f"; nearest in time: {near['median_seconds']:.2g} s"
-    elif near["median_frames"] is not None:
-        away = f"; nearest in time: {near['median_frames']:.0f} frames"
-    return (
-        f"Nearest train view of a test image: {length(near['median_distance'], metric=metric)} "
-        f"{unit} and {near['median_angle_deg']:.1f} deg away (median){away}"
-    )
-
-
-def footnotes(results: dict[str, Any]) -> list[str]:
-    """What the columns mean."""
-    both = (
-        "Failures count as infinite errors, but in the columns from answ. on, which leave them out."
-    )
-    if results["unit"] == METRE:
-        return [
-            "2cm 2° etc.: % of test images within both errors; area: below the curve of these up "
-            "to 5 cm and 5°, in %.",
-            both,
-        ]
-    return [
-        f"One unit: 1/{results['extent']:.3g} of the train cameras' extent; no recall without "
-        "metres (a length for `relocalize map --scale`, or --truth).",
-        both,
-    ]
 
 
 def threshold_label(threshold: Threshold, between: str = " ") -> str:
@@ -250,11 +397,21 @@ def threshold_label(threshold: Threshold, between: str = " ") -> str:
     return f"{size}{between}{threshold.rotation_deg:g}°"
 
 
+def length_unit(*, metric: bool) -> str:
+    """What `length` counts in, short."""
+    return "cm" if metric else "units"
+
+
 def length(value: float | None, *, metric: bool) -> str:
     """A length in cm (of metres), or in map units, or a dash."""
     if value is None:
         return NONE
     return _three_digits(100 * value) if metric else f"{value:.3g}"
+
+
+def with_unit(value: float | None, *, metric: bool) -> str:
+    """`length` and its unit."""
+    return f"{length(value, metric=metric)} {length_unit(metric=metric)}"
 
 
 def degrees(value: float | None) -> str:

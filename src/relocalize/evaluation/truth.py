@@ -26,16 +26,20 @@ class Truth:
         unit: of that frame: ``metre`` or ``map unit``.
         source: where the poses come from, for people.
         exactness: one line on how exact they are.
-        truth_from_place: moves the Place's frame onto the truth's.
-        alignment: how well the two agree on train images; None where the frames are the same.
+        alignment: of the Place's frame with the truth's, on train images; None where they are the
+            same.
     """
 
     world_from_cam: dict[str, Rigid3]
     unit: str
     source: str
     exactness: str
-    truth_from_place: Similarity3
-    alignment: Alignment | None
+    alignment: Alignment | None = None
+
+    @property
+    def truth_from_place(self) -> Similarity3:
+        """Moves the Place's frame onto the truth's."""
+        return Similarity3.identity() if self.alignment is None else self.alignment.b_from_a
 
     @property
     def is_metric(self) -> bool:
@@ -55,22 +59,24 @@ class Truth:
         turn = np.radians(self.alignment.rotation_sigma_deg)
         return np.diag([centre] * 3 + [turn] * 3) ** 2
 
-    def alignment_json(self) -> dict[str, Any] | None:
-        """What is to be known of the alignment, or None where there is none."""
-        if self.alignment is None:
-            return None
-        inside = self.alignment.inliers
-        quat, shift = self.truth_from_place.quat_wxyz, self.truth_from_place.translation
-        return {
-            "method": "robust Sim3 on train images only",
-            "images": len(inside),
-            "inliers": int(inside.sum()),
-            "scale": self.truth_from_place.scale,
-            "quat_wxyz": quat.tolist(),
-            "translation": shift.tolist(),
-            "median_position": float(np.median(self.alignment.position_residuals)),
-            "median_rotation_deg": float(np.median(self.alignment.rotation_residuals_deg)),
-        }
+
+def alignment_to_json(alignment: Alignment, images: str) -> dict[str, Any]:
+    """What is to be known of an alignment, as result files have it.
+
+    Args:
+        alignment: onto the truth.
+        images: those that it is fitted to, for people.
+    """
+    return {
+        "method": f"robust Sim3 on {images}",
+        "images": len(alignment.inliers),
+        "inliers": int(alignment.inliers.sum()),
+        "scale": alignment.b_from_a.scale,
+        "quat_wxyz": alignment.b_from_a.quat_wxyz.tolist(),
+        "translation": alignment.b_from_a.translation.tolist(),
+        "median_position": float(np.median(alignment.position_residuals)),
+        "median_rotation_deg": float(np.median(alignment.rotation_residuals_deg)),
+    }
 
 
 def truth_of_place(place: Place) -> Truth:
@@ -91,8 +97,6 @@ def truth_of_place(place: Place) -> Truth:
         unit=place.unit,
         source=f"the Place's own poses ({poses_from})",
         exactness=exactness,
-        truth_from_place=Similarity3.identity(),
-        alignment=None,
     )
 
 
@@ -138,6 +142,5 @@ def truth_from_file(path: Path, place: Place, split: Split) -> Truth:
             f"it and the map agree to {length}, {rotation:.2f} deg (median over "
             f"{len(common)} train images); differences far below that say nothing"
         ),
-        truth_from_place=alignment.b_from_a,
         alignment=alignment,
     )

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from relocalize import progress
-from relocalize.errors import LocalizerError, PlaceError
+from relocalize.errors import LocalizerError
 from relocalize.localization.localizer import Localizer
 from relocalize.localization.registry import LOCALIZERS, TRAINED, kind_of, localizer_type
 from relocalize.localization.saving import DESCRIPTION, read_description
 from relocalize.place import Place, Split, atomic
 
 _FITTED_ON = "fitted_on"  # key of localizer.json
-_MAP_FILES = ("cameras.bin", "images.bin", "points3D.bin", "features.json")
 
 
 def fitted(place: Place, name: str, split: Split | None = None) -> Localizer:
@@ -182,16 +181,9 @@ def fingerprints(place: Place, split: Split | None) -> dict[str, Any]:
     Raises:
         PlaceError: the Place has no map.
     """
-    if not place.has_map:
-        raise PlaceError(f"{place.root} has no map; make one with: relocalize map {place.root}")
-    digest = hashlib.sha256()
-    for file in _MAP_FILES:
-        path = place.map_dir / file
-        digest.update(file.encode())
-        digest.update(path.read_bytes() if path.is_file() else b"")
     names = "\n".join(sorted(split.train)) if split is not None else ""
     return {
-        "map": digest.hexdigest(),
+        "map": place.map_digest(),
         "unit": place.unit,
         "split": None if split is None else split.name,
         "train": hashlib.sha256(names.encode()).hexdigest(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ SCHEMA = 1
 MAP_UNIT = "map unit"
 METRE = "metre"
 MOVED = "moved.json"  # in the map's folder: the moves it went through
+_DIGESTED = ("cameras.bin", "images.bin", "points3D.bin", "features.json")  # of the map's files
 _SHOWN = "[!.]*"  # a pattern for names, not of what is being written aside
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -330,6 +332,24 @@ class Place:
         """Whether there are posed images."""
         return (self.map_dir / "images.bin").is_file()
 
+    def map_digest(self) -> str:
+        """SHA-256 of the map's files: changes when what localizers are fitted on does.
+
+        Raises:
+            PlaceError: there is no map yet.
+        """
+        self._check_map()
+        digest = hashlib.sha256()
+        for name in _DIGESTED:
+            path = self.map_dir / name
+            digest.update(name.encode())
+            digest.update(path.read_bytes() if path.is_file() else b"")
+        return digest.hexdigest()
+
+    def _check_map(self) -> None:
+        if not self.has_map:
+            raise PlaceError(f"{self.root} has no map; make one with: relocalize map {self.root}")
+
     @property
     def map(self) -> MapModel:
         """Posed images and points, read again whenever the file has changed.
@@ -337,10 +357,8 @@ class Place:
         Raises:
             PlaceError: there is no map yet, or it is damaged.
         """
-        path = self.map_dir / "images.bin"
-        if not path.is_file():
-            raise PlaceError(f"{self.root} has no map; make one with: relocalize map {self.root}")
-        stamp = path.stat().st_mtime_ns
+        self._check_map()
+        stamp = (self.map_dir / "images.bin").stat().st_mtime_ns
         if self._map is None or self._map[0] != stamp:
             try:
                 self._map = (stamp, MapModel.read(self.map_dir))

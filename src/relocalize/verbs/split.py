@@ -11,8 +11,8 @@ import numpy as np
 
 from relocalize import progress
 from relocalize.errors import PlaceError
-from relocalize.evaluation.leakage import nearest_views, scene_depth, time_gaps
-from relocalize.evaluation.up import Up
+from relocalize.evaluation.axes import Up
+from relocalize.evaluation.leakage import Nearness
 from relocalize.place import Place, Split
 from relocalize.place.splits import (
     BLOCKS,
@@ -239,7 +239,7 @@ def _floor(place: Place, walks: dict[str, list[str]], *, rectangle: bool) -> dic
             f"{place.root} does not know which way is up, so x and y are no floor; tell it: "
             "relocalize align PLACE --up, or hold out a --share"
         )
-    up = Up.of_images(list(poses.values())).direction
+    up = Up.of(place.frame, list(poses.values())).direction
     east = np.cross(up, np.eye(3)[np.argmin(np.abs(up))])
     east /= np.linalg.norm(east)
     axes = np.stack([east, np.cross(up, east)])
@@ -248,25 +248,10 @@ def _floor(place: Place, walks: dict[str, list[str]], *, rectangle: bool) -> dic
 
 def _report(place: Place, split: Split) -> SplitReport:
     posed = place.map.images
-    views = nearest_views(
-        [posed[name].world_from_cam for name in split.train],
-        [posed[name].world_from_cam for name in split.test],
-        scene_depth=scene_depth(place, split.train),
-    )
-    gaps = time_gaps(place, split.train, split.test)
-
-    def typical(values: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
-        known = values[np.isfinite(values)]
-        return float(np.median(known)) if len(known) else None
-
+    test = {name: posed[name].world_from_cam for name in split.test}
     return SplitReport(
         split=split,
         neither=len(posed) - len(split.train) - len(split.test),
         unit=place.unit,
-        nearest_train_view={
-            "median_distance": typical(views.distance),
-            "median_angle_deg": typical(views.angle_deg),
-            "median_seconds": typical(gaps.seconds),
-            "median_frames": typical(gaps.frames),
-        },
+        nearest_train_view=Nearness.of(place, split.train, test).medians(),
     )

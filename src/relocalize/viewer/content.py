@@ -13,7 +13,7 @@ from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place
 from relocalize.place.folder import METRE
 from relocalize.plotting.walks import Walk, view_from_above, walks_of
-from relocalize.viewer.ground import Ground, ground_under
+from relocalize.viewer.shapes import Ground
 
 # More are thinned: walls are seen with far fewer, and these are 3 MB to send.
 MOST_POINTS = 200_000
@@ -52,12 +52,7 @@ class Content:
     middle: FloatArray
     reach: float
 
-    @property
-    def short_unit(self) -> str:
-        """As it stands behind a number."""
-        return self.short_unit_of(0.0)
-
-    def short_unit_of(self, length: float) -> str:
+    def unit_of(self, length: float = 0.0) -> str:
         """As it stands behind this length."""
         if self.unit == METRE:
             return "m"
@@ -103,7 +98,7 @@ def content_of(
         all_points=len(points),
         axes=axes,
         up_is_known=up_is_known,
-        ground=ground_under(centres, points.positions, axes),
+        ground=Ground.under(centres, points.positions, axes),
         middle=middle,
         reach=reach,
     )

@@ -1,10 +1,11 @@
-"""The panel beside the scene: layers, the walk's slider, the chosen photo, a photo to localize."""
+"""The panel next to the scene: layers, a walk's slider, the chosen photo, a photo to localize."""
 
 from __future__ import annotations
 
 import html
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,9 @@ from numpy.typing import NDArray
 
 from relocalize import progress
 from relocalize.errors import RelocalizeError
-from relocalize.geometry import Rigid3
-from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place
 from relocalize.viewer.content import Content
-from relocalize.viewer.dropping import accept_drops
-from relocalize.viewer.eye_motion import fly_to
-from relocalize.viewer.photo_view import LookingThrough
+from relocalize.viewer.photo_view import PhotoBackdrops
 from relocalize.viewer.placed_photo import PhotoPlacer, PlacedPhoto, harmless_name
 from relocalize.viewer.scene import Scene, error_color, shrunk
 from relocalize.viewer.stored_errors import ErrorLines
@@ -44,38 +41,56 @@ class Panel:
     ) -> None:
         self._place, self._scene, self._errors, self._placer = place, scene, errors, placer
         self._content: Content = scene.content
-        self._server, self._gui = scene.server, scene.server.gui
+        # mypy takes viser's values, whose setters are declared apart, for read-only.
+        self._gui: Any = scene.server.gui
         self._lock = threading.RLock()
         self._chosen: tuple[int, int] | None = None
-        self._walk = 0
         self._chosen_pixels: NDArray[np.uint8] | None = None
+        self._walk = 0
         self._photos: list[PlacedPhoto] = []
         self._photo = 0
         self._visible_errors: set[int] = set()
-        self._through = LookingThrough(self._content.reach, scene.look_through)
-        self._server.on_client_disconnect(lambda client: self._through.left(client.client_id))
+        self._backdrops = PhotoBackdrops(self._content.reach, scene.put_photo_behind)
+        scene.server.on_client_disconnect(lambda client: self._backdrops.left(client.client_id))
         self._build()
 
     # -- building --------------------------------------------------------------------------
 
     def _build(self) -> None:
-        gui = self._gui
+        gui, scene = self._gui, self._scene
         gui.add_html(self._summary())
         overview = gui.add_button("See it all", hint="back to where the eye was at first")
-
-        @overview.on_click
-        def _(event: viser.GuiEvent[viser.GuiButtonHandle]) -> None:
-            if event.client is not None:
-                self._scene.see_all(event.client)
-
-        self._build_walk()
-        self._build_photo()
+        self._on_click(overview, scene.see_all)
+        with gui.add_folder("Walk"):
+            self._build_walk()
+        with gui.add_folder("Localize a photo"):
+            self._build_photo()
         with gui.add_folder("Layers"):
-            for layer in self._scene.layers:
-                self._add_layer(layer)
-            self._add_size("point size", self._scene.resize_points)
-            self._add_size("camera size", self._scene.resize_cameras)
-        self._build_errors()
+            for layer in scene.layers:
+                self._on_change(gui.add_checkbox(layer, True), partial(scene.show, layer))
+            for what, resize in (("point", scene.resize_points), ("camera", scene.resize_cameras)):
+                self._on_change(gui.add_slider(f"{what} size", 0.2, 4.0, 0.1, 1.0), resize)
+        if self._errors:
+            with gui.add_folder("Errors, true to estimated", expand_by_default=False):
+                self._build_errors()
+
+    def _on_click(self, button: Any, act: Callable[[viser.ClientHandle], None]) -> None:
+        """Do something for the browser in which a button is pressed."""
+
+        def clicked(event: viser.GuiEvent[Any]) -> None:
+            if event.client is not None:
+                act(event.client)
+
+        button.on_click(clicked)
+
+    def _on_change(self, widget: Any, act: Callable[[Any], None]) -> None:
+        """Do something with a widget's new value."""
+
+        def changed(event: viser.GuiEvent[Any]) -> None:
+            with self._lock:
+                act(event.target.value)
+
+        widget.on_update(changed)
 
     def _summary(self) -> str:
         content = self._content
@@ -83,170 +98,75 @@ class Panel:
         points = f"{content.all_points:,} points"
         if len(content.points) < content.all_points:
             points += f", {len(content.points):,} of them drawn"
-        return (
-            f"<div style='padding:0.2em 0.8em'><b>{html.escape(content.name)}</b><br>"
-            f"{cameras:,} cameras, {points}; lengths in {html.escape(content.unit)}s. "
-            "Click a camera to see its photo.</div>"
+        return _padded(
+            f"<b>{html.escape(content.name)}</b><br>{cameras:,} cameras, {points}; lengths in "
+            f"{html.escape(content.unit)}s. Click a camera to see its photo."
         )
-
-    def _add_layer(self, layer: str) -> None:
-        box = self._gui.add_checkbox(layer, True)
-
-        @box.on_update
-        def _(event: viser.GuiEvent[viser.GuiCheckboxHandle]) -> None:
-            with self._lock:
-                self._scene.show(layer, event.target.value)
-
-    def _add_size(self, label: str, resize: Callable[[float], None]) -> None:
-        slider = self._gui.add_slider(label, 0.2, 4.0, 0.1, 1.0)
-
-        @slider.on_update
-        def _(event: viser.GuiEvent[viser.GuiSliderHandle[float]]) -> None:
-            with self._lock:
-                resize(float(event.target.value))
 
     def _build_walk(self) -> None:
         gui, walks = self._gui, self._content.walks
-        with gui.add_folder("Walk"):
-            names = [f"{walk.name} ({len(walk.names)})" for walk in walks]
-            if len(walks) > 1:
-                which = gui.add_dropdown("capture", names, initial_value=names[0])
+        names = [f"{walk.name} ({len(walk.names)})" for walk in walks]
+        if len(walks) > 1:
+            which = gui.add_dropdown("capture", names, initial_value=names[0])
+            self._on_change(which, lambda name: self._take_walk(names.index(name)))
+        self._slider = gui.add_slider("image", 0, max(len(walks[0].names) - 1, 1), 1, 0)
+        self._along = gui.add_checkbox(
+            "eye follows", False, hint="the eye is where the camera is, as the slider moves"
+        )
 
-                @which.on_update
-                def _(event: viser.GuiEvent[viser.GuiDropdownHandle[str]]) -> None:
-                    self._take_walk(names.index(event.target.value))
+        def moved(event: viser.GuiEvent[Any]) -> None:
+            if event.client is not None:
+                self.choose(self._walk, int(event.target.value), event.client)
 
-            last = max(len(walks[0].names) - 1, 1)
-            slider = gui.add_slider("image", 0, last, 1, 0)
-            # mypy takes viser's values, whose setters are declared apart, for read-only.
-            self._slider: Any = slider
-            self._along = gui.add_checkbox(
-                "fly along", False, hint="the eye is where the camera is, as the slider moves"
-            )
-
-            @slider.on_update
-            def _(event: viser.GuiEvent[viser.GuiSliderHandle[int]]) -> None:
-                if event.client is not None:
-                    self.choose(self._walk, int(event.target.value), event.client)
-
-            self._image = gui.add_image(_BLANK, format="jpeg", visible=False)
-            self._words = gui.add_html("")
-            self._fly = gui.add_button("Fly to this camera", visible=False)
-
-            @self._fly.on_click
-            def _(event: viser.GuiEvent[viser.GuiButtonHandle]) -> None:
-                if self._chosen is not None and event.client is not None:
-                    walk, row = walks[self._chosen[0]], self._chosen[1]
-                    pose, half = walk.world_from_cam[row], walk.aspect[row]
-                    fly_to(event.client, pose, half)
-                    if self._chosen_pixels is not None:
-                        self._through.look(event.client, pose, half, self._chosen_pixels)
+        self._slider.on_update(moved)
+        self._image = gui.add_image(_BLANK, format="jpeg", visible=False)
+        self._words = gui.add_html("")
+        self._go = gui.add_button("Go to this camera", visible=False)
+        self._on_click(self._go, self._go_to_chosen)
 
     def _build_photo(self) -> None:
         gui = self._gui
-        with gui.add_folder("Localize a photo"):
-            upload = gui.add_upload_button(
-                "Choose a photo, or drop one in", mime_type="image/*", hint="where was it taken?"
-            )
-            accept_drops(self._server, upload)
-            self._which_photo: Any = gui.add_dropdown("photo", ("",), visible=False)
-            self._answer = gui.add_html("")
-            self._fly_to_photo = gui.add_button("Fly to the photo", visible=False)
-            self._exaggerate_photo = gui.add_dropdown(
-                "ellipsoid ×", _FACTORS, initial_value="1", visible=False
-            )
-            self._forget = gui.add_button("Forget the photos", visible=False)
-
-        @upload.on_upload
-        def _(event: viser.GuiEvent[viser.GuiUploadButtonHandle]) -> None:
-            sent = event.target.value
-            first = "" if self._placer.is_ready else " (the localizer is made ready first)"
-            self.say(f"localizing {harmless_name(sent.name)}…{first}")
-            try:
-                placed = self._placer.place_upload(sent.name, sent.content)
-            except RelocalizeError as error:
-                self.say(str(error))
-                return
-            self.show_photo(placed)
-
-        @self._which_photo.on_update
-        def _(event: viser.GuiEvent[viser.GuiDropdownHandle[str]]) -> None:
-            names = self._photo_names()
-            if event.target.value in names:
-                self._choose_photo(names.index(event.target.value))
-
-        @self._fly_to_photo.on_click
-        def _(event: viser.GuiEvent[viser.GuiButtonHandle]) -> None:
-            if not self._photos or event.client is None:
-                return
-            photo = self._photos[self._photo]
-            pose = photo.estimate.world_from_cam
-            if pose is not None:
-                fly_to(event.client, pose, photo.half)
-                self._through.look(event.client, pose, photo.half, shrunk(photo.pixels))
-
-        @self._exaggerate_photo.on_update
-        def _(_: viser.GuiEvent[viser.GuiDropdownHandle[str]]) -> None:
-            with self._lock:
-                self._draw_photos()
-
-        @self._forget.on_click
-        def _(_: viser.GuiEvent[viser.GuiButtonHandle]) -> None:
-            with self._lock:
-                self._photos, self._photo = [], 0
-                self._draw_photos()
-                self._answer.content = ""
-                for widget in (
-                    self._which_photo,
-                    self._fly_to_photo,
-                    self._exaggerate_photo,
-                    self._forget,
-                ):
-                    widget.visible = False
+        upload = gui.add_upload_button(
+            "Choose a photo", mime_type="image/*", hint="where was it taken?"
+        )
+        self._which_photo = gui.add_dropdown("photo", ("",), visible=False)
+        self._answer = gui.add_html("")
+        self._go_to_photo = gui.add_button("Go to the photo", visible=False)
+        self._exaggerate_photo = gui.add_dropdown(
+            "ellipsoid ×", _FACTORS, initial_value="1", visible=False
+        )
+        self._forget = gui.add_button("Forget the photos", visible=False)
+        upload.on_upload(lambda event: self._localize(event.target.value))
+        self._on_change(self._which_photo, self._photo_named)
+        self._on_click(self._go_to_photo, self._go_to_chosen_photo)
+        self._on_change(self._exaggerate_photo, lambda _: self._draw_photos())
+        self._on_click(self._forget, lambda _: self._forget_photos())
 
     def _build_errors(self) -> None:
-        if not self._errors:
-            return
         gui = self._gui
-        with gui.add_folder("Errors, true to estimated", expand_by_default=False):
-            factor = self._exaggerate_errors = gui.add_dropdown(
-                "lines ×", _FACTORS, initial_value="1"
-            )
+        self._exaggerate_errors = gui.add_dropdown("lines ×", _FACTORS, initial_value="1")
+        self._on_change(self._exaggerate_errors, lambda _: self._draw_errors())
+        for number, one in enumerate(self._errors):
+            box = gui.add_checkbox(f"{one.split}: {one.localizer}", False)
+            self._on_change(box, partial(self._show_errors, number))
+            color = "rgb({},{},{})".format(*error_color(number))
+            said = _summed_up(one, self._content.unit_of())
+            gui.add_html(_padded(f"<b style='color:{color}'>━</b> {said}"))
 
-            @factor.on_update
-            def _(_: viser.GuiEvent[viser.GuiDropdownHandle[str]]) -> None:
-                with self._lock:
-                    self._draw_errors()
+    # -- what people do --------------------------------------------------------------------
 
-            for number, one in enumerate(self._errors):
-                self._add_errors(number, one)
-
-    def _add_errors(self, number: int, one: ErrorLines) -> None:
-        box = self._gui.add_checkbox(f"{one.split}: {one.localizer}", False)
-        color = "rgb({},{},{})".format(*error_color(number))
-        self._gui.add_html(
-            f"<div style='padding:0 0.8em'><b style='color:{color}'>━</b> "
-            f"{_summed_up(one, self._content.short_unit)}</div>"
-        )
-
-        @box.on_update
-        def _(event: viser.GuiEvent[viser.GuiCheckboxHandle]) -> None:
-            with self._lock:
-                shown = self._visible_errors
-                (shown.add if event.target.value else shown.discard)(number)
-                self._draw_errors()
+    def _show_errors(self, number: int, shown: bool) -> None:
+        (self._visible_errors.add if shown else self._visible_errors.discard)(number)
+        self._draw_errors()
 
     def _draw_errors(self) -> None:
         exaggeration = float(self._exaggerate_errors.value)
         self._scene.draw_errors(self._errors, exaggeration, self._visible_errors)
 
-    # -- what people do --------------------------------------------------------------------
-
     def _take_walk(self, number: int) -> None:
-        with self._lock:
-            self._walk = number
-            self._slider.max = max(len(self._content.walks[number].names) - 1, 1)
-            self._slider.value = 0
+        self._walk = number
+        self._slider.max = max(len(self._content.walks[number].names) - 1, 1)
+        self._slider.value = 0
         self.choose(number, 0, None)
 
     def choose(self, walk: int, row: int, client: viser.ClientHandle | None) -> None:
@@ -255,94 +175,106 @@ class Panel:
         Args:
             walk: number of the capture.
             row: of the image in it.
-            client: the browser in which that was asked for; it flies along if it wants to.
+            client: the browser in which that was asked for; its eye follows if it wants to.
         """
         chosen = self._content.walks[walk]
         row = min(row, len(chosen.names) - 1)
-        pose, half = chosen.world_from_cam[row], chosen.aspect[row]
         with self._lock:
             if self._chosen == (walk, row):
                 return
             self._chosen = (walk, row)
             if walk == self._walk:
                 self._slider.value = row
-            pixels, said = self._photo_of(chosen.names[row])
-            self._chosen_pixels = pixels
+            x, y, z = chosen.world_from_cam[row].translation
+            lines = [
+                f"<b>{html.escape(chosen.names[row])}</b>",
+                f"at {x:.2f} {y:.2f} {z:.2f} {self._content.unit_of()}",
+            ]
+            pixels: NDArray[np.uint8] | None = None
+            try:
+                self._image.image = pixels = shrunk(self._place.read_image(chosen.names[row]))
+            except RelocalizeError as error:
+                lines.append(f"<i>{html.escape(str(error))}</i>")
+            pose, half = chosen.world_from_cam[row], chosen.aspect[row]
             self._scene.choose(pose, half, pixels)
-            if pixels is not None:
-                self._image.image = pixels
-            self._image.visible = pixels is not None
-            self._words.content = self._described(chosen.names[row], pose, said)
-            self._fly.visible = True
+            self._chosen_pixels, self._image.visible = pixels, pixels is not None
+            self._words.content = _padded("<br>".join(lines))
+            self._go.visible = True
         if client is not None and self._along.value:
+            self._go_to_chosen(client)
+
+    def _go_to_chosen(self, client: viser.ClientHandle) -> None:
+        if self._chosen is not None:
+            walk, row = self._content.walks[self._chosen[0]], self._chosen[1]
             self._scene.detail.jumps(client)
-            _jump(client, pose, half)
-            if pixels is not None:
-                self._through.look(client, pose, half, pixels)
-
-    def _photo_of(self, name: str) -> tuple[NDArray[np.uint8] | None, str | None]:
-        try:
-            return shrunk(self._place.read_image(name)), None
-        except RelocalizeError as error:
-            return None, str(error)
-
-    def _described(self, name: str, pose: Rigid3, said: str | None) -> str:
-        x, y, z = pose.translation
-        lines = [
-            f"<b>{html.escape(name)}</b>",
-            f"at {x:.2f} {y:.2f} {z:.2f} {self._content.short_unit}",
-        ]
-        if said is not None:
-            lines.append(f"<i>{html.escape(said)}</i>")
-        return _padded("<br>".join(lines))
+            self._backdrops.go_to(
+                client, walk.world_from_cam[row], walk.aspect[row], self._chosen_pixels
+            )
 
     def say(self, line: str) -> None:
         """One line about the photo to be localized."""
         self._answer.content = _padded(f"<i>{html.escape(line)}</i>")
 
+    def _localize(self, sent: viser.UploadedFile) -> None:
+        first = "" if self._placer.is_ready else " (the localizer is made ready first)"
+        self.say(f"localizing {harmless_name(sent.name)}…{first}")
+        try:
+            self.show_photo(self._placer.place_upload(sent.name, sent.content))
+        except RelocalizeError as error:
+            self.say(str(error))
+
     def show_photo(self, placed: PlacedPhoto) -> None:
         """Show where a photo landed, or why it did not; earlier ones stay."""
         with self._lock:
             self._photos = [*self._photos, placed][-_MOST_PHOTOS:]
-            number = len(self._photos) - 1
             names = self._photo_names()
             self._which_photo.options = names
-            self._which_photo.value = names[number]
+            self._which_photo.value = names[-1]
             self._which_photo.visible = len(names) > 1
             self._forget.visible = True
-            self._choose_photo(number)
+            self._choose_photo(len(names) - 1)
         estimate = placed.estimate
         progress.say(f"{placed.name}: {estimate.status} {estimate.reason or ''}".strip())
 
     def _photo_names(self) -> tuple[str, ...]:
         return tuple(f"{row}: {photo.name}" for row, photo in enumerate(self._photos, 1))
 
+    def _photo_named(self, name: str) -> None:
+        names = self._photo_names()
+        if name in names:
+            self._choose_photo(names.index(name))
+
     def _choose_photo(self, number: int) -> None:
+        self._photo = number
+        self._draw_photos()
+        placed = self._photos[number]
+        self._answer.content = _padded(_answer(placed, self._content.unit_of()))
+        landed = placed.estimate.world_from_cam is not None
+        self._go_to_photo.visible = landed
+        self._exaggerate_photo.visible = landed and placed.estimate.covariance is not None
+
+    def _go_to_chosen_photo(self, client: viser.ClientHandle) -> None:
+        photo = self._photos[self._photo] if self._photos else None
+        if photo is not None and photo.estimate.world_from_cam is not None:
+            pose, pixels = photo.estimate.world_from_cam, shrunk(photo.pixels)
+            self._backdrops.go_to(client, pose, photo.half, pixels)
+
+    def _forget_photos(self) -> None:
         with self._lock:
-            self._photo = number
+            self._photos, self._photo = [], 0
             self._draw_photos()
-            placed = self._photos[number]
-            self._answer.content = _padded(_answer(placed, self._content.short_unit))
-            landed = placed.estimate.world_from_cam is not None
-            self._fly_to_photo.visible = landed
-            self._exaggerate_photo.visible = landed and placed.estimate.covariance is not None
+            self._answer.content = ""
+            shown = (self._which_photo, self._go_to_photo, self._exaggerate_photo, self._forget)
+            for widget in shown:
+                widget.visible = False
 
     def _draw_photos(self) -> None:
         exaggeration = float(self._exaggerate_photo.value)
         self._scene.place_photos(self._photos, self._photo, exaggeration)
 
 
-def _jump(client: viser.ClientHandle, pose: Rigid3, half: FloatArray) -> None:
-    """Like `fly_to`, at once: a slider under way has no time to fly."""
-    with client.atomic():
-        client.camera.position = pose.translation
-        client.camera.wxyz = pose.quat_wxyz
-        tall = max(float(half[1]), float(half[0]) / max(client.camera.aspect, 1e-3))
-        client.camera.fov = 2 * float(np.arctan(tall))
-
-
 def _summed_up(errors: ErrorLines, unit: str) -> str:
-    tested = len(errors.images) + len(errors.failed)
+    tested = len(errors.true) + len(errors.failed)
     if not tested:
         return "no test images"
     failed = f"{len(errors.failed)} of {tested} failed"

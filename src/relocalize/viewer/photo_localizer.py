@@ -1,4 +1,4 @@
-"""The localizer of photos that are dropped in: ready in a moment, never trained on the way."""
+"""The localizer of chosen photos: ready in a moment, never trained on the way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def photo_localizer(place: Place, name: str) -> Callable[[], Localizer]:
     """What gives the localizer ``name`` when the first photo comes.
 
     One that is fitted in a moment is fitted then. One that is trained is loaded now, or refused:
-    nobody who drops a photo in waits for a training that he did not ask for.
+    nobody who chooses a photo waits for a training that he did not ask for.
 
     Raises:
         ViewerError: there is no such localizer, or it would have to be trained first.

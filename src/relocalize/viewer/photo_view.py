@@ -1,4 +1,4 @@
-"""Looking through a camera: its photo behind the map's points, for a browser whose eye is in it."""
+"""A photo behind the map's points, for a browser whose eye is where the photo was taken."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _STEP, _TURN_RAD = 0.002, 0.01
 
 
 @dataclass(eq=False)
-class _Look:
-    """What one browser looks through.
+class _Shown:
+    """What one browser sees.
 
     Attributes:
         pose: of the camera.
@@ -33,69 +33,82 @@ class _Look:
     arrived: bool = False
 
 
-class LookingThrough:
-    """Who looks through a camera. A photo goes away as soon as the eye does."""
+class PhotoBackdrops:
+    """Which browsers see a photo behind the points. It goes away as soon as the eye does."""
 
     def __init__(self, reach: float, on_change: Callable[[bool], None]) -> None:
-        """``on_change`` is told when somebody begins to look through, and when nobody does."""
+        """``on_change`` is told when the first browser sees a photo, and when none does."""
         self._reach, self._on_change = reach, on_change
-        self._looks: dict[int, _Look] = {}
+        self._shown: dict[int, _Shown] = {}
         self._known: set[int] = set()
         self._lock = threading.RLock()
 
-    def look(
+    def go_to(
+        self,
+        client: viser.ClientHandle,
+        pose: Rigid3,
+        half: tuple[float, float] | FloatArray,
+        pixels: NDArray[np.uint8] | None,
+    ) -> None:
+        """Put the eye of one browser where a camera is, its photo filling the window.
+
+        Args:
+            client: the browser.
+            pose: world_from_cam of the camera.
+            half: half width and half height of its image at distance 1.
+            pixels: the photo, RGB [H, W, 3], where there is one.
+        """
+        with self._lock:
+            self._forget(client.client_id)
+            if pixels is not None:
+                self._show(client, pose, half, pixels)
+        with client.atomic():
+            camera = client.camera
+            camera.wxyz, camera.position = pose.quat_wxyz, pose.translation
+            tall = max(float(half[1]), float(half[0]) / max(camera.aspect, 1e-3))
+            camera.fov = 2 * float(np.arctan(tall))
+
+    def _show(
         self,
         client: viser.ClientHandle,
         pose: Rigid3,
         half: tuple[float, float] | FloatArray,
         pixels: NDArray[np.uint8],
     ) -> None:
-        """Put a photo behind the points, for one browser whose eye is where the photo was taken.
-
-        Args:
-            client: the browser.
-            pose: world_from_cam of the photo.
-            half: half width and half height of the photo at distance 1.
-            pixels: RGB [H, W, 3].
-        """
         far = _FAR * self._reach
-        with self._lock:
-            self._forget(client.client_id)
-            photo = client.scene.add_image(
-                "/through",
-                pixels,
-                render_width=2 * far * float(half[0]),
-                render_height=2 * far * float(half[1]),
-                format="jpeg",
-                wxyz=pose.quat_wxyz,
-                position=pose @ np.array([0.0, 0.0, far]),
-                cast_shadow=False,
-                receive_shadow=False,
-            )
-            self._looks[client.client_id] = _Look(pose, photo)
-            if client.client_id not in self._known:
-                self._known.add(client.client_id)
-                client.camera.on_update(lambda camera: self._follow(client.client_id, camera))
-            self._on_change(True)
+        photo = client.scene.add_image(
+            "/photo-behind",
+            pixels,
+            render_width=2 * far * float(half[0]),
+            render_height=2 * far * float(half[1]),
+            format="jpeg",
+            wxyz=pose.quat_wxyz,
+            position=pose @ np.array([0.0, 0.0, far]),
+            cast_shadow=False,
+            receive_shadow=False,
+        )
+        self._shown[client.client_id] = _Shown(pose, photo)
+        if client.client_id not in self._known:
+            self._known.add(client.client_id)
+            client.camera.on_update(lambda camera: self._follow(client.client_id, camera))
+        self._on_change(True)
 
     def left(self, client_id: int) -> None:
         """A browser was closed."""
         with self._lock:
             self._known.discard(client_id)
-            if self._looks.pop(client_id, None) is not None and not self._looks:
+            if self._shown.pop(client_id, None) is not None and not self._shown:
                 self._on_change(False)
 
     def _follow(self, client_id: int, camera: viser.CameraHandle) -> None:
         with self._lock:
-            look = self._looks.get(client_id)
-            if look is None:
+            shown = self._shown.get(client_id)
+            if shown is None:
                 return
-            if self._is_at(camera, look.pose):
-                look.arrived = True
-            elif look.arrived:
+            if self._is_at(camera, shown.pose):
+                shown.arrived = True
+            elif shown.arrived:
                 self._forget(client_id)
-                if not self._looks:
-                    self._on_change(False)
 
     def _is_at(self, camera: viser.CameraHandle, pose: Rigid3) -> bool:
         moved = float(np.linalg.norm(camera.position - pose.translation))
@@ -104,6 +117,8 @@ class LookingThrough:
         return moved <= _STEP * self._reach and 2 * half_turn <= _TURN_RAD
 
     def _forget(self, client_id: int) -> None:
-        look = self._looks.pop(client_id, None)
-        if look is not None:
-            look.photo.remove()
+        shown = self._shown.pop(client_id, None)
+        if shown is not None:
+            shown.photo.remove()
+            if not self._shown:
+                self._on_change(False)

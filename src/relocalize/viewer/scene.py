@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -15,14 +15,15 @@ from relocalize.geometry.transforms import FloatArray
 from relocalize.plotting.walks import Walk
 from relocalize.viewer.content import Content
 from relocalize.viewer.detail import Detail
-from relocalize.viewer.ellipsoid import Ellipsoid
-from relocalize.viewer.frusta import frustum_lines, frustum_under, path_lines, spaced
 from relocalize.viewer.placed_photo import PlacedPhoto
+from relocalize.viewer.shapes import ellipsoid_95, frustum_lines, frustum_under, path_lines, spaced
 from relocalize.viewer.stored_errors import ErrorLines
 
 Color = tuple[int, int, int]
+Rows = slice | NDArray[np.int64]
 
-_FLOOR, _GRAVITY = "floor grid", "gravity"  # layers
+_POINTS_LAYER, _INLIERS, _ERRORS_LAYER, PHOTOS = "points", "inliers", "errors", "localized photos"
+_OVER_A_PHOTO = (_POINTS_LAYER, _INLIERS, _ERRORS_LAYER)  # layers that are compared with it
 
 CHOSEN: Color = (255, 196, 0)  # the chosen camera
 PHOTO: Color = (230, 30, 90)  # the photo that was localized
@@ -36,7 +37,7 @@ _CHOSEN_LARGER = 3.0  # the chosen frustum, so that its photo can be seen
 # so that walls are seen, of more smaller, so that what is on them is.
 _POINT, _POINTS = 0.004, 40_000
 _SMALLEST, _LARGEST = 0.5, 1.5  # times that
-_OVER_A_PHOTO = 0.2  # times as large are points that are held against the photo behind them
+_SMALL_OVER_A_PHOTO = 0.2  # times as large are points in front of a photo
 _SHOWN_PIXELS = 800  # longer side of a photo that is sent
 _MOST_RAYS = 400
 _INLIER = 1.3  # size of a photo's inliers, of the map's points
@@ -45,38 +46,30 @@ _FOV = float(np.radians(50))
 _FEW_POINTS, _FEW_CAMERAS = 12_000, 100
 
 
-@dataclass(eq=False)
 class Scene:
-    """All that is drawn, layer by layer; every method may be called again at any time.
+    """All that is drawn, layer by layer; every method but `build` may be called at any time.
 
     Attributes:
         server: viser's.
         content: what is drawn.
-        layers: by the name that people see.
+        layers: viser's handles by the name that people see.
         depth: of the frusta, in the unit of positions.
         detail: who sees less of it, from `build` on.
     """
 
-    server: viser.ViserServer
-    content: Content
-    layers: dict[str, list[viser.SceneNodeHandle]] = field(default_factory=dict)
-    depth: float = 0.0
-    detail: Detail = field(init=False)
+    detail: Detail
 
-    def __post_init__(self) -> None:
-        self.depth = _DEPTH * self.content.reach
-        self._few = np.arange(len(self.content.points))
+    def __init__(self, server: viser.ViserServer, content: Content) -> None:
+        self.server, self.content = server, content
+        self.layers: dict[str, list[Any]] = {}
+        self.depth = _DEPTH * content.reach
+        self._few = np.arange(len(content.points))
         if len(self._few) > _FEW_POINTS:
             self._few = np.random.default_rng(0).choice(self._few, _FEW_POINTS, replace=False)
-        self._cloud: viser.PointCloudHandle | None = None
         self._cameras: list[viser.LineSegmentsHandle] = []
-        self._chosen: viser.CameraFrustumHandle | None = None
-        self._photos: list[viser.CameraFrustumHandle] = []
-        self._inliers: viser.PointCloudHandle | None = None
-        self._around_the_photo: list[viser.SceneNodeHandle] = []
         self._point_factor = 1.0
         self._hidden: set[str] = set()
-        self._is_looked_through = False
+        self._photo_behind = False
 
     def build(self, on_camera: Callable[[viser.ClientHandle, int, int], None]) -> None:
         """Draw points, cameras, floor and gravity.
@@ -90,10 +83,13 @@ class Scene:
         scene.world_axes.visible = False
         self._first_view()
         if len(content.points):
-            self._cloud = self._draw_points(scene, slice(None))
-            self.layers["points"] = [self._cloud]
+            self.layers[_POINTS_LAYER] = [self._draw_points(scene, slice(None))]
         for number, walk in enumerate(content.walks):
-            self._draw_walk(number, walk)
+            self._cameras.append(self._draw_cameras(scene, number, self._drawn(walk)))
+            nodes: list[viser.SceneNodeHandle] = [self._cameras[number]]
+            if walk.in_order and len(walk.names) > 1:
+                nodes.append(self._draw_path(scene, number, every=1))
+            self.layers[f"cameras: {walk.name}"] = nodes
         self._draw_ground()
         self._draw_gravity()
         self.detail = Detail(self.server, self._draw_little)
@@ -106,20 +102,19 @@ class Scene:
 
     def _camera_under(self, origin: FloatArray, direction: FloatArray) -> tuple[int, int] | None:
         """Number of the walk and row of the camera on a ray, of those that are visible."""
-        best: tuple[float, int, int] | None = None
+        hits = []
         for number, walk in enumerate(self.content.walks):
-            if not self._cameras[number].visible:
-                continue
-            rows = self._drawn(walk)
-            poses = [walk.world_from_cam[row] for row in rows]
-            hit = frustum_under(origin, direction, poses, self.depth)
-            if hit is not None and (best is None or hit[1] < best[0]):
-                best = (hit[1], number, int(rows[hit[0]]))
-        return None if best is None else best[1:]
+            if self._cameras[number].visible:
+                rows = self._drawn(walk)
+                poses = [walk.world_from_cam[row] for row in rows]
+                hit = frustum_under(origin, direction, poses, self.depth)
+                if hit is not None:
+                    hits.append((hit[1], number, int(rows[hit[0]])))
+        return min(hits)[1:] if hits else None
 
     @property
     def _overview(self) -> FloatArray:
-        """[3] where the eye sees all, from above and behind, beside the panel too."""
+        """[3] where the eye sees all, from above and behind, clear of the panel."""
         content = self.content
         back = np.array([0.35, -0.8, 0.7]) @ content.axes
         return np.asarray(content.middle + 2.1 * content.reach * back)
@@ -143,7 +138,7 @@ class Scene:
         # A node of a browser's own hides that of the same name which all browsers have.
         nodes: list[viser.SceneNodeHandle] = []
         are_many = len(self._few) < len(self.content.points)
-        if are_many and self._cloud is not None and self._cloud.visible:
+        if are_many and all(cloud.visible for cloud in self.layers[_POINTS_LAYER]):
             nodes.append(self._draw_points(client.scene, self._few))
         walks = self.content.walks
         seen = [number for number in range(len(walks)) if self._cameras[number].visible]
@@ -156,19 +151,10 @@ class Scene:
                     nodes.append(self._draw_path(client.scene, number, every=step))
         return nodes
 
-    def _draw_points(
-        self, scene: viser.SceneApi, rows: slice | NDArray[np.int64]
-    ) -> viser.PointCloudHandle:
+    def _draw_points(self, scene: viser.SceneApi, rows: Rows) -> viser.PointCloudHandle:
         points = self.content.points[rows]
-        return scene.add_point_cloud(
-            "/points",
-            points,
-            self.content.colors[rows],
-            point_size=self._point_size(len(points)),
-            point_shape="circle",
-            point_shading="flat",
-            precision="float32",
-        )
+        size = self._point_size(len(points))
+        return _add_points(scene, "/points", points, self.content.colors[rows], size)
 
     def _draw_cameras(
         self, scene: viser.SceneApi, number: int, rows: NDArray[np.int64]
@@ -176,52 +162,28 @@ class Scene:
         # The lines of all frusta are one object: as instances of a mesh they would cost a browser
         # without a graphics card six times as much.
         walk = self.content.walks[number]
-        return scene.add_line_segments(
-            f"/walk-{number}/cameras",
-            self._lines_of(walk, rows),
-            rgb(walk.color),
-            thickness=1.2,
-            thickness_units="screen",
-        )
-
-    def _draw_walk(self, number: int, walk: Walk) -> None:
-        edges = self._draw_cameras(self.server.scene, number, self._drawn(walk))
-        self._cameras.append(edges)
-        self.layers[_cameras(walk)] = [edges]
-        if walk.in_order and len(walk.names) > 1:
-            path = self._draw_path(self.server.scene, number, every=1)
-            self.layers[_cameras(walk)].append(path)
+        lines = self._lines_of(walk, rows)
+        return _add_lines(scene, f"/walk-{number}/cameras", lines, rgb(walk.color), 1.2)
 
     def _draw_path(
         self, scene: viser.SceneApi, number: int, *, every: int
     ) -> viser.LineSegmentsHandle:
         walk = self.content.walks[number]
-        return scene.add_line_segments(
-            f"/walk-{number}/path",
-            path_lines(walk.centres, every=every),
-            rgb(walk.color),
-            thickness=2.0,
-            thickness_units="screen",
-        )
+        lines = path_lines(walk.centres, every=every)
+        return _add_lines(scene, f"/walk-{number}/path", lines, rgb(walk.color), 2.0)
 
     def _draw_ground(self) -> None:
         ground, scene = self.content.ground, self.server.scene
         # As lines: viser's own grid is a shader over all that it covers, which costs a browser
         # without a graphics card more than the rest of an empty scene.
-        grid = scene.add_line_segments(
-            "/floor/grid",
-            ground.lines.astype(np.float32),
-            _GRID,
-            thickness=1.0,
-            thickness_units="screen",
-        )
+        grid = _add_lines(scene, "/floor/grid", ground.lines, _GRID, 1.0)
         label = scene.add_label(
             "/floor/unit",
-            f"grid: {ground.cell:g} {self.content.short_unit_of(ground.cell)}",
+            f"grid: {ground.cell:g} {self.content.unit_of(ground.cell)}",
             position=ground.corner(-1, -1),
             anchor="top-left",
         )
-        self.layers[_FLOOR] = [grid, label]
+        self.layers["floor grid"] = [grid, label]
 
     def _draw_gravity(self) -> None:
         content, ground = self.content, self.content.ground
@@ -239,48 +201,40 @@ class Scene:
         label = self.server.scene.add_label(
             "/gravity/label", says, position=foot + length * up, anchor="bottom-left"
         )
-        self.layers[_GRAVITY] = [arrow, label]
+        self.layers["gravity"] = [arrow, label]
 
     def show(self, layer: str, visible: bool) -> None:
         """Show or hide a layer."""
         (self._hidden.discard if visible else self._hidden.add)(layer)
-        self._show_what_is_to_be_seen()
+        self._refresh()
 
-    def look_through(self, on: bool) -> None:
-        """Leave only what is held against a photo: its points, small; or show all again."""
-        self._is_looked_through = on
-        self._size_points()
-        self._show_what_is_to_be_seen()
+    def put_photo_behind(self, on: bool) -> None:
+        """Leave only what is compared with a photo: its points, small; or show all again."""
+        self._photo_behind = on
+        self._refresh()
 
-    def _show_what_is_to_be_seen(self) -> None:
-        in_the_way = {_cameras(walk) for walk in self.content.walks} | {_FLOOR, _GRAVITY}
-        hidden = self._hidden | (in_the_way if self._is_looked_through else set())
+    def _refresh(self) -> None:
+        """Show what is to be seen, in the size that it has now."""
         for layer, nodes in self.layers.items():
+            in_the_way = self._photo_behind and layer not in _OVER_A_PHOTO
             for node in nodes:
-                node.visible = layer not in hidden
-        chosen = [] if self._chosen is None else [self._chosen]
-        for node in (*chosen, *self._photos, *self._around_the_photo):
-            node.visible = not self._is_looked_through
+                node.visible = not in_the_way and layer not in self._hidden
+        size = self._point_size(len(self.content.points))
+        for layer, factor in ((_POINTS_LAYER, 1.0), (_INLIERS, _INLIER)):
+            for cloud in self.layers.get(layer, []):
+                cloud.point_size = factor * size
         self.detail.redraw()
 
     def resize_points(self, factor: float) -> None:
         """Draw points so many times as large as at first."""
         self._point_factor = factor
-        self._size_points()
+        self._refresh()
 
     def _point_size(self, count: int) -> float:
         """Of each of so many points, in the unit of positions."""
         density = float(np.clip((_POINTS / max(count, 1)) ** 0.25, _SMALLEST, _LARGEST))
-        held_against_a_photo = _OVER_A_PHOTO if self._is_looked_through else 1.0
-        return _POINT * self.content.reach * density * self._point_factor * held_against_a_photo
-
-    def _size_points(self) -> None:
-        size = self._point_size(len(self.content.points))
-        if self._cloud is not None:
-            self._cloud.point_size = size
-        if self._inliers is not None:
-            self._inliers.point_size = _INLIER * size
-        self.detail.redraw()
+        small = _SMALL_OVER_A_PHOTO if self._photo_behind else 1.0
+        return _POINT * self.content.reach * density * self._point_factor * small
 
     def resize_cameras(self, factor: float) -> None:
         """Draw frusta so many times as large as at first."""
@@ -303,16 +257,14 @@ class Scene:
         self, world_from_cam: Rigid3, half: FloatArray, pixels: NDArray[np.uint8] | None
     ) -> None:
         """Highlight one camera, with its photo in its frustum where there is one."""
-        self._chosen = self._frustum(
-            "/chosen", world_from_cam, half, _CHOSEN_LARGER * self.depth, CHOSEN, pixels
-        )
+        chosen = self._frustum("/chosen", world_from_cam, half, CHOSEN, pixels)
+        self.layers["chosen"] = [chosen]
 
     def _frustum(
         self,
         name: str,
         world_from_cam: Rigid3,
         half: FloatArray | tuple[float, float],
-        depth: float,
         color: Color,
         pixels: NDArray[np.uint8] | None,
     ) -> viser.CameraFrustumHandle:
@@ -322,7 +274,7 @@ class Scene:
             name,
             fov=2 * float(np.arctan(half[1])),
             aspect=float(half[0] / half[1]),
-            scale=float(depth * volume),
+            scale=float(_CHOSEN_LARGER * self.depth * volume),
             thickness=2.5,
             thickness_units="screen",
             color=color,
@@ -342,113 +294,94 @@ class Scene:
             number: which of them has rays and ellipsoid.
             exaggeration: of the ellipsoid.
         """
-        for node in self.layers.pop("localized photos", []):
+        for node in (*self.layers.pop(PHOTOS, []), *self.layers.pop(_INLIERS, [])):
             node.remove()
-        self._photos = [
-            self._frustum(
-                f"/photos/{row}",
-                photo.estimate.world_from_cam,
-                photo.half,
-                _CHOSEN_LARGER * self.depth,
-                PHOTO,
-                shrunk(photo.pixels),
-            )
+        self.layers[PHOTOS] = [
+            self._frustum(f"/photos/{row}", pose, photo.half, PHOTO, shrunk(photo.pixels))
             for row, photo in enumerate(photos)
-            if photo.estimate.world_from_cam is not None
+            if (pose := photo.estimate.world_from_cam) is not None
         ]
-        why = self._why_there(photos[number], exaggeration) if photos else []
-        self._inliers = next((n for n in why if isinstance(n, viser.PointCloudHandle)), None)
-        self._around_the_photo = [node for node in why if node is not self._inliers]
-        self.layers["localized photos"] = [*self._photos, *why]
-        self._show_what_is_to_be_seen()
-        self._size_points()
+        if photos:
+            self._draw_why_there(photos[number], exaggeration)
+        self._refresh()
 
-    def _why_there(self, placed: PlacedPhoto, exaggeration: float) -> list[viser.SceneNodeHandle]:
+    def _draw_why_there(self, placed: PlacedPhoto, exaggeration: float) -> None:
         """Rays from a photo to its inliers, and the 95% ellipsoid of its centre."""
         estimate, scene = placed.estimate, self.server.scene
-        pose = estimate.world_from_cam
-        nodes: list[viser.SceneNodeHandle] = []
+        pose, points = estimate.world_from_cam, estimate.inlier_points
         if pose is None:
-            return nodes
-        points = estimate.inlier_points
+            return
         if points is not None and len(points):
             rows = np.unique(np.linspace(0, len(points) - 1, _MOST_RAYS).astype(int))
-            ends = points[rows].astype(np.float32)
-            starts = np.broadcast_to(pose.translation.astype(np.float32), ends.shape)
-            nodes.append(
-                scene.add_line_segments(
-                    "/photo/rays",
-                    np.stack([starts, ends], axis=1),
-                    PHOTO,
-                    thickness=0.7,
-                    thickness_units="screen",
-                )
-            )
-            nodes.append(
-                scene.add_point_cloud(
-                    "/photo/inliers",
-                    points.astype(np.float32),
-                    PHOTO,
-                    point_size=_INLIER * self._point_size(len(self.content.points)),
-                    point_shape="circle",
-                    precision="float32",
-                )
-            )
+            rays = np.stack(np.broadcast_arrays(pose.translation, points[rows]), axis=1)
+            self.layers[PHOTOS].append(_add_lines(scene, "/photo/rays", rays, PHOTO, 0.7))
+            self.layers[_INLIERS] = [_add_points(scene, "/photo/inliers", points, PHOTO, 1.0)]
         if estimate.covariance is not None:
-            ellipsoid = Ellipsoid.of(estimate.covariance[:3, :3])
+            radii, quat_wxyz = ellipsoid_95(estimate.covariance[:3, :3])
             smallest = 1e-5 * self.content.reach  # a sphere of radius 0 cannot be drawn
-            x, y, z = np.maximum(exaggeration * ellipsoid.radii, smallest).tolist()
-            nodes.append(
-                scene.add_icosphere(
-                    "/photo/uncertainty",
-                    1.0,
-                    PHOTO,
-                    scale=(x, y, z),
-                    opacity=0.35,
-                    wxyz=ellipsoid.quat_wxyz,
-                    position=pose.translation,
-                    cast_shadow=False,
-                    receive_shadow=False,
-                )
+            x, y, z = np.maximum(exaggeration * radii, smallest).tolist()
+            ellipsoid = scene.add_icosphere(
+                "/photo/uncertainty",
+                1.0,
+                PHOTO,
+                scale=(x, y, z),
+                opacity=0.35,
+                wxyz=quat_wxyz,
+                position=pose.translation,
+                cast_shadow=False,
+                receive_shadow=False,
             )
-        return nodes
+            self.layers[PHOTOS].append(ellipsoid)
 
     def draw_errors(
         self, errors: Sequence[ErrorLines], exaggeration: float, visible: set[int]
     ) -> None:
         """Draw those of the error layers whose numbers are in ``visible``."""
-        for node in self.layers.pop("errors", []):
+        for node in self.layers.pop(_ERRORS_LAYER, []):
             node.remove()
         nodes: list[viser.SceneNodeHandle] = []
+        scene = self.server.scene
         for number in sorted(visible):
-            one, color = errors[number], error_color(number)
-            if len(one.images):
-                nodes.append(
-                    self.server.scene.add_line_segments(
-                        f"/errors/{number}/lines",
-                        one.lines(exaggeration).astype(np.float32),
-                        color,
-                        thickness=2.5,
-                        thickness_units="screen",
-                    )
-                )
+            one, color, name = errors[number], error_color(number), f"/errors/{number}"
+            if len(one.true):
+                lines = one.lines(exaggeration)
+                nodes.append(_add_lines(scene, f"{name}/lines", lines, color, 2.5))
             if len(one.failed):
                 nodes.append(
-                    self.server.scene.add_point_cloud(
-                        f"/errors/{number}/failed",
-                        one.failed.astype(np.float32),
-                        color,
-                        point_size=0.5 * self.depth,
-                        point_shape="diamond",
-                        precision="float32",
+                    _add_points(
+                        scene, f"{name}/failed", one.failed, color, 0.5 * self.depth, "diamond"
                     )
                 )
-        self.layers["errors"] = nodes
+        self.layers[_ERRORS_LAYER] = nodes
 
 
-def _cameras(walk: Walk) -> str:
-    """The layer of a capture's cameras."""
-    return f"cameras: {walk.name}"
+def _add_lines(
+    scene: viser.SceneApi, name: str, ends: NDArray[Any], color: Color, thickness: float
+) -> viser.LineSegmentsHandle:
+    """Line segments [N, 2, 3], so many pixels thick."""
+    return scene.add_line_segments(
+        name, ends.astype(np.float32), color, thickness=thickness, thickness_units="screen"
+    )
+
+
+def _add_points(
+    scene: viser.SceneApi,
+    name: str,
+    points: NDArray[Any],
+    colors: Color | NDArray[np.uint8],
+    size: float,
+    shape: Literal["circle", "diamond"] = "circle",
+) -> viser.PointCloudHandle:
+    """Points [N, 3], so large in the unit of positions."""
+    return scene.add_point_cloud(
+        name,
+        points.astype(np.float32),
+        colors,
+        point_size=size,
+        point_shape=shape,
+        point_shading="flat",
+        precision="float32",
+    )
 
 
 def error_color(number: int) -> Color:

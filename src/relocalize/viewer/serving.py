@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import socket
 import threading
@@ -91,14 +90,8 @@ def serve(
     server = _started(settings)
     try:
         scene = Scene(server, content)
-        panels: list[Panel] = []
-
-        def on_camera(client: viser.ClientHandle, walk: int, row: int) -> None:
-            panels[0].choose(walk, row, client)
-
-        scene.build(on_camera)
+        scene.build(lambda client, walk, row: panel.choose(walk, row, client))
         panel = Panel(place, scene, errors, placer)
-        panels.append(panel)
         guard(server, panel.say)
         for photo in placed:
             panel.show_photo(photo)
@@ -113,48 +106,24 @@ def _started(settings: ViewSettings) -> viser.ViserServer:
     _check_free(settings.host, settings.port)
     with _silent():
         server = viser.ViserServer(host=settings.host, port=settings.port, verbose=False)
-    # viser goes on to the next port where somebody was faster than we are.
-    if settings.port and server.get_port() != settings.port:
-        with _silent():
-            server.stop()
-        raise ViewerError(_taken(settings.host, settings.port))
     server.gui.configure_theme(show_share_button=False, show_logo=False, control_width="medium")
     server.gui.set_panel_label("relocalize")
     return server
 
 
 def _check_free(host: str, port: int) -> None:
-    if not 0 <= port <= 65535:
-        raise ViewerError(f"port {port} does not exist; give one from 1024 to 65535")
+    """Raise where nobody can listen on the port; viser would silently take another."""
+    another = f"give another: --port {port + 1 if 0 < port < 65535 else 8080}"
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OverflowError as error:
+        raise ViewerError(f"port {port} does not exist; {another}") from error
     except OSError as error:
-        raise ViewerError(f"host {host!r} is no address of this machine ({error})") from error
-    with socket.socket(family, kind, protocol) as probe:
-        # As the server does it: a port whose last connection is still closing is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except PermissionError as error:
-            raise ViewerError(
-                f"port {port} is for administrators; give another: --port 8080"
-            ) from error
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise ViewerError(_taken(host, port)) from error
-            raise ViewerError(
-                f"cannot listen on {host!r}, port {port} ({error.strerror}); "
-                "give an address of this machine: --host 127.0.0.1"
-            ) from error
-
-
-def _taken(host: str, port: int) -> str:
-    return (
-        f"port {port} of {host} is taken, perhaps by another viewer; "
-        f"give another: --port {port + 1}"
-    )
+        raise ViewerError(
+            f"cannot listen on {host!r}, port {port} ({error.strerror}); {another}, or an address "
+            "of this machine: --host 127.0.0.1"
+        ) from error
 
 
 @contextlib.contextmanager

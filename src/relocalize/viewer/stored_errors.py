@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from relocalize.errors import GeometryError, PlaceError
+from relocalize.evaluation.names import RESULTS
 from relocalize.geometry import Similarity3
 from relocalize.geometry.transforms import FloatArray, rotation_from_quat_wxyz
 from relocalize.place import Place
 from relocalize.place.folder import read_json
-
-_RESULTS = "results.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,15 +24,13 @@ class ErrorLines:
     Attributes:
         split: that was evaluated.
         localizer: its name.
-        images: [N] that were localized.
-        true: [N, 3] true camera centres.
+        true: [N, 3] true camera centres of the images that were localized.
         estimated: [N, 3] where the localizer put them.
         failed: [F, 3] true centres of the images that it did not localize.
     """
 
     split: str
     localizer: str
-    images: tuple[str, ...]
     true: FloatArray
     estimated: FloatArray
     failed: FloatArray
@@ -55,7 +53,7 @@ def stored_errors(place: Place) -> tuple[list[ErrorLines], list[str]]:
     """The errors of every stored evaluation of a Place, and a line for each that is damaged."""
     found: list[ErrorLines] = []
     remarks: list[str] = []
-    for path in sorted(place.root.glob(f"reports/*/{_RESULTS}")):
+    for path in sorted(place.root.glob(f"reports/*/{RESULTS}")):
         lines = _errors_or_remark(path)
         if isinstance(lines, str):
             remarks.append(f"errors are not shown: {lines}")
@@ -75,47 +73,24 @@ def _errors_or_remark(path: Path) -> list[ErrorLines] | str:
 
 
 def _errors_in(results: dict[str, Any]) -> list[ErrorLines]:
-    place_from_truth = _place_from_truth(results.get("aligned"))
-    split, rows = str(results["split"]), results["per_image"]
+    place_from_truth = Similarity3.identity()
+    if (aligned := results.get("aligned")) is not None:
+        rotation = rotation_from_quat_wxyz(aligned["quat_wxyz"])
+        (shift,) = _positions([aligned["translation"]])
+        place_from_truth = Similarity3(float(aligned["scale"]), rotation, shift).inverse()
+    true = place_from_truth @ _positions([row["position"] for row in results["per_image"]])
     lines = []
     for localizer in results["localizers"]:
-        images: list[str] = []
-        true: list[FloatArray] = []
-        estimated: list[FloatArray] = []
-        failed: list[FloatArray] = []
-        for row in rows:
-            answer, centre = row["localizers"][localizer], _position(row["position"])
-            if answer["position"] is None:
-                failed.append(centre)
-                continue
-            images.append(str(row["image"]))
-            true.append(centre)
-            estimated.append(_position(answer["position"]))
-        lines.append(
-            ErrorLines(
-                split,
-                str(localizer),
-                tuple(images),
-                place_from_truth @ np.reshape(true, (-1, 3)),
-                place_from_truth @ np.reshape(estimated, (-1, 3)),
-                place_from_truth @ np.reshape(failed, (-1, 3)),
-            )
-        )
+        found = [row["localizers"][localizer]["position"] for row in results["per_image"]]
+        failed = np.array([position is None for position in found], dtype=np.bool_)
+        estimated = place_from_truth @ _positions([one for one in found if one is not None])
+        split = str(results["split"])
+        lines.append(ErrorLines(split, str(localizer), true[~failed], estimated, true[failed]))
     return lines
 
 
-def _place_from_truth(aligned: dict[str, Any] | None) -> Similarity3:
-    if aligned is None:
-        return Similarity3.identity()
-    return Similarity3(
-        float(aligned["scale"]),
-        rotation_from_quat_wxyz(aligned["quat_wxyz"]),
-        _position(aligned["translation"]),
-    ).inverse()
-
-
-def _position(value: Any) -> FloatArray:
-    position = np.asarray(value, dtype=np.float64)
-    if position.shape != (3,) or not np.isfinite(position).all():
-        raise ValueError(f"no position: {str(value)[:60]}")
-    return position
+def _positions(values: Sequence[Any]) -> FloatArray:
+    positions = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+    if values and (positions.shape[1] != 3 or not np.isfinite(positions).all()):
+        raise ValueError(f"no positions: {str(values)[:60]}")
+    return positions.reshape(-1, 3)

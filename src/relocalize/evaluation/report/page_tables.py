@@ -5,8 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from relocalize.evaluation.metrics import LEAD_THRESHOLD
-from relocalize.evaluation.recall_curve import area_keys
+from relocalize.evaluation.metrics import AREAS_CM_DEG, LEAD_THRESHOLD
 from relocalize.evaluation.report.accuracy_table import AccuracyTable, Cell
 from relocalize.evaluation.report.stored import Results
 from relocalize.evaluation.table import (
@@ -71,7 +70,7 @@ def html_more(results: Results) -> str:
         ]
         if results.is_metric:
             area = (row["recall_curve"] or {}).get("area", {})
-            cells += [percent(area.get(key)) for key in area_keys()]
+            cells += [percent(area.get(key)) for key in AREAS_CM_DEG]
         cells += [
             length(answered.get("median_position"), metric=results.is_metric),
             degrees(answered.get("median_rotation_deg")),

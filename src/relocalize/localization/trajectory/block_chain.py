@@ -40,8 +40,8 @@ class BlockChain:
             for column in range(size):
                 if row >= column:
                     banded[row - column, column::size] = self.diagonal[:, row, column]
-                beside = banded[size + row - column, column::size]
-                beside[: count - 1] = self.below[:, row, column]
+                off_diagonal = banded[size + row - column, column::size]
+                off_diagonal[: count - 1] = self.below[:, row, column]
         return banded
 
     def inverse_diagonal(self) -> FloatArray:

@@ -11,8 +11,9 @@ shaken is not a setting: it is what makes the estimates most likely.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,27 +108,43 @@ def smooth(
     """
     known = [None] * len(covariances) if shared is None else list(shared)
     problem = _Problem.of(times, estimates, covariances, known)
-    states, noise = problem.first_states(), problem.first_noise()
-    jitter = 1.0
-    states, weights, noise = _first_fit(problem, states, noise)
+    fit = _first_fit(problem)
     for _ in range(_ROUNDS):
-        noise, jitter = _likeliest(problem, states, weights, noise, jitter)
-        states = _relaxed(problem, states, weights, noise, jitter)
-        more = _readmitted(problem, states, weights, noise, jitter)
-        if (more == weights).all():
+        fit = _relaxed(problem, _likeliest(problem, fit))
+        more = _readmitted(problem, fit)
+        if (more == fit.weights).all():
             break
-        weights = more
-        states = _relaxed(problem, states, weights, noise, jitter)
-    marginals = problem.marginals(states, weights, noise, jitter)
-    stays = (1.0 - jitter) * problem.stated() + problem.nearest(known)
+        fit = _relaxed(problem, replace(fit, weights=more))
+    covariance = problem.marginals(fit) + (1.0 - fit.jitter) * problem.stated()
+    covariance += problem.nearest(known)
     poses = []
-    for k, rotation in enumerate(states.rotations.as_matrix()):
+    for k, rotation in enumerate(fit.states.rotations.as_matrix()):
         status: Status = "bridged"
         if problem.has[k]:
-            status = "localized" if weights[k] > 0.5 else "rejected"
-        pose = Rigid3(rotation, states.centres[k])
-        poses.append(SmoothedPose(status, pose, marginals[k] + stays[k]))
-    return Smoothed(tuple(poses), noise, jitter)
+            status = "localized" if fit.weights[k] > 0.5 else "rejected"
+        poses.append(SmoothedPose(status, Rigid3(rotation, fit.states.centres[k]), covariance[k]))
+    return Smoothed(tuple(poses), fit.noise, fit.jitter)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """A trajectory, and under what it was found.
+
+    Attributes:
+        states: of N frames.
+        weights: [N] how much each estimate counts, 0 to 1.
+        noise: how hard the camera is shaken.
+        jitter: share of the stated variances that changes from frame to frame.
+    """
+
+    states: States
+    weights: FloatArray
+    noise: MotionNoise
+    jitter: float
+
+    def only(self, rows: slice) -> _Fit:
+        """The same of some frames in a row."""
+        return replace(self, states=_only(self.states, rows), weights=self.weights[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,7 +268,7 @@ class _Problem:
         return np.concatenate([states.centres - self.centres, turned], axis=1)
 
     def squares(self, states: States) -> FloatArray:
-        """[N] squared errors of the estimates in units of their stated covariances."""
+        """[N] squared errors of the estimates in units of their stated covariances; 0 for none."""
         errors = self.residuals(states)
         squares: FloatArray = np.einsum("ni,nij,nj->n", errors, self.bounds, errors)
         return squares
@@ -283,24 +300,20 @@ class _Problem:
         cost = 2 * np.log(volume) - determinants - 6 * np.log(2 * np.pi)
         return np.asarray(np.maximum(cost, _CHI2_6_OUTLIER), dtype=np.float64)
 
-    def marginals(
-        self, states: States, weights: FloatArray, noise: MotionNoise, jitter: float
-    ) -> FloatArray:
+    def marginals(self, fit: _Fit) -> FloatArray:
         """[N, 6, 6] covariances of the poses of all frames."""
-        chain, _, _ = self.equations(states, weights, noise, jitter)
+        chain, _, _ = self.equations(fit)
         return chain.inverse_diagonal()[:, :6, :6]
 
-    def equations(
-        self, states: States, weights: FloatArray, noise: MotionNoise, jitter: float
-    ) -> tuple[BlockChain, FloatArray, float]:
-        """Normal equations of all errors, their right side, and twice the cost at ``states``."""
-        count = len(self.times)
+    def equations(self, fit: _Fit) -> tuple[BlockChain, FloatArray, float]:
+        """Normal equations of all errors, their right side, and twice the cost at the states."""
+        count, states, noise = len(self.times), fit.states, fit.noise
         diagonal, below = np.zeros((count, STATE, STATE)), np.zeros((count - 1, STATE, STATE))
         right = np.zeros((count, STATE))
         errors = self.residuals(states)
         by_state = np.tile(np.eye(6), (count, 1, 1))
         by_state[:, ROTATION, ROTATION] = right_jacobian_inverse(errors[:, ROTATION])
-        information = (weights / jitter)[:, None, None] * self.information
+        information = (fit.weights / fit.jitter)[:, None, None] * self.information
         weighted = by_state.transpose(0, 2, 1) @ information
         diagonal[:, :6, :6] += weighted @ by_state
         right[:, :6] -= np.einsum("nij,nj->ni", weighted, errors)
@@ -327,16 +340,13 @@ class _Problem:
             cost += held * float(values[0] @ values[0])
         return BlockChain(diagonal, below), right, cost
 
-    def only(self, rows: slice) -> _Problem:
-        """The same of some frames in a row."""
-        return _Problem(
-            self.times[rows],
-            self.has[rows],
-            self.centres[rows],
-            self.rotations[rows],
-            self.information[rows],
-            self.bounds[rows],
-        )
+
+_Arrays = TypeVar("_Arrays", States, _Problem)
+
+
+def _only(value: _Arrays, rows: slice) -> _Arrays:
+    """The same of some frames in a row."""
+    return type(value)(*(getattr(value, one.name)[rows] for one in fields(value)))
 
 
 def _inverse(covariance: FloatArray | None, frame: int) -> FloatArray:
@@ -355,150 +365,117 @@ def _inverse(covariance: FloatArray | None, frame: int) -> FloatArray:
     return np.asarray(np.linalg.inv(covariance + floor), dtype=np.float64)
 
 
-def _relaxed(
-    problem: _Problem,
-    states: States,
-    weights: FloatArray,
-    noise: MotionNoise,
-    jitter: float,
-    *,
-    most: int = 8,
-) -> States:
+def _relaxed(problem: _Problem, fit: _Fit, *, most: int = 8) -> _Fit:
     """The states of least cost for these weights (Gauss-Newton)."""
+    states = fit.states
     for _ in range(most):
-        chain, right, _ = problem.equations(states, weights, noise, jitter)
+        chain, right, _ = problem.equations(replace(fit, states=states))
         step = chain.solve(right)[0]
         # A rotation of more than a radian at once is beyond what the linear equations know.
         longest = float(np.abs(step[:, ROTATION]).max())
         states = states.moved(step * min(1.0, 1.0 / max(longest, 1e-12)))
-        if longest < 1e-6 and np.abs(step[:, POSITION]).max() < 1e-6 * _extent(states):
+        extent = max(float(np.ptp(states.centres, axis=0).max()), 1e-12)
+        if longest < 1e-6 and np.abs(step[:, POSITION]).max() < 1e-6 * extent:
             break
-    return states
+    return replace(fit, states=states)
 
 
-def _extent(states: States) -> float:
-    return max(float(np.ptp(states.centres, axis=0).max()), 1e-12)
-
-
-def _graduated(
-    problem: _Problem, states: States, noise: MotionNoise, jitter: float
-) -> tuple[States, FloatArray]:
+def _graduated(problem: _Problem, fit: _Fit) -> _Fit:
     """States and weights (0 or 1) of truncated least squares, by graduated non-convexity."""
     # What lies within the stated covariance is not wrong, however quiet the neighbours are.
     bound = _CHI2_6_OUTLIER
-    weights = problem.has.astype(np.float64)
-    states = _relaxed(problem, states, weights, noise, jitter, most=3)
-    squares = np.where(problem.has, problem.squares(states), 0.0)
+    fit = _relaxed(problem, replace(fit, weights=problem.has.astype(np.float64)), most=3)
+    squares = problem.squares(fit.states)
     worst = float(squares.max())
     if worst <= bound:
-        return _relaxed(problem, states, weights, noise, jitter), weights
+        return _relaxed(problem, fit)
     mu = bound / (2 * worst - bound)
     while mu < 1e3:
         low, high = mu / (mu + 1) * bound, (mu + 1) / mu * bound
         between = np.sqrt(bound * mu * (mu + 1) / np.maximum(squares, 1e-12)) - mu
         soft = np.where(squares <= low, 1.0, np.where(squares >= high, 0.0, between))
         weights = np.where(problem.has, soft, 0.0)
-        states = _relaxed(problem, states, weights, noise, jitter, most=1)
-        squares = np.where(problem.has, problem.squares(states), 0.0)
+        fit = _relaxed(problem, replace(fit, weights=weights), most=1)
+        squares = problem.squares(fit.states)
         mu *= 2.0
     weights = (problem.has & (squares <= bound)).astype(np.float64)
-    return _relaxed(problem, states, weights, noise, jitter), weights
+    return _relaxed(problem, replace(fit, weights=weights))
 
 
-def _readmitted(
-    problem: _Problem, states: States, weights: FloatArray, noise: MotionNoise, jitter: float
-) -> FloatArray:
+def _readmitted(problem: _Problem, fit: _Fit) -> FloatArray:
     """Weights of 1 for estimates that were left out and agree with what is known without them.
 
     A hand that jerks the camera is no wrong estimate: without these frames nobody knows well
     where they are, and their own word is within that.
     """
-    left_out = problem.has & (weights < 0.5)
+    left_out = problem.has & (fit.weights < 0.5)
     if not left_out.any():
-        return weights
-    known = problem.marginals(states, weights, noise, jitter)[left_out]
+        return fit.weights
+    known = problem.marginals(fit)[left_out]
     own = np.linalg.inv(problem.bounds[left_out])
-    errors = problem.residuals(states)[left_out]
+    errors = problem.residuals(fit.states)[left_out]
     squares = np.einsum("ni,ni->n", errors, np.linalg.solve(known + own, errors[..., None])[..., 0])
-    weights = weights.copy()
-    weights[np.flatnonzero(left_out)[squares <= _CHI2_6_OUTLIER]] = 1.0
+    agrees = np.flatnonzero(left_out)[squares <= _CHI2_6_OUTLIER]
+    weights = np.array(fit.weights)
+    weights[agrees] = 1.0
     return weights
 
 
-def _first_fit(
-    problem: _Problem, start: States, noise: MotionNoise
-) -> tuple[States, FloatArray, MotionNoise]:
-    """States and weights under accelerations that may be far larger than the first guess.
+def _first_fit(problem: _Problem) -> _Fit:
+    """The fit under accelerations that may be far larger than the first guess.
 
     A walk is smooth over half a second, and a hand trembles from frame to frame: what trembles
     is no outlier. Of several guesses the likeliest is taken, where a wrong estimate is as likely
     anywhere on the way and facing anywhere.
     """
-    of_wrong = problem.unlikeliness_anywhere()
+    of_wrong, guess = problem.unlikeliness_anywhere(), problem.first_noise()
+    start = problem.first_states()
 
-    def fit(factor: float) -> tuple[float, States, FloatArray, MotionNoise]:
-        tried = MotionNoise(factor * noise.position, factor * noise.rotation)
-        states, weights = _graduated(problem, start, tried, 1.0)
-        left_out = float(of_wrong[problem.has & (weights < 0.5)].sum())
-        cost = _unlikeliness(problem, states, weights, tried, 1.0) + left_out
-        return cost, states, weights, tried
+    def tried(factor: float) -> tuple[float, _Fit]:
+        noise = MotionNoise(factor * guess.position, factor * guess.rotation)
+        fit = _graduated(problem, _Fit(start, np.ones(len(problem.has)), noise, 1.0))
+        left_out = float(of_wrong[problem.has & (fit.weights < 0.5)].sum())
+        return _unlikeliness(problem, fit) + left_out, fit
 
-    best = min((fit(factor) for factor in _TREMBLING), key=lambda one: one[0])
-    return best[1:]
+    return min(map(tried, _TREMBLING), key=lambda one: one[0])[1]
 
 
-def _unlikeliness(
-    problem: _Problem, states: States, weights: FloatArray, noise: MotionNoise, jitter: float
-) -> float:
-    """Minus twice the log likelihood of the estimates that count, near ``states``, but a constant.
+def _unlikeliness(problem: _Problem, fit: _Fit) -> float:
+    """Minus twice the log likelihood of the estimates that count, near the states, but a constant.
 
     The poses are integrated out (the determinant), so that it does not pay to let them follow
     every estimate.
     """
-    chain, right, cost = problem.equations(states, weights, noise, jitter)
+    chain, right, cost = problem.equations(fit)
     step, log_determinant = chain.solve(right)
     cost -= float((right * step).sum())  # at the states that are likeliest then
-    _, of_motion = step_information(noise, problem.seconds)
+    _, of_motion = step_information(fit.noise, problem.seconds)
     # The hold on the first speeds depends on the densities too.
-    held = -3 * (np.log(noise.position) + np.log(noise.rotation))
-    of_estimates = -6 * float(weights.sum()) * np.log(jitter)
+    held = -3 * (np.log(fit.noise.position) + np.log(fit.noise.rotation))
+    of_estimates = -6 * float(fit.weights.sum()) * np.log(fit.jitter)
     return cost + log_determinant - of_motion - float(held) - float(of_estimates)
 
 
-def _likeliest(
-    problem: _Problem, states: States, weights: FloatArray, noise: MotionNoise, jitter: float
-) -> tuple[MotionNoise, float]:
-    """The accelerations and the jitter under which the estimates that count are most likely."""
-    rows = _telling(weights)
-    part = problem.only(rows)
-    part_states = States(
-        states.centres[rows],
-        states.rotations[rows],
-        states.velocities[rows],
-        states.turnings[rows],
-    )
-    part_weights = weights[rows]
+def _likeliest(problem: _Problem, fit: _Fit) -> _Fit:
+    """With the accelerations and the jitter that make the estimates that count most likely."""
+    rows = _telling(fit.weights)
+    part, part_fit = _only(problem, rows), fit.only(rows)
+    values = np.array([fit.jitter, fit.noise.position, fit.noise.rotation])
 
-    def unlikeliness(candidate: MotionNoise, share: float) -> float:
-        return _unlikeliness(part, part_states, part_weights, candidate, share)
-
-    def of_position(decades: float) -> float:
-        return unlikeliness(replace(noise, position=noise.position * 10**decades), jitter)
-
-    def of_rotation(decades: float) -> float:
-        return unlikeliness(replace(noise, rotation=noise.rotation * 10**decades), jitter)
-
-    def of_jitter(decades: float) -> float:
-        return unlikeliness(noise, jitter * 10**decades)
+    def unlikeliness(decades: float, axis: int) -> float:
+        jitter, position, rotation = (values * 10 ** (decades * np.eye(3)[axis])).tolist()
+        noise = MotionNoise(position, rotation)
+        return _unlikeliness(part, replace(part_fit, noise=noise, jitter=jitter))
 
     # One after the other, twice, since more of one is less of another.
     for span in (_SPAN, _SPAN / 4):
-        # Not above 1: trembling hands and trembling estimates look alike, and the localizer
-        # is believed. Taken for noise, real motion would be smoothed away.
-        jitter = min(1.0, jitter * 10 ** _lowest(of_jitter, span))
-        noise = replace(noise, position=noise.position * 10 ** _lowest(of_position, span))
-        noise = replace(noise, rotation=noise.rotation * 10 ** _lowest(of_rotation, span))
-    return noise, jitter
+        for axis in range(3):
+            values[axis] *= 10 ** _lowest(partial(unlikeliness, axis=axis), span)
+            # Not above 1: trembling hands and trembling estimates look alike, and the localizer
+            # is believed. Taken for noise, real motion would be smoothed away.
+            values[0] = min(1.0, values[0])
+    jitter, position, rotation = values.tolist()
+    return replace(fit, noise=MotionNoise(position, rotation), jitter=jitter)
 
 
 def _lowest(function: Callable[[float], float], span: float) -> float:

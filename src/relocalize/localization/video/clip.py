@@ -5,39 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relocalize import progress
 from relocalize.absolute_pose.shared_camera import SharedCamera
 from relocalize.capture.video import open_video
 from relocalize.capture.workspace import source_id
-from relocalize.errors import CaptureError, GeometryError
+from relocalize.errors import CaptureError
 from relocalize.formats.trajectory_tum import tum_trajectory
-from relocalize.geometry import Camera, Rigid3
-from relocalize.geometry.transforms import FloatArray, worst_sigma
+from relocalize.geometry import Camera
 from relocalize.localization import Localizer, PoseEstimate, fitted
-from relocalize.localization.trajectory import smooth
 from relocalize.localization.video.camera import camera_of_clip
 from relocalize.localization.video.frame_log import FrameLog, LoggedFrame
 from relocalize.localization.video.frames import frames_of
-from relocalize.localization.video.overlay import Overlay, Shown, VideoWriter
+from relocalize.localization.video.overlay import Overlay, write_video
+from relocalize.localization.video.poses import ClipPose, smoothed
 from relocalize.place import Place, atomic
-from relocalize.place.folder import METRE
 
 FRAMES, POSES = "frames.jsonl", "poses.jsonl"
 TRAJECTORY, BRIDGED = "trajectory.txt", "trajectory_bridged.txt"
 OVERLAY = "overlay.mp4"
-
-# A bridged pose that is less sure than this says nothing any more: its standard deviation as a
-# share of all the way that the camera was seen to go, and in degrees.
-_LOST_SHARE, _LOST_DEG = 0.25, 20.0
-
-Status = Literal["localized", "rejected", "bridged", "lost"]
 
 
 @dataclass(frozen=True)
@@ -53,55 +47,6 @@ class ClipSettings:
     localizer: str = "structure"
     every: int = 1
     overlay: bool = True
-
-
-@dataclass(frozen=True, eq=False)
-class ClipPose:
-    """One frame of a localized clip.
-
-    Attributes:
-        frame: its own estimate.
-        status: ``localized``; ``rejected`` where the motion contradicts that estimate, or
-            ``bridged`` where it failed: both have the pose that the frames around them say;
-            ``lost`` where these say nothing.
-        world_from_cam: smoothed, or None where it is lost.
-        covariance: [6, 6] as in `PoseEstimate`, or None.
-    """
-
-    frame: LoggedFrame
-    status: Status
-    world_from_cam: Rigid3 | None
-    covariance: FloatArray | None
-
-    @property
-    def position_sigma(self) -> float | None:
-        """Standard deviation of the centre along its worst axis."""
-        return None if self.covariance is None else worst_sigma(self.covariance[:3, :3])
-
-    @property
-    def rotation_sigma_deg(self) -> float | None:
-        """Standard deviation of the rotation about its worst axis, in degrees."""
-        if self.covariance is None:
-            return None
-        return float(np.degrees(worst_sigma(self.covariance[3:, 3:])))
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values, keys in reading order."""
-        pose, frame = self.world_from_cam, self.frame
-        return {
-            "frame": frame.number,
-            "time_s": frame.time_s,
-            "status": self.status,
-            "reason": frame.reason,
-            "position": None if pose is None else pose.translation.tolist(),
-            "quat_wxyz": None if pose is None else pose.quat_wxyz.tolist(),
-            "position_sigma": self.position_sigma,
-            "rotation_sigma_deg": self.rotation_sigma_deg,
-            "raw_position": None if frame.position is None else list(frame.position),
-            "raw_quat_wxyz": None if frame.quat_wxyz is None else list(frame.quat_wxyz),
-            "inliers": frame.inliers,
-            "milliseconds": frame.milliseconds,
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +138,7 @@ def localize_clip(
     broke = _localize_frames(localizer, path, log, settings.every)
     if not log.frames:
         raise CaptureError(f"no frame of {path} can be decoded; play it, and export it again")
-    poses, jitter, remark = _smoothed(log.frames)
+    poses, jitter, remark = smoothed(log.frames)
     clip = LocalizedClip(
         clip=path.name,
         localizer=settings.localizer,
@@ -213,12 +158,11 @@ def localize_clip(
 
 def _inputs(place: Place, source: str, settings: ClipSettings) -> str:
     """What frames' estimates depend on: the clip, the map, the localizers."""
-    digest = hashlib.sha256(f"{source} {settings.localizer} {settings.every} ".encode())
-    files = [place.map_dir / name for name in ("images.bin", "points3D.bin", "cameras.bin")]
-    files += sorted(place.root.glob(f"localizers/{settings.localizer}*/localizer.json"))
-    for file in files:
+    facts = [version("relocalize"), source, settings.localizer, settings.every, place.map_digest()]
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    for file in sorted(place.root.glob(f"localizers/{settings.localizer}*/localizer.json")):
         digest.update(file.name.encode())
-        digest.update(file.read_bytes() if file.is_file() else b"")
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
@@ -267,38 +211,6 @@ def _with_camera_errors(estimate: PoseEstimate, camera: SharedCamera | None) -> 
     return replace(estimate, covariance=own + of_camera, shared_covariance=shared + of_camera)
 
 
-def _smoothed(
-    frames: Sequence[LoggedFrame],
-) -> tuple[tuple[ClipPose, ...], float | None, str | None]:
-    """Poses, how much of their stated variances is jitter, and why they are not smoothed, if so."""
-    estimates = [frame.world_from_cam for frame in frames]
-    covariances = [frame.covariance_matrix for frame in frames]
-    try:
-        shared = [frame.shared_matrix for frame in frames]
-        smoothed = smooth([frame.time_s for frame in frames], estimates, covariances, shared)
-    except GeometryError as error:
-        rows = zip(frames, estimates, covariances, strict=True)
-        raw = tuple(
-            ClipPose(frame, "lost" if pose is None else "localized", pose, covariance)
-            for frame, pose, covariance in rows
-        )
-        return raw, None, f"not smoothed: {error}"
-    seen = [one.world_from_cam.translation for one in smoothed.poses if one.status == "localized"]
-    extent = float(np.linalg.norm(np.ptp(np.reshape(seen, (-1, 3)), axis=0))) if seen else 0.0
-    poses = tuple(
-        _unless_lost(ClipPose(frame, one.status, one.world_from_cam, one.covariance), extent)
-        for frame, one in zip(frames, smoothed.poses, strict=True)
-    )
-    return poses, smoothed.jitter, None
-
-
-def _unless_lost(pose: ClipPose, extent: float) -> ClipPose:
-    position, rotation = pose.position_sigma or 0.0, pose.rotation_sigma_deg or 0.0
-    if pose.status == "localized" or (position <= _LOST_SHARE * extent and rotation <= _LOST_DEG):
-        return pose
-    return replace(pose, status="lost", world_from_cam=None, covariance=None)
-
-
 def _write(clip: LocalizedClip) -> None:
     rows = [json.dumps(pose.to_json(), allow_nan=False) for pose in clip.poses]
     atomic.write_text(clip.folder / POSES, "\n".join(rows) + "\n")
@@ -315,37 +227,21 @@ def _write(clip: LocalizedClip) -> None:
 
 
 def _write_overlay(place: Place, path: Path, clip: LocalizedClip, every: int) -> None:
-    shown = [
-        Shown(pose.status, pose.world_from_cam, pose.position_sigma, _line(pose, clip.unit))
-        for pose in clip.poses
-    ]
-    overlay = Overlay(place, clip.camera, shown)
     aside = clip.folder / f".writing-{OVERLAY}"
-    with open_video(path) as video:
-        writer = VideoWriter(aside, 1 / (video.frame_s * every))
-        try:
-            frames = zip(frames_of(video, every), clip.poses, strict=False)
-            with progress.bar("drawing", len(clip.poses), "frames") as bar:
-                for row, (frame, _) in enumerate(frames):
-                    writer.write(overlay.draw(frame.image.bgr(), row), frame.time_s)
-                    bar.advance()
-        finally:
-            writer.close()
+    with open_video(path) as video, progress.bar("drawing", len(clip.poses), "frames") as bar:
+
+        def drawn() -> Iterator[tuple[NDArray[np.uint8], float]]:
+            overlay: Overlay | None = None
+            for row, frame in zip(range(len(clip.poses)), frames_of(video, every), strict=False):
+                bgr = frame.image.bgr()
+                if overlay is None:
+                    size = (bgr.shape[1], bgr.shape[0])
+                    overlay = Overlay(place, clip.camera, clip.poses, size)
+                yield overlay.draw(bgr, row), frame.time_s
+                bar.advance()
+
+        write_video(aside, 1 / (video.frame_s * every), drawn())
     aside.replace(clip.folder / OVERLAY)
-
-
-def _line(pose: ClipPose, unit: str) -> str:
-    words = [f"{pose.frame.time_s:6.2f} s", pose.status]
-    if pose.position_sigma is not None:
-        size = (
-            f"{100 * pose.position_sigma:.1f} cm"
-            if unit == METRE
-            else f"{pose.position_sigma:.2g} units"
-        )
-        words.append(f"+-{size}, {pose.rotation_sigma_deg:.2f} deg")
-    if pose.frame.inliers is not None:
-        words.append(f"{pose.frame.inliers} inliers")
-    return "   ".join(words)
 
 
 def _name_of(path: Path) -> str:
