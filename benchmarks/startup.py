@@ -41,7 +41,7 @@ class Startup:
 
 
 def main(settings: Startup) -> None:
-    commands = {
+    commands: dict[str, list[str | Path]] = {
         "python -c pass": ["-c", "pass"],
         "import relocalize": ["-c", "import relocalize"],
         "relocalize --help": ["-m", "relocalize", "--help"],

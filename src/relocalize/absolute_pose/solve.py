@@ -47,6 +47,8 @@ class PoseSettings:
         max_rotation_sigma_deg: of the result.
         max_view_distance: from the nearest view of the map, as a multiple of that view's
             distance to the points: SIFT does not match across larger changes of scale.
+        verified: whether a pose is compared with what the map says is to be seen from it; frames
+            next to the map's own in time cannot be look-alikes.
         verification_radius: of a point's projection, within which a feature should look like it.
         max_missing: share of what should be seen from the pose that may look different;
             `PoseSolver.learn` puts the map's own here.
@@ -65,6 +67,7 @@ class PoseSettings:
     max_position_sigma: float = 0.05
     max_rotation_sigma_deg: float = 2.0
     max_view_distance: float = 4.0
+    verified: bool = True
     verification_radius: float = 4.0
     max_missing: float = 1.0
     focal_sigma: float = 0.1
@@ -309,15 +312,7 @@ class _Photo:
         seen_from = np.linalg.norm(view.points - self.scene.centres[nearest], axis=1)
         if distances[nearest] > settings.max_view_distance * float(np.median(seen_from)):
             return Refused("the pose is implausible: far from every view of the map", count)
-        verification = verify_pose(
-            view,
-            lens,
-            self.scene,
-            self.pixels,
-            self.matches.descriptors,
-            radius=settings.verification_radius * self.matches.pixel,
-            without=self.without,
-        )
+        verification = self._verification(view, lens)
         contradiction = verification.contradiction(settings.max_missing)
         if contradiction is not None:
             return Refused(
@@ -329,6 +324,19 @@ class _Photo:
         if not self.is_exact:
             camera = camera_of(lens, camera.width, camera.height)
         return Solved(view, uncertainty, camera, verification)
+
+    def _verification(self, view: View, lens: Lens) -> Verification:
+        if not self.settings.verified:
+            return Verification(missing=None, unlike=None)
+        return verify_pose(
+            view,
+            lens,
+            self.scene,
+            self.pixels,
+            self.matches.descriptors,
+            radius=self.settings.verification_radius * self.matches.pixel,
+            without=self.without,
+        )
 
     def _refine_once(self, view: View, lens: Lens) -> tuple[View, Lens]:
         result = refine((view,), lens, loss_scale=self.loss_scale, freedom=self.freedom)

@@ -39,7 +39,7 @@ class RegisterSettings:
 
     neighbours: int = 4
     solver: PoseSolverSettings = PoseSolverSettings(
-        pose=PoseSettings(max_error=3.0, min_inliers=15, min_inlier_share=0.15)
+        pose=PoseSettings(max_error=3.0, min_inliers=15, min_inlier_share=0.15, verified=False)
     )
 
 
