@@ -41,7 +41,7 @@ from relocalize.checking.outliers import pose_tests
 from relocalize.checking.report import INTRINSICS
 from relocalize.checking.sampling import Sample, check_pairs, sample_pairs
 from relocalize.formats import read_registration
-from relocalize.formats.registration import brown_camera
+from relocalize.formats.lenses import brown_camera
 from relocalize.geometry import Camera, Convention, Rigid3, align_camera_poses
 from relocalize.geometry.conventions import axes_matrix, column_matrix
 from relocalize.geometry.transforms import FloatArray

@@ -21,7 +21,7 @@ from relocalize.formats import (
     read_registration,
 )
 from relocalize.formats.images import natural_key
-from relocalize.formats.pose_list import read_pose_list
+from relocalize.formats.pose_list import read as read_pose_list
 from relocalize.geometry import Camera, Rigid3
 from relocalize.place import MapModel, Place, Points, PosedImage
 

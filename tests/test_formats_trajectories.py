@@ -8,11 +8,11 @@ from PIL import Image
 
 from relocalize.errors import FormatError
 from relocalize.formats import ImportSettings, Registration, import_registration, read_registration
+from relocalize.formats.euroc import read as read_euroc
+from relocalize.formats.kitti import read as read_kitti
 from relocalize.formats.names import match_times, nearest_in_time, seconds_of
 from relocalize.formats.registry import FORMATS
-from relocalize.formats.trajectory_euroc import read_euroc
-from relocalize.formats.trajectory_kitti import read_kitti
-from relocalize.formats.trajectory_tum import read_tum
+from relocalize.formats.tum import read as read_tum
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import mean_rotation, rotation_angle_deg
 from relocalize.place import Place

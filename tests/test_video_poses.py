@@ -19,7 +19,7 @@ from numbers_place import CAMERA, make_numbers_place, poses_of_a_walk
 from relocalize import Camera, Place, Rigid3
 from relocalize.cli.main import main
 from relocalize.errors import CaptureError
-from relocalize.formats.trajectory_tum import read_tum
+from relocalize.formats.tum import read as read_tum
 from relocalize.geometry import position_error
 from relocalize.localization import PoseEstimate
 from relocalize.localization.video import ClipSettings, localize_clip

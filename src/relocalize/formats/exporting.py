@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,17 +14,14 @@ from numpy.typing import NDArray
 
 from relocalize import progress
 from relocalize.errors import FormatError
-from relocalize.formats.cameras_beside import FILE
-from relocalize.formats.posed_images import PosedImages
-from relocalize.formats.posed_model import observed_points
+from relocalize.formats.lenses import LARGEST_SIDE
+from relocalize.formats.posed_images import CAMERAS_FILE, PosedImages
 from relocalize.formats.registry import FORMATS, Format
 from relocalize.formats.resizing import ASPECTS, Aspect, Resizing
 from relocalize.place import MapModel, Place, PosedImage, Split
 from relocalize.place.folder import METRE
-from relocalize.place.model import NO_POINT
 
 AUTO, NONE = "auto", "none"
-_LARGEST_SIDE = 65535  # JPEG's limit
 _JPEG_QUALITY = 95
 _MEAN = "mean"  # file name of the mean image, without its ending
 
@@ -102,8 +99,7 @@ def export_place(place: Path | Place, out: Path, settings: ExportSettings) -> Ex
     """
     chosen, write = _writer(settings.format)
     _check_settings(settings)
-    if not isinstance(place, Place):
-        place = Place.open(place)
+    place = Place.of(place)
     _check_out(place, out)
     split = _split(place, settings.split)
     posed, not_in_split = _posed_images(place, split, settings.capture)
@@ -129,7 +125,7 @@ def export_place(place: Path | Place, out: Path, settings: ExportSettings) -> Ex
         split=None if split is None else split.name,
         not_in_split=not_in_split,
         resized=tuple(dict.fromkeys(change.description for change in changes.values())),
-        mean_image_of=None if mean is None else len(_train(posed)),
+        mean_image_of=None if mean is None else len(posed.training),
         points=len(posed.model.points),
         unit=posed.unit,
         remarks=tuple(_lost(chosen, posed)),
@@ -165,7 +161,7 @@ def _writer(format_name: str) -> tuple[Format, Callable[[PosedImages, Path], Non
 
 def _lost(chosen: Format, posed: PosedImages) -> Iterator[str]:
     """What a reader of the written files cannot know."""
-    if not chosen.writes_cameras:
+    if chosen.poses_only:
         cameras = list(posed.model.cameras.values())
         more = f" and {len(cameras) - 1} more" if len(cameras) > 1 else ""
         one = cameras[0]
@@ -173,9 +169,9 @@ def _lost(chosen: Format, posed: PosedImages) -> Iterator[str]:
         yield (
             f"a {chosen.name} has no place for intrinsics, which are "
             f"{one.model} {one.width}x{one.height} ({params}){more}: "
-            f"they are beside it in {FILE}, which relocalize reads and other tools do not"
+            f"they are beside it in {CAMERAS_FILE}, which relocalize reads and other tools do not"
         )
-    if chosen.means_metres and posed.unit != METRE:
+    if chosen.poses_only and posed.unit != METRE:
         yield f"other tools read a {chosen.name} as metres, and these are {posed.unit}s"
 
 
@@ -183,10 +179,10 @@ def _check_settings(settings: ExportSettings) -> None:
     if settings.aspect not in ASPECTS:
         raise FormatError(f"unknown aspect {settings.aspect!r}; want {', '.join(ASPECTS)}")
     if settings.resize is not None and not all(
-        1 <= side <= _LARGEST_SIDE for side in settings.resize
+        1 <= side <= LARGEST_SIDE for side in settings.resize
     ):
         width, height = settings.resize
-        raise FormatError(f"images of {width}x{height} pixels; want sides of 1 to 65535")
+        raise FormatError(f"images of {width}x{height} pixels; want sides of 1 to {LARGEST_SIDE}")
 
 
 def _check_out(place: Place, out: Path) -> None:
@@ -231,7 +227,7 @@ def _posed_images(
         raise FormatError(f"{len(missing)} images are missing, such as {files[missing[0]]}")
     chosen = set(kept)
     posed = PosedImages(
-        model=_part(place.map, kept),
+        model=place.map.only(kept),
         files=files,
         unit=place.unit,
         train=() if split is None else tuple(name for name in split.train if name in chosen),
@@ -243,25 +239,6 @@ def _posed_images(
         },
     )
     return posed, len(names) - len(kept)
-
-
-def _train(posed: PosedImages) -> Sequence[str]:
-    """The train images; without a split, all of them."""
-    return posed.train if posed.train or posed.test else tuple(posed.files)
-
-
-def _part(model: MapModel, names: Sequence[str]) -> MapModel:
-    """Some images of a model, with the points that at least two of them observe."""
-    images = {name: model.images[name] for name in names}
-    points, new_row = observed_points(model, names)
-    if len(points) == len(model.points):
-        return MapModel(images, points)
-    rows = np.full(len(model.points) + 1, NO_POINT, dtype=np.int64)  # the last is for NO_POINT
-    rows[list(new_row)] = list(new_row.values())
-    return MapModel(
-        {name: replace(image, point_rows=rows[image.point_rows]) for name, image in images.items()},
-        points,
-    )
 
 
 # -- other sizes -----------------------------------------------------------------------------
@@ -293,7 +270,7 @@ def _resized(
         )
     return replace(
         posed,
-        model=_part(MapModel(images, posed.model.points), list(images)),
+        model=MapModel(images, posed.model.points).only(images),
         files={name: folder / name for name in posed.files},
     )
 
@@ -315,7 +292,7 @@ def _mean_image(
     place: Place, posed: PosedImages, changes: dict[tuple[int, int], Resizing]
 ) -> NDArray[np.float32]:
     """The mean [H, W, 3] of the train images in the size in which they are written, RGB."""
-    names = _train(posed)
+    names = posed.training
     cameras = [posed.model.images[name].camera for name in names]
     sizes = {(camera.width, camera.height) for camera in cameras}
     if not names or (len(sizes) > 1 and not changes):

@@ -10,25 +10,26 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from relocalize import progress
 from relocalize.errors import FormatError
-from relocalize.formats.images import (
-    ImageFile,
-    find_images,
-    frame_index,
-    link_images,
-)
+from relocalize.formats.images import ImageFile, find_images, frame_index
 from relocalize.formats.names import match_names
-from relocalize.formats.posed_model import distinct_cameras, posed_model
+from relocalize.formats.posed_images import place_image
 from relocalize.formats.registration import Registration
 from relocalize.formats.registry import AUTO, read_registration
-from relocalize.formats.text import read_lines
+from relocalize.formats.text import read_lines, rows_in
+from relocalize.geometry import Camera
 from relocalize.place import (
     Capture,
     CapturedImage,
     DroppedFrame,
     Frame,
+    MapModel,
     Place,
+    Points,
+    PosedImage,
     Split,
     atomic,
 )
@@ -146,15 +147,17 @@ def import_registration(
     found = files.usable
     split = _split(registration, train, test, found, settings.split)
     unit = settings.unit or registration.unit
-    if not isinstance(place, Place):
-        place = Place.open_or_create(place)
+    place = Place.of(place, create=True)
     with place.lock():
         _refuse_other_poses(place, settings.capture)
         fingerprint = _fingerprint(registration, found, unit)
         unchanged = _is_there(place, settings.capture, fingerprint, found)
         if not unchanged:
             capture = _capture(registration, found, files.left_out, settings.capture)
-            link_images(place, found, settings.capture)
+            # In one step for every reader.
+            with atomic.new_folder(place.images_dir / settings.capture) as folder:
+                for image in progress.track(found, "images into the Place"):
+                    place_image(image.file, folder / image.name.removeprefix(f"{capture.name}/"))
             place.write_capture(capture)
             _write_poses(place, registration, found, unit, settings.convention_from)
             place.write_capture(
@@ -165,11 +168,17 @@ def import_registration(
                         "convention": registration.stated.convention.name,
                         "convention_from": settings.convention_from,
                         "without_image": list(files.absent),
-                        "columns": _columns(registration, found),
+                        "columns": {
+                            image.name: registration.columns[image.listed]
+                            for image in found
+                            if image.listed in registration.columns
+                        },
                     },
                 )
             )
-        if split is not None and not _has_split(place, split):
+        if split is not None and (
+            split.name not in place.split_names or place.split(split.name) != split
+        ):
             place.write_split(split)
     return ImportReport(
         capture=settings.capture,
@@ -227,15 +236,6 @@ def _capture(
     )
 
 
-def _columns(registration: Registration, found: Sequence[ImageFile]) -> dict[str, dict[str, str]]:
-    """Further columns of the file, under the images' names in the Place."""
-    return {
-        image.name: registration.columns[image.listed]
-        for image in found
-        if image.listed in registration.columns
-    }
-
-
 def _write_poses(
     place: Place,
     registration: Registration,
@@ -256,6 +256,45 @@ def _write_poses(
         posed_model(registration, found).write(folder)
 
 
+def distinct_cameras(
+    registration: Registration, found: Sequence[ImageFile]
+) -> tuple[tuple[Camera, ...], list[int]]:
+    """The distinct cameras of the images, and each image's index among them."""
+    index_of: dict[tuple[int | None, Camera], int] = {}
+    rows = []
+    for image in found:
+        camera = registration.camera_of(image.listed, image.width, image.height)
+        # Two cameras of the file with equal numbers stay two: the file says they are.
+        key = (registration.poses[image.listed][1], camera)
+        rows.append(index_of.setdefault(key, len(index_of)))
+    return tuple(camera for _, camera in index_of), rows
+
+
+def posed_model(registration: Registration, found: Sequence[ImageFile]) -> MapModel:
+    """The posed images under their names in the Place, with the points that they observe."""
+    cameras, camera_rows = distinct_cameras(registration, found)
+    model = registration.model and registration.model.only(image.listed for image in found)
+    images = {}
+    for image, row in sorted(zip(found, camera_rows, strict=True), key=lambda pair: pair[0].name):
+        keypoints = np.zeros((0, 2), dtype=np.float32)
+        point_rows = np.zeros(0, dtype=np.int64)
+        if model is not None:
+            theirs = model.images[image.listed]
+            size = np.array([theirs.camera.width, theirs.camera.height])
+            scale = np.array([image.width, image.height]) / size
+            keypoints = (theirs.keypoints * scale).astype(np.float32)
+            point_rows = theirs.point_rows
+        images[image.name] = PosedImage(
+            name=image.name,
+            camera=cameras[row],
+            camera_id=row + 1,
+            cam_from_world=registration.poses[image.listed][0],
+            keypoints=keypoints,
+            point_rows=point_rows,
+        )
+    return MapModel(images, Points.none() if model is None else model.points)
+
+
 # -- splits ----------------------------------------------------------------------------------
 
 
@@ -269,7 +308,7 @@ def _split(
     """The split of two lists of names, the user's or the format's, over the posed images."""
     if train is not None and test is not None:
         sides = [
-            _listed(found, [row for row in map(str.strip, read_lines(path)) if _is_name(row)], path)
+            _listed(found, [name for _, (name,) in rows_in(read_lines(path), columns=1)], path)
             for path in (train, test)
         ]
         settings = {"train": train.name, "test": test.name}
@@ -292,10 +331,6 @@ def _split(
     return Split(name, "list", train=sides[0], test=sides[1], settings=settings)
 
 
-def _is_name(row: str) -> bool:
-    return bool(row) and not row.startswith("#")
-
-
 def _listed(found: Sequence[ImageFile], listed: Sequence[str], path: Path) -> tuple[str, ...]:
     """Names in the Place of a user's list."""
     names = {image.name.split("/", 1)[1]: image.name for image in found}
@@ -307,10 +342,6 @@ def _listed(found: Sequence[ImageFile], listed: Sequence[str], path: Path) -> tu
         progress.say(f"{path}: {missing} of {len(set(listed))} names have no posed image")
     order = {image.name: row for row, image in enumerate(found)}
     return tuple(sorted((names[one] for one in match.present_of.values()), key=order.__getitem__))
-
-
-def _has_split(place: Place, split: Split) -> bool:
-    return split.name in place.split_names and place.split(split.name) == split
 
 
 # -- doing nothing twice ---------------------------------------------------------------------

@@ -150,6 +150,18 @@ class Place:
         """The Place at ``root``, made if there is none."""
         return cls.open(root) if (Path(root) / "place.json").is_file() else cls.create(root)
 
+    @classmethod
+    def of(cls, place: Place | str | Path, *, create: bool = False) -> Place:
+        """The Place itself, or the one in a folder.
+
+        Args:
+            place: a Place or its folder.
+            create: make one where there is none.
+        """
+        if isinstance(place, Place):
+            return place
+        return cls.open_or_create(place) if create else cls.open(place)
+
     def lock(self) -> AbstractContextManager[None]:
         """Hold the Place for writing; raises `PlaceError` when another process does."""
         return write_lock(self.root)

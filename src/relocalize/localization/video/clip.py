@@ -16,7 +16,7 @@ from relocalize import progress
 from relocalize.capture.video import open_video
 from relocalize.capture.workspace import source_id
 from relocalize.errors import CaptureError, GeometryError
-from relocalize.formats.trajectory_tum import tum_trajectory
+from relocalize.formats.tum import tum_trajectory
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.localization import Localizer, PoseEstimate, fitted
