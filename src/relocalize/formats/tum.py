@@ -102,11 +102,12 @@ def _take(rows: PoseRows, cells: list[str]) -> None:
 def _under_image_names(registration: Registration, listed: Path) -> Registration:
     """The poses under the names that ``rgb.txt`` gives to their times."""
     times: dict[str, float] = {}
-    try:
-        for where, (time, name) in rows_in(read_lines(listed), columns=2):
-            times[name] = float(time)
-    except ValueError:
-        raise FormatError(f"{listed}, {where}: want timestamp filename") from None
+    for where, cells in rows_in(read_lines(listed), columns=2):
+        try:
+            time, name = float(cells[0]), cells[1]
+        except (ValueError, IndexError):
+            raise FormatError(f"{listed}, {where}: want timestamp filename") from None
+        times[name] = time
     pose_of, gap_of = nearest_in_time(registration.times, times)
     if not pose_of:
         raise FormatError(

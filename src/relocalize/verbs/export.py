@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,36 +21,14 @@ from relocalize.formats.registry import FORMATS, Format
 from relocalize.formats.resizing import ASPECTS, Aspect, Resizing
 from relocalize.place import MapModel, Place, PosedImage, Split
 from relocalize.place.folder import METRE
+from relocalize.plain import to_plain
 
 AUTO, NONE = "auto", "none"
 _JPEG_QUALITY = 95
 _MEAN = "mean"  # file name of the mean image, without its ending
 
 
-@dataclass(frozen=True)
-class ExportSettings:
-    """What is exported, and how.
-
-    Attributes:
-        format: a key of `FORMATS` that can be written.
-        split: name of the split whose images are exported as train and test; ``auto`` takes the
-            only one there is; ``none`` exports every posed image and no lists.
-        capture: only its images; None is all.
-        resize: width and height of the exported images; None keeps them.
-        aspect: what gives where the shapes differ: ``crop`` (the default, because it keeps the
-            shape of things and fills every pixel, as networks want it), ``pad`` or ``stretch``.
-        mean_image: whether the mean of the train images is written beside them.
-    """
-
-    format: str
-    split: str = AUTO
-    capture: str | None = None
-    resize: tuple[int, int] | None = None
-    aspect: Aspect = "crop"
-    mean_image: bool = False
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExportReport:
     """What came of an export.
 
@@ -81,8 +60,26 @@ class ExportReport:
     unit: str
     remarks: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"ExportReport({self.images} images in {self.out} as {self.format})"
 
-def export_place(place: Path | Place, out: Path, settings: ExportSettings) -> ExportReport:
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        values: dict[str, Any] = to_plain(self)
+        return values
+
+
+def export(
+    place: Place | str | Path,
+    out: str | Path,
+    format: str,  # noqa: A002 - the word of the command
+    *,
+    split: str = AUTO,
+    capture: str | None = None,
+    resize: tuple[int, int] | None = None,
+    aspect: Aspect = "crop",
+    mean_image: bool = False,
+) -> ExportReport:
     """Write posed images of a Place in another tool's format.
 
     The result is whole or not there. The Place is only read.
@@ -90,22 +87,34 @@ def export_place(place: Path | Place, out: Path, settings: ExportSettings) -> Ex
     Args:
         place: the Place or its folder.
         out: file or folder to make; where it is there, it has to be an empty folder.
-        settings: format, images, size.
+        format: a key of `FORMATS` that can be written.
+        split: name of the split whose images are exported as train and test; ``auto`` takes the
+            only one there is; ``none`` exports every posed image and no lists.
+        capture: only its images; None is all.
+        resize: width and height of the exported images; None keeps them.
+        aspect: what gives where the shapes differ: ``crop`` (the default, because it keeps the
+            shape of things and fills every pixel, as networks want it), ``pad`` or ``stretch``.
+        mean_image: whether the mean of the train images is written beside them.
 
     Raises:
         FormatError: the format cannot be written, there is nothing to write, ``out`` holds
             something, or an image or camera cannot be resized.
         PlaceError: there is no Place, map, capture or split of that name.
     """
-    chosen, write = _writer(settings.format)
-    _check_settings(settings)
-    place = Place.of(place)
+    chosen, write = _writer(format)
+    if aspect not in ASPECTS:
+        raise FormatError(f"unknown aspect {aspect!r}; want {', '.join(ASPECTS)}")
+    if resize is not None and not all(1 <= side <= LARGEST_SIDE for side in resize):
+        width, height = resize
+        raise FormatError(f"images of {width}x{height} pixels; want sides of 1 to {LARGEST_SIDE}")
+    place, out = Place.of(place), Path(out)
     _check_out(place, out)
-    split = _split(place, settings.split)
-    posed, not_in_split = _posed_images(place, split, settings.capture)
-    changes = _changes(posed, settings)
+    cut = _split(place, split)
+    posed, not_in_split = _posed_images(place, cut, capture)
+    sizes = sorted({(one.width, one.height) for one in posed.model.cameras.values()})
+    changes = {size: Resizing.to(size, resize, aspect) for size in sizes if resize is not None}
     with _beside(out) as aside:
-        mean = _mean_image(place, posed, changes) if settings.mean_image else None
+        mean = _mean_image(place, posed, changes) if mean_image else None
         if changes:
             posed = _resized(place, posed, changes, aside / "images")
         whole = aside / "whole" / out.name
@@ -122,7 +131,7 @@ def export_place(place: Path | Place, out: Path, settings: ExportSettings) -> Ex
         images=len(posed.model.images),
         train=len(posed.train),
         test=len(posed.test),
-        split=None if split is None else split.name,
+        split=None if cut is None else cut.name,
         not_in_split=not_in_split,
         resized=tuple(dict.fromkeys(change.description for change in changes.values())),
         mean_image_of=None if mean is None else len(posed.training),
@@ -173,16 +182,6 @@ def _lost(chosen: Format, posed: PosedImages) -> Iterator[str]:
         )
     if chosen.poses_only and posed.unit != METRE:
         yield f"other tools read a {chosen.name} as metres, and these are {posed.unit}s"
-
-
-def _check_settings(settings: ExportSettings) -> None:
-    if settings.aspect not in ASPECTS:
-        raise FormatError(f"unknown aspect {settings.aspect!r}; want {', '.join(ASPECTS)}")
-    if settings.resize is not None and not all(
-        1 <= side <= LARGEST_SIDE for side in settings.resize
-    ):
-        width, height = settings.resize
-        raise FormatError(f"images of {width}x{height} pixels; want sides of 1 to {LARGEST_SIDE}")
 
 
 def _check_out(place: Place, out: Path) -> None:
@@ -242,14 +241,6 @@ def _posed_images(
 
 
 # -- other sizes -----------------------------------------------------------------------------
-
-
-def _changes(posed: PosedImages, settings: ExportSettings) -> dict[tuple[int, int], Resizing]:
-    """What happens to images, by their size; nothing where it stays."""
-    if settings.resize is None:
-        return {}
-    sizes = {(one.width, one.height) for one in posed.model.cameras.values()}
-    return {size: Resizing.to(size, settings.resize, settings.aspect) for size in sorted(sizes)}
 
 
 def _resized(
