@@ -33,7 +33,6 @@ from scipy.spatial.transform import Rotation
 
 from kitchen import kitchen_place
 from relocalize import progress
-from relocalize.cli.align import as_text
 from relocalize.formats import read_registration
 from relocalize.geometry import Rigid3, Similarity3, align_camera_poses
 from relocalize.geometry.alignment_doubts import why_not
@@ -93,7 +92,7 @@ def another_tool(data: Path, root: Path) -> None:
     place = prepared(root, data)
     found = align_place(place, read_reference(data / "second_camera" / "realitycapture.csv"))
     print("\nrealitycapture.csv against the photos registered into the blocks map")
-    print("\n".join(f"  {line}" for line in as_text(found).splitlines()))
+    print("\n".join(f"  {line}" for line in found.to_text().splitlines()))
     metres = found.to_json()["residual_median"] / found.reference_from_place.scale
     print(f"  the others agree to {1e3 * metres:.1f} mm (median, in the map's metres)")
 

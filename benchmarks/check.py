@@ -1,4 +1,4 @@
-"""What the data set doctor finds: wrong conventions and wrong poses, put there on purpose.
+"""What the check finds: wrong conventions and wrong poses, put there on purpose.
 
     python benchmarks/check.py DATA [--sets redkitchen fox] [--seed 0]
 
@@ -41,7 +41,7 @@ from relocalize.checking.outliers import pose_tests
 from relocalize.checking.report import INTRINSICS
 from relocalize.checking.sampling import Sample, check_pairs, sample_pairs
 from relocalize.formats import read_registration
-from relocalize.formats.registration import brown_camera
+from relocalize.formats.lenses import brown_camera
 from relocalize.geometry import Camera, Convention, Rigid3, align_camera_poses
 from relocalize.geometry.conventions import axes_matrix, column_matrix
 from relocalize.geometry.transforms import FloatArray
@@ -211,8 +211,8 @@ def same_poses(answer: Sequence[Rigid3], truth: Sequence[Rigid3]) -> bool:
 def wrong_poses_table(name: str, claims: Claims, seed: int) -> Table:
     """A row for each kind of gross error."""
     start = time.process_time()
-    views = read_views(claims.names, claims.read, claims.camera_of)
-    measured = list(measure_pairs(views, check_pairs(views, claims.runs)))
+    views = read_views(claims)
+    measured = measure_pairs(views, check_pairs(views, claims.runs))
     cost = time.process_time() - start
     poses = claims.poses(claims.stated.convention)
     table = Table(
@@ -365,12 +365,14 @@ def intrinsics_table(name: str, claims: Claims, count: int) -> Table:
     others: dict[str, set[str]] = {kind: set() for kind in WRONG_CAMERAS}
     seconds = dict.fromkeys(WRONG_CAMERAS, 0.0)
     for part in progress.track(parts, f"{name}: intrinsics"):
-        views = read_views(part.names, part.read, part.camera_of)
-        squeezed = read_views(part.names, _squeezing(part), _squeezed_camera(part))
+        views = read_views(part)
+        squeezed = read_views(
+            replace(part, read=_squeezing(part), camera_of=_squeezed_camera(part))
+        )
         for kind, wrong in WRONG_CAMERAS.items():
             start = time.process_time()
-            report = quick_report(part, kind, _claimed(part, squeezed if wrong.squeezed else views,
-                                                       wrong))  # fmt: skip
+            seen = squeezed if wrong.squeezed else views
+            report = quick_report(part, _claimed(part, seen, wrong))
             seconds[kind] = max(seconds[kind], time.process_time() - start)
             named = {problem.kind for problem in report.problems} & set(INTRINSICS)
             rows[kind][0] += not report.consistent

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from relocalize.formats import ImportSettings, import_registration
 from relocalize.mapping import map_place
 from relocalize.place import Place
+from relocalize.verbs.import_poses import import_poses
 
 
 def kitchen_place(root: Path, data: Path, split: str = "blocks") -> Place:
@@ -19,13 +19,14 @@ def kitchen_place(root: Path, data: Path, split: str = "blocks") -> Place:
     """
     place = Place.open_or_create(root)
     if not place.has_map:
-        import_registration(
+        import_poses(
             data / "poses_sfm.txt",
             place,
-            images=data / "images",
+            data / "images",
+            convention="stated",
             train=data / "splits" / f"{split}_train.txt",
             test=data / "splits" / f"{split}_test.txt",
-            settings=ImportSettings(split=split),
+            split=split,
         )
     map_place(place)
     return place

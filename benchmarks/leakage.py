@@ -26,7 +26,6 @@ from kitchen import kitchen_place
 from relocalize import progress
 from relocalize.evaluation import BASELINES, evaluate
 from relocalize.evaluation.table import degrees, length, percent
-from relocalize.formats import ImportSettings, import_registration
 from relocalize.localization import LOCALIZERS
 from relocalize.localization.regressor import RegressorLocalizer
 from relocalize.localization.store import folder_of, is_current, store
@@ -34,6 +33,7 @@ from relocalize.mapping import map_place
 from relocalize.place import Place, Split
 from relocalize.place.splits import split_random
 from relocalize.regression.presets import preset
+from relocalize.verbs.import_poses import import_poses
 
 _BLOCKS = "blocks"
 _RANDOM = "random"
@@ -75,12 +75,7 @@ def _random_place(root: Path, data: Path, like: Split) -> Place:
     """A Place with a random split of the sizes of another, and the map of its train frames."""
     place = Place.open_or_create(root)
     if not place.has_map:
-        import_registration(
-            data / "poses_sfm.txt",
-            place,
-            images=data / "images",
-            settings=ImportSettings(capture="imported"),
-        )
+        import_poses(data / "poses_sfm.txt", place, data / "images", convention="stated")
         names = sorted(place.map.images)
         shuffled = split_random(names, name=_RANDOM, share=len(like.test) / len(names))
         rows = np.random.default_rng(0).permutation(len(shuffled.train))[: len(like.train)]

@@ -29,7 +29,8 @@ from founding_mistakes import (
 )
 
 from relocalize import RelocalizeError, Rigid3, Similarity3, progress
-from relocalize.checking import CheckSettings, check_registration
+from relocalize.checking import check_claims
+from relocalize.checking.claims import Claims
 from relocalize.formats import Registration, read_registration
 from relocalize.geometry import Convention
 from relocalize.place import atomic
@@ -253,8 +254,8 @@ class Doctor:
         known = read_json(path) if path.is_file() else {}
         if key not in known:
             progress.say(f"   relocalize check: {key}")
-            settings = CheckSettings(quick=quick)
-            report = check_registration(claimed, folder or self.images, settings=settings)
+            claims = Claims.of_registration(claimed, folder or self.images)
+            report = check_claims(claims, quick=quick)
             known[key] = report.to_text()
             atomic.write_json(path, known)
         return _wrong_lines(known[key])

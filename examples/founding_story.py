@@ -42,8 +42,7 @@ from numpy.typing import NDArray
 
 from relocalize import Camera, Place, Rigid3, Similarity3, Split, evaluation, fitted, progress
 from relocalize.capture.frames import capture_frames
-from relocalize.checking import proven
-from relocalize.formats import ImportSettings, import_registration, read_registration
+from relocalize.formats import read_registration
 from relocalize.geometry import align_camera_poses
 from relocalize.localization.regressor import RegressorLocalizer
 from relocalize.localization.store import folder_of, is_current, store
@@ -56,6 +55,7 @@ from relocalize.place.folder import read_json
 from relocalize.regression.augmentation import AugmentSettings
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import TrainSettings
+from relocalize.verbs.import_poses import import_poses
 from relocalize_synthetic import CorridorSettings, write_corridor
 
 WALK, VISITOR, SECOND = "walk", "visitor", "second"  # captures
@@ -242,11 +242,9 @@ def imported(story: FoundingStory, corridor: Corridor, first: Place) -> Place:
     place = Place.open_or_create(story.out / "second")
     if not place.has_map:
         photos = corridor.folder / "visitor"
-        proof = proven(read_registration(table), photos)
-        said = f"convention: {proof.convention} by {proof.said_by}"
+        report = import_poses(table, place, photos, capture=SECOND)
+        said = f"convention: {report.convention} by {report.convention_from}"
         atomic.write_json(story.out / "proof.json", {"said": said})
-        settings = ImportSettings(capture=SECOND, convention_from=proof.said_by)
-        import_registration(proof.registration, place, images=photos, settings=settings)
     progress.say(f"   {read_json(story.out / 'proof.json')['said']}")
     return place
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from relocalize.formats import ImportSettings, import_registration
 from relocalize.geometry import Camera, Rigid3
 from relocalize.mapping import map_place
 from relocalize.place import Place
+from relocalize.verbs.import_poses import import_poses
 
 CAMERA = Camera.from_focal(480, 360, 400.0, model="SIMPLE_PINHOLE")
 VISITOR = Camera("SIMPLE_RADIAL", 560, 420, (430.0, 280.0, 210.0, -0.06))
@@ -115,13 +115,15 @@ def import_rendered(folder: Path, poses, train, test, camera: Camera, *, capture
     (folder / "train.txt").write_text("\n".join(train) + "\n")
     (folder / "test.txt").write_text("\n".join(test) + "\n")
     place = Place.create(folder / "place")
-    import_registration(
+    import_poses(
         folder / "poses.txt",
         place,
-        images=source,
+        source,
+        convention="stated",
+        capture=capture,
         train=folder / "train.txt",
         test=folder / "test.txt",
-        settings=ImportSettings(capture=capture, split=split),
+        split=split,
     )
     return place
 

@@ -11,10 +11,10 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from relocalize.evaluation import evaluate, scoring
-from relocalize.formats import ImportSettings, import_registration
 from relocalize.geometry import Camera, Rigid3
 from relocalize.localization import PoseEstimate
 from relocalize.place import MapModel, Place, Points, PosedImage, Split
+from relocalize.verbs.import_poses import import_poses
 
 COUNT = 20
 REASON = "<b>4</b> matches & no more"
@@ -99,9 +99,7 @@ def evaluated_place(
     for index, name in enumerate(walk.images):
         Image.new("RGB", (64, 48), (10 * index,) * 3).save(images / name, quality=95)
     place = Place.create(folder / "a & b")
-    import_registration(
-        model, place, images=images, settings=ImportSettings(capture="walk", unit=unit)
-    )
+    import_poses(model, place, images, convention="stated", capture="walk", unit=unit)
     names = [f"walk/{name}" for name in walk.images]
     tested = names[test]
     train = tuple(name for name in names if name not in tested)

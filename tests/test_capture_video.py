@@ -345,7 +345,7 @@ def test_goes_on_after_a_kill_while_measuring(
         if deaths == [len(taken)]:
             deaths.clear()
             raise Killed
-        taken.append(len(run.times))
+        taken.append(len(run.frames))
         take(run, image, frame_s)
 
     monkeypatch.setattr(measure_module, "_SAVE_SECONDS", -1.0)

@@ -1,4 +1,4 @@
-"""The data set doctor: exact scenes without images, then rendered and real images."""
+"""The check of claimed poses: exact scenes without images, then rendered and real images."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from relocalize.checking import CheckSettings, check_place, check_registration, proven
+from relocalize.checking import check_claims, proven
 from relocalize.checking.check import quick_report
 from relocalize.checking.claims import Claims
 from relocalize.checking.conventions import Verdict, judge_conventions
@@ -26,6 +26,7 @@ from relocalize.features.sift import Features
 from relocalize.formats import Registration, StatedPoses, read_registration
 from relocalize.geometry import Camera, Convention, Rigid3
 from relocalize.place import Place
+from relocalize.verbs.check import check
 
 CAMERA = Camera("PINHOLE", 640, 480, (500.0, 500.0, 320.0, 240.0))
 MATRIX = Convention("matrix", camera_axes="RDF")
@@ -185,7 +186,8 @@ def test_two_conventions_that_fit_equally_are_both_not_imported(tmp_path, monkey
     assert verdict.runner_up is not None
     either = (verdict.best.convention.name, verdict.runner_up.convention.name)
     report = CheckReport("line.txt", 24, 60, either[0], verdict, (), (), None, None, False)
-    monkeypatch.setattr("relocalize.checking.proof.check_registration", lambda *_, **__: report)
+    monkeypatch.setattr("relocalize.checking.proof.check_claims", lambda *_, **__: report)
+    monkeypatch.setattr(Claims, "of_registration", lambda *_: None)
     file, place = tmp_path / "line.txt", tmp_path / "place"
     numbers = zip(*scene.numbers("wxyz,cam_from_world,RDF,translation"), strict=True)
     rows = [
@@ -200,7 +202,8 @@ def test_two_conventions_that_fit_equally_are_both_not_imported(tmp_path, monkey
     assert ended.value.code == 1
     assert not place.exists()
     chosen = proven(read_registration(file), tmp_path, either[1])
-    assert (chosen.convention, chosen.said_by) == (either[1], "the user, not tested")
+    assert chosen.registration.stated.convention.name == either[1]
+    assert chosen.said_by == "the user, not tested"
 
 
 def _verdict_of_a_straight_line(scene: Scene) -> Verdict:
@@ -327,11 +330,11 @@ def test_wrong_intrinsics_are_named_with_the_right_ones(
     views = [replace(view, camera=claimed) for view in scene.views]
     (fit,) = fit_intrinsics(views, scene.poses, scene.measured)
     assert fault in fit.faults
-    assert claimed.focal_px * fit.focal_ratio == pytest.approx(500, rel=0.01)
+    assert claimed.focal_px * fit.correction.focal_ratio == pytest.approx(500, rel=0.01)
     if fault == "principal point":
         assert fit.principal_offset_px == pytest.approx((-25, 0), abs=1.5)
     if fault == "aspect":
-        assert fit.aspect == pytest.approx(500 / 530, rel=0.005)
+        assert fit.correction.aspect == pytest.approx(500 / 530, rel=0.005)
     if fault == "distortion":
         assert fit.distortion_amount == pytest.approx(0, abs=0.1)
 
@@ -339,7 +342,7 @@ def test_wrong_intrinsics_are_named_with_the_right_ones(
 def test_right_intrinsics_are_not_suspicious(scene: Scene) -> None:
     (fit,) = fit_intrinsics(scene.views, scene.poses, scene.measured)
     assert fit.faults == ()
-    assert fit.focal_ratio == pytest.approx(1, abs=0.005)
+    assert fit.correction.focal_ratio == pytest.approx(1, abs=0.005)
 
 
 WRONG = {
@@ -371,14 +374,14 @@ OTHERS = [
 def _checked(scene: Scene, claims: Claims, camera: Camera) -> CheckReport:
     """What is said where every image is claimed to be of ``camera``."""
     views = [replace(view, camera=camera) for view in scene.views]
-    measured = list(measure_pairs(views, scene.pairs))
-    return quick_report(claims, "scene", Sample(claims, views, scene.pairs, measured))
+    measured = measure_pairs(views, scene.pairs)
+    return quick_report(claims, Sample(claims, views, scene.pairs, measured))
 
 
 def _claims(scene: Scene, true: str, claimed: str) -> Claims:
     names = tuple(view.name for view in scene.views)
     stated = StatedPoses(names, *scene.numbers(true), Convention.parse(claimed))
-    return Claims(names, stated, read=_no_pixels, camera_of=lambda *_: CAMERA)
+    return Claims("scene", names, stated, read=_no_pixels, camera_of=lambda *_: CAMERA)
 
 
 def _no_pixels(name: str) -> np.ndarray:
@@ -434,7 +437,7 @@ def test_cameras_that_are_alike_are_fitted_together(scene: Scene) -> None:
     (fit,) = fit_intrinsics(views, scene.poses, scene.measured)
     assert fit.faults == ("focal length",)
     assert fit.images == tuple(range(len(views)))
-    assert fit.camera.focal_px * fit.focal_ratio == pytest.approx(500, rel=0.02)
+    assert fit.camera.focal_px * fit.correction.focal_ratio == pytest.approx(500, rel=0.02)
 
 
 # -- images --------------------------------------------------------------------------------
@@ -485,11 +488,12 @@ def test_import_takes_the_convention_that_the_images_prove(corridor_place: Place
     images = corridor_place.images_dir / "walk"
     misread = registration.under(Convention.parse("wxyz,world_from_cam,RUB,centre"))
     proof = proven(misread, images)
-    assert proof.convention == "wxyz,cam_from_world,RDF,translation"
+    assert proof.registration.stated.convention.name == "wxyz,cam_from_world,RDF,translation"
     for name, (pose, _) in registration.poses.items():
         assert np.allclose(proof.registration.poses[name][0].matrix, pose.matrix, atol=1e-9)
-    assert proven(misread, images, "stated").convention == "wxyz,world_from_cam,RUB,centre"
-    report = check_registration(misread, images, settings=CheckSettings(quick=True))
+    stated = proven(misread, images, "stated").registration.stated
+    assert stated.convention.name == "wxyz,world_from_cam,RUB,centre"
+    report = check_claims(Claims.of_registration(misread, images), quick=True)
     assert not report.consistent
     assert report.problems[0].kind == "convention"
 
@@ -513,7 +517,7 @@ def test_spoilt_images_and_poses_are_named(corridor_place: Place, tmp_path: Path
         stated_poses=stated,
         poses={name: (pose.inverse(), 0) for name, pose in zip(names, poses, strict=True)},
     )
-    report = check_registration(spoilt, images)
+    report = check_claims(Claims.of_registration(spoilt, images))
     kinds = {problem.kind: problem for problem in report.problems}
     assert report.consistent
     assert kinds["mirrored"].images == (mirrored,)
@@ -543,7 +547,7 @@ def test_images_without_overlap_are_not_proven(tmp_path: Path) -> None:
 
 def test_a_place_without_poses_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(PlaceError, match="relocalize map"):
-        check_place(Place.create(tmp_path / "empty"))
+        check(Place.create(tmp_path / "empty"))
 
 
 def test_a_file_without_images_says_what_to_do(
@@ -570,7 +574,7 @@ def test_the_kitchen_poses_are_recognized(data_dir: Path, claimed: str) -> None:
     kitchen = data_dir / "redkitchen"
     registration = read_registration(kitchen / "poses_sfm.txt")
     misread = registration.under(Convention.parse(claimed))
-    report = check_registration(misread, kitchen / "images", settings=CheckSettings(quick=True))
+    report = check_claims(Claims.of_registration(misread, kitchen / "images"), quick=True)
     assert report.convention == "wxyz,cam_from_world,RDF,translation"
     assert report.consistent == (claimed == report.convention)
     assert report.verdict is not None
@@ -595,7 +599,7 @@ def test_the_fox_is_right_and_its_missing_images_are_said(data_dir: Path) -> Non
     registration = read_registration(data_dir / "fox" / "transforms.json")
     claims = Claims.of_registration(registration, data_dir / "fox" / "images")
     assert len(claims.names) == 50
-    report = check_registration(registration, data_dir / "fox" / "images")
+    report = check_claims(claims)
     assert report.consistent
     assert report.outliers == ()
     (unused,) = [problem for problem in report.problems if problem.kind == "unused"]

@@ -20,13 +20,13 @@ from relocalize.evaluation.leakage import Nearness, errors_by_nearness, nearest_
 from relocalize.evaluation.metrics import Times
 from relocalize.evaluation.table import results_table
 from relocalize.evaluation.truth import truth_from_file
-from relocalize.formats import ImportSettings, import_registration
 from relocalize.geometry import Rigid3, Similarity3
 from relocalize.localization import PoseEstimate
 from relocalize.mapping import MapReport
 from relocalize.place import Place, Split
 from relocalize.plain import to_strict_json
 from relocalize.verbs import build as pipeline
+from relocalize.verbs.import_poses import import_poses
 
 COUNT = 40  # images of the synthetic walk; every 5th is test
 
@@ -79,12 +79,8 @@ def walk(tmp_path):
     for index, name in enumerate(poses):
         Image.new("RGB", (64, 48), (5 * index,) * 3).save(images / name, quality=95)
     place = Place.create(tmp_path / "place")
-    import_registration(
-        pose_list(tmp_path / "poses.txt", poses),
-        place,
-        images=images,
-        settings=ImportSettings(capture="walk"),
-    )
+    listed = pose_list(tmp_path / "poses.txt", poses)
+    import_poses(listed, place, images, convention="stated", capture="walk")
     names = [f"walk/{name}" for name in poses]
     test = names[2::5]
     place.write_split(Split("fifth", "list", tuple(n for n in names if n not in test), tuple(test)))

@@ -16,7 +16,6 @@ from scipy.spatial.transform import Rotation
 from relocalize.cli.main import main
 from relocalize.errors import FormatError, PlaceError
 from relocalize.formats import Registration, read_registration
-from relocalize.formats.exporting import ExportSettings, export_place
 from relocalize.formats.registry import FORMATS
 from relocalize.formats.resizing import ASPECTS, Resizing
 from relocalize.geometry import Camera, Rigid3
@@ -31,6 +30,7 @@ from relocalize.place import (
     Split,
     atomic,
 )
+from relocalize.verbs.export import export
 
 CAMERA = Camera("SIMPLE_RADIAL", 64, 48, (60.0, 31.0, 25.0, 0.05))
 POINTS = np.array([[0.2, 0.1, 4.0], [-0.8, 0.3, 5.0], [0.9, -0.6, 3.0], [1.9, 0.0, 4.5]])
@@ -94,7 +94,7 @@ def listed_as(read: Registration, centre: np.ndarray) -> str:
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_what_is_read_back_is_what_was_written(made, tmp_path, name):
-    export_place(made, tmp_path / "out", ExportSettings(name, split="none"))
+    export(made, tmp_path / "out", name, split="none")
     read = read_registration(tmp_path / "out", name)
     assert len(read.poses) == 12
     assert not read.problems
@@ -105,17 +105,17 @@ def test_what_is_read_back_is_what_was_written(made, tmp_path, name):
         want = image.world_from_cam.matrix
         np.testing.assert_allclose(read.world_from_cam(listed).matrix, want, atol=1e-9)
         assert read.camera_of(listed, 64, 48) == CAMERA
-    if not FORMATS[name].writes_cameras:
+    if FORMATS[name].poses_only:
         assert read.unit == made.unit
     assert len(seen) == 12
 
 
-BESIDE = [name for name, one in FORMATS.items() if not one.writes_cameras]
+BESIDE = [name for name, one in FORMATS.items() if one.poses_only]
 
 
 @pytest.mark.parametrize("name", BESIDE)
 def test_what_the_format_has_no_place_for_lies_beside_it_and_is_said(made, tmp_path, name):
-    report = export_place(made, tmp_path / "out", ExportSettings(name, split="none"))
+    report = export(made, tmp_path / "out", name, split="none")
     (said,) = report.remarks
     assert "no place for intrinsics" in said
     assert "cameras.json" in said
@@ -140,7 +140,7 @@ def test_what_the_format_has_no_place_for_lies_beside_it_and_is_said(made, tmp_p
     ],
 )
 def test_damaged_cameras_are_one_line(made, tmp_path, name, damage):
-    export_place(made, tmp_path / "out", ExportSettings(name, split="none"))
+    export(made, tmp_path / "out", name, split="none")
     (tmp_path / "out" / "cameras.json").write_text(damage)
     with pytest.raises(FormatError, match=r"cameras\.json") as error:
         read_registration(tmp_path / "out", name)
@@ -149,7 +149,7 @@ def test_damaged_cameras_are_one_line(made, tmp_path, name, damage):
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_what_is_written_is_recognised(made, tmp_path, name):
-    export_place(made, tmp_path / "out", ExportSettings(name))
+    export(made, tmp_path / "out", name)
     detected = [other for other, one in FORMATS.items() if one.detect(tmp_path / "out")]
     assert FORMATS[detected[0]].read == FORMATS[name].read
 
@@ -162,14 +162,14 @@ def test_a_failing_export_leaves_nothing(made, tmp_path, name, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("relocalize.place.Place.read_image", fail)
         with pytest.raises(OSError, match="No space"):
-            export_place(made, tmp_path / "out", ExportSettings(name, resize=(32, 24)))
+            export(made, tmp_path / "out", name, resize=(32, 24))
     assert not list(tmp_path.iterdir())
 
 
 def test_what_a_kill_left_is_cleared_away_by_the_next_export(made, tmp_path):
-    export = [sys.executable, "-m", "relocalize", "export", str(made.root)]
-    export += [str(tmp_path / "out"), "--format", "cambridge", "--resize", "4000x3000"]
-    running = subprocess.Popen(export, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "relocalize", "export", str(made.root)]
+    command += [str(tmp_path / "out"), "--format", "cambridge", "--resize", "4000x3000"]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     images = tmp_path / ".writing-out" / "images"
     started = time.monotonic()
     while not images.is_dir() and running.poll() is None and time.monotonic() - started < 60:
@@ -179,7 +179,7 @@ def test_what_a_kill_left_is_cleared_away_by_the_next_export(made, tmp_path):
     running.wait()
     assert not (tmp_path / "out").exists()
     assert images.is_dir()
-    export_place(made, tmp_path / "out", ExportSettings("cambridge"))
+    export(made, tmp_path / "out", "cambridge")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -187,7 +187,7 @@ def test_what_a_kill_left_is_cleared_away_by_the_next_export(made, tmp_path):
 
 
 def test_the_only_split_is_taken_and_its_gap_left_out(made, tmp_path):
-    report = export_place(made, tmp_path / "out", ExportSettings("cambridge"))
+    report = export(made, tmp_path / "out", "cambridge")
     assert (report.images, report.train, report.test, report.not_in_split) == (7, 4, 3, 5)
     read = read_registration(tmp_path / "out")
     walk = names("walk", 9)
@@ -198,47 +198,47 @@ def test_the_only_split_is_taken_and_its_gap_left_out(made, tmp_path):
 
 
 def test_one_capture_is_exported_with_its_times(made, tmp_path):
-    settings = ExportSettings("tum", split="none", capture="visit")
-    export_place(made, tmp_path / "out", settings)
+    export(made, tmp_path / "out", "tum", split="none", capture="visit")
     rows = (tmp_path / "out" / "groundtruth.txt").read_text().splitlines()
     assert [float(row.split()[0]) for row in rows[2:]] == [0.0, 0.1, 0.2]
     assert len(list((tmp_path / "out" / "rgb" / "visit").iterdir())) == 3
 
 
 def test_captures_that_both_begin_at_0_seconds_do_not_share_times(made, tmp_path):
-    export_place(made, tmp_path / "out", ExportSettings("tum", split="none"))
+    export(made, tmp_path / "out", "tum", split="none")
     assert len(read_registration(tmp_path / "out").poses) == 12
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("name", "settings", "said"),
     [
-        (ExportSettings("pose-list"), "does not write 'pose-list'; it writes .*cambridge"),
-        (ExportSettings("obj"), "unknown format 'obj'"),
-        (ExportSettings("tum", split="other"), "no split 'other'"),
-        (ExportSettings("tum", capture="other"), "no capture 'other'"),
-        (ExportSettings("tum", capture="visit"), "in capture visit and in split blocks"),
-        (ExportSettings("tum", resize=(0, 10)), "sides of 1 to 65535"),
-        (ExportSettings("tum", resize=(10, 10**6)), "sides of 1 to 65535"),
+        ("pose-list", {}, "does not write 'pose-list'; it writes .*cambridge"),
+        ("obj", {}, "unknown format 'obj'"),
+        ("tum", {"split": "other"}, "no split 'other'"),
+        ("tum", {"capture": "other"}, "no capture 'other'"),
+        ("tum", {"capture": "visit"}, "in capture visit and in split blocks"),
+        ("tum", {"resize": (0, 10)}, "sides of 1 to 65535"),
+        ("tum", {"resize": (10, 10**6)}, "sides of 1 to 65535"),
     ],
 )
-def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(made, tmp_path, settings, said):
+def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
+    made, tmp_path, name, settings, said
+):
     with pytest.raises((FormatError, PlaceError), match=said) as caught:
-        export_place(made, tmp_path / "out", settings)
+        export(made, tmp_path / "out", name, **settings)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_overwritten(made, tmp_path):
-    settings = ExportSettings("tum")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "full", tmp_path / "file", made.images_dir / "new"):
         with pytest.raises(FormatError, match=r"not empty|there already|lies in the Place"):
-            export_place(made, out, settings)
+            export(made, out, "tum")
     (tmp_path / "empty").mkdir()
-    export_place(made, tmp_path / "empty", settings)
+    export(made, tmp_path / "empty", "tum")
     assert (tmp_path / "full" / "mine.txt").read_text() == "mine"
 
 
@@ -316,8 +316,7 @@ def test_the_classical_size_keeps_the_shape_of_16_to_9_and_says_what_it_does_to_
 
 @pytest.mark.parametrize("aspect", ASPECTS)
 def test_observations_stay_where_the_points_project(made, tmp_path, aspect):
-    settings = ExportSettings("colmap", split="none", resize=(45, 25), aspect=aspect)
-    export_place(made, tmp_path / "out", settings)
+    export(made, tmp_path / "out", "colmap", split="none", resize=(45, 25), aspect=aspect)
     model = read_registration(tmp_path / "out").model
     assert model is not None
     assert len(model.points) >= 3
@@ -333,8 +332,7 @@ def test_observations_stay_where_the_points_project(made, tmp_path, aspect):
 
 
 def test_the_mean_image_is_of_the_train_images_only(made, tmp_path):
-    settings = ExportSettings("cambridge", resize=(40, 30), mean_image=True)
-    report = export_place(made, tmp_path / "out", settings)
+    report = export(made, tmp_path / "out", "cambridge", resize=(40, 30), mean_image=True)
     assert report.mean_image_of == 4
     read = read_registration(tmp_path / "out")
     train = [np.asarray(Image.open(tmp_path / "out" / name)) for name in read.train]

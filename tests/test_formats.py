@@ -14,16 +14,12 @@ from scipy.spatial.transform import Rotation
 
 from relocalize.cli.main import main
 from relocalize.errors import FormatError
-from relocalize.formats import (
-    ImportSettings,
-    import_registration,
-    match_names,
-    read_registration,
-)
+from relocalize.formats import match_names, read_registration
 from relocalize.formats.images import natural_key
-from relocalize.formats.pose_list import read_pose_list
+from relocalize.formats.pose_list import read as read_pose_list
 from relocalize.geometry import Camera, Rigid3
 from relocalize.place import MapModel, Place, Points, PosedImage
+from relocalize.verbs.import_poses import ImportReport, import_poses
 
 ROWS = """# image qw qx qy qz tx ty tz focal_px
 a.jpg 1 0 0 0 0.5 0 0 500
@@ -43,6 +39,11 @@ def image_files(folder: Path, names: list[str], size: tuple[int, int] = (64, 48)
 def write(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
+
+
+def import_stated(*arguments, **settings) -> ImportReport:
+    """Import under the convention that the format states: these images are grey."""
+    return import_poses(*arguments, convention="stated", **settings)
 
 
 @pytest.fixture
@@ -287,9 +288,7 @@ def test_an_imported_walk_has_its_poses_cameras_and_split(tmp_path, walk):
     train = write(tmp_path / "train.txt", "\n".join(f"frame-{i:06d}.jpg" for i in range(15)))
     test = write(tmp_path / "test.txt", "\n".join(f"frame-{i:06d}.jpg" for i in range(17, 25)))
     place = Place.create(tmp_path / "place")
-    report = import_registration(
-        poses, place, images=images, train=train, test=test, settings=ImportSettings(split="cut")
-    )
+    report = import_stated(poses, place, images, train=train, test=test, split="cut")
     assert (report.listed, report.posed, report.train, report.test) == (20, 20, 15, 3)
     assert place.unit == "metre"
     assert place.poses_from == (
@@ -316,7 +315,7 @@ def test_what_has_no_image_or_no_pose_is_said_and_skipped(tmp_path, walk):
     (images / "frame-000004.jpg").write_bytes(b"no image")
     image_files(images, ["other.png"])
     place = Place.create(tmp_path / "place")
-    report = import_registration(poses, place, images=images)
+    report = import_stated(poses, place, images)
     assert report.posed == 18
     assert report.without_image == ("frame-000003.color.png",)
     assert place.capture("imported").settings["without_image"] == ["frame-000003.color.png"]
@@ -350,12 +349,12 @@ def test_each_row_that_is_no_pose_has_a_line_with_file_and_number(tmp_path, walk
 def test_the_same_import_again_changes_nothing_and_new_poses_replace_the_old(tmp_path, walk):
     poses, images = walk
     place = Place.create(tmp_path / "place")
-    import_registration(poses, place, images=images)
+    import_stated(poses, place, images)
     before = {path: path.stat().st_mtime_ns for path in place.map_dir.iterdir()}
-    assert import_registration(poses, place, images=images).unchanged
+    assert import_stated(poses, place, images).unchanged
     assert {path: path.stat().st_mtime_ns for path in place.map_dir.iterdir()} == before
     poses.write_text(poses.read_text().replace("-0.1 0 0 60", "-0.2 0 0 60"))
-    assert not import_registration(poses, place, images=images).unchanged
+    assert not import_stated(poses, place, images).unchanged
     centre = place.map.images["imported/frame-000001.jpg"].world_from_cam.translation
     np.testing.assert_allclose(centre, [0.2, 0, 0], atol=1e-9)
 
@@ -393,14 +392,14 @@ def test_an_import_killed_anywhere_is_finished_by_the_next(tmp_path, walk, old_p
         root = tmp_path / f"place{step}"
         if old_poses:
             old = write(tmp_path / "poses.txt", poses.read_text().replace(" 0 0 60", " 0 1 60"))
-            import_registration(old, root, images=images)
+            import_stated(old, root, images)
             write(poses, old.read_text().replace(" 0 1 60", " 0 0 60"))
-        died = dies_at(step, lambda root=root: import_registration(poses, root, images=images))
+        died = dies_at(step, lambda root=root: import_stated(poses, root, images))
         if (root / "place.json").is_file():
             killed = Place.open(root)  # usable, with whole files only
             assert {len(capture.images) for capture in killed.captures.values()} <= {20}
             assert not killed.has_map or len(killed.map.images) == 20
-        report = import_registration(poses, root, images=images)
+        report = import_stated(poses, root, images)
         assert report.unchanged != died
         place = Place.open(root)
         assert len(place.map.images) == len(place.capture("imported").images) == 20
@@ -416,9 +415,9 @@ def test_an_import_killed_anywhere_is_finished_by_the_next(tmp_path, walk, old_p
 def test_poses_of_another_origin_are_not_mixed_in(tmp_path, walk):
     poses, images = walk
     place = Place.create(tmp_path / "place")
-    import_registration(poses, place, images=images)
+    import_stated(poses, place, images)
     with pytest.raises(FormatError, match="import into a new Place"):
-        import_registration(poses, place, images=images, settings=ImportSettings(capture="second"))
+        import_stated(poses, place, images, capture="second")
     assert set(place.captures) == {"imported"}
 
 
@@ -429,7 +428,7 @@ def test_images_of_another_shape_than_their_camera_are_left_out(tmp_path):
     images = image_files(tmp_path / "images", ["one.jpg"], (320, 240))
     image_files(images, ["two.jpg"], (240, 320))
     place = Place.create(tmp_path / "place")
-    report = import_registration(model, place, images=images)
+    report = import_stated(model, place, images)
     assert (report.posed, report.unit) == (1, "map unit")
     assert "240 x 320" in report.left_out[0].reason
     half = place.map.images["imported/one.jpg"]
@@ -442,9 +441,7 @@ def test_points_that_two_imported_images_see_come_along(tmp_path):
     model.mkdir()
     small_model().write(model)
     place = Place.create(tmp_path / "place")
-    import_registration(
-        model, place, images=image_files(tmp_path / "i", ["one.jpg", "two.jpg"], (640, 480))
-    )
+    import_stated(model, place, image_files(tmp_path / "i", ["one.jpg", "two.jpg"], (640, 480)))
     np.testing.assert_array_equal(place.points.ids, [7])
     np.testing.assert_array_equal(place.map.images["imported/two.jpg"].point_rows, [0, -1, -1])
 
@@ -453,7 +450,7 @@ def test_hostile_names_stay_inside_the_place(tmp_path):
     poses = write(tmp_path / "poses.txt", "../../out.jpg 1 0 0 0 0 0 0 50\n")
     images = image_files(tmp_path / "images", ["out.jpg"])
     place = Place.create(tmp_path / "place")
-    import_registration(poses, place, images=images)
+    import_stated(poses, place, images)
     assert list(place.map.images) == ["imported/out.jpg"]
     assert not (tmp_path / "out.jpg").exists()
 
@@ -477,10 +474,10 @@ def test_the_command_prints_one_json_object_or_one_error_line(tmp_path, walk, ca
 def test_the_kitchens_pose_list_and_its_splits(tmp_path, data_dir):
     kitchen = data_dir / "redkitchen"
     place = Place.create(tmp_path / "place")
-    report = import_registration(
+    report = import_stated(
         kitchen / "poses_sfm.txt",
         place,
-        images=kitchen / "images",
+        kitchen / "images",
         train=kitchen / "splits" / "blocks_train.txt",
         test=kitchen / "splits" / "blocks_test.txt",
     )
@@ -493,7 +490,7 @@ def test_the_kitchens_pose_list_and_its_splits(tmp_path, data_dir):
 def test_the_doors_colmap_model_keeps_its_points(tmp_path, data_dir):
     place = Place.create(tmp_path / "place")
     door = data_dir / "lund_door"
-    report = import_registration(door / "colmap_text", place, images=door / "images")
+    report = import_stated(door / "colmap_text", place, door / "images")
     assert (report.posed, report.points, report.unit) == (12, 11384, "map unit")
     image = place.map.images["imported/DSC_0001.JPG"]
     seen = image.point_rows >= 0
@@ -506,5 +503,5 @@ def test_a_failed_import_makes_no_place(tmp_path, walk):
     poses, images = walk
     for source, folder in ((tmp_path / "none.txt", images), (poses, tmp_path / "nowhere")):
         with pytest.raises(FormatError):
-            import_registration(source, tmp_path / "place", images=folder)
+            import_stated(source, tmp_path / "place", folder)
     assert not (tmp_path / "place").exists()

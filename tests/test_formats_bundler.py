@@ -10,7 +10,8 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from relocalize.errors import FormatError
-from relocalize.formats.bundler import detect, read_bundler
+from relocalize.formats.bundler import detect
+from relocalize.formats.bundler import read as read_bundler
 
 SIZE = (640, 480)
 CAMERAS = [  # f, k1, k2, R, t

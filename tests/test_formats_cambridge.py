@@ -7,7 +7,7 @@ import pytest
 
 from relocalize.errors import FormatError
 from relocalize.formats import read_registration
-from relocalize.formats.cambridge import read_cambridge
+from relocalize.formats.cambridge import read as read_cambridge
 
 HALF = float(np.sqrt(0.5))
 HEADER = "Visual Landmark Dataset V1\nImageFile, Camera Position [X Y Z W P Q R]\n\n"

@@ -10,13 +10,10 @@ import pytest
 
 from posed_example import CAMERAS, assert_same, posed_images
 from relocalize.errors import FormatError
-from relocalize.formats.colmap import (
-    detect,
-    detect_text,
-    read_colmap,
-    write_colmap,
-    write_colmap_text,
-)
+from relocalize.formats.colmap import detect, detect_text
+from relocalize.formats.colmap import read as read_colmap
+from relocalize.formats.colmap import write as write_colmap
+from relocalize.formats.colmap import write_text as write_colmap_text
 from relocalize.formats.posed_images import PosedImages
 from relocalize.geometry import Rigid3
 from relocalize.place import MapModel
@@ -181,7 +178,7 @@ def test_what_is_written_is_read_back(
         np.testing.assert_array_equal(read.images[name].point_rows, image.point_rows)
         assert (out / "images" / name).read_bytes() == posed.files[name].read_bytes()
     # COLMAP itself reads the same, which it would not if the two readers were wrong together.
-    theirs = MapModel.read(out / "sparse" / "0")
+    theirs = MapModel.from_colmap(pycolmap.Reconstruction(str(out / "sparse" / "0")))
     for name, image in theirs.images.items():
         np.testing.assert_allclose(
             image.cam_from_world.matrix, read.images[name].cam_from_world.matrix, atol=1e-12
@@ -209,7 +206,7 @@ def test_the_samples_read_as_colmap_reads_them(
     assert detect_text(folder) and not detect(folder)
     registration = read_colmap(folder)
     assert len(registration.poses) == images and not registration.problems
-    model, theirs = registration.model, MapModel.read(folder)
+    model, theirs = registration.model, MapModel.from_colmap(pycolmap.Reconstruction(str(folder)))
     assert model is not None and len(model.points) == points
     np.testing.assert_array_equal(model.points.ids, theirs.points.ids)
     np.testing.assert_array_equal(model.points.track_lengths, theirs.points.track_lengths)

@@ -7,7 +7,9 @@ import pytest
 
 from posed_example import CAMERAS, assert_same, posed_images
 from relocalize.errors import FormatError
-from relocalize.formats.kapture import detect, read_kapture, write_kapture
+from relocalize.formats.kapture import detect
+from relocalize.formats.kapture import read as read_kapture
+from relocalize.formats.kapture import write as write_kapture
 from relocalize.geometry import Rigid3
 
 HALF = 0.5**0.5

@@ -9,7 +9,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from relocalize.errors import FormatError
-from relocalize.formats.metashape import detect, read_metashape
+from relocalize.formats.metashape import detect
+from relocalize.formats.metashape import read as read_metashape
 from relocalize.formats.xml_file import read_xml
 
 FRAME = (

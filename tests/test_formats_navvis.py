@@ -7,7 +7,8 @@ import pytest
 
 from relocalize.errors import FormatError
 from relocalize.formats import read_registration
-from relocalize.formats.navvis import UPRIGHT, read_navvis
+from relocalize.formats.navvis import UPRIGHT
+from relocalize.formats.navvis import read as read_navvis
 
 HALF = float(np.sqrt(0.5))
 

@@ -11,8 +11,10 @@ from PIL import Image
 
 from posed_example import CAMERAS, assert_same, posed_images
 from relocalize.errors import FormatError
-from relocalize.formats.nerfstudio import detect, read_nerfstudio, write_nerfstudio
-from relocalize.formats.registration import SizelessCamera
+from relocalize.formats.lenses import SizelessCamera
+from relocalize.formats.nerfstudio import detect
+from relocalize.formats.nerfstudio import read as read_nerfstudio
+from relocalize.formats.nerfstudio import write as write_nerfstudio
 
 IDENTITY = np.eye(4).tolist()
 

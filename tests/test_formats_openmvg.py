@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from relocalize.errors import FormatError
-from relocalize.formats.openmvg import detect, read_openmvg
+from relocalize.formats.openmvg import detect
+from relocalize.formats.openmvg import read as read_openmvg
 
 NO_ID = 4294967295
 QUARTER = [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]

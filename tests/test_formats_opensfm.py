@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from relocalize.errors import FormatError
-from relocalize.formats.opensfm import detect, read_opensfm
+from relocalize.formats.opensfm import detect
+from relocalize.formats.opensfm import read as read_opensfm
 
 CAMERA = {"projection_type": "perspective", "width": 800, "height": 600, "focal": 0.9}
 

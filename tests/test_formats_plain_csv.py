@@ -11,7 +11,9 @@ from scipy.spatial.transform import Rotation
 
 from posed_example import CAMERAS, posed_images
 from relocalize.errors import FormatError
-from relocalize.formats.plain_csv import detect, read_plain_csv, write_plain_csv
+from relocalize.formats.plain_csv import detect
+from relocalize.formats.plain_csv import read as read_plain_csv
+from relocalize.formats.plain_csv import write as write_plain_csv
 from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.reality_capture import detect as detect_reality_capture
 from relocalize.geometry import Camera, Convention

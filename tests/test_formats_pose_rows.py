@@ -14,14 +14,16 @@ MIRROR = np.diag([1.0, 1.0, -1.0])
 
 
 def rows(*matrices: np.ndarray) -> PoseRows:
-    collected = PoseRows(Path("poses.txt"), Convention("matrix", camera_axes="RDF"), "a matrix")
+    convention = Convention("matrix", camera_axes="RDF")
+    collected = PoseRows(Path("poses.txt"), "test", convention, "a matrix")
     for number, matrix in enumerate(matrices, start=1):
-        collected.add(f"line {number}", f"{number}.jpg", matrix, [number, 0, number])
+        with collected.row(f"line {number}"):
+            collected.add(f"{number}.jpg", matrix, [number, 0, number])
     return collected
 
 
 def test_a_few_mirrored_matrices_are_left_out_with_their_line() -> None:
-    read = rows(np.eye(3), MIRROR, np.eye(3)).registration(format_name="test", unit="metre")
+    read = rows(np.eye(3), MIRROR, np.eye(3)).registration(unit="metre")
     assert list(read.poses) == ["1.jpg", "3.jpg"]
     assert read.problems == (
         "poses.txt, line 2: 2.jpg: the others are not mirrored, as its matrix is",
@@ -30,7 +32,7 @@ def test_a_few_mirrored_matrices_are_left_out_with_their_line() -> None:
 
 
 def test_a_world_that_is_mirrored_throughout_is_read_and_said() -> None:
-    read = rows(MIRROR, MIRROR, np.eye(3)).registration(format_name="test", unit="metre")
+    read = rows(MIRROR, MIRROR, np.eye(3)).registration(unit="metre")
     assert list(read.poses) == ["1.jpg", "2.jpg"]
     assert len(read.remarks) == 1
     assert np.allclose(read.world_from_cam("2.jpg").rotation, np.eye(3))
@@ -45,12 +47,12 @@ def test_scaled_and_averaged_matrices_are_no_rotations(matrix: np.ndarray) -> No
     assert len(collected) == 2
     assert "line 3: 3.jpg: no rotation" in collected.problems[0]
     with pytest.raises(FormatError, match="is no test"):
-        rows(matrix).registration(format_name="test", unit="metre")
+        rows(matrix).registration(unit="metre")
 
 
 def test_other_conventions_are_read_from_the_numbers_of_the_file() -> None:
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    read = rows(turn, np.eye(3)).registration(format_name="test", unit="metre")
+    read = rows(turn, np.eye(3)).registration(unit="metre")
     other = read.under(Convention("matrix", "cam_from_world", "RDF", "translation"))
     assert np.allclose(other.poses["1.jpg"][0].rotation, turn)
     assert np.allclose(other.poses["1.jpg"][0].translation, [1, 0, 1])
@@ -64,13 +66,13 @@ def test_rows_of_nan_are_left_out_and_do_not_make_a_file_something_else(tmp_path
     row = "1 0 0 0 0.5 0 0"
     path.write_text(f"a.png {'nan ' * 7}\nb.png {'NaN ' * 7}\nc.png {row}\n")
     assert pose_list.detect(path)
-    read = pose_list.read_pose_list(path)
+    read = pose_list.read(path)
     assert list(read.poses) == ["c.png"]
     assert read.problems[0] == f"{path}, line 1: a.png has a number that is not finite"
     path.write_text(f"a.png {'nan ' * 7}\n")
     assert pose_list.detect(path)
     with pytest.raises(FormatError, match="holds no pose: each of its 1 rows"):
-        pose_list.read_pose_list(path)
+        pose_list.read(path)
     path.write_text(f"a.png {'nan ' * 7}\nno pose\nnor this\nc.png {row}\n")
     assert not pose_list.detect(path)
 
@@ -78,6 +80,6 @@ def test_rows_of_nan_are_left_out_and_do_not_make_a_file_something_else(tmp_path
 def test_errors_that_a_method_appends_to_its_estimates_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "estimates.txt"
     path.write_text("a.png 1 0 0 0 0.5 0 0 0.25 0.0125\n")
-    read = pose_list.read_pose_list(path)
+    read = pose_list.read(path)
     assert read.columns == {"a.png": {"rotation_error_deg": "0.25", "position_error": "0.0125"}}
     assert read.poses["a.png"][1] is None  # no focal length

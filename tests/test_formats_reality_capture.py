@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from relocalize.errors import FormatError
-from relocalize.formats.reality_capture import detect, read_reality_capture
+from relocalize.formats.reality_capture import detect
+from relocalize.formats.reality_capture import read as read_reality_capture
 from relocalize.formats.reality_capture_xmp import detect as detect_xmp
-from relocalize.formats.reality_capture_xmp import read_reality_capture_xmp
+from relocalize.formats.reality_capture_xmp import read as read_reality_capture_xmp
 
 HEADING = "#name,x,y,alt,heading,pitch,roll,f,px,py,k1,k2,k3,k4,t1,t2\n"
 

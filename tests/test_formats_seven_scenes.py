@@ -9,7 +9,9 @@ from PIL import Image
 
 from posed_example import posed_images
 from relocalize.errors import FormatError
-from relocalize.formats.seven_scenes import detect, read_seven_scenes, write_seven_scenes
+from relocalize.formats.seven_scenes import detect
+from relocalize.formats.seven_scenes import read as read_seven_scenes
+from relocalize.formats.seven_scenes import write as write_seven_scenes
 from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import rotation_angle_deg
 

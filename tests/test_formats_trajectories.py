@@ -7,15 +7,16 @@ import pytest
 from PIL import Image
 
 from relocalize.errors import FormatError
-from relocalize.formats import ImportSettings, Registration, import_registration, read_registration
+from relocalize.formats import Registration, read_registration
+from relocalize.formats.euroc import read as read_euroc
+from relocalize.formats.kitti import read as read_kitti
 from relocalize.formats.names import match_times, nearest_in_time, seconds_of
 from relocalize.formats.registry import FORMATS
-from relocalize.formats.trajectory_euroc import read_euroc
-from relocalize.formats.trajectory_kitti import read_kitti
-from relocalize.formats.trajectory_tum import read_tum
+from relocalize.formats.tum import read as read_tum
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import mean_rotation, rotation_angle_deg
 from relocalize.place import Place
+from relocalize.verbs.import_poses import import_poses
 
 HALF = float(np.sqrt(0.5))
 # A camera at (1, 2, 3) that has turned right by 90 degrees: it looks along the world's x.
@@ -141,7 +142,7 @@ def test_a_tum_folder_gives_each_image_the_pose_nearest_in_time(tmp_path):
 
 
 def import_all(source: Path, images: Path, place: Path):
-    return import_registration(source, place, images=images, settings=ImportSettings())
+    return import_poses(source, place, images, convention="stated")
 
 
 def test_tum_images_are_found_by_the_time_that_names_them(tmp_path):

@@ -16,7 +16,6 @@ from relocalize.capture.frames import capture_frames
 from relocalize.errors import MappingError, PlaceError
 from relocalize.features.focal import voted_focal
 from relocalize.features.pairs import PairSettings, sequential_pairs
-from relocalize.formats.importing import ImportSettings, import_registration
 from relocalize.geometry import Rigid3, align_camera_poses, rotation_error_deg
 from relocalize.mapping import (
     MapSettings,
@@ -30,6 +29,7 @@ from relocalize.mapping.gravity import up_from_horizon, upright
 from relocalize.mapping.look_alikes import judge_pairs
 from relocalize.place import MapModel, Place
 from relocalize.place.model import NO_POINT
+from relocalize.verbs.import_poses import import_poses
 from relocalize_synthetic import CorridorTruth
 
 pytestmark = pytest.mark.slow
@@ -156,13 +156,14 @@ def test_known_poses_stay_and_only_train_images_make_points(corridor, corridor_p
     for key, rows in lists.items():
         (tmp_path / f"{key}.txt").write_text("\n".join(rows))
     place = Place.create(tmp_path / "imported")
-    import_registration(
+    import_poses(
         corridor.folder / "walk_poses.txt",
         place,
-        images=corridor_place.images_dir / "walk",
+        corridor_place.images_dir / "walk",
+        convention="stated",
         train=tmp_path / "train.txt",
         test=tmp_path / "test.txt",
-        settings=ImportSettings(split="held_out"),
+        split="held_out",
     )
     report = map_place(place)
     model = place.map

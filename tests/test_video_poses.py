@@ -20,7 +20,7 @@ from relocalize import Camera, Place, Rigid3
 from relocalize.absolute_pose.shared_camera import SharedCamera
 from relocalize.cli.main import main
 from relocalize.errors import CaptureError
-from relocalize.formats.trajectory_tum import read_tum
+from relocalize.formats.tum import read as read_tum
 from relocalize.geometry import position_error
 from relocalize.localization import PoseEstimate
 from relocalize.localization.video import ClipSettings, localize_clip

@@ -12,14 +12,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from relocalize.capture.photos import MAX_PIXELS
 from relocalize.capture.selection import Curve
-from relocalize.geometry.transforms import FloatArray
 
-_WIDTH = 1640
-_MARGIN = 20
-_GAP = 8
-_CAPTION = 18
+_WIDTH, _MARGIN, _GAP, _CAPTION = 1640, 20, 8, 18
 _MOST_THUMBNAILS = 72
+_LONGEST_CAPTION = 28  # letters that fit under the narrower thumbnails
 _STRIP = 130  # height of the motion strip
+_TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800)  # seconds
+_SMOOTHED = 0.25  # seconds on either side, over some 15 frames
 _PAPER, _INK, _FAINT = (255, 255, 255), (30, 34, 40), (120, 126, 134)
 _REST, _MOTION, _KEPT = (232, 234, 238), (58, 110, 165), (214, 92, 32)
 
@@ -51,42 +50,35 @@ def contact_sheet(
     title: str, thumbnails: Sequence[Thumbnail], strip: MotionStrip | None = None
 ) -> bytes:
     """A PNG with the title, at most 72 evenly chosen thumbnails, and the motion strip."""
-    shown = [thumbnails[i] for i in _evenly(len(thumbnails), _MOST_THUMBNAILS)]
+    count = min(len(thumbnails), _MOST_THUMBNAILS)
+    shown = [thumbnails[int(i)] for i in np.linspace(0, len(thumbnails) - 1, count).round()]
     if len(shown) < len(thumbnails):
         title += f"  ({len(shown)} of them shown)"
     images = [_open_small(item.path) for item in shown]
-    inner = _WIDTH - 2 * _MARGIN
     tallest = max((image.height / image.width for image in images), default=0.75)
     columns = 8 if tallest <= 1.0 else 12
-    cell = (inner + _GAP) // columns - _GAP
+    cell = (_WIDTH - 2 * _MARGIN + _GAP) // columns - _GAP
     cell_height = round(cell * min(tallest, 2.0))
-    rows = -(-len(shown) // columns)
-    strip_height = _STRIP + 2 * _MARGIN if strip else 0
-    top = 64 + strip_height
-    height = top + rows * (cell_height + _CAPTION + _GAP) + _MARGIN
+    row_height = cell_height + _CAPTION + _GAP
+    top = 64 + (_STRIP + 2 * _MARGIN if strip else 0)
+    height = top + -(-len(shown) // columns) * row_height + _MARGIN
     sheet = Image.new("RGB", (_WIDTH, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((_MARGIN, 20), title, fill=_INK, font=ImageFont.load_default(22))
     if strip:
-        _draw_strip(draw, strip, (_MARGIN, 64, _WIDTH - _MARGIN, 64 + _STRIP))
+        _draw_strip(draw, strip, top=64)
     small = ImageFont.load_default(13)
     for number, (item, image) in enumerate(zip(shown, images, strict=True)):
         x = _MARGIN + number % columns * (cell + _GAP)
-        y = top + number // columns * (cell_height + _CAPTION + _GAP)
+        y = top + number // columns * row_height
         image.thumbnail((cell, cell_height), Image.Resampling.LANCZOS)
-        left = x + (cell - image.width) // 2
-        sheet.paste(image, (left, y + cell_height - image.height))
-        caption = _fitting(draw, item.caption, small, cell)
+        sheet.paste(image, (x + (cell - image.width) // 2, y + cell_height - image.height))
+        long = len(item.caption) > _LONGEST_CAPTION
+        caption = item.caption[: _LONGEST_CAPTION - 1] + "…" if long else item.caption
         draw.text((x + cell / 2, y + cell_height + 2), caption, _FAINT, font=small, anchor="ma")
     data = io.BytesIO()
     sheet.save(data, format="PNG", compress_level=2)
     return data.getvalue()
-
-
-def _evenly(count: int, most: int) -> list[int]:
-    if count <= most:
-        return list(range(count))
-    return [int(i) for i in np.linspace(0, count - 1, most).round()]
 
 
 def _open_small(path: Path) -> Image.Image:
@@ -100,71 +92,33 @@ def _open_small(path: Path) -> Image.Image:
     return small
 
 
-def _fitting(
-    draw: ImageDraw.ImageDraw,
-    text: str,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    width: int,
-) -> str:
-    if draw.textlength(text, font=font) <= width:
-        return text
-    while text and draw.textlength(text + "…", font=font) > width:
-        text = text[:-1]
-    return text + "…"
-
-
-def _draw_strip(
-    draw: ImageDraw.ImageDraw, strip: MotionStrip, box: tuple[int, int, int, int]
-) -> None:
+def _draw_strip(draw: ImageDraw.ImageDraw, strip: MotionStrip, *, top: int) -> None:
     """Speed of image motion as a curve, rests shaded, a tick under it per kept frame."""
-    left, top, right, bottom = box
-    font = ImageFont.load_default(13)
-    length = max(float(strip.curve.times[-1]), 1e-6)
+    curve, font = strip.curve, ImageFont.load_default(13)
+    left, right, base, bottom = _MARGIN, _WIDTH - _MARGIN, top + _STRIP - 24, top + _STRIP
+    length = max(float(curve.times[-1]), 1e-6)
     columns = right - left
-    column = np.minimum((strip.curve.times / length * columns).astype(int), columns - 1)
-    speed = _speed_per_column(strip.curve, columns)
+    at = left + np.minimum((curve.times / length * columns).astype(int), columns - 1)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], strip.rests, [False]])))
     for first, after in edges.reshape(-1, 2):
-        span = (left + int(column[first]), top, left + int(column[after - 1]), bottom - 24)
-        draw.rectangle(span, fill=_REST)
+        draw.rectangle((int(at[first]), top, int(at[after - 1]), base), fill=_REST)
+    times = np.linspace(0.0, length, columns)
+    later = np.interp(times + _SMOOTHED, curve.times, curve.motion)
+    speed = (later - np.interp(times - _SMOOTHED, curve.times, curve.motion)) / (2 * _SMOOTHED)
     most = max(float(speed.max()), 1e-6)
-    base = bottom - 24
-    points = [(left + x, base - (base - top - 18) * float(v) / most) for x, v in enumerate(speed)]
-    draw.line(points, fill=_MOTION, width=2)
+    heights = base - (base - top - 18) * speed / most
+    draw.line(list(enumerate(heights.tolist(), start=left)), fill=_MOTION, width=2)
     draw.line((left, base, right, base), fill=_FAINT)
     for index in strip.kept:
-        x = left + int(column[index])
-        draw.line((x, base + 3, x, base + 14), fill=_KEPT)
-    draw.text(
-        (left, top - 4),
+        draw.line((int(at[index]), base + 3, int(at[index]), base + 14), fill=_KEPT)
+    said = (
         f"image motion, at most {100 * most:.0f}% of the image per second; "
-        "grey: the camera rests; ticks: kept frames",
-        _FAINT,
-        font=font,
+        "grey: the camera rests; ticks: kept frames"
     )
-    step = _round_step(length / 10)
-    for second in np.arange(0.0, length, step):
-        x = left + round(float(second) / length * columns)
+    draw.text((left, top - 4), said, _FAINT, font=font)
+    step = next((tick for tick in _TICKS if length / 10 <= tick), _TICKS[-1])
+    for second in range(0, int(np.ceil(length)), step):
+        x = left + round(second / length * columns)
         draw.line((x, base, x, base + 4), fill=_FAINT)
-        anchor = "la" if second == 0.0 else "ma"
-        draw.text((x, bottom - 6), _clock(float(second)), _FAINT, font=font, anchor=anchor)
-
-
-def _speed_per_column(curve: Curve, columns: int) -> FloatArray:
-    reach = 0.25  # seconds; smooths over some 15 frames
-    times = np.linspace(0.0, max(float(curve.times[-1]), 1e-6), columns)
-    after = np.interp(times + reach, curve.times, curve.motion)
-    before = np.interp(times - reach, curve.times, curve.motion)
-    return np.asarray((after - before) / (2 * reach), dtype=np.float64)
-
-
-def _round_step(step: float) -> float:
-    for nice in (1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0):
-        if step <= nice:
-            return nice
-    return 1800.0
-
-
-def _clock(second: float) -> str:
-    minutes, rest = divmod(round(second), 60)
-    return f"{minutes}:{rest:02d}"
+        clock = f"{second // 60}:{second % 60:02d}"
+        draw.text((x, bottom - 6), clock, _FAINT, font=font, anchor="ma" if second else "la")

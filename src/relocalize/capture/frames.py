@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from relocalize import progress
 from relocalize.capture.photo_set import capture_photos, photos_in
 from relocalize.capture.photos import PHOTO_SUFFIXES
 from relocalize.capture.selection import DEFAULT_SELECTION, SelectionSettings
-from relocalize.capture.video_frames import capture_video, check_video, selection_job
-from relocalize.capture.workspace import Workspace, source_id
+from relocalize.capture.video_frames import capture_video, check_video
+from relocalize.capture.workspace import Workspace, check_name, source_id
 from relocalize.errors import CaptureError
 from relocalize.place import Capture, Place
 from relocalize.place.folder import checked_name
@@ -52,17 +53,22 @@ def capture_frames(
         raise CaptureError(f"every is {every_s} seconds; want more than 0")
     paths = _given(source)
     photos = _photos(paths)
-    _check_names([*paths, *(photos or [])])
+    for path in [*paths, *(photos or [])]:
+        check_name(path)
     if photos is None:
         check_video(paths[0])
-        job = {"source": source_id(paths[0]), **selection_job(count, every_s, settings)}
+        job: dict[str, Any] = {
+            "source": source_id(paths[0]),
+            "count": count,
+            "every_s": every_s,
+            "selection": asdict(settings),
+        }
     else:
         if count is not None or every_s is not None:
             raise CaptureError("count and every-seconds are for videos; photos are all taken")
         job = {"source": [source_id(path) for path in photos]}
     name = checked_name(name or _name_after(paths), "capture")
-    if not isinstance(place, Place):
-        place = Place.open_or_create(place)
+    place = Place.of(place, create=True)
     with place.lock():
         captures = place.captures
         if name in captures:
@@ -110,13 +116,6 @@ def _photos(paths: list[Path]) -> list[Path] | None:
                 f"{path} is given beside other sources but is no photo; give each video alone"
             )
     return photos
-
-
-def _check_names(paths: list[Path]) -> None:
-    # The Place's records are UTF-8; names from other systems' encodings have no place in them.
-    for path in paths:
-        if any("\ud800" <= character <= "\udfff" for character in str(path)):
-            raise CaptureError(f"the name {str(path)!r} is not UTF-8; rename it")
 
 
 def _is_photo(path: Path) -> bool:

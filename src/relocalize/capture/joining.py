@@ -8,7 +8,7 @@ from pathlib import Path
 
 from relocalize import progress
 from relocalize.capture.photo_set import PhotoRow, file_names, photos_in, take_photo
-from relocalize.capture.workspace import source_id
+from relocalize.capture.workspace import check_name, source_id
 from relocalize.errors import CaptureError
 from relocalize.geometry import Camera
 from relocalize.parallel import map_in_order
@@ -131,15 +131,11 @@ class _Joining:
         """Photos that are not in yet, each with a name for its content."""
         fresh: dict[str, Path] = {}
         for path in paths:
-            if any("\ud800" <= character <= "\udfff" for character in path.name):
-                # The Place's records are UTF-8; names of other encodings have no place in them.
-                shown = path.name.encode("utf-8", "replace").decode()
-                self._leave_out(shown, f"the name {shown!r} is not UTF-8; rename the photo")
-                continue
             try:
+                check_name(path)
                 content = source_id(path)
             except CaptureError as error:
-                self._leave_out(path.name, str(error))
+                self._leave_out(path.name.encode("utf-8", "replace").decode(), str(error))
                 continue
             if content in fresh:
                 self._leave_out(path.name, f"{path} is the same image as {fresh[content].name}")
@@ -157,8 +153,7 @@ class _Joining:
             self.capture = replace(self.capture, dropped=(*self.capture.dropped, row))
 
     def _add(self, content: str, row: PhotoRow) -> None:
-        camera = None if row.reason is not None else Camera.from_json(row.camera or {})
-        given = self.known.calibrated
+        camera, given = row.camera, self.known.calibrated
         if camera is None:
             self._leave_out(row.source, row.reason or "")
             return

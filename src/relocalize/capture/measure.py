@@ -7,7 +7,6 @@ import time
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from relocalize.place import atomic
 
 _SAVE_SECONDS = 5.0  # at most this much work is lost to a kill
 _NO_STAMP = -(2**63)
+_FRAME = [("time", "f8"), ("motion", "f8"), ("sharpness", "f8"), ("seen", "i1"), ("stamp", "i8")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,15 +49,14 @@ def measure(path: Path, checkpoint: Path) -> Measured:
     Raises:
         CaptureError: the video cannot be opened.
     """
-    run = _Run.load(checkpoint) or _Run()
+    run = _Run.load(checkpoint)
     if run.complete:
         return run.measured()
     saved = time.monotonic()
     with open_video(path) as video:
-        known = run.measured()
-        done = len(run.times)
+        done = len(run.frames)
         resume_at = max(0, done - 1)
-        stamp = known.stamp_of(resume_at) if done else None
+        stamp = run.measured().stamp_of(resume_at) if done else None
         with progress.bar("measuring motion", video.announced_frames, "frames") as bar:
             bar.advance(done)
             for number, image in video.images_from(resume_at, stamp):
@@ -68,7 +67,7 @@ def measure(path: Path, checkpoint: Path) -> Measured:
                 if time.monotonic() - saved > _SAVE_SECONDS:
                     run.save(checkpoint)
                     saved = time.monotonic()
-        run.broke = video.where_it_broke(run.times[-1] if run.times else 0.0)
+        run.broke = video.where_it_broke(run.frames[-1][0] if run.frames else 0.0) or ""
     run.complete = True
     run.save(checkpoint)
     return run.measured()
@@ -76,72 +75,60 @@ def measure(path: Path, checkpoint: Path) -> Measured:
 
 @dataclass
 class _Run:
-    """The first pass under way."""
+    """The first pass under way: a row of `_FRAME` for each frame so far."""
 
-    times: list[float] = field(default_factory=list)
-    motion: list[float] = field(default_factory=list)
-    sharpness: list[float] = field(default_factory=list)
-    seen: list[int] = field(default_factory=list)
-    stamps: list[int] = field(default_factory=list)
+    frames: list[tuple[float, float, float, int, int]] = field(default_factory=list)
     meter: MotionMeter = field(default_factory=MotionMeter)
     size: tuple[int, int] = (0, 0)
     start_s: float = 0.0
-    broke: str | None = None
+    broke: str = ""
     complete: bool = False
 
     def take(self, image: Image, frame_s: float) -> None:
         """Measure the next image."""
-        number = len(self.times)
-        shown_at = image.time_s
+        number, shown_at = len(self.frames), image.time_s
         if number == 0:
             self.size = image.stored_size
             self.start_s = shown_at or 0.0
         since_start = number * frame_s if shown_at is None else shown_at - self.start_s
-        self.times.append(max(since_start, self.times[-1] if number else 0.0))
-        self.stamps.append(_NO_STAMP if image.stamp is None else image.stamp)
+        at = max(since_start, self.frames[-1][0] if number else 0.0)
+        seen, sharp = Seen.USABLE, 0.0
         if image.stored_size != self.size:
-            seen, sharp = Seen.OTHER_SIZE, 0.0
+            seen = Seen.OTHER_SIZE
         elif image.is_damaged:
-            seen, sharp = Seen.DAMAGED, 0.0
+            seen = Seen.DAMAGED
         else:
             luma = image.luma()
-            seen = Seen.USABLE if self.meter.see(luma) else Seen.NO_TEXTURE
             sharp = sharpness(luma)
-        self.motion.append(self.meter.motion)
-        self.sharpness.append(sharp)
-        self.seen.append(int(seen))
+            if not self.meter.see(luma):
+                seen = Seen.NO_TEXTURE
+        stamp = _NO_STAMP if image.stamp is None else image.stamp
+        self.frames.append((at, self.meter.motion, sharp, int(seen), stamp))
 
     def measured(self) -> Measured:
         """What is known so far."""
-        curve = Curve(
-            times=np.array(self.times, dtype=np.float64),
-            motion=np.array(self.motion, dtype=np.float64),
-            sharpness=np.array(self.sharpness, dtype=np.float64),
-            seen=np.array(self.seen, dtype=np.int8),
-        )
-        return Measured(curve, np.array(self.stamps, dtype=np.int64), self.broke)
+        table = np.array(self.frames, _FRAME)
+        curve = Curve(table["time"], table["motion"], table["sharpness"], table["seen"])
+        return Measured(curve, table["stamp"], self.broke or None)
 
     def save(self, path: Path) -> None:
         """Write everything, in one step."""
-        arrays: dict[str, Any] = {
-            "times": np.array(self.times),
-            "motion": np.array(self.motion),
-            "sharpness": np.array(self.sharpness),
-            "seen": np.array(self.seen, dtype=np.int8),
-            "stamps": np.array(self.stamps, dtype=np.int64),
-            "size": np.array(self.size),
-            "start_s": np.array(self.start_s),
-            "broke": np.array(self.broke or ""),
-            "complete": np.array(self.complete),
-        }
-        arrays |= {f"meter_{key}": value for key, value in self.meter.state().items()}
         data = io.BytesIO()
-        np.savez(data, **arrays)
+        np.savez(
+            data,
+            allow_pickle=False,
+            frames=np.array(self.frames, _FRAME),
+            size=self.size,
+            start_s=self.start_s,
+            broke=self.broke,
+            complete=self.complete,
+            **{f"meter_{key}": value for key, value in self.meter.state().items()},
+        )
         atomic.write_bytes(path, data.getvalue())
 
     @classmethod
-    def load(cls, path: Path) -> _Run | None:
-        """What `save` wrote, or None where there is nothing (readable)."""
+    def load(cls, path: Path) -> _Run:
+        """What `save` wrote, or a new one where there is nothing (readable)."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 meter = {
@@ -151,16 +138,12 @@ class _Run:
                 }
                 width, height = arrays["size"].tolist()
                 return cls(
-                    times=arrays["times"].tolist(),
-                    motion=arrays["motion"].tolist(),
-                    sharpness=arrays["sharpness"].tolist(),
-                    seen=arrays["seen"].tolist(),
-                    stamps=arrays["stamps"].tolist(),
+                    frames=arrays["frames"].tolist(),
                     meter=MotionMeter.from_state(meter),
                     size=(width, height),
                     start_s=float(arrays["start_s"]),
-                    broke=str(arrays["broke"]) or None,
+                    broke=str(arrays["broke"]),
                     complete=bool(arrays["complete"]),
                 )
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-            return None
+            return cls()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,13 @@ import cv2
 
 from relocalize import progress
 from relocalize.capture.contact_sheet import Thumbnail, contact_sheet
-from relocalize.capture.photos import PHOTO_SUFFIXES, read_photo
+from relocalize.capture.photos import PHOTO_SUFFIXES, jpeg, read_photo
 from relocalize.capture.workspace import Workspace, source_id
 from relocalize.errors import CaptureError
 from relocalize.geometry import Camera
 from relocalize.parallel import map_in_order
 from relocalize.place import Capture, CapturedImage, DroppedFrame, atomic
-
-JPEG_QUALITY = 95
+from relocalize.plain import from_plain, to_plain
 
 
 def photos_in(folder: Path) -> list[Path]:
@@ -50,7 +50,7 @@ class PhotoRow:
     source: str
     name: str
     reason: str | None = None
-    camera: dict[str, Any] | None = None
+    camera: Camera | None = None
     device: tuple[str | None, ...] = ()
 
 
@@ -95,7 +95,7 @@ def capture_photos(
             path = str(paths[len(rows)])
             rows.append(row)
             if path not in done:
-                log.write(json.dumps({"path": path, **asdict(row)}) + "\n")
+                log.write(json.dumps({"path": path, "row": to_plain(row)}) + "\n")
                 log.flush()
     kept = sorted((row for row in rows if row.reason is None), key=lambda row: row.name)
     dropped = [DroppedFrame(row.source, row.reason) for row in rows if row.reason is not None]
@@ -104,19 +104,17 @@ def capture_photos(
         raise CaptureError(_too_few(source, len(kept), dropped))
     for left_out in dropped:
         progress.say(f"left out: {left_out.reason}")
-    cameras: dict[tuple[object, ...], Camera] = {}
-    images = []
-    for row in kept:
-        camera = Camera.from_json(row.camera or {})
-        key = (camera, *row.device)
-        cameras.setdefault(key, camera)
-        images.append(CapturedImage(f"{name}/{row.name}", camera=list(cameras).index(key)))
+    keys = list(dict.fromkeys((row.camera, row.device) for row in kept))
+    images = tuple(
+        CapturedImage(f"{name}/{row.name}", camera=keys.index((row.camera, row.device)))
+        for row in kept
+    )
     capture = Capture(
         name=name,
         kind="photos",
         source=source,
-        cameras=tuple(cameras.values()),
-        images=tuple(images),
+        cameras=tuple(camera for camera, _ in keys if camera is not None),
+        images=images,
         dropped=tuple(dropped),
         settings=job,
     )
@@ -141,24 +139,20 @@ def take_photo(path: Path, file_name: str, folder: Path) -> PhotoRow:
     """Read one photo and write it, upright, into ``folder``."""
     try:
         photo = read_photo(path)
+        if photo.plain_as is not None:
+            data = path.read_bytes()
+            if path.suffix.lower().replace("jpeg", "jpg") != photo.plain_as:
+                file_name = str(Path(file_name).with_suffix(photo.plain_as))
+        else:
+            file_name = str(Path(file_name).with_suffix(".jpg"))
+            data = jpeg(cv2.cvtColor(photo.pixels, cv2.COLOR_RGB2BGR))
     except CaptureError as error:
         return PhotoRow(path.name, file_name, reason=str(error))
-    height, width = photo.pixels.shape[:2]
-    if photo.plain_as is not None:
-        data = path.read_bytes()
-        if path.suffix.lower().replace("jpeg", "jpg") != photo.plain_as:
-            file_name = str(Path(file_name).with_suffix(photo.plain_as))
-    else:
-        file_name = str(Path(file_name).with_suffix(".jpg"))
-        bgr = cv2.cvtColor(photo.pixels, cv2.COLOR_RGB2BGR)
-        fits, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        if not fits:
-            return PhotoRow(path.name, file_name, reason=f"{path} has {width} x {height} pixels")
-        data = encoded.tobytes()
     atomic.write_bytes(folder / file_name, data)
+    height, width = photo.pixels.shape[:2]
     camera = photo.camera or Camera.from_focal(width, height)
     device = (photo.exif.make, photo.exif.model, photo.exif.lens)
-    return PhotoRow(path.name, file_name, camera=asdict(camera), device=device)
+    return PhotoRow(path.name, file_name, camera=camera, device=device)
 
 
 def file_names(paths: Sequence[Path], taken: Iterable[str] = ()) -> list[str]:
@@ -200,12 +194,9 @@ def _read_journal(journal: Path, folder: Path) -> dict[str, PhotoRow]:
     if not journal.is_file():
         return rows
     for line in journal.read_text(encoding="utf-8").splitlines():
-        try:
+        with suppress(ValueError, KeyError, TypeError):  # the line that a kill cut
             value = json.loads(line)
-            path = value.pop("path")
-            row = PhotoRow(**{**value, "device": tuple(value["device"])})
-        except (ValueError, KeyError, TypeError):
-            continue  # the line that a kill cut
-        if row.reason is None and (folder / row.name).is_file():
-            rows[path] = row
+            row = from_plain(PhotoRow, value["row"])
+            if row.reason is None and (folder / row.name).is_file():
+                rows[value["path"]] = row
     return rows

@@ -5,7 +5,9 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -25,6 +27,7 @@ PHOTO_SUFFIXES = frozenset(
 )
 # What Pillow may try, by content: its other decoders are many, and some start programs.
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
+_JPEG_QUALITY = 95
 _UPRIGHT_BY = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -100,6 +103,19 @@ def _formats(path: Path) -> tuple[str, ...]:
 
     pillow_heif.register_heif_opener()
     return ("HEIF",)
+
+
+def jpeg(bgr: NDArray[Any]) -> bytes:
+    """An image [H, W, 3] in OpenCV's order of colours as a JPEG of high quality.
+
+    Raises:
+        CaptureError: it has more pixels than a JPEG holds.
+    """
+    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    if not done:
+        height, width = bgr.shape[:2]
+        raise CaptureError(f"{width} x {height} pixels exceed what JPEG holds; export it smaller")
+    return data.tobytes()
 
 
 def _too_large(path: Path, size: str) -> str:

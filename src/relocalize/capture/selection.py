@@ -25,6 +25,13 @@ class Seen(IntEnum):
     OTHER_SIZE = 3
 
 
+_UNUSABLE = {
+    Seen.NO_TEXTURE: "nothing to see: no texture",
+    Seen.DAMAGED: "damaged: the decoder had to make up parts of it",
+    Seen.OTHER_SIZE: "the image has another size than the first",
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Curve:
     """What was measured on each of a video's N frames.
@@ -99,8 +106,7 @@ def select(
     every_s: float | None = None,
 ) -> Selection:
     """Choose by even motion, about ``count`` frames of it, or one frame each ``every_s``."""
-    sharp = relative_sharpness(curve, settings)
-    resting = rests(curve, settings)
+    sharp, resting = relative_sharpness(curve, settings), rests(curve, settings)
     chooser = _Chooser(curve, settings, sharp, resting)
     if every_s is not None:
         kept = chooser.along(curve.times / every_s, by_time=True)
@@ -108,7 +114,13 @@ def select(
         kept = _about(count, chooser)
     else:
         kept = chooser.along(_motion_track(curve, settings))
-    return Selection(kept, _reasons(curve, settings, sharp, resting, kept), sharp)
+    reasons = np.full(len(curve), "too near a kept frame", dtype=object)
+    reasons[sharp < settings.blur] = "blurred"
+    reasons[resting] = "the camera rests"
+    for seen, words in _UNUSABLE.items():
+        reasons[curve.seen == seen] = words
+    reasons[kept] = ""
+    return Selection(kept, reasons.tolist(), sharp)
 
 
 def relative_sharpness(curve: Curve, settings: SelectionSettings) -> FloatArray:
@@ -216,35 +228,6 @@ def _about(count: int, chooser: _Chooser) -> list[int]:
             break
         low, high = (step, high) if len(kept) > count else (low, step)
     return best
-
-
-def _reasons(
-    curve: Curve,
-    settings: SelectionSettings,
-    sharp: FloatArray,
-    resting: NDArray[np.bool_],
-    kept: list[int],
-) -> list[str]:
-    words = {
-        Seen.NO_TEXTURE: "nothing to see: no texture",
-        Seen.DAMAGED: "damaged: the decoder had to make up parts of it",
-        Seen.OTHER_SIZE: "the image has another size than the first",
-    }
-    kept_set = set(kept)
-    reasons = []
-    for index in range(len(curve)):
-        seen = Seen(int(curve.seen[index]))
-        if index in kept_set:
-            reasons.append("")
-        elif seen != Seen.USABLE:
-            reasons.append(words[seen])
-        elif resting[index]:
-            reasons.append("the camera rests")
-        elif sharp[index] < settings.blur:
-            reasons.append("blurred")
-        else:
-            reasons.append("too near a kept frame")
-    return reasons
 
 
 def _frame_seconds(curve: Curve) -> float:

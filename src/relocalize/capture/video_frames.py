@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from relocalize import progress
 from relocalize.capture.contact_sheet import MotionStrip, Thumbnail, contact_sheet
 from relocalize.capture.measure import Measured, measure
+from relocalize.capture.photos import jpeg
 from relocalize.capture.selection import Selection, SelectionSettings, rests, select
 from relocalize.capture.video import open_video
 from relocalize.capture.workspace import Workspace
@@ -23,8 +23,6 @@ from relocalize.errors import CaptureError
 from relocalize.geometry import Camera
 from relocalize.parallel import map_in_order
 from relocalize.place import Capture, CapturedImage, DroppedFrame, atomic
-
-JPEG_QUALITY = 95
 
 
 def check_video(path: Path) -> None:
@@ -146,11 +144,7 @@ def _write_frames(path: Path, measured: Measured, kept: list[int], folder: Path)
 
 def _write_jpeg(item: tuple[Path, NDArray[np.uint8]]) -> None:
     path, pixels = item
-    done, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not done:
-        height, width = pixels.shape[:2]
-        raise CaptureError(f"{width} x {height} pixels exceed what JPEG holds; export it smaller")
-    atomic.write_bytes(path, data.tobytes())
+    atomic.write_bytes(path, jpeg(pixels))
 
 
 def _dropped(measured: Measured, selection: Selection) -> Iterator[DroppedFrame]:
@@ -170,10 +164,3 @@ def _dropped(measured: Measured, selection: Selection) -> Iterator[DroppedFrame]
 def _commonest(selection: Selection) -> str:
     reasons = Counter(reason for reason in selection.reasons if reason)
     return reasons.most_common(1)[0][0] if reasons else "there are no others"
-
-
-def selection_job(
-    count: int | None, every_s: float | None, settings: SelectionSettings
-) -> dict[str, Any]:
-    """What a video's selection depends on, as plain values."""
-    return {"count": count, "every_s": every_s, "selection": asdict(settings)}

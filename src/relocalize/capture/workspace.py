@@ -80,6 +80,12 @@ class Workspace:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def check_name(path: Path) -> None:
+    """Raise `CaptureError` for a name of another encoding: the Place's records are UTF-8."""
+    if any("\ud800" <= character <= "\udfff" for character in str(path)):
+        raise CaptureError(f"the name {str(path)!r} is not UTF-8; rename it")
+
+
 def source_id(path: Path) -> str:
     """A name for a file's content: its size and a hash of its head, middle and tail.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relocalize.checking.measuring import MIN_PARALLAX_DEG, MeasuredPair
+from relocalize.checking.measuring import MeasuredPair, evenly
 from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray
 
@@ -33,8 +33,8 @@ class PairMatches:
         poses = [pair.second_from_first for pair in measured]
         self.rotation = np.array([pose.rotation for pose in poses]).reshape(-1, 3, 3)
         self.direction = np.array([pose.translation for pose in poses]).reshape(-1, 3)
-        self.moving = np.array([pair.parallax_deg >= MIN_PARALLAX_DEG for pair in measured])
-        chosen = [_spread(pair.rays, _MATCHES_PER_PAIR) for pair in measured]
+        self.moving = np.array([pair.is_moving for pair in measured])
+        chosen = [pair.rays[evenly(len(pair.rays), _MATCHES_PER_PAIR)] for pair in measured]
         rays = np.concatenate([np.zeros((0, 2, 2)), *chosen])
         ones = np.ones((len(rays), 1))
         self._first_rays = np.concatenate([rays[:, 0], ones], axis=1)
@@ -47,6 +47,16 @@ class PairMatches:
 
     def __len__(self) -> int:
         return len(self.first)
+
+    def touching(self, rows: Collection[int]) -> NDArray[np.bool_]:
+        """[P] whether a pair has one of these rows."""
+        wanted = sorted(rows)
+        return np.isin(self.first, wanted) | np.isin(self.second, wanted)
+
+    def per_row(self, chosen: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
+        """How many of the chosen pairs [P] each of ``count`` rows has."""
+        ends = np.concatenate([self.first[chosen], self.second[chosen]])
+        return np.bincount(ends, minlength=count)
 
     def claimed(self, world_from_cam: Sequence[Rigid3]) -> tuple[FloatArray, FloatArray]:
         """``second_from_first`` of claimed poses: rotations [P, 3, 3], unit directions [P, 3]."""
@@ -70,22 +80,29 @@ class PairMatches:
         """[P] median over its matches of the Sampson error, in pixels at 640 pixels of size.
 
         Errors lie between `ERROR_FLOOR` and ``cap``; a match whose point would be behind a camera
-        counts as ``cap``. Source of the error: Hartley and Zisserman, Multiple View Geometry,
-        equation 11.9.
+        counts as ``cap``.
         """
         essential = np.cross(direction[:, None, :], np.swapaxes(rotation, 1, 2))
         essential = np.swapaxes(essential, 1, 2)[self._pair_of]
-        lines = np.einsum("mij,mj->mi", essential, self._first_rays)
-        back = np.einsum("mji,mj->mi", essential, self._second_rays)
-        slope = np.sqrt((lines[:, :2] ** 2).sum(axis=1) + (back[:, :2] ** 2).sum(axis=1))
-        residual = np.abs(np.einsum("mi,mi->m", self._second_rays, lines))
-        errors = residual / np.maximum(slope, 1e-12) / self._pixel
+        errors = np.abs(sampson(essential, self._first_rays, self._second_rays)) / self._pixel
         turned = np.einsum("mij,mj->mi", rotation[self._pair_of], self._first_rays)
         behind = _is_behind(turned, self._second_rays, direction[self._pair_of])
         # A point at infinity has no side; only a pair with parallax says that it is behind.
         errors = np.where(behind & self.moving[self._pair_of], cap, errors)
         errors = np.clip(np.nan_to_num(errors, nan=cap), ERROR_FLOOR, cap)
         return np.array([float(np.median(errors[rows])) for rows in self._slices])
+
+
+def sampson(essential: FloatArray, first: FloatArray, second: FloatArray) -> FloatArray:
+    """[M] signed Sampson errors of rays [M, 3] with depth 1 under essential matrices [M, 3, 3].
+
+    Source: Hartley and Zisserman, Multiple View Geometry, equation 11.9.
+    """
+    lines = np.einsum("mij,mj->mi", essential, first)
+    back = np.einsum("mji,mj->mi", essential, second)
+    slope = np.sqrt((lines[:, :2] ** 2).sum(axis=1) + (back[:, :2] ** 2).sum(axis=1))
+    errors: FloatArray = np.einsum("mi,mi->m", second, lines) / np.maximum(slope, 1e-12)
+    return errors
 
 
 def unit(vectors: FloatArray) -> FloatArray:
@@ -98,11 +115,6 @@ def unit(vectors: FloatArray) -> FloatArray:
 def angle_deg(traces: FloatArray) -> FloatArray:
     """Angles of rotations from the traces of their matrices."""
     return np.asarray(np.degrees(np.arccos(np.clip((traces - 1) / 2, -1, 1))))
-
-
-def _spread(rays: FloatArray, count: int) -> FloatArray:
-    """At most ``count`` of the matches [M, 2, 2], evenly."""
-    return rays if len(rays) <= count else rays[np.linspace(0, len(rays) - 1, count).astype(int)]
 
 
 def _is_behind(

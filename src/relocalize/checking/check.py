@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from relocalize.checking.judging import Judgement, judge
 from relocalize.checking.measuring import (
     MeasuredPair,
     View,
+    evenly,
     measure_pairs,
     read_views,
     with_focal_lengths,
@@ -34,103 +34,78 @@ _CONTRADICTING = 0.02
 _LONELY = 0.2
 
 
-@dataclass(frozen=True)
-class CheckSettings:
-    """How thoroughly is checked.
-
-    Attributes:
-        quick: convention and intrinsics only, from a sample of the images.
-    """
-
-    quick: bool = False
-
-
-def check_claims(
-    claims: Claims,
-    source: str,
-    *,
-    problems: Sequence[str] = (),
-    settings: CheckSettings = CheckSettings(),
-) -> CheckReport:
+def check_claims(claims: Claims, *, quick: bool = False) -> CheckReport:
     """Check claimed poses against their images.
 
     Args:
         claims: images and poses.
-        source: what is checked, for people.
-        problems: rows of the file that were left out.
-        settings: how thoroughly.
+        quick: convention and intrinsics only, from a sample of the images.
     """
-    found = [Problem("file", (), line) for line in problems]
+    found = [Problem("file", (), line) for line in claims.problems]
     if claims.unused:
         names = tuple(line.split(": ", 1)[0] for line in claims.unused)
         reason = claims.unused[0].split(": ", 1)[1]
-        found.append(
-            Problem("unused", names, f"{len(names)} are not checked (the first: {reason})")
-        )
-    if settings.quick:
-        return quick_report(claims, source, sample_pairs(claims), found)
+        said = f"{len(names)} are not checked (the first: {reason})"
+        found.append(Problem("unused", names, said))
+    if quick:
+        return quick_report(claims, sample_pairs(claims), found)
     if len(claims.names) > _MAX_IMAGES:
-        rows = np.linspace(0, len(claims.names) - 1, _MAX_IMAGES).round().astype(int)
-        left = len(claims.names) - len(rows)
-        found.append(
-            Problem("untested", (), f"{left} of {len(claims.names)} images are not looked at")
-        )
-        claims = claims.only(rows.tolist())
-    views = read_views(claims.names, claims.read, claims.camera_of)
+        left = len(claims.names) - _MAX_IMAGES
+        said = f"{left} of {len(claims.names)} images are not looked at"
+        found.append(Problem("untested", (), said))
+        claims = claims.only(evenly(len(claims.names), _MAX_IMAGES))
+    views = read_views(claims)
     pairs = check_pairs(views, claims.runs)
     views = with_focal_lengths(views, pairs)
-    judgement = judge(claims, views, pairs, list(measure_pairs(views, pairs)))
+    judgement = judge(claims, views, pairs, measure_pairs(views, pairs))
     views, measured = judgement.views, judgement.measured
     if judgement.verdict is None or not judgement.verdict.best.explains:
-        return _report(claims, source, judgement, None, (), [], found, complete=True)
+        return _report(claims, judgement, [], found, complete=True)
     poses = claims.poses(judgement.verdict.best.convention)
     tests = pose_tests(poses, measured)
-    outliers, said = _pose_problems(claims, poses, tests, len(measured))
-    found = said + _image_problems(claims, views, poses, measured, tests) + found
+    outliers, problems = _pose_problems(claims, poses, tests, len(measured))
+    problems += _image_problems(claims, views, poses, measured, tests)
     flagged = [claims.names.index(name) for name in outliers]
     wrong = _wrong_intrinsics(claims, judgement, excluded=flagged)
-    return _report(claims, source, judgement, tests, outliers, wrong, found, complete=True)
+    found = problems + found
+    return _report(claims, judgement, wrong, found, complete=True, tests=tests, outliers=outliers)
 
 
-def quick_report(
-    claims: Claims, source: str, sample: Sample, found: Sequence[Problem] = ()
-) -> CheckReport:
+def quick_report(claims: Claims, sample: Sample, found: Sequence[Problem] = ()) -> CheckReport:
     """Convention and intrinsics by a sample of the images.
 
     Args:
         claims: images and poses, all of them.
-        source: what is checked, for people.
         sample: of these images.
         found: what is wrong besides.
     """
     judgement = judge(sample.claims, sample.views, sample.pairs, sample.measured)
     wrong = _wrong_intrinsics(sample.claims, judgement)
-    return _report(claims, source, judgement, None, (), wrong, found, complete=False)
+    return _report(claims, judgement, wrong, found, complete=False)
 
 
 def _report(
     claims: Claims,
-    source: str,
     judgement: Judgement,
-    tests: PoseTests | None,
-    outliers: tuple[str, ...],
     wrong: Sequence[Problem],
     found: Sequence[Problem],
     *,
     complete: bool,
+    tests: PoseTests | None = None,
+    outliers: tuple[str, ...] = (),
 ) -> CheckReport:
     verdict, pairs = judgement.verdict, len(judgement.measured)
+    said = _verdict_problems(verdict, pairs)
+    # Intrinsics that nothing is explained with come before what is explained without them.
+    first = [*wrong, *said] if judgement.under_claimed else [*said, *wrong]
     return CheckReport(
-        source=source,
+        source=claims.source,
         images=len(claims.names),
         pairs=pairs,
         stated=claims.stated.convention.name,
         verdict=verdict,
         outliers=outliers,
-        # Intrinsics that nothing is explained with come before what is explained without them.
-        problems=(*wrong, *_verdict_problems(verdict, pairs), *found)
-        if judgement.under_claimed
-        else (*_verdict_problems(verdict, pairs), *wrong, *found),
+        problems=(*first, *found),
         pair_error_px=tests.pair_error_px if tests else None,
         three_view_error_px=tests.three_view_error_px if tests else None,
         complete=complete,
@@ -143,47 +118,32 @@ def _report(
 
 def _verdict_problems(verdict: Verdict | None, pairs: int) -> list[Problem]:
     if verdict is None:
-        return [
-            Problem(
-                "untestable",
-                (),
-                f"{pairs} pairs of images match, too few of them with parallax, so the poses "
-                "cannot be tested; give more of the images, or overlapping ones",
-            )
-        ]
+        said = (
+            f"{pairs} pairs of images match, too few of them with parallax, so the poses "
+            "cannot be tested; give more of the images, or overlapping ones"
+        )
+        return [Problem("untestable", (), said)]
     best = verdict.best
     if not best.explains:
-        if best.rotation_deg > verdict.best.direction_deg / 4:
+        kind, what = "translation", "rotations fit, positions do not"
+        if best.rotation_deg > best.direction_deg / 4:
             kind, what = "rotation", "the rotations fit in no convention"
-        else:
-            kind, what = "translation", "rotations fit, positions do not"
-        return [
-            Problem(
-                kind,
-                (),
-                f"{what}: the best is {best.convention.name}, off by a median of "
-                f"{best.rotation_deg:.3g} deg of rotation and {best.direction_deg:.3g} deg of "
-                "direction; do the poses belong to these images?",
-            )
-        ]
+        said = (
+            f"{what}: the best is {best.convention.name}, off by a median of "
+            f"{best.rotation_deg:.3g} deg of rotation and {best.direction_deg:.3g} deg of "
+            "direction; do the poses belong to these images?"
+        )
+        return [Problem(kind, (), said)]
     problems = []
     if not verdict.consistent:
-        problems.append(
-            Problem(
-                "convention",
-                (),
-                f"the poses are {best.convention.name}, not {verdict.stated.convention.name}",
-            )
-        )
+        said = f"the poses are {best.convention.name}, not {verdict.stated.convention.name}"
+        problems.append(Problem("convention", (), said))
     if not verdict.decided and verdict.runner_up:
-        problems.append(
-            Problem(
-                "undecided",
-                (),
-                f"{verdict.runner_up.convention.name} fits as well ({verdict.margin:.2f} times "
-                "the error): the camera's motion does not tell them apart",
-            )
+        said = (
+            f"{verdict.runner_up.convention.name} fits as well ({verdict.margin:.2f} times "
+            "the error): the camera's motion does not tell them apart"
         )
+        problems.append(Problem("undecided", (), said))
     return problems
 
 
@@ -205,47 +165,36 @@ def _pose_problems(
                 "distance": "the position is off along the line of sight to its neighbours",
             }[fault]
             images = tuple(names[outlier.row] for outlier in of_fault)
-            problems.append(
-                Problem("outlier", images, f"{len(images)} disagree with the images: {extent}")
-            )
-    isolated, jumps = [], []
-    for run in claims.runs:
-        motion = implausible_motion(poses, run)
-        isolated += [row for row in motion.isolated if not tests.supported[row]]
-        jumps += [row for row in motion.jumps if row not in rows and row + 1 not in rows]
-    isolated = [row for row in isolated if row not in rows]
+            said = f"{len(images)} disagree with the images: {extent}"
+            problems.append(Problem("outlier", images, said))
+    motions = [implausible_motion(poses, run) for run in claims.runs]
+    isolated = {row for motion in motions for row in motion.isolated if not tests.supported[row]}
+    isolated -= rows
     if isolated:
-        images = tuple(names[row] for row in isolated)
+        images = tuple(names[row] for row in sorted(isolated))
         problems.append(Problem("outlier", images, f"{len(images)} are far off the path"))
+    said = "the camera is suddenly elsewhere: a cut, missing frames, or two registrations"
     problems += [
-        Problem(
-            "jump",
-            (names[row], names[row + 1]),
-            "the camera is suddenly elsewhere: a cut, missing frames, or two registrations",
-        )
-        for row in jumps
+        Problem("jump", (names[row], names[row + 1]), said)
+        for motion in motions
+        for row in motion.jumps
+        if row not in rows and row + 1 not in rows
     ]
     if len(tests.contradictions) > _CONTRADICTING * pairs:
         i, j = tests.contradictions[0]
-        problems.append(
-            Problem(
-                "contradiction",
-                (names[i], names[j]),
-                f"{len(tests.contradictions)} of {pairs} pairs disagree though neither image is "
-                "an outlier: parts of the path are in different frames or scales, or it drifts",
-            )
+        said = (
+            f"{len(tests.contradictions)} of {pairs} pairs disagree though neither image is "
+            "an outlier: parts of the path are in different frames or scales, or it drifts"
         )
+        problems.append(Problem("contradiction", (names[i], names[j]), said))
     lengths = tests.three_view_error_px
     if lengths is not None and lengths > _SCALE_PX and tests.pair_error_px < _SCALE_PX / 3:
-        problems.append(
-            Problem(
-                "scale",
-                (),
-                f"directions fit, lengths do not ({lengths:.3g} px between three views): the "
-                "scale is not one over the whole path",
-            )
+        said = (
+            f"directions fit, lengths do not ({lengths:.3g} px between three views): the "
+            "scale is not one over the whole path"
         )
-    return tuple(names[row] for row in sorted(rows | set(isolated))), problems
+        problems.append(Problem("scale", (), said))
+    return tuple(names[row] for row in sorted(rows | isolated)), problems
 
 
 def _image_problems(
@@ -281,13 +230,8 @@ def _image_problems(
         problems.append(Problem("mirrored", images, "left and right are exchanged"))
     untested = tuple(names[row] for row in np.flatnonzero(~tests.tested) if row not in turned)
     if untested:
-        problems.append(
-            Problem(
-                "untested",
-                untested,
-                f"{len(untested)} match no other image, so nothing tests their pose",
-            )
-        )
+        said = f"{len(untested)} match no other image, so nothing tests their pose"
+        problems.append(Problem("untested", untested, said))
     return problems
 
 
@@ -311,15 +255,14 @@ def _wrong_intrinsics(
 
 
 def _intrinsics_problems(claims: Claims, fit: IntrinsicsFit) -> list[Problem]:
-    camera = fit.camera
     images = tuple(claims.names[row] for row in fit.images)
     x, y = fit.principal_offset_px
-    focal = camera.focal_px
+    focal, ratio = fit.camera.focal_px, fit.correction.focal_ratio
     messages = {
-        "focal length": f"claimed {focal:.5g} px, the matches want {focal * fit.focal_ratio:.5g}: "
+        "focal length": f"claimed {focal:.5g} px, the matches want {focal * ratio:.5g}: "
         "another camera's, or another image size's?",
-        "aspect": f"fy / fx is off by {fit.aspect - 1:+.1%}: images resized without keeping "
-        "their shape?",
+        "aspect": f"fy / fx is off by {fit.correction.aspect - 1:+.1%}: images resized without "
+        "keeping their shape?",
         "principal point": f"the matches want it {x:+.1f}, {y:+.1f} px from the claimed one: "
         "images cropped?",
         "distortion": _distortion(fit),

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relocalize.capture.photos import read_photo
-from relocalize.checking.measuring import ReadPixels
 from relocalize.errors import PlaceError
 from relocalize.formats import Registration, StatedPoses
 from relocalize.formats.images import find_images, natural_key
 from relocalize.geometry import Camera, Convention, Rigid3
-from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place
+
+ReadPixels = Callable[[str], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,18 +24,22 @@ class Claims:
     """N images in the natural order of their names, and what is claimed of them.
 
     Attributes:
+        source: what is checked, for people.
         names: of the images.
         stated: the numbers of their poses, a row per image.
         read: decodes an image, RGB [H, W, 3].
         camera_of: the claimed camera of an image of so many pixels.
         unused: images that could not be used, with the reason, as ``name: reason``.
+        problems: rows of the file that were left out.
     """
 
+    source: str
     names: tuple[str, ...]
     stated: StatedPoses
     read: ReadPixels
     camera_of: Callable[[str, int, int], Camera]
     unused: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
     @classmethod
     def of_registration(cls, registration: Registration, images: Path) -> Claims:
@@ -44,14 +49,13 @@ class Claims:
             FormatError: there is none.
         """
         files = find_images(registration, images, "images")
-        found = files.usable
+        file_of = {image.listed: image.file for image in files.usable}
         stated = registration.stated
         row_of = {name: row for row, name in enumerate(stated.names)}
-        rows = np.array([row_of[image.listed] for image in found])
-        file_of = {image.listed: image.file for image in found}
         return cls(
+            source=registration.source,
             names=tuple(file_of),
-            stated=_rows_of(stated, tuple(file_of), rows),
+            stated=stated.only(tuple(file_of), [row_of[name] for name in file_of]),
             read=lambda name: read_photo(file_of[name]).pixels,
             camera_of=registration.camera_of,
             unused=(
@@ -59,6 +63,7 @@ class Claims:
                 *(f"{name}: could mean several images" for name in files.ambiguous),
                 *(f"{dropped.source}: {dropped.reason}" for dropped in files.left_out),
             ),
+            problems=registration.problems,
         )
 
     @classmethod
@@ -74,15 +79,10 @@ class Claims:
             )
         images = place.map.images
         names = tuple(sorted(images, key=natural_key))
-        poses = [images[name].cam_from_world.inverse() for name in names]
         return cls(
+            source=str(place.root),
             names=names,
-            stated=StatedPoses(
-                names=names,
-                rotations=np.array([pose.rotation for pose in poses]).reshape(-1, 3, 3),
-                positions=np.array([pose.translation for pose in poses]).reshape(-1, 3),
-                convention=Convention("matrix", camera_axes="RDF"),
-            ),
+            stated=StatedPoses.of({name: images[name].world_from_cam for name in names}),
             read=place.read_image,
             camera_of=lambda name, width, height: images[name].camera,
         )
@@ -90,7 +90,7 @@ class Claims:
     def only(self, rows: Sequence[int]) -> Claims:
         """The claims of some of the images."""
         names = tuple(self.names[row] for row in rows)
-        return replace(self, names=names, stated=_rows_of(self.stated, names, np.asarray(rows)))
+        return replace(self, names=names, stated=self.stated.only(names, list(rows)))
 
     def poses(self, convention: Convention) -> list[Rigid3]:
         """``world_from_cam`` of each image under a convention."""
@@ -105,13 +105,3 @@ class Claims:
             range(start, end)
             for start, end in zip(starts, [*starts[1:], len(folders)], strict=True)
         ]
-
-
-def _rows_of(stated: StatedPoses, names: tuple[str, ...], rows: FloatArray) -> StatedPoses:
-    chosen = rows.astype(int)
-    return replace(
-        stated,
-        names=names,
-        rotations=stated.rotations[chosen],
-        positions=stated.positions[chosen],
-    )

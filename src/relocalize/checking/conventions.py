@@ -16,7 +16,7 @@ from itertools import permutations, product
 import numpy as np
 
 from relocalize.checking.agreement import PairMatches, angle_deg, unit
-from relocalize.checking.measuring import MIN_PARALLAX_DEG, MeasuredPair
+from relocalize.checking.measuring import MeasuredPair
 from relocalize.geometry import Convention
 from relocalize.geometry.conventions import (
     CAM_FROM_WORLD,
@@ -112,7 +112,7 @@ def judge_conventions(
         positions: [N, 3] likewise.
         measured: pairs of views with their relative poses.
     """
-    moving = [pair for pair in measured if pair.parallax_deg >= MIN_PARALLAX_DEG]
+    moving = [pair for pair in measured if pair.is_moving]
     if len(moving) < _HANDFUL:
         return None
     evidence = _Evidence(measured, positions)

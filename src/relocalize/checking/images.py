@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from relocalize.checking.claims import ReadPixels
 from relocalize.checking.measuring import (
     FEATURES,
     MeasuredPair,
-    ReadPixels,
     View,
+    evenly,
     measure_pair,
 )
 from relocalize.features.sift import FeatureExtractor
@@ -33,16 +34,11 @@ def twins(views: Sequence[View]) -> list[tuple[int, int]]:
     """Pairs of rows that show the same image, pixel for pixel up to compression."""
     thumbnails = np.array([view.thumbnail.ravel() for view in views]).reshape(len(views), -1)
     similarity = thumbnails @ thumbnails.T
-    rows, columns = np.nonzero(np.triu(similarity > _ALIKE, k=1))
-    return [
-        (int(i), int(j))
-        for i, j in zip(rows, columns, strict=True)
-        if _is_still(views, (int(i), int(j)))
-    ]
+    alike = np.argwhere(np.triu(similarity > _ALIKE, k=1)).tolist()
+    return [(i, j) for i, j in alike if _is_still(views[i], views[j])]
 
 
-def _is_still(views: Sequence[View], pair: tuple[int, int]) -> bool:
-    first, second = (views[row] for row in pair)
+def _is_still(first: View, second: View) -> bool:
     if len(first.features) == 0 or first.camera != second.camera:
         return False
     kept = min(len(first.features), len(second.features))
@@ -94,8 +90,7 @@ def mirrored(
         read: decodes an image.
     """
     rows = sorted(suspects)
-    for place in np.unique(np.linspace(0, len(rows) - 1, min(_TRIED, len(rows))).astype(int)):
-        row = rows[int(place)]
+    for row in [rows[at] for at in evenly(len(rows), _TRIED)]:
         pixels = np.ascontiguousarray(read(views[row].name)[:, ::-1])
         flipped = replace(views[row], features=FeatureExtractor(FEATURES).extract(pixels))
         others = [other for other in neighbours(row) if other != row]

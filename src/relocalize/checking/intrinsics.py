@@ -14,14 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import OptimizeResult, least_squares
 
+from relocalize.checking.agreement import sampson, unit
 from relocalize.checking.correction import (
     Correction,
     corner_shift,
     distorts,
     undistorted_only,
 )
-from relocalize.checking.measuring import MIN_PARALLAX_DEG, MeasuredPair, View
+from relocalize.checking.measuring import MeasuredPair, View, evenly
 from relocalize.geometry import Camera, Rigid3
+from relocalize.geometry.alignment_fit import skew
 from relocalize.geometry.transforms import FloatArray
 
 _MIN_PAIRS = 20
@@ -74,16 +76,6 @@ class IntrinsicsFit:
     gain: float
     faults: tuple[str, ...]
 
-    @property
-    def focal_ratio(self) -> float:
-        """Wanted focal length over the claimed one."""
-        return self.correction.focal_ratio
-
-    @property
-    def aspect(self) -> float:
-        """Wanted fy / fx over the claimed one."""
-        return self.correction.aspect
-
 
 def fit_intrinsics(
     views: Sequence[View],
@@ -107,7 +99,7 @@ def fit_intrinsics(
     by_kind: dict[Camera, list[MeasuredPair]] = defaultdict(list)
     for pair in measured:
         first, second = (kinds[views[row].camera] for row in pair.pair)
-        usable = pair.parallax_deg >= MIN_PARALLAX_DEG and not set(pair.pair) & set(excluded)
+        usable = pair.is_moving and not set(pair.pair) & set(excluded)
         if first == second and first.known != "unknown" and usable:
             by_kind[first].append(pair)
     rows_of: dict[Camera, list[int]] = defaultdict(list)
@@ -141,7 +133,7 @@ def _fit(
     poses: Sequence[Rigid3],
     pairs: Sequence[MeasuredPair],
 ) -> IntrinsicsFit:
-    data = _Data(camera, views, poses, _evenly(pairs, _MAX_PAIRS))
+    data = _Data(camera, views, poses, [pairs[at] for at in evenly(len(pairs), _MAX_PAIRS)])
     start = data.claimed
     solution = data.fitted(start)
     before = float(np.median(np.abs(data.residuals(start))))
@@ -206,18 +198,14 @@ class _Data:
         essential: list[FloatArray] = []
         pixels: list[float] = []
         for pair in pairs:
-            rows = np.unique(
-                np.linspace(0, len(pair.matches) - 1, _MATCHES_PER_PAIR).round().astype(int)
-            )
+            rows = evenly(len(pair.matches), _MATCHES_PER_PAIR)
             for side in (0, 1):
                 view = views[pair.pair[side]]
                 keypoints = view.features.keypoints[pair.matches[rows, side]].astype(np.float64)
                 raw[side].append(undistorted_only(view.camera, keypoints))
                 undistorted[side].append(view.camera.cam_from_img(keypoints))
             relative = poses[pair.pair[1]].inverse() @ poses[pair.pair[0]]
-            x, y, z = relative.translation / max(float(np.linalg.norm(relative.translation)), 1e-12)
-            cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-            essential += [cross @ relative.rotation] * len(rows)
+            essential += [skew(unit(relative.translation)) @ relative.rotation] * len(rows)
             pixels += [pair.max_error / 2] * len(rows)
         self._essential = np.array(essential)
         self._pixel = np.array(pixels)
@@ -233,10 +221,8 @@ class _Data:
             unknowns[free] = values
             return self.residuals(unknowns)
 
-        return least_squares(
-            residuals, start[free], loss="soft_l1", f_scale=1.0, x_scale=self.steps[free],
-            max_nfev=60,
-        )  # fmt: skip
+        scale = self.steps[free]
+        return least_squares(residuals, start[free], loss="soft_l1", x_scale=scale, max_nfev=60)
 
     def error_with_claimed(self, fault: str, unknowns: FloatArray) -> float:
         """Median error of the best fit that keeps what is claimed of one fault."""
@@ -247,10 +233,7 @@ class _Data:
     def residuals(self, unknowns: FloatArray) -> FloatArray:
         """[M] signed Sampson errors in pixels at 640."""
         first, second = (self._rays(side, Correction(*unknowns)) for side in (0, 1))
-        lines = np.einsum("mij,mj->mi", self._essential, first)
-        back = np.einsum("mji,mj->mi", self._essential, second)
-        slope = np.sqrt((lines[:, :2] ** 2).sum(axis=1) + (back[:, :2] ** 2).sum(axis=1))
-        error = np.einsum("mi,mi->m", second, lines) / np.maximum(slope, 1e-12) / self._pixel
+        error = sampson(self._essential, first, second) / self._pixel
         return np.asarray(np.nan_to_num(error, nan=0.0))
 
     def _rays(self, side: int, correction: Correction) -> FloatArray:
@@ -258,8 +241,3 @@ class _Data:
             self._raw[side], self._undistorted[side], is_distorted=self.is_distorted
         )
         return np.concatenate([points, np.ones((len(points), 1))], axis=1)
-
-
-def _evenly(pairs: Sequence[MeasuredPair], count: int) -> list[MeasuredPair]:
-    rows = np.unique(np.linspace(0, len(pairs) - 1, count).round().astype(int))
-    return [pairs[int(row)] for row in rows]

@@ -9,24 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
-
-import numpy as np
 
 from relocalize.checking.claims import Claims
 from relocalize.checking.conventions import Verdict, judge_conventions
 from relocalize.checking.intrinsics import fit_intrinsics
 from relocalize.checking.measuring import (
-    MIN_PARALLAX_DEG,
     MeasuredPair,
     Pair,
     View,
+    evenly,
     measure_pairs,
     with_focal_lengths,
 )
 from relocalize.geometry import Convention
-
-Item = TypeVar("Item")
 
 # Pairs that the convention is judged by; more do not make it surer, and it tries thousands.
 _JUDGED_PAIRS = 300
@@ -69,14 +64,14 @@ def judge(
     verdict = _judged(claims, measured)
     if verdict is None or verdict.best.error_px < _MIN_ERROR_PX:
         return Judgement(views, measured, verdict)
-    few = _evenly(pairs, _JUDGED_PAIRS)
+    few = [pairs[at] for at in evenly(len(pairs), _JUDGED_PAIRS)]
     for convention, matched in _starts(claims, views, few, verdict, measured):
         corrected, remeasured = _corrected(claims, convention, views, few, matched)
         other = None if corrected is views else _judged(claims, remeasured)
         if other is None or not other.best.explains:
             continue
         if other.best.error_px < (1 - _MIN_GAIN) * verdict.best.error_px:
-            return Judgement(corrected, list(measure_pairs(corrected, pairs)), other, verdict)
+            return Judgement(corrected, measure_pairs(corrected, pairs), other, verdict)
     return Judgement(views, measured, verdict)
 
 
@@ -93,7 +88,7 @@ def _starts(
         return
     # Focal lengths of which the matches alone are sure, so that no claim of it stands in the way.
     unknown = [replace(view, camera=replace(view.camera, known="unknown")) for view in views]
-    matched = list(measure_pairs(with_focal_lengths(unknown, pairs), pairs))
+    matched = measure_pairs(with_focal_lengths(unknown, pairs), pairs)
     voted = _judged(claims, matched)
     if voted is not None:
         yield voted.best.convention, matched
@@ -120,18 +115,12 @@ def _corrected(
             break
         wanted = {row: fit.correction for fit in fits for row in fit.images}
         corrected = [replace(view, correction=wanted.get(row)) for row, view in enumerate(views)]
-        measured = list(measure_pairs(corrected, pairs))
+        measured = measure_pairs(corrected, pairs)
     return corrected, measured
 
 
 def _judged(claims: Claims, measured: Sequence[MeasuredPair]) -> Verdict | None:
-    moving = [pair for pair in measured if pair.parallax_deg >= MIN_PARALLAX_DEG]
+    moving = [pair for pair in measured if pair.is_moving]
+    few = [moving[at] for at in evenly(len(moving), _JUDGED_PAIRS)]
     stated = claims.stated
-    return judge_conventions(
-        stated.convention, stated.rotations, stated.positions, _evenly(moving, _JUDGED_PAIRS)
-    )
-
-
-def _evenly(items: Sequence[Item], count: int) -> list[Item]:
-    rows = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
-    return [items[int(row)] for row in rows]
+    return judge_conventions(stated.convention, stated.rotations, stated.positions, few)

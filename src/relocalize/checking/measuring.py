@@ -6,7 +6,7 @@ to the five-point relative pose problem", PAMI 2004).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -15,6 +15,7 @@ import poselib
 from numpy.typing import NDArray
 
 from relocalize import progress
+from relocalize.checking.claims import Claims
 from relocalize.checking.correction import Correction
 from relocalize.features.focal import voted_focal
 from relocalize.features.matching import (
@@ -29,7 +30,6 @@ from relocalize.geometry.transforms import FloatArray
 from relocalize.parallel import map_in_order
 
 Pair = tuple[int, int]
-ReadPixels = Callable[[str], NDArray[np.uint8]]
 
 # Enough to measure a relative pose to a fraction of a degree, in a third of a map's time.
 FEATURES = FeatureSettings(max_features=1024, max_image_size=960)
@@ -44,7 +44,7 @@ _THUMBNAIL = 32
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One image as the doctor sees it.
+    """One image: its claimed camera, and its features.
 
     Attributes:
         name: its name.
@@ -95,36 +95,31 @@ class MeasuredPair:
     parallax_deg: float
     max_error: float
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether its parallax is enough for a direction of the translation."""
+        return self.parallax_deg >= MIN_PARALLAX_DEG
 
-def read_views(
-    names: Sequence[str],
-    read: ReadPixels,
-    camera_of: Callable[[str, int, int], Camera],
-    *,
-    settings: FeatureSettings = FEATURES,
-) -> list[View]:
-    """The views of images, in order."""
+
+def read_views(claims: Claims) -> list[View]:
+    """The views of all images, in order."""
 
     def view(name: str) -> View:
-        grey = cv2.cvtColor(read(name), cv2.COLOR_RGB2GRAY)
+        grey = cv2.cvtColor(claims.read(name), cv2.COLOR_RGB2GRAY)
         height, width = grey.shape
-        features = FeatureExtractor(settings).extract(np.asarray(grey, dtype=np.uint8))
+        features = FeatureExtractor(FEATURES).extract(np.asarray(grey, dtype=np.uint8))
         small = cv2.resize(grey, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
         centred = small.astype(np.float64) - small.mean()
         norm = float(np.linalg.norm(centred))
         return View(
             name,
-            camera_of(name, width, height),
+            claims.camera_of(name, width, height),
             features,
             centred / norm if norm > 1 else np.zeros_like(centred),
         )
 
-    with progress.bar("features", len(names), "images") as bar:
-        views = []
-        for one in map_in_order(view, names):
-            views.append(one)
-            bar.advance()
-    return views
+    names = claims.names
+    return list(progress.track(map_in_order(view, names), "features", total=len(names)))
 
 
 def with_focal_lengths(views: list[View], pairs: Iterable[Pair]) -> list[View]:
@@ -144,19 +139,11 @@ def with_focal_lengths(views: list[View], pairs: Iterable[Pair]) -> list[View]:
     return [replace(view, camera=voted.get(view.camera, view.camera)) for view in views]
 
 
-def measure_pairs(
-    views: Sequence[View], pairs: Collection[Pair], *, what: str = "relative poses"
-) -> Iterator[MeasuredPair]:
+def measure_pairs(views: Sequence[View], pairs: Collection[Pair]) -> list[MeasuredPair]:
     """The pairs that enough matches agree on a relative pose of, in order."""
-
-    def measured(pair: Pair) -> MeasuredPair | None:
-        return measure_pair(views, pair)
-
-    with progress.bar(what, len(pairs), "pairs") as bar:
-        for result in map_in_order(measured, pairs):
-            bar.advance()
-            if result is not None:
-                yield result
+    measured = map_in_order(lambda pair: measure_pair(views, pair), pairs)
+    tracked = progress.track(measured, "relative poses", total=len(pairs), unit="pairs")
+    return [pair for pair in tracked if pair is not None]
 
 
 def measure_pair(views: Sequence[View], pair: Pair) -> MeasuredPair | None:
@@ -207,6 +194,12 @@ def _parallax_deg(rays: FloatArray, second_from_first: Rigid3) -> float:
     first = directions(rays[:, 0]) @ second_from_first.rotation.T
     cosines = np.einsum("mi,mi->m", first, directions(rays[:, 1]))
     return float(np.median(np.degrees(np.arccos(np.clip(cosines, -1, 1)))))
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """At most ``most`` of ``count`` rows, evenly."""
+    rows = np.linspace(0, count - 1, min(most, count)).round().astype(int)
+    return [int(row) for row in np.unique(rows)]
 
 
 def directions(plane_points: FloatArray) -> FloatArray:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from relocalize.checking.agreement import PairMatches
 from relocalize.checking.measuring import MeasuredPair, Pair, directions
 from relocalize.geometry import Rigid3
-from relocalize.geometry.transforms import FloatArray
 
 # Pixels at 640. A pair is bad beyond this, or beyond this factor of the data's own median: poses
 # from a depth camera are a few pixels off throughout, and that is no outlier.
@@ -101,21 +100,26 @@ def pose_tests(poses: Sequence[Rigid3], measured: Sequence[MeasuredPair]) -> Pos
     typical_angle = float(np.median(angles)) if len(angles) else 0.0
     outliers = []
     for row in sorted(flagged | too_far):
-        of_row = (matches.first == row) | (matches.second == row)
-        good = of_row & ~np.isin(np.where(matches.first == row, matches.second, matches.first),
-                                 sorted(flagged))  # fmt: skip
+        of_row = matches.touching([row])
+        good = of_row & ~matches.touching(flagged - {row})
         rows = good if good.any() else of_row
         angle = float(np.median(angles[rows]))
         turned = angle > max(_ROTATION_DEG, _FAULT_FACTOR * typical_angle)
         fault = "rotation" if turned else ("translation" if row in flagged else "distance")
         outliers.append(PoseOutlier(row, fault, float(np.median(errors[rows])), angle))
+    without = ~matches.touching(flagged | too_far)
+    strong = np.array([len(pair.matches) >= _STRONG for pair in measured], dtype=bool)
+    contradicting = np.flatnonzero(bad & strong & without)
     return PoseTests(
         outliers=tuple(outliers),
         tested=tested,
         pair_error_px=typical,
         three_view_error_px=float(np.median(lengths)) if lengths else None,
-        supported=_supported(len(poses), matches, bad, flagged | too_far),
-        contradictions=_contradictions(matches, errors, bad & _strong(measured), flagged | too_far),
+        supported=matches.per_row(~bad & without, len(poses)),
+        contradictions=tuple(
+            (int(matches.first[pair]), int(matches.second[pair]))
+            for pair in sorted(contradicting, key=lambda pair: -errors[pair])
+        ),
     )
 
 
@@ -127,9 +131,9 @@ def _contradicted(count: int, matches: PairMatches, bad: NDArray[np.bool_]) -> s
     """Rows with more bad pairs than good ones, once the pairs with worse rows are set aside."""
     flagged: set[int] = set()
     alive = np.ones(len(matches), dtype=bool)
-    while True:
-        total = _per_row(count, matches, alive)
-        wrong = _per_row(count, matches, alive & bad)
+    while count:
+        total = matches.per_row(alive, count)
+        wrong = matches.per_row(alive & bad, count)
         share = wrong / np.maximum(total, 1)
         # With one pair left nobody knows which end is wrong, unless the other end has friends.
         friends = total - wrong
@@ -139,51 +143,18 @@ def _contradicted(count: int, matches: PairMatches, bad: NDArray[np.bool_]) -> s
             for end, other in (ends, ends[::-1]):
                 if lonely[end] and friends[other] < 2:
                     share[end] = 0.0
-        worst = int(np.lexsort((wrong, share))[-1]) if count else 0
-        if not count or share[worst] <= 0.5:
+        worst = int(np.lexsort((wrong, share))[-1])
+        if share[worst] <= 0.5:
             break
         flagged.add(worst)
-        alive &= (matches.first != worst) & (matches.second != worst)
-    return flagged - _cleared(matches, bad, flagged)
+        alive &= ~matches.touching([worst])
+    return {row for row in flagged if not _is_cleared(row, matches, bad, flagged)}
 
 
-def _cleared(matches: PairMatches, bad: NDArray[np.bool_], flagged: Collection[int]) -> set[int]:
-    """Flagged rows that agree with most of the rows that are not flagged."""
-    cleared = set()
-    rows = sorted(flagged)
-    for row in rows:
-        of_row = (matches.first == row) | (matches.second == row)
-        other = np.where(matches.first == row, matches.second, matches.first)
-        tests = of_row & ~np.isin(other, rows)
-        if tests.any() and bad[tests].mean() < 0.5:
-            cleared.add(row)
-    return cleared
-
-
-def _per_row(count: int, matches: PairMatches, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
-    ends = np.concatenate([matches.first[chosen], matches.second[chosen]])
-    return np.bincount(ends, minlength=count)
-
-
-def _supported(
-    count: int, matches: PairMatches, bad: NDArray[np.bool_], outliers: Collection[int]
-) -> NDArray[np.int64]:
-    rows = sorted(outliers)
-    good = ~bad & ~np.isin(matches.first, rows) & ~np.isin(matches.second, rows)
-    return _per_row(count, matches, good)
-
-
-def _strong(measured: Sequence[MeasuredPair]) -> NDArray[np.bool_]:
-    return np.array([len(pair.matches) >= _STRONG for pair in measured], dtype=bool)
-
-
-def _contradictions(
-    matches: PairMatches, errors: FloatArray, bad: NDArray[np.bool_], outliers: Collection[int]
-) -> tuple[Pair, ...]:
-    rows = sorted(outliers)
-    left = bad & ~np.isin(matches.first, rows) & ~np.isin(matches.second, rows)
-    order = sorted(np.flatnonzero(left), key=lambda pair: -errors[pair])
-    return tuple((int(matches.first[pair]), int(matches.second[pair])) for pair in order)
+def _is_cleared(row: int, matches: PairMatches, bad: NDArray[np.bool_], flagged: set[int]) -> bool:
+    """Whether a flagged row agrees with most of the rows that are not flagged."""
+    tests = matches.touching([row]) & ~matches.touching(flagged - {row})
+    return bool(tests.any() and bad[tests].mean() < 0.5)
 
 
 def _local_maxima(
@@ -204,43 +175,31 @@ def _length_errors(
     poses: Sequence[Rigid3], measured: Sequence[MeasuredPair], excluded: Collection[int]
 ) -> dict[int, float]:
     """Median error in pixels at 640 of points from other views, for rows that have enough."""
-    seen: dict[int, list[tuple[NDArray[np.uint32], FloatArray, FloatArray, int, float]]]
-    seen = defaultdict(list)
+    seen: dict[int, list[tuple[MeasuredPair, int]]] = defaultdict(list)
     for pair in measured:
-        if pair.pair[0] in excluded or pair.pair[1] in excluded:
-            continue
-        for here, there in ((0, 1), (1, 0)):
-            seen[pair.pair[here]].append(
-                (
-                    pair.matches[:, here],
-                    pair.rays[:, here],
-                    pair.rays[:, there],
-                    pair.pair[there],
-                    pair.max_error / 2,
-                )
-            )
-    errors = {}
-    for row, views in seen.items():
-        error = _length_error(poses, row, views)
-        if error is not None:
-            errors[row] = error
-    return errors
+        if pair.pair[0] not in excluded and pair.pair[1] not in excluded:
+            seen[pair.pair[0]].append((pair, 0))
+            seen[pair.pair[1]].append((pair, 1))
+    errors = {row: _length_error(poses, row, pairs) for row, pairs in seen.items()}
+    return {row: error for row, error in errors.items() if error is not None}
 
 
 def _length_error(
-    poses: Sequence[Rigid3],
-    row: int,
-    views: Sequence[tuple[NDArray[np.uint32], FloatArray, FloatArray, int, float]],
+    poses: Sequence[Rigid3], row: int, pairs: Sequence[tuple[MeasuredPair, int]]
 ) -> float | None:
-    if len(views) < 2:
+    """Of one row, by its pairs and which side of each it is; None where they are too few."""
+    if len(pairs) < 2:
         return None
-    features = np.concatenate([view[0] for view in views])
-    own_rays = np.concatenate([view[1] for view in views])
-    centres = np.concatenate(
-        [np.broadcast_to(poses[other].translation, (len(rays), 3)) for *_, rays, other, _ in views]
-    )
+    features = np.concatenate([pair.matches[:, side] for pair, side in pairs])
+    own_rays = np.concatenate([pair.rays[:, side] for pair, side in pairs])
+    others = [poses[pair.pair[1 - side]] for pair, side in pairs]
+    lengths = [len(pair.matches) for pair, _ in pairs]
+    centres = np.repeat([pose.translation for pose in others], lengths, axis=0)
     rays = np.concatenate(
-        [directions(rays) @ poses[other].rotation.T for *_, rays, other, _ in views]
+        [
+            directions(pair.rays[:, 1 - side]) @ pose.rotation.T
+            for (pair, side), pose in zip(pairs, others, strict=True)
+        ]
     )
     ids, first, inverse = np.unique(features, return_index=True, return_inverse=True)
     # The point nearest to its rays: sum of (I - d d^T) (x - c) = 0.
@@ -257,6 +216,7 @@ def _length_error(
     in_cam = poses[row].inverse() @ points
     with np.errstate(divide="ignore", invalid="ignore"):
         projected = in_cam[:, :2] / in_cam[:, 2:]
-    offsets = np.linalg.norm(projected - own_rays[first][crossing], axis=1) / views[0][4]
+    pixel = pairs[0][0].max_error / 2
+    offsets = np.linalg.norm(projected - own_rays[first][crossing], axis=1) / pixel
     offsets[~np.isfinite(offsets) | (in_cam[:, 2] <= 0)] = _CAP
     return float(np.median(np.minimum(offsets, _CAP)))

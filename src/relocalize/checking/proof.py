@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relocalize import progress
-from relocalize.checking.check import CheckSettings
-from relocalize.checking.entry import check_registration
+from relocalize.checking.check import check_claims
+from relocalize.checking.claims import Claims
 from relocalize.checking.report import INTRINSICS, CheckReport
 from relocalize.errors import CheckError
 from relocalize.formats import AUTO, Registration
@@ -22,13 +22,11 @@ class Proof:
 
     Attributes:
         registration: under that convention.
-        convention: its name.
         said_by: who says so, for people and for the Place's record.
         report: of the check, or None where the user chose.
     """
 
     registration: Registration
-    convention: str
     said_by: str
     report: CheckReport | None
 
@@ -51,11 +49,11 @@ def proven(registration: Registration, images: Path, convention: str = AUTO) -> 
     """
     stated = registration.stated.convention
     if convention == AS_STATED:
-        return Proof(registration, stated.name, "its format, not tested", None)
+        return Proof(registration, "its format, not tested", None)
     if convention != AUTO:
         chosen = Convention.parse(convention)
-        return Proof(registration.under(chosen), chosen.name, "the user, not tested", None)
-    report = check_registration(registration, images, settings=CheckSettings(quick=True))
+        return Proof(registration.under(chosen), "the user, not tested", None)
+    report = check_claims(Claims.of_registration(registration, images), quick=True)
     verdict = report.verdict
     choose = f"choose with --convention NAME, or --convention {AS_STATED} ({stated.name})"
     if verdict is None:
@@ -63,7 +61,7 @@ def proven(registration: Registration, images: Path, convention: str = AUTO) -> 
         if not registration.declared:
             raise CheckError(f"{registration.source} declares no convention, and {why}; {choose}")
         progress.say(f"{registration.source}: its convention is NOT proven: {why}")
-        return Proof(registration, stated.name, "its format, not proven", report)
+        return Proof(registration, "its format, not proven", report)
     best = verdict.best
     faults = "; ".join(
         f"{problem.kind}: {problem.message}"
@@ -87,4 +85,4 @@ def proven(registration: Registration, images: Path, convention: str = AUTO) -> 
     margin = f"{report.pairs} pairs of images"
     if verdict.runner_up:
         margin += f"; the next best is {verdict.margin:.1f} times further off"
-    return Proof(registration.under(best.convention), best.convention.name, margin, report)
+    return Proof(registration.under(best.convention), margin, report)

@@ -31,7 +31,7 @@ class Problem:
     message: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CheckReport:
     """What the images say of the claimed poses.
 
@@ -80,18 +80,21 @@ class CheckReport:
             return None
         return self.verdict.best.convention.name
 
+    def __repr__(self) -> str:
+        said = "consistent" if self.consistent else "NOT consistent"
+        return f"CheckReport({self.source}: {said}, {self.convention}, {self.images} images)"
+
     def to_json(self) -> dict[str, Any]:
         """Plain values; an infinite margin (no other convention was left) is None."""
         verdict = self.verdict
+        runner_up = verdict.runner_up if verdict else None
         return {
             "source": self.source,
             "consistent": self.consistent,
             "convention": self.convention,
             "stated": self.stated,
-            "margin": _finite(verdict.margin) if verdict else None,
-            "runner_up": verdict.runner_up.convention.name
-            if verdict and verdict.runner_up
-            else None,
+            "margin": verdict.margin if verdict and math.isfinite(verdict.margin) else None,
+            "runner_up": runner_up.convention.name if runner_up else None,
             "decided": verdict.decided if verdict else False,
             "intrinsics_hold": self.intrinsics_hold,
             "images": self.images,
@@ -160,7 +163,3 @@ def _measures(best: Fit, pair_error_px: float | None, three_view_error_px: float
 
 def _fit(fit: Fit) -> dict[str, Any]:
     return {**asdict(fit), "convention": fit.convention.name, "explains": fit.explains}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

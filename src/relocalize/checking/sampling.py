@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
 from relocalize.checking.claims import Claims
 from relocalize.checking.measuring import (
-    MIN_PARALLAX_DEG,
     MeasuredPair,
     Pair,
     View,
+    evenly,
     measure_pair,
     measure_pairs,
     read_views,
@@ -55,12 +56,12 @@ class Sample:
     def of(cls, claims: Claims, views: list[View], pairs: list[Pair]) -> Sample:
         """Match the pairs; focal lengths that nobody claims come from the matches."""
         views = with_focal_lengths(views, pairs)
-        return cls(claims, views, pairs, list(measure_pairs(views, pairs)))
+        return cls(claims, views, pairs, measure_pairs(views, pairs))
 
     @property
     def evidence(self) -> int:
         """Pairs with parallax."""
-        return sum(pair.parallax_deg >= MIN_PARALLAX_DEG for pair in self.measured)
+        return sum(pair.is_moving for pair in self.measured)
 
 
 def sample_pairs(claims: Claims) -> Sample:
@@ -70,28 +71,19 @@ def sample_pairs(claims: Claims) -> Sample:
     do not either (loose photos), each with each.
     """
     count = len(claims.names)
-    even = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).round().astype(int))
-    spread = claims.only(even.tolist())
-    views = _views(spread)
-    best = Sample.of(spread, views, _step_pairs(len(even)))
+    spread = claims.only(evenly(count, SAMPLE))
+    views = read_views(spread)
+    best = Sample.of(spread, views, _step_pairs(len(views)))
     if best.evidence < _ENOUGH and count > SAMPLE:
         starts = np.linspace(0, count - _RUN, SAMPLE // _RUN).round().astype(int)
-        rows = np.unique(starts[:, None] + np.arange(_RUN))
-        clusters = claims.only(rows.tolist())
-        pairs = _step_pairs(len(rows), _STEPS[:3])
-        best = max(best, Sample.of(clusters, _views(clusters), pairs), key=_evidence)
+        clusters = claims.only(np.unique(starts[:, None] + np.arange(_RUN)).tolist())
+        pairs = _step_pairs(len(clusters.names), _STEPS[:3])
+        clustered = Sample.of(clusters, read_views(clusters), pairs)
+        best = max(best, clustered, key=lambda sample: sample.evidence)
     if best.evidence < _ENOUGH:
-        pairs = [(i, j) for i in range(len(even)) for j in range(i + 1, len(even))]
-        best = max(best, Sample.of(spread, views, pairs), key=_evidence)
+        each = Sample.of(spread, views, list(combinations(range(len(views)), 2)))
+        best = max(best, each, key=lambda sample: sample.evidence)
     return best
-
-
-def _views(claims: Claims) -> list[View]:
-    return read_views(claims.names, claims.read, claims.camera_of)
-
-
-def _evidence(sample: Sample) -> int:
-    return sample.evidence
 
 
 def _step_pairs(count: int, steps: Sequence[int] = _STEPS) -> list[Pair]:
@@ -107,7 +99,7 @@ def check_pairs(views: Sequence[View], runs: Sequence[range]) -> list[Pair]:
         pairs |= {(i, i + step) for step in steps for i in run[: len(run) - step]}
     pairs |= _look_alikes(views, apart=8)
     if len(views) <= _FEW:
-        pairs |= {(i, j) for i in range(len(views)) for j in range(i + 1, len(views))}
+        pairs |= set(combinations(range(len(views)), 2))
     return sorted(pairs)
 
 
@@ -117,10 +109,8 @@ def _stride(views: Sequence[View], run: range) -> int:
     for stride in _STRIDES:
         if stride >= len(run):
             break
-        probes = np.unique(np.linspace(0, len(run) - stride - 1, _PROBES).round().astype(int))
-        matched = [
-            measure_pair(views, (run[probe], run[probe + stride])) is not None for probe in probes
-        ]
+        probes = evenly(len(run) - stride, _PROBES)
+        matched = [measure_pair(views, (run[at], run[at + stride])) is not None for at in probes]
         if np.mean(matched) < _OVERLAPPING:
             break
         chosen = stride

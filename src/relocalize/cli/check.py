@@ -9,10 +9,8 @@ from typing import Annotated
 
 import tyro
 
-from relocalize.checking import CheckSettings, check_place, check_registration
-from relocalize.errors import CheckError
-from relocalize.formats import AUTO, read_registration
-from relocalize.place import Place
+from relocalize.formats import AUTO
+from relocalize.verbs.check import check
 
 
 @dataclass(frozen=True)
@@ -32,16 +30,6 @@ class Check:
 
     def run(self) -> int:
         """Print what was found; 0 when the claims explain the images, 2 when they do not."""
-        settings = CheckSettings(quick=self.quick)
-        if (self.what / "place.json").is_file():
-            report = check_place(Place.open(self.what), settings=settings)
-        elif self.images is None:
-            raise CheckError(
-                f"{self.what} is no Place; to check a file before its import give its images "
-                "with --images DIR"
-            )
-        else:
-            registration = read_registration(self.what, self.format)
-            report = check_registration(registration, self.images, settings=settings)
+        report = check(self.what, self.images, format=self.format, quick=self.quick)
         print(json.dumps(report.to_json(), indent=2) if self.json else report.to_text())
         return 0 if report.consistent else 2

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from relocalize.errors import FormatError
-from relocalize.formats.exporting import AUTO, ExportReport, ExportSettings, export_place
 from relocalize.formats.resizing import Aspect
+from relocalize.verbs.export import AUTO, ExportReport, export
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,17 @@ class Export:
 
     def run(self) -> int:
         """Export, and print what was written."""
-        report = export_place(
+        report = export(
             self.place,
             self.out,
-            ExportSettings(
-                format=self.format,
-                split=self.split,
-                capture=self.capture,
-                resize=None if self.resize is None else _size(self.resize),
-                aspect=self.aspect,
-                mean_image=self.mean_image,
-            ),
+            self.format,
+            split=self.split,
+            capture=self.capture,
+            resize=None if self.resize is None else _size(self.resize),
+            aspect=self.aspect,
+            mean_image=self.mean_image,
         )
-        print(json.dumps(asdict(report), indent=2) if self.json else _as_text(report))
+        print(json.dumps(report.to_json(), indent=2) if self.json else _as_text(report))
         return 0
 
 

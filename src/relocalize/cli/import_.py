@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from relocalize.checking import proven
-from relocalize.formats import (
-    AUTO,
-    ImportReport,
-    ImportSettings,
-    import_registration,
-    read_registration,
-)
+from relocalize.formats import AUTO
+from relocalize.verbs.import_poses import ImportReport, import_poses
 
 
 @dataclass(frozen=True)
@@ -49,22 +43,19 @@ class Import:
 
     def run(self) -> int:
         """Import, and print what came of it."""
-        registration = read_registration(self.file, self.format)
-        proof = proven(registration, self.images, self.convention)
-        report = import_registration(
-            proof.registration,
+        report = import_poses(
+            self.file,
             self.place,
-            images=self.images,
+            self.images,
+            format=self.format,
+            convention=self.convention,
+            capture=self.capture,
             train=self.train,
             test=self.test,
-            settings=ImportSettings(
-                capture=self.capture,
-                unit=self.unit,
-                split=self.split,
-                convention_from=proof.said_by,
-            ),
+            split=self.split,
+            unit=self.unit,
         )
-        print(json.dumps(asdict(report), indent=2) if self.json else _as_text(report, self.place))
+        print(json.dumps(report.to_json(), indent=2) if self.json else _as_text(report, self.place))
         return 0
 
 

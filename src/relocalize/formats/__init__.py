@@ -1,20 +1,17 @@
 """One module per foreign format: detect, read. What they read is a `Registration`."""
 
-from relocalize.formats.importing import ImportReport, ImportSettings, import_registration
+from relocalize.formats.lenses import SizelessCamera
 from relocalize.formats.names import NameMatch, match_names
-from relocalize.formats.registration import Registration, SizelessCamera, StatedPoses
+from relocalize.formats.registration import Registration, StatedPoses
 from relocalize.formats.registry import AUTO, FORMATS, read_registration
 
 __all__ = [
     "AUTO",
     "FORMATS",
-    "ImportReport",
-    "ImportSettings",
     "NameMatch",
     "Registration",
     "SizelessCamera",
     "StatedPoses",
-    "import_registration",
     "match_names",
     "read_registration",
 ]

@@ -11,23 +11,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from relocalize import progress
 from relocalize.errors import FormatError
-from relocalize.formats.distortion import LARGEST_TERM
+from relocalize.formats.images import image_size
+from relocalize.formats.lenses import LARGEST_SIDE, LARGEST_TERM, SizelessCamera, brown_camera
 from relocalize.formats.pose_rows import PoseRows
-from relocalize.formats.registration import Registration, SizelessCamera, brown_camera
-from relocalize.formats.text import first_lines, read_lines
-from relocalize.formats.tracks import model_of_tracks
+from relocalize.formats.registration import Registration
+from relocalize.formats.text import first_lines, floats, read_lines
+from relocalize.formats.tracks import Observation, model_of_tracks
 from relocalize.geometry import Camera, Convention
-from relocalize.geometry.transforms import FloatArray
-from relocalize.place import MapModel
 from relocalize.place.folder import MAP_UNIT
 
 NAME = "Bundler file"
@@ -39,7 +35,6 @@ _LISTS = ("list.txt", "imagelist.lst", "image_list.txt", "imagelist.txt", "image
 _NUMBER = re.compile(r"[+-]?[0-9.]+([eE][+-]?[0-9]+)?")
 _LONGEST_FOCAL = 1e9
 _FARTHEST = 1e9  # a coordinate beyond this is no place, in any unit
-_LARGEST_SIDE = 65_535  # of an image; JPEG's limit
 
 
 def detect(path: Path) -> bool:
@@ -49,7 +44,7 @@ def detect(path: Path) -> bool:
     return bool(lines) and _FIRST_LINE.match(lines[0].strip()) is not None
 
 
-def read_bundler(path: Path) -> Registration:
+def read(path: Path) -> Registration:
     """Read a bundle file, or the folder with ``bundle.out``; names are from the list beside it.
 
     Points come along where the listed images lie beside the list, since the file has no image
@@ -63,37 +58,40 @@ def read_bundler(path: Path) -> Registration:
     count, points = reader.counts()
     names, folder = _image_names(file, count)
     sizes = _sizes(folder, names)
-    rows = PoseRows(file, CONVENTION, _WANT)
+    rows = PoseRows(file, NAME, CONVENTION, _WANT)
     unregistered = 0
     for index, name in enumerate(names):
         where, numbers = reader.numbers(15, f"camera {index} of {count}")
         if numbers[0] == 0:
             unregistered += 1
             continue
-        focal, k1, k2 = numbers[:3]
-        terms = all(abs(term) <= LARGEST_TERM for term in (k1, k2))
-        if not terms or not 1 <= focal <= _LONGEST_FOCAL:
-            rows.reject(where, f"{name} has f, k1, k2 of {focal:g}, {k1:g}, {k2:g}")
-            continue
-        camera: Camera | SizelessCamera = SizelessCamera(focal, distortion=(k1, k2))
-        if name in sizes:
-            width, height = sizes[name]
-            pinhole = (focal, focal, width / 2, height / 2)
-            camera = brown_camera(width, height, pinhole, (k1, k2))
-        rows.add(where, name, np.reshape(numbers[3:12], (3, 3)), numbers[12:], camera)
-    remarks = [f"{unregistered} cameras are not registered (f is 0)"] if unregistered else []
+        with rows.row(where):
+            focal, k1, k2 = numbers[:3]
+            terms = all(abs(term) <= LARGEST_TERM for term in (k1, k2))
+            if not terms or not 1 <= focal <= _LONGEST_FOCAL:
+                raise ValueError(f"{name} has f, k1, k2 of {focal:g}, {k1:g}, {k2:g}")
+            camera: Camera | SizelessCamera = SizelessCamera(focal, distortion=(k1, k2))
+            if name in sizes:
+                width, height = sizes[name]
+                pinhole = (focal, focal, width / 2, height / 2)
+                camera = brown_camera(width, height, pinhole, (k1, k2))
+            rows.add(name, np.reshape(numbers[3:12], (3, 3)), numbers[12:], camera)
     if unregistered == count:
         raise FormatError(f"{file} has no registered camera: f is 0 for all {count}")
-    registration = rows.registration(format_name=NAME, unit=MAP_UNIT)
-    if points and all(name in sizes for name in registration.poses):
-        tracks = reader.tracks(points, names, sizes, remarks)
-        registration = replace(registration, model=_model(registration, tracks))
-    elif points:
-        remarks.append(
+    remarks = [f"{unregistered} cameras are not registered (f is 0)"] if unregistered else []
+    registration = rows.registration(unit=MAP_UNIT, remarks=remarks)
+    if points and not all(name in sizes for name in registration.poses):
+        return registration.remarked(
             f"its {points} points are left out: not all images lie beside the list, and the "
             "file has no image sizes"
         )
-    return replace(registration, remarks=tuple(remarks))
+    if not points:
+        return registration
+    positions, colors, observations, error = reader.tracks(points, names, sizes)
+    said = [f"points after the {len(positions)}. are left out: {error}"] if error else []
+    return registration.remarked(*said).with_model(
+        lambda: model_of_tracks(registration, positions, colors, observations)
+    )
 
 
 def _bundle(path: Path) -> Path:
@@ -143,27 +141,14 @@ def _sizes(folder: Path, names: list[str]) -> dict[str, tuple[int, int]]:
     for name in names:
         image = folder / name.replace("\\", "/")
         try:
-            if folder.resolve() not in image.resolve().parents:
-                continue
-            with Image.open(image) as opened:
-                width, height = opened.size
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            if folder.resolve() in image.resolve().parents:
+                sizes[name] = image_size(image)
+        except (OSError, ValueError):
             continue
-        if 0 < width <= _LARGEST_SIDE and 0 < height <= _LARGEST_SIDE:
-            sizes[name] = (width, height)
     return sizes
 
 
 # -- the file --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Tracks:
-    """Positions [P, 3], colours [P, 3], and by image its keypoints and their point's row."""
-
-    positions: FloatArray
-    colors: NDArray[np.uint8]
-    observations: dict[str, tuple[FloatArray, NDArray[np.int64]]]
 
 
 class _Reader:
@@ -194,40 +179,32 @@ class _Reader:
 
     def numbers(self, count: int, what: str) -> tuple[str, list[float]]:
         """The next ``count`` numbers and the line of the first."""
-        values: list[float] = []
+        words: list[str] = []
         where = ""
         for word in self._words:
             where = where or f"line {self._line}"
-            try:
-                values.append(float(word))
-            except ValueError:
-                shown = word if len(word) <= 40 else word[:37] + "..."
-                raise FormatError(
-                    f"{self._path}, line {self._line}: {shown!r} in {what} is no number"
-                ) from None
-            if len(values) == count:
-                return where, values
+            words.append(word)
+            if len(words) == count:
+                try:
+                    return where, floats(words)
+                except ValueError as error:
+                    raise FormatError(f"{self._path}, {where}: {what}: {error}") from None
         raise FormatError(f"{self._path} ends in {what}; was it cut off?")
 
     def tracks(
-        self,
-        count: int,
-        names: list[str],
-        sizes: dict[str, tuple[int, int]],
-        remarks: list[str],
-    ) -> _Tracks:
-        """The points; those after an error are left out, which a remark says."""
+        self, count: int, names: list[str], sizes: dict[str, tuple[int, int]]
+    ) -> tuple[list[list[float]], list[list[float]], list[Observation], FormatError | None]:
+        """Positions [P, 3], colours [P, 3] and observations of the points, up to an error."""
         positions: list[list[float]] = []
         colors: list[list[float]] = []
-        seen: dict[str, list[tuple[float, float, int]]] = {name: [] for name in names}
+        seen: list[Observation] = []
         try:
-            for index in progress.track(range(count), "points", unit="points"):
-                what = f"point {index} of {count}"
+            for row in progress.track(range(count), "points", unit="points"):
+                what = f"point {row} of {count}"
                 _, numbers = self.numbers(7, what)
                 near = all(abs(number) <= _FARTHEST for number in numbers)
                 if not near or not numbers[6].is_integer():
                     raise FormatError(f"{self._path}, line {self._line}: {what} is no point")
-                row = len(positions)
                 positions.append(numbers[:3])
                 colors.append(numbers[3:6])
                 for _ in range(int(numbers[6])):
@@ -235,22 +212,9 @@ class _Reader:
                     if not camera.is_integer() or not 0 <= camera < len(names):
                         raise FormatError(f"{self._path}: {what} is seen by camera {camera:g}")
                     name = names[int(camera)]
-                    if name in sizes and abs(x) <= _LARGEST_SIDE and abs(y) <= _LARGEST_SIDE:
+                    if name in sizes and abs(x) <= LARGEST_SIDE and abs(y) <= LARGEST_SIDE:
                         width, height = sizes[name]
-                        seen[name].append((width / 2 + x, height / 2 - y, row))
+                        seen.append((name, width / 2 + x, height / 2 - y, row))
         except FormatError as error:
-            remarks.append(f"points after the {len(positions)}. are left out: {error}")
-        observations = {}
-        for name, rows in seen.items():
-            table = np.array(rows, dtype=np.float64).reshape(-1, 3)
-            observations[name] = (table[:, :2], table[:, 2].astype(np.int64))
-        return _Tracks(
-            np.array(positions, dtype=np.float64).reshape(-1, 3),
-            np.clip(np.array(colors).reshape(-1, 3), 0, 255).astype(np.uint8),
-            observations,
-        )
-
-
-def _model(registration: Registration, tracks: _Tracks) -> MapModel | None:
-    posed = {name: tracks.observations[name] for name in registration.poses}
-    return model_of_tracks(registration, tracks.positions, tracks.colors, posed)
+            return positions, colors, seen, error
+        return positions, colors, seen, None

@@ -11,27 +11,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from relocalize import progress
-from relocalize.errors import FormatError
-from relocalize.formats.colmap_files import (
+from relocalize.errors import FormatError, PlaceError
+from relocalize.formats.pose_rows import PoseRows
+from relocalize.formats.posed_images import PosedImages
+from relocalize.formats.registration import Registration
+from relocalize.formats.text import is_name
+from relocalize.geometry import Camera, Convention
+from relocalize.place import MapModel, atomic
+from relocalize.place.colmap_files import (
     ImageRow,
-    PointRows,
-    check_binary,
     ending,
     read_cameras,
     read_images,
     read_points,
 )
-from relocalize.formats.image_links import place_image
-from relocalize.formats.pose_rows import PoseRows
-from relocalize.formats.posed_images import PosedImages
-from relocalize.formats.registration import Registration
-from relocalize.geometry import Camera, Convention
-from relocalize.place import MapModel, Points, PosedImage, atomic
 from relocalize.place.folder import MAP_UNIT
-from relocalize.place.model import NO_POINT
 
 NAME = "COLMAP model"
 TEXT_NAME = "COLMAP text model"
@@ -51,7 +46,7 @@ def detect_text(path: Path) -> bool:
     return any(ending(folder) == ".txt" for folder in _model_folders(path))
 
 
-def read_colmap(path: Path) -> Registration:
+def read(path: Path) -> Registration:
     """Read a COLMAP model: its folder, a file in it, or a project folder with one model.
 
     Images without a usable pose are left out and named in `Registration.problems`.
@@ -66,66 +61,41 @@ def read_colmap(path: Path) -> Registration:
         raise FormatError(
             f"{path} has {len(folders)} COLMAP models; name one: {', '.join(map(str, folders))}"
         )
-    folder = folders[0]
-    check_binary(folder)
+    try:
+        return _read(folders[0])
+    except PlaceError as error:
+        raise FormatError(str(error)) from error
+
+
+def _read(folder: Path) -> Registration:
     cameras = read_cameras(folder)
-    rows = PoseRows(folder / f"images{ending(folder)}", CONVENTION, _LAYOUT)
-    posed: dict[str, ImageRow] = {}
+    rows = PoseRows(folder / f"images{ending(folder)}", NAME, CONVENTION, _LAYOUT)
+    posed: dict[str, tuple[ImageRow, Camera]] = {}
     for row in progress.track(read_images(folder), "images"):
-        camera = cameras.get(row.camera, f"there is no camera {row.camera}")
-        if row.reason is not None:
-            rows.reject(row.where, row.reason)
-        elif isinstance(camera, str):
-            rows.reject(row.where, f"{row.name}: {camera}")
-        elif rows.add(row.where, row.name, row.quat_wxyz, row.translation, camera):
-            posed[row.name] = row
+        with rows.row(row.where):
+            camera = cameras.get(row.camera, f"there is no camera {row.camera}")
+            if row.reason is not None:
+                raise ValueError(row.reason)
+            if not is_name(row.name):
+                raise ValueError(f"{row.name[:60]!a} is no name")
+            if isinstance(camera, str):
+                raise ValueError(f"{row.name}: {camera}")
+            rows.add(row.name, row.quat_wxyz, row.translation, camera)
+            posed[row.name] = row, camera
     if not posed and not rows.problems:
         raise FormatError(f"{folder} is a COLMAP model without posed images")
-    registration = rows.registration(format_name=NAME, unit=MAP_UNIT)
-    used = {row.camera for row in posed.values()}
-    numbered = {
-        number: camera
-        for number, camera in sorted(cameras.items())
-        if number in used and isinstance(camera, Camera)
-    }
-    order = {number: index for index, number in enumerate(numbered)}
-    registration = replace(
+    registration = rows.registration(unit=MAP_UNIT)
+    # Two cameras with equal numbers stay two: the file says they are.
+    numbered = {row.camera: camera for row, camera in posed.values()}
+    order = {number: index for index, number in enumerate(sorted(numbered))}
+    poses = {name: pose for name, (pose, _) in registration.poses.items()}
+    images = [(row, camera, poses[name]) for name, (row, camera) in posed.items()]
+    return replace(
         registration,
         source=folder.name,
-        cameras=tuple(numbered.values()),
-        poses={
-            name: (pose, order[posed[name].camera])
-            for name, (pose, _) in registration.poses.items()
-        },
-    )
-    return replace(registration, model=_model(registration, posed, numbered, read_points(folder)))
-
-
-def _model(
-    registration: Registration,
-    posed: dict[str, ImageRow],
-    cameras: dict[int, Camera],
-    points: PointRows,
-) -> MapModel:
-    images = {}
-    lengths = np.zeros(len(points.ids), dtype=np.int64)
-    for name in sorted(posed):
-        row = posed[name]
-        at = np.searchsorted(points.ids, row.point_ids)
-        known = points.ids[np.minimum(at, len(points.ids) - 1)] if len(points.ids) else at - 1
-        point_rows = np.where(known == row.point_ids, at, NO_POINT)
-        point_rows = np.where(row.point_ids < 0, NO_POINT, point_rows)
-        np.add.at(lengths, point_rows[point_rows != NO_POINT], 1)
-        images[name] = PosedImage(
-            name=name,
-            camera=cameras[row.camera],
-            camera_id=row.camera,
-            cam_from_world=registration.poses[name][0],
-            keypoints=row.keypoints,
-            point_rows=point_rows,
-        )
-    return MapModel(
-        images, Points(points.ids, points.positions, points.colors, points.errors, lengths)
+        cameras=tuple(numbered[number] for number in order),
+        poses={name: (pose, order[posed[name][0].camera]) for name, pose in poses.items()},
+        model=MapModel.of_rows(images, read_points(folder)),
     )
 
 
@@ -142,7 +112,7 @@ def _model_folders(path: Path) -> list[Path]:
 # -- writing ---------------------------------------------------------------------------------
 
 
-def write_colmap(posed: PosedImages, out: Path) -> None:
+def write(posed: PosedImages, out: Path) -> None:
     """Write a COLMAP project: ``images/`` and the binary model ``sparse/0``.
 
     Raises:
@@ -151,7 +121,7 @@ def write_colmap(posed: PosedImages, out: Path) -> None:
     _write(posed, out, posed.model.write)
 
 
-def write_colmap_text(posed: PosedImages, out: Path) -> None:
+def write_text(posed: PosedImages, out: Path) -> None:
     """Write a COLMAP project: ``images/`` and the text model ``sparse/0``.
 
     Raises:
@@ -169,7 +139,6 @@ def write_colmap_text(posed: PosedImages, out: Path) -> None:
 
 def _write(posed: PosedImages, out: Path, write_model: Callable[[Path], None]) -> None:
     with atomic.new_folder(out) as folder:
-        for name in progress.track(posed.model.images, "images"):
-            place_image(posed.files[name], folder / "images" / name)
+        posed.place(folder / "images")
         (folder / _MODEL).mkdir(parents=True)
         write_model(folder / _MODEL)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +11,23 @@ from PIL import Image, UnidentifiedImageError
 
 from relocalize import progress
 from relocalize.errors import FormatError
+from relocalize.formats.lenses import LARGEST_SIDE
 from relocalize.formats.names import NameMatch, match_names, match_numbers, match_times
 from relocalize.formats.registration import Registration
 from relocalize.geometry import Camera
-from relocalize.place import DroppedFrame, Place, atomic
+from relocalize.place import DroppedFrame
 
 # What `Place.read_image` decodes.
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 _SAID = 5  # lines said of each kind of problem; all of them are in the capture's record
-_LARGEST_SIDE = 65535  # JPEG's limit; a header that says more is not to be believed
+# What Pillow raises on a file that is no image, or not one to be believed.
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ def find_images(registration: Registration, images: Path, capture: str) -> Found
     usable: list[ImageFile] = []
     for listed, present in progress.track(match.present_of.items(), "image headers"):
         try:
-            width, height = _image_size(files[present])
+            width, height = image_size(files[present])
             _check_size(registration, listed, width, height)
         except ValueError as error:
             unusable.append(DroppedFrame(present, str(error)))
@@ -136,14 +142,18 @@ def match_images(registration: Registration, files: Iterable[str]) -> NameMatch:
     return match if match.present_of else match_numbers(registration.poses, files)
 
 
-def _image_size(path: Path) -> tuple[int, int]:
-    """Width and height from the image's header; raises ValueError."""
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height from the image's header.
+
+    Raises:
+        ValueError: it cannot be read, or says a side that no image has.
+    """
     try:
         with Image.open(path) as image:
             width, height = image.size
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"no readable image ({type(error).__name__})") from error
-    if not (0 < width <= _LARGEST_SIDE and 0 < height <= _LARGEST_SIDE):
+    if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
         raise ValueError(f"an image of {width} x {height} pixels")
     return width, height
 
@@ -172,18 +182,6 @@ def frame_index(name: str) -> int | None:
     """The number at the end of an image's stem, or None."""
     digits = re.search(r"(\d{1,18})$", Path(name).name.split(".", 1)[0])
     return int(digits.group(1)) if digits else None
-
-
-def link_images(place: Place, found: Sequence[ImageFile], capture: str) -> None:
-    """Hard-link the images into ``images/<capture>/``, in one step for every reader."""
-    with atomic.new_folder(place.images_dir / capture) as folder:
-        for image in progress.track(found, "images into the Place"):
-            target = folder / image.name.removeprefix(f"{capture}/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(image.file.resolve(), target)
-            except OSError:  # another disk, or a file system without links
-                shutil.copyfile(image.file, target)
 
 
 def say_some(lines: Sequence[str], what: str) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relocalize.errors import FormatError
-from relocalize.formats.text import LONGEST_NAME, is_name, read_text
+from relocalize.formats.text import LONGEST_NAME, is_name, read_text, shortened
 
 # Two bytes of JSON can become 64 of Python objects; this bounds a hostile file to half a gigabyte
 # and leaves room for a million points.
@@ -51,11 +51,17 @@ def read_json_object(path: Path) -> JsonObject:
     return JsonObject.of(read_json(path), str(path))
 
 
-def json_head(path: Path, size: int = 100_000) -> str:
-    """The beginning of a file, to tell formats apart by; empty where it cannot be read."""
+def json_file_in(path: Path, name: str) -> str:
+    """The beginning of a JSON file, or of the file ``name`` in a folder, to tell formats apart.
+
+    Empty where there is none that can be read.
+    """
+    path = path / name if path.is_dir() else path
     try:
+        if path.suffix.lower() != ".json" or not path.is_file():
+            return ""
         with path.open("rb") as file:
-            return file.read(size).decode("utf-8", errors="replace")
+            return file.read(100_000).decode("utf-8", errors="replace")
     except OSError:
         return ""
 
@@ -94,7 +100,7 @@ class JsonObject:
         """A finite number; ``default``, where there is one, stands for a missing or null value."""
         if key not in self and default is not None:
             return default
-        return self._number(key, self._value(key))
+        return self._number(key, self.values.get(key))
 
     def whole(self, key: str, default: int | None = None) -> int:
         """An integer, also where it is written as 640.0."""
@@ -103,12 +109,10 @@ class JsonObject:
             raise self.wrong(key, "a whole number")
         return int(number)
 
-    def flag(self, key: str, default: bool = False) -> bool:
-        """True or false, also where it is written as 1 or 0."""
+    def flag(self, key: str) -> bool:
+        """True or false, also where it is written as 1 or 0; a missing or null value is false."""
         value = self.values.get(key)
-        if value is None:
-            return default
-        if value not in (0, 1):
+        if value not in (0, 1, None):
             raise self.wrong(key, "true or false")
         return bool(value)
 
@@ -116,7 +120,7 @@ class JsonObject:
         """A string that can be printed and can be a file's name."""
         if key not in self and default is not None:
             return default
-        value = self._value(key)
+        value = self.values.get(key)
         if not isinstance(value, str) or not is_name(value):
             raise self.wrong(key, f"a text without control characters, up to {LONGEST_NAME} long")
         return value
@@ -124,11 +128,9 @@ class JsonObject:
     def array(self, key: str) -> list[object]:
         """A list of anything; a missing one is empty."""
         value = self.values.get(key)
-        if value is None:
-            return []
-        if not isinstance(value, list):
+        if value is not None and not isinstance(value, list):
             raise self.wrong(key, "a list [...]")
-        return value
+        return value or []
 
     def child(self, key: str) -> JsonObject:
         """An object; a missing one is empty."""
@@ -144,18 +146,21 @@ class JsonObject:
 
     def numbers(self, key: str, count: int) -> tuple[float, ...]:
         """``count`` finite numbers."""
-        return self._numbers(key, self._value(key), count)
+        value = self.values.get(key)
+        if not isinstance(value, list) or len(value) != count:
+            raise self.wrong(key, f"{count} numbers")
+        return tuple(self._number(key, one) for one in value)
 
     def matrix(self, key: str, shapes: Sequence[tuple[int, int]]) -> list[tuple[float, ...]]:
         """Rows of finite numbers of one of the ``shapes``."""
-        value = self._value(key)
-        want = " or ".join(f"[{rows}, {columns}]" for rows, columns in shapes)
-        if not isinstance(value, list):
+        value = self.values.get(key)
+        sizes = None
+        if isinstance(value, list) and all(isinstance(row, list) for row in value):
+            sizes = {(len(value), len(row)) for row in value}
+        if not isinstance(value, list) or not sizes or len(sizes) > 1 or not sizes <= set(shapes):
+            want = " or ".join(f"[{rows}, {columns}]" for rows, columns in shapes)
             raise self.wrong(key, f"numbers of shape {want}")
-        for rows, columns in shapes:
-            if len(value) == rows and all(isinstance(r, list) and len(r) == columns for r in value):
-                return [self._numbers(key, row, columns) for row in value]
-        raise self.wrong(key, f"numbers of shape {want}")
+        return [tuple(self._number(key, one) for one in row) for row in value]
 
     def wrong(self, key: str, want: str) -> FormatError:
         """The error that says what stands under ``key`` and what was wanted."""
@@ -165,30 +170,20 @@ class JsonObject:
             f"{_prefix(self.where)}{key!r} is {_shown(self.values[key])}, want {want}"
         )
 
-    def _value(self, key: str) -> object:
-        return self.values.get(key)
-
     def _number(self, key: str, value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self._wrong_number(key, value, "a number")
-        try:
-            number = float(value)
-        except OverflowError:
-            raise self._wrong_number(key, value, "a number that is not so large") from None
-        if not math.isfinite(number):
-            raise self._wrong_number(key, value, "a finite number")
-        return number
-
-    def _wrong_number(self, key: str, value: object, want: str) -> FormatError:
-        """As `wrong`; of a list or matrix it says which of its numbers is meant."""
+        """A number under ``key``, or in the list or matrix there."""
+        want = "a number"
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            try:
+                number = float(value)
+                if math.isfinite(number):
+                    return number
+                want = "a finite number"
+            except OverflowError:
+                want = "a number that is not so large"
         if value is self.values.get(key):
-            return self.wrong(key, want)
-        return FormatError(f"{_prefix(self.where)}{key!r} has {_shown(value)} in it, want {want}")
-
-    def _numbers(self, key: str, value: object, count: int) -> tuple[float, ...]:
-        if not isinstance(value, list) or len(value) != count:
-            raise self.wrong(key, f"{count} numbers")
-        return tuple(self._number(key, one) for one in value)
+            raise self.wrong(key, want)
+        raise FormatError(f"{_prefix(self.where)}{key!r} has {_shown(value)} in it, want {want}")
 
 
 def _shown(value: object) -> str:
@@ -206,7 +201,7 @@ def _shown(value: object) -> str:
         shown = "an integer of more than 18 digits"
     else:
         shown = json.dumps(value)
-    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
+    return shortened(shown, _SHOWN)
 
 
 def _prefix(where: str) -> str:

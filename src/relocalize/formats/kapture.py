@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,12 +19,11 @@ from numpy.typing import NDArray
 
 from relocalize import progress
 from relocalize.errors import FormatError, GeometryError
-from relocalize.formats.image_links import place_image
-from relocalize.formats.pose_rows import PoseRows
+from relocalize.formats.pose_rows import PoseRows, check_quaternion
 from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registration import Registration
-from relocalize.formats.text import first_lines, is_name, one_line, read_lines
-from relocalize.formats.tracks import model_of_tracks
+from relocalize.formats.text import first_lines, floats, is_name, read_lines, rows_in
+from relocalize.formats.tracks import Observation, model_of_tracks
 from relocalize.geometry import Camera, Convention, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import MapModel, atomic
@@ -42,7 +42,6 @@ _MODELS = (
     *("FULL_OPENCV", "FOV", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "THIN_PRISM_FISHEYE"),
 )
 _DEEPEST_RIG = 10  # kapture's own bound
-_NORM_TOLERANCE = 0.02
 _KEYPOINTS = "relocalize"  # the type's name of the keypoints that are written
 _FLOATS = {"float32": np.float32, "float64": np.float64, "float": np.float64}
 
@@ -64,7 +63,7 @@ def _sensors_folder(path: Path) -> Path | None:
     return next((one for one in candidates if (one / "sensors.txt").is_file()), None)
 
 
-def read_kapture(path: Path) -> Registration:
+def read(path: Path) -> Registration:
     """Read the images that have a pose, by way of rigs where need be, and the points.
 
     Raises:
@@ -78,77 +77,53 @@ def read_kapture(path: Path) -> Registration:
             raise FormatError(f"{folder} has no {name}; without it no image has a pose")
     sensors = {cells[0]: cells for _, cells in _rows(folder / "sensors.txt")}
     poses = _Poses.read(folder)
-    records = list(_records(folder / "records_camera.txt"))
-    rigid = any(poses.is_by_rig(record) for record in records)
-    rows = PoseRows(folder, _COMPOSED if rigid else CONVENTION, _LAYOUT)
-    cameras: dict[str, Camera | str | None] = {}
+    records = [
+        (f"records_camera.txt, {where}", cells)
+        for where, cells in _rows(folder / "records_camera.txt")
+    ]
+    rigid = any(len(poses.chain(cells)) > 1 for _, cells in records)
+    rows = PoseRows(folder, NAME, _COMPOSED if rigid else CONVENTION, _LAYOUT)
+    camera_of = cache(lambda device: _camera(device, sensors.get(device, [])))
     without_pose = 0
-    for record in progress.track(records, "images"):
-        try:
-            if isinstance(record.reason, str):
-                raise FormatError(record.reason)
-            chain = poses.chain(record)
+    for where, cells in progress.track(records, "images"):
+        chain = poses.chain(cells)
+        with rows.row(f"{where} ({chain[-1].where})" if chain else where):
+            _, device, name = _record(cells)
             if not chain:
                 without_pose += 1
                 continue
-            camera = _camera_of(record.device, sensors, cameras)
-            where = f"{record.where} ({chain[-1].where})"
+            camera = camera_of(device)
             if rigid:
                 pose = _composed(chain).inverse()
-                rows.add(where, record.name, pose.rotation, pose.translation, camera)
+                rows.add(name, pose.rotation, pose.translation, camera)
             else:
-                rows.add(where, record.name, *chain[0].numbers(), camera)
-        except (FormatError, GeometryError) as error:
-            rows.reject(record.where, str(error))
+                rows.add(name, *chain[0].numbers(), camera)
     remarks = [f"{without_pose} images have no pose"] if without_pose else []
-    remarks += poses.twice
-    registration = rows.registration(format_name=NAME, unit=MAP_UNIT, remarks=remarks)
+    registration = rows.registration(unit=MAP_UNIT, remarks=[*remarks, *poses.twice])
     registration = replace(registration, source=path.name)
-    try:
-        return replace(registration, model=_model(registration, folder.parent / "reconstruction"))
-    except (FormatError, OSError) as error:
-        left_out = f"the points are left out: {one_line(str(error))}"
-        return replace(registration, remarks=(*registration.remarks, left_out))
+    points = folder.parent / "reconstruction"
+    return registration.with_model(lambda: _model(registration, points))
 
 
 # -- rows ------------------------------------------------------------------------------------
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers from 1 and cells of the rows that are neither empty nor comments."""
-    for number, line in enumerate(read_lines(path), start=1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            yield number, [cell.strip() for cell in line.split(",")]
+def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    return rows_in(read_lines(path), ",")
 
 
-@dataclass(frozen=True)
-class _Record:
-    """An image: when, by which device, its name; or the reason why the row is none."""
-
-    where: str
-    time: int = 0
-    device: str = ""
-    name: str = ""
-    reason: str | None = None
-
-
-def _records(path: Path) -> Iterator[_Record]:
-    for number, cells in _rows(path):
-        where = f"{path.name}, line {number}"
-        if len(cells) != 3:
-            yield _Record(where, reason=f"{len(cells)} columns, want timestamp, device, image_path")
-        elif not is_name(cells[2]):
-            yield _Record(where, reason=f"{cells[2][:60]!a} is no name")
-        else:
-            try:
-                yield _Record(where, _time(cells[0]), cells[1], cells[2])
-            except ValueError:
-                yield _Record(where, reason=f"timestamp {cells[0][:30]!a} is no whole number")
+def _record(cells: list[str]) -> tuple[int, str, str]:
+    """Time, device and image; raises ValueError where the row is none."""
+    if len(cells) != 3:
+        raise ValueError(f"{len(cells)} columns, want timestamp, device, image_path")
+    if not is_name(cells[2]):
+        raise ValueError(f"{cells[2][:60]!a} is no name")
+    return _time(cells[0]), cells[1], cells[2]
 
 
 def _time(text: str) -> int:
-    if len(text) > 20:
-        raise ValueError
+    if not text.removeprefix("-").isdecimal() or len(text) > 20:
+        raise ValueError(f"timestamp {text[:30]!a} is no whole number")
     return int(text)
 
 
@@ -165,17 +140,13 @@ class _PoseRow:
             raise FormatError(f"{self.where} has {len(self.cells) + 2} columns, want {_LAYOUT}")
         if not all(self.cells):
             raise FormatError(f"{self.where} has a pose with an empty rotation or translation")
-        try:
-            values = [float(cell) for cell in self.cells]
-        except ValueError:
-            raise FormatError(f"{self.where} has a cell that is no number") from None
+        values = floats(self.cells)
         return values[:4], values[4:]
 
     def transform(self) -> Rigid3:
         """``device_from_parent``."""
         quat, translation = self.numbers()
-        if not abs(float(np.linalg.norm(quat)) - 1) < _NORM_TOLERANCE:
-            raise FormatError(f"{self.where} has a quaternion of length {np.linalg.norm(quat):.3g}")
+        check_quaternion(self.where, quat)
         return Rigid3.from_quat_wxyz(quat, translation)
 
 
@@ -191,36 +162,34 @@ class _Poses:
     def read(cls, folder: Path) -> _Poses:
         trajectories: dict[tuple[int, str], _PoseRow] = {}
         twice = []
-        for number, cells in _rows(folder / "trajectories.txt"):
-            where = f"trajectories.txt, line {number}"
+        for line, cells in _rows(folder / "trajectories.txt"):
+            where = f"trajectories.txt, {line}"
             try:
                 key = _time(cells[0]), cells[1] if len(cells) > 1 else ""
-            except ValueError:
-                raise FormatError(
-                    f"{folder}, {where}: timestamp {cells[0][:30]!a} is no whole number"
-                ) from None
+            except ValueError as error:
+                raise FormatError(f"{folder}, {where}: {error}") from None
             if key in trajectories:
                 twice.append(f"{where}: a second pose of its device at its time; the first is kept")
             trajectories.setdefault(key, _PoseRow(where, tuple(cells[2:])))
         rigs_of: dict[str, list[tuple[str, _PoseRow]]] = {}
-        rigs = _rows(folder / "rigs.txt") if (folder / "rigs.txt").is_file() else ()
-        for number, cells in rigs:
+        for line, cells in _rows(folder / "rigs.txt") if (folder / "rigs.txt").is_file() else ():
             if len(cells) < 2:
-                raise FormatError(f"{folder}, rigs.txt, line {number} names no device")
-            row = _PoseRow(f"rigs.txt, line {number}", tuple(cells[2:]))
+                raise FormatError(f"{folder}, rigs.txt, {line} names no device")
+            row = _PoseRow(f"rigs.txt, {line}", tuple(cells[2:]))
             rigs_of.setdefault(cells[1], []).append((cells[0], row))
         return cls(trajectories, rigs_of, tuple(twice))
 
-    def is_by_rig(self, record: _Record) -> bool:
-        return len(self.chain(record)) > 1
-
-    def chain(self, record: _Record) -> tuple[_PoseRow, ...]:
-        """The rows from the device up to the world; none where there is no pose."""
-        reached: list[tuple[str, tuple[_PoseRow, ...]]] = [(record.device, ())]
-        seen = {record.device}
+    def chain(self, record: list[str]) -> tuple[_PoseRow, ...]:
+        """The rows from an image's device up to the world; none where there is no pose."""
+        try:
+            time, device, _ = _record(record)
+        except ValueError:
+            return ()
+        reached: list[tuple[str, tuple[_PoseRow, ...]]] = [(device, ())]
+        seen = {device}
         for _ in range(_DEEPEST_RIG + 1):
             for device, rows in reached:
-                own = self.trajectories.get((record.time, device))
+                own = self.trajectories.get((time, device))
                 if own is not None:
                     return (*rows, own)
             above = []
@@ -240,35 +209,24 @@ def _composed(chain: Sequence[_PoseRow]) -> Rigid3:
     return cam_from_world
 
 
-def _camera_of(
-    device: str, sensors: dict[str, list[str]], cameras: dict[str, Camera | str | None]
-) -> Camera | None:
-    if device not in cameras:
-        try:
-            cameras[device] = _camera(sensors.get(device, []))
-        except (FormatError, GeometryError, ValueError, OverflowError) as error:
-            cameras[device] = f"sensor {device[:60]!a}: {error}"
-    camera = cameras[device]
-    if isinstance(camera, str):
-        raise FormatError(camera)
-    return camera
-
-
-def _camera(cells: Sequence[str]) -> Camera | None:
+def _camera(device: str, cells: Sequence[str]) -> Camera | None:
     """The camera of a row ``id, name, type, model, w, h, params``; None where it says nothing."""
     if not cells:
         return None
-    if len(cells) < 3 or cells[2] != "camera":
-        raise FormatError(f"it is a {ascii(cells[2][:30]) if len(cells) > 2 else 'row'}, no camera")
-    model, params = (cells[3], [float(cell) for cell in cells[4:]]) if cells[3:] else ("", [])
-    if not np.all(np.isfinite(params)) or np.any(np.abs(params) > 1e9):
-        raise FormatError("its parameters are not finite numbers")
-    if len(params) < 2:
-        return None
-    width, height = int(params[0]), int(params[1])
-    if model == "UNKNOWN_CAMERA":
-        return Camera.from_focal(width, height)
-    return Camera(model, width, height, tuple(params[2:]))
+    try:
+        if len(cells) < 3 or cells[2] != "camera":
+            raise FormatError(f"it is a {ascii(cells[2][:30]) if cells[2:] else 'row'}, no camera")
+        params = floats(cells[4:])
+        if not np.all(np.isfinite(params)) or np.any(np.abs(params) > 1e9):
+            raise FormatError("its parameters are not finite numbers")
+        if len(params) < 2:
+            return None
+        width, height = int(params[0]), int(params[1])
+        if cells[3] == "UNKNOWN_CAMERA":
+            return Camera.from_focal(width, height)
+        return Camera(cells[3], width, height, tuple(params[2:]))
+    except (FormatError, GeometryError, ValueError, OverflowError) as error:
+        raise FormatError(f"sensor {device[:60]!a}: {error}") from None
 
 
 # -- points ----------------------------------------------------------------------------------
@@ -280,43 +238,36 @@ def _model(registration: Registration, folder: Path) -> MapModel | None:
     if not points_file.is_file() or not observations_file.is_file():
         return None
     table = _table(points_file)
-    pixels: dict[str, list[FloatArray]] = {}
-    rows: dict[str, list[int]] = {}
-    keypoints: dict[tuple[str, str], FloatArray] = {}
-    for number, cells in progress.track(list(_rows(observations_file)), "tracks", unit="points"):
-        where = f"{observations_file}, line {number}"
-        if len(cells) % 2 or len(cells) < 2:
-            raise FormatError(f"{where}: want point3d_id, keypoints_type, [image, feature]*")
-        kind, pairs = cells[1], cells[2:]
-        row = _index(cells[0], len(table), where)
-        for name, feature in zip(pairs[::2], pairs[1::2], strict=True):
-            if name not in registration.poses:
-                continue
-            if (kind, name) not in keypoints:
-                keypoints[kind, name] = _keypoints(folder / "keypoints", kind, name)
-            at = keypoints[kind, name]
-            pixels.setdefault(name, []).append(at[_index(feature, len(at), where)])
-            rows.setdefault(name, []).append(row)
-    observations = {
-        name: (np.array(pixels[name], dtype=np.float64), np.array(rows[name], dtype=np.int64))
-        for name in pixels
-    }
-    colors = np.clip(table[:, 3:6], 0, 255).astype(np.uint8)
-    return model_of_tracks(registration, table[:, :3], colors, observations)
+    observations = _observations(observations_file, registration, len(table))
+    return model_of_tracks(registration, table[:, :3], table[:, 3:], observations)
 
 
 def _table(path: Path) -> FloatArray:
     """Positions and colors [P, 6]; black where the file has none."""
     rows = []
-    for number, cells in _rows(path):
+    for where, cells in _rows(path):
         try:
-            rows.append([float(cell) for cell in cells])
-        except ValueError:
-            raise FormatError(f"{path}, line {number} has a cell that is no number") from None
-        if len(cells) not in {3, 6} or not np.all(np.isfinite(rows[-1])):
-            raise FormatError(f"{path}, line {number}: want X, Y, Z or X, Y, Z, R, G, B")
-        rows[-1] += [0.0] * (6 - len(cells))
+            row = floats(cells)
+        except ValueError as error:
+            raise FormatError(f"{path}, {where}: {error}") from None
+        if len(row) not in {3, 6} or not np.all(np.isfinite(row)):
+            raise FormatError(f"{path}, {where}: want X, Y, Z or X, Y, Z, R, G, B")
+        rows.append(row + [0.0] * (6 - len(row)))
     return np.array(rows, dtype=np.float64).reshape(-1, 6)
+
+
+def _observations(path: Path, registration: Registration, points: int) -> Iterator[Observation]:
+    keypoints_of = cache(lambda kind, name: _keypoints(path.parent / "keypoints", kind, name))
+    for line, cells in progress.track(list(_rows(path)), "tracks", unit="points"):
+        where = f"{path}, {line}"
+        if len(cells) % 2 or len(cells) < 2:
+            raise FormatError(f"{where}: want point3d_id, keypoints_type, [image, feature]*")
+        row = _index(cells[0], points, where)
+        for name, feature in zip(cells[2::2], cells[3::2], strict=True):
+            if name in registration.poses:
+                keypoints = keypoints_of(cells[1], name)
+                u, v = keypoints[_index(feature, len(keypoints), where)].tolist()
+                yield name, u, v, row
 
 
 def _index(text: str, count: int, where: str) -> int:
@@ -332,14 +283,14 @@ def _keypoints(folder: Path, kind: str, name: str) -> FloatArray:
     described = folder / kind / "keypoints.txt"
     if not described.is_file():
         raise FormatError(f"{described} is missing")
-    _, cells = next(_rows(described), (0, []))
+    _, cells = next(_rows(described), ("", []))
     if len(cells) != 3 or cells[1] not in _FLOATS:
         raise FormatError(f"{described}: want name, float32 or float64, dsize")
     dtype, size = np.dtype(_FLOATS[cells[1]]).newbyteorder("<"), _index(cells[2], 10_000, "dsize")
     file = folder / kind / f"{name}.kpt"
-    data = file.read_bytes() if file.is_file() else None
-    if data is None:
+    if not file.is_file():
         raise FormatError(f"{file} is missing (features in a tar are not read)")
+    data = file.read_bytes()
     if size < 2 or len(data) % (dtype.itemsize * size):
         raise FormatError(f"{file} has {len(data)} bytes, not rows of {size} {cells[1]}")
     values: NDArray[np.floating] = np.frombuffer(data, dtype).reshape(-1, size)
@@ -353,7 +304,7 @@ def _keypoints(folder: Path, kind: str, name: str) -> FloatArray:
 # -- writing ---------------------------------------------------------------------------------
 
 
-def write_kapture(posed: PosedImages, out: Path) -> None:
+def write(posed: PosedImages, out: Path) -> None:
     """Write a kapture folder: sensors, images, and the points with their keypoints.
 
     The format has no train and test lists; kapture's tools take one folder for each.
@@ -382,8 +333,7 @@ def write_kapture(posed: PosedImages, out: Path) -> None:
         _write(sensors / "records_camera.txt", "timestamp, device_id, image_path", records)
         layout = _LAYOUT.replace("device", "device_id")
         _write(sensors / "trajectories.txt", layout, trajectories)
-        for name in progress.track(model.images, "images"):
-            place_image(posed.files[name], sensors / "records_data" / name)
+        posed.place(sensors / "records_data")
         if len(model.points):
             _write_points(model, folder / "reconstruction")
 

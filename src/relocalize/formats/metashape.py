@@ -20,11 +20,11 @@ from xml.etree import ElementTree
 import numpy as np
 
 from relocalize.errors import FormatError, GeometryError
-from relocalize.formats.distortion import NEGLIGIBLE_PX
+from relocalize.formats.lenses import NEGLIGIBLE_PX
 from relocalize.formats.metashape_lens import SensorLens, sensor_lens
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.registration import Registration
-from relocalize.formats.xml_file import number_in, numbers_in, read_xml, root_name
+from relocalize.formats.xml_file import numbers_in, read_xml, root_name
 from relocalize.geometry import Convention, Rigid3
 from relocalize.geometry.transforms import FloatArray, Similarity3
 from relocalize.place.folder import MAP_UNIT, METRE
@@ -47,7 +47,7 @@ def detect(path: Path) -> bool:
         return False
 
 
-def read_metashape(path: Path) -> Registration:
+def read(path: Path) -> Registration:
     """Read the cameras of the one chunk of an XML file, in the world that the chunk is placed in.
 
     Cameras that are disabled, not aligned or panoramic are left out and counted in the remarks.
@@ -56,60 +56,49 @@ def read_metashape(path: Path) -> Registration:
         FormatError: it cannot be read, is something else, or has no aligned camera.
     """
     chunk = _Chunk.of(path, _only_chunk(path))
-    rows = PoseRows(path, CONVENTION, _WANT)
+    rows = PoseRows(path, NAME, CONVENTION, _WANT)
     said: Counter[str] = Counter()
-    worst_px = 0.0
-    cut_sensors: set[str | None] = set()
+    worst_px: dict[str | None, float] = {}  # of sensors that no model here holds
     placed: list[Similarity3] = []
-    for camera in chunk.cameras():
-        where, label = f"camera {camera.get('id')}", (camera.get("label") or "").strip()
+    for camera in _cameras(chunk.element):
+        label = (camera.get("label") or "").strip()
         lens = chunk.lenses.get(camera.get("sensor_id", ""), SensorLens(None))
-        try:
-            kind = _left_out(camera, lens)
-            pose = None if kind else chunk.chunk_from_cam(camera)
-            if kind or pose is None:
-                said[kind or "are not aligned (they have no transform)"] += 1
-                continue
-            if pose.of_rig:
-                said["of a rig are placed by their sensor's offset from the master's"] += 1
-            world = chunk.world_from_component(camera)
-        except (FormatError, GeometryError) as error:
-            rows.reject(where, f"{label}: {error}")
-            continue
-        world_from_cam = world.move_camera(pose.transform)
-        if not rows.add(
-            where, label, world_from_cam.rotation, world_from_cam.translation, lens.camera
-        ):
-            continue
-        placed.append(world)
-        if camera.find("rolling_shutter") is not None:
-            said["have a rolling shutter's motion, which is not read"] += 1
-        if lens.of_exif:
-            said["have a calibration of PhotoScan before 1.3, which is not read"] += 1
-        if lens.error_px > NEGLIGIBLE_PX:
-            worst_px = max(worst_px, lens.error_px)
-            cut_sensors.add(camera.get("sensor_id"))
+        with rows.row(f"camera {camera.get('id')}"):
+            try:
+                left_out = _left_out(camera, lens)
+                pose, of_rig = (None, False) if left_out else chunk.chunk_from_cam(camera)
+                if pose is None:
+                    said[left_out or "are not aligned (they have no transform)"] += 1
+                    continue
+                if of_rig:
+                    said["of a rig are placed by their sensor's offset from the master's"] += 1
+                world = chunk.world_from_component(camera)
+            except (FormatError, GeometryError) as error:
+                raise FormatError(f"{label}: {error}") from None
+            rows.add_matrix(label, world.move_camera(pose).matrix, lens.camera)
+            placed.append(world)
+            if camera.find("rolling_shutter") is not None:
+                said["have a rolling shutter's motion, which is not read"] += 1
+            if lens.of_exif:
+                said["have a calibration of PhotoScan before 1.3, which is not read"] += 1
+            if lens.error_px > NEGLIGIBLE_PX:
+                worst_px[camera.get("sensor_id")] = lens.error_px
     remarks = [f"{count} cameras {what}" for what, count in said.items()]
-    if cut_sensors:
+    if worst_px:
         remarks.append(
-            f"{len(cut_sensors)} sensors have skew (b2) or other terms that no camera model here "
-            f"holds; without them pixels are off by up to {worst_px:.2f}"
+            f"{len(worst_px)} sensors have skew (b2) or other terms that no camera model here "
+            f"holds; without them pixels are off by up to {max(worst_px.values()):.2f}"
         )
-    if not len(rows) and not rows.problems:
+    if not rows.count:
         raise FormatError(
             f"{path} has no aligned camera: {'; '.join(remarks) or 'it lists none'}; align the "
             "photos in Metashape and export the cameras again"
         )
-    return _registration(rows, placed, remarks)
-
-
-def _registration(rows: PoseRows, placed: list[Similarity3], remarks: list[str]) -> Registration:
     scaled = any(world.scale != 1 for world in placed)
     far = [float(np.linalg.norm(world.translation)) for world in placed]
-    if scaled and far and float(np.median(far)) > _EARTH_RADIUS:
+    if scaled and float(np.median(far)) > _EARTH_RADIUS:
         remarks.append("positions are geocentric: z is not up, but the earth's axis")
     return rows.registration(
-        format_name=NAME,
         unit=METRE if scaled else MAP_UNIT,
         scale_from="the scale of Metashape's chunk" if scaled else None,
         remarks=remarks,
@@ -135,12 +124,6 @@ def _left_out(camera: ElementTree.Element, lens: SensorLens) -> str | None:
     if lens.see_all_around:
         return "are panoramic or of a type that is not read"
     return None
-
-
-@dataclass(frozen=True)
-class _Placed:
-    transform: Rigid3
-    of_rig: bool = False
 
 
 @dataclass(frozen=True)
@@ -186,24 +169,21 @@ class _Chunk:
             by_id={camera.get("id", ""): camera for camera in _cameras(element)},
         )
 
-    def cameras(self) -> Iterator[ElementTree.Element]:
-        return _cameras(self.element)
-
     def world_from_component(self, camera: ElementTree.Element) -> Similarity3:
         """A component that was placed on its own overrides the chunk."""
         return self.components.get(camera.get("component_id", ""), self.world)
 
-    def chunk_from_cam(self, camera: ElementTree.Element) -> _Placed | None:
-        """A camera's own transform, or its rig's; None where it is not aligned."""
+    def chunk_from_cam(self, camera: ElementTree.Element) -> tuple[Rigid3 | None, bool]:
+        """A camera's own transform, or its rig's and True; None where it is not aligned."""
         own = _transform(camera)
         if own is not None:
-            return _Placed(own)
+            return own, False
         master = self.by_id.get(camera.get("master_id", ""))
         offset = self.offsets.get(camera.get("sensor_id", ""))
         chunk_from_master = None if master is None or master is camera else _transform(master)
         if chunk_from_master is None or offset is None:
-            return None
-        return _Placed(chunk_from_master @ offset, of_rig=True)
+            return None, False
+        return chunk_from_master @ offset, True
 
 
 def _cameras(chunk: ElementTree.Element) -> Iterator[ElementTree.Element]:
@@ -215,18 +195,16 @@ def _transform(camera: ElementTree.Element) -> Rigid3 | None:
     text = camera.findtext("transform")
     if text is None or not text.strip():
         return None
-    matrix = np.array(numbers_in(text, 16, "the transform")).reshape(4, 4)
-    return Rigid3.from_matrix(_bounded(matrix, "the transform"))
+    return Rigid3.from_matrix(_numbers(text, 16, "the transform").reshape(4, 4))
 
 
 def _similarity(transform: ElementTree.Element | None) -> Similarity3:
     """A chunk's or component's ``<transform>``; the identity where it is absent or in part."""
     if transform is None:
         return Similarity3.identity()
-    text = transform.findtext("scale")
-    scale = 1.0 if text is None else number_in(text, "a transform's scale")
+    scale = transform.findtext("scale")
     return Similarity3(
-        float(_bounded(np.array(scale), "a transform's scale")),
+        1.0 if scale is None else float(_numbers(scale, 1, "a transform's scale")[0]),
         _rotation(transform.findtext("rotation")),
         _vector(transform.findtext("translation")),
     )
@@ -242,18 +220,15 @@ def _offset(sensor: ElementTree.Element) -> Rigid3 | None:
 
 
 def _rotation(text: str | None) -> FloatArray:
-    if text is None:
-        return np.eye(3)
-    return np.array(numbers_in(text, 9, "a rotation")).reshape(3, 3)
+    return np.eye(3) if text is None else _numbers(text, 9, "a rotation").reshape(3, 3)
 
 
 def _vector(text: str | None) -> FloatArray:
-    if text is None:
-        return np.zeros(3)
-    return _bounded(np.array(numbers_in(text, 3, "a translation")), "a translation")
+    return np.zeros(3) if text is None else _numbers(text, 3, "a translation")
 
 
-def _bounded(values: FloatArray, what: str) -> FloatArray:
+def _numbers(text: str, count: int, what: str) -> FloatArray:
+    values = np.array(numbers_in(text, count, what))
     largest = float(np.abs(values).max())
     if largest > _LARGEST:
         raise FormatError(f"{what} has {largest:.3g} in it, which is nowhere")

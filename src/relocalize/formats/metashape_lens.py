@@ -20,8 +20,12 @@ from xml.etree import ElementTree
 import numpy as np
 
 from relocalize.errors import FormatError
-from relocalize.formats.distortion import LARGEST_TERM, three_radial_terms
-from relocalize.formats.registration import brown_camera
+from relocalize.formats.lenses import (
+    LARGEST_SIDE,
+    LARGEST_TERM,
+    brown_camera,
+    three_radial_terms,
+)
 from relocalize.formats.xml_file import number_in
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray
@@ -29,7 +33,6 @@ from relocalize.geometry.transforms import FloatArray
 _FISHEYE = frozenset({"fisheye", "equidistant_fisheye"})
 _PINHOLE = ("f", "cx", "cy", "b1", "b2")
 _LENS = ("k1", "k2", "k3", "k4", "p1", "p2", "p3", "p4")
-_LARGEST_SIDE = 65_535  # of an image; JPEG's limit
 _GRID = 25  # points along each side of the image where models are compared
 
 
@@ -104,7 +107,7 @@ def _calibration(sensor: ElementTree.Element) -> ElementTree.Element | None:
 
 def _side(resolution: ElementTree.Element, name: str) -> int:
     value = number_in(resolution.get(name), f"the {name} of a sensor")
-    if not 1 <= value <= _LARGEST_SIDE or value != int(value):
+    if not 1 <= value <= LARGEST_SIDE or value != int(value):
         raise FormatError(f"a sensor's {name} is {value:g} pixels")
     return int(value)
 

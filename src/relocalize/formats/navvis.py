@@ -11,8 +11,6 @@ images turned upright have x up, y right: `UPRIGHT`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -38,7 +36,7 @@ def detect(path: Path) -> bool:
     return bool(files) and root_name(files[0]) == _ROOT
 
 
-def read_navvis(path: Path) -> Registration:
+def read(path: Path) -> Registration:
     """Read one scan: its file, or a folder with one (also in its ``poses``).
 
     Lists such as ``tum-lsi_train.txt`` and ``tum-lsi_test.txt`` in the file's folder, or the one
@@ -59,19 +57,24 @@ def read_navvis(path: Path) -> Registration:
     if root.tag != _ROOT:
         raise FormatError(f"{file} has <{root.tag[:60]}> where a scan has <{_ROOT}>")
     scan = file.name.removesuffix(_ENDING)
-    rows = PoseRows(file, CONVENTION, _LAYOUT)
+    rows = PoseRows(file, NAME, CONVENTION, _LAYOUT)
     for number, pose in enumerate(root.iter("pose"), start=1):
-        _take(rows, f"pose {number}", scan, pose)
-    registration = rows.registration(
-        format_name=NAME,
+        with rows.row(f"pose {number}"):
+            name = (pose.findtext("id") or "").strip()
+            if not name:
+                raise ValueError("no id")
+            position = _numbers(pose, "translation", "xyz")
+            rows.add(f"{scan}/{name}.jpg", _numbers(pose, "rotation", "wxyz"), position)
+    return rows.registration(
         unit=METRE,
         scale_from="the format's unit, metres",
+        train=_listed(file, "train", rows),
+        test=_listed(file, "test", rows),
         remarks=(
             "the cameras stand on end; if your images are turned upright, "
             f"import with --convention {UPRIGHT.name}",
         ),
     )
-    return _with_lists(registration, file)
 
 
 def _scans(path: Path) -> list[Path]:
@@ -80,36 +83,16 @@ def _scans(path: Path) -> list[Path]:
     return sorted(path.glob(f"*{_ENDING}")) or sorted(path.glob(f"poses/*{_ENDING}"))
 
 
-def _take(rows: PoseRows, where: str, scan: str, pose: Element) -> None:
-    name = (pose.findtext("id") or "").strip()
-    if not name:
-        rows.reject(where, "no id")
-        return
-    try:
-        position = _numbers(pose, "translation", "xyz")
-        quat_wxyz = _numbers(pose, "rotation", "wxyz")
-    except FormatError as error:
-        rows.reject(where, str(error))
-        return
-    rows.add(where, f"{scan}/{name}.jpg", quat_wxyz, position)
-
-
 def _numbers(pose: Element, tag: str, letters: str) -> list[float]:
     return [number_in(pose.findtext(f"{tag}/{letter}"), f"{tag}/{letter}") for letter in letters]
 
 
-def _with_lists(registration: Registration, file: Path) -> Registration:
-    sides = {}
-    for side in ("train", "test"):
-        lists = [
-            one
-            for folder in (file.parent, file.parent.parent)
-            for one in sorted(folder.glob(f"*_{side}.txt"))
-        ]
-        named = [line.strip() for one in lists[:1] for line in read_lines(one)]
-        sides[side] = tuple(_known(named, registration))
-    return replace(registration, train=sides["train"], test=sides["test"])
-
-
-def _known(names: Iterable[str], registration: Registration) -> list[str]:
-    return [name for name in dict.fromkeys(names) if name in registration.poses]
+def _listed(file: Path, side: str, rows: PoseRows) -> list[str]:
+    """The scan's images in the first list of a side, in the file's folder or the one above."""
+    lists = [
+        one
+        for folder in (file.parent, file.parent.parent)
+        for one in sorted(folder.glob(f"*_{side}.txt"))
+    ]
+    names = [line.strip() for one in lists[:1] for line in read_lines(one)]
+    return [name for name in dict.fromkeys(names) if name in rows]

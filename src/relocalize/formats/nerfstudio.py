@@ -17,20 +17,27 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from relocalize import progress
-from relocalize.errors import FormatError, GeometryError
-from relocalize.formats.distortion import NEGLIGIBLE_PX, three_radial_terms
-from relocalize.formats.image_links import place_image
-from relocalize.formats.json_file import JsonObject, json_head, read_json_object
+from relocalize.errors import FormatError
+from relocalize.formats.images import image_size
+from relocalize.formats.json_file import JsonObject, json_file_in, read_json_object
+from relocalize.formats.lenses import (
+    LARGEST_TERM,
+    NEGLIGIBLE_PX,
+    SizelessCamera,
+    brown_camera,
+    three_radial_terms,
+)
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.posed_images import PosedImages
-from relocalize.formats.registration import Registration, SizelessCamera, brown_camera
+from relocalize.formats.registration import Registration
 from relocalize.geometry import Camera, Convention
+from relocalize.geometry.cameras import param_names
 from relocalize.geometry.conventions import axes_matrix
 from relocalize.place import Points, atomic
 from relocalize.place.folder import MAP_UNIT
@@ -38,7 +45,7 @@ from relocalize.place.folder import MAP_UNIT
 NAME = "nerfstudio or instant-ngp transforms.json"
 CONVENTION = Convention("matrix", "world_from_cam", "RUB", "centre")
 _FILE = "transforms.json"
-_PLY = "sparse_pc.ply"
+_PLY, _IMAGES = "sparse_pc.ply", "images"
 _SPLIT_FILES = {f"transforms_{split}.json": split for split in ("train", "val", "test")}
 _LAYOUT = "file_path and a transform_matrix of [4, 4]"
 _INTRINSICS = (
@@ -46,8 +53,8 @@ _INTRINSICS = (
     *("camera_angle_x", "camera_angle_y", "is_fisheye", "distortion_params"),
 )
 _PERSPECTIVE = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
-_WIDEST_CORNER, _LARGEST_TERM = 20.0, 1e4  # in focal lengths; what is beyond is no lens
-_SHORT = 1e-6  # numbers of a homogeneous matrix's last row, off 0 0 0 1
+_FISHEYE = "OPENCV_FISHEYE"
+_WIDEST_CORNER = 20.0  # in focal lengths; what is beyond is no lens
 
 _Camera = Camera | SizelessCamera | None
 
@@ -56,14 +63,12 @@ def detect(path: Path) -> bool:
     """Whether ``path`` is such a file, or a folder with one."""
     if path.is_dir():
         return any((path / name).is_file() for name in (_FILE, *_SPLIT_FILES))
-    if path.suffix.lower() != ".json" or not path.is_file():
-        return False
-    head = json_head(path)
+    head = json_file_in(path, _FILE)
     named = path.name.startswith("transforms") and '"frames"' in head
     return named or ('"transform_matrix"' in head and '"file_path"' in head)
 
 
-def read_nerfstudio(path: Path) -> Registration:
+def read(path: Path) -> Registration:
     """Read a ``transforms.json``, or a folder with one or with ``transforms_train.json`` and so on.
 
     Frames that are no poses are left out and named in `Registration.problems`.
@@ -71,7 +76,7 @@ def read_nerfstudio(path: Path) -> Registration:
     Raises:
         FormatError: there is no such file, it is something else, or its cameras see all around.
     """
-    rows = PoseRows(path, CONVENTION, _LAYOUT)
+    rows = PoseRows(path, NAME, CONVENTION, _LAYOUT)
     split: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     remarks: list[str] = []
     for file, side in _files(path):
@@ -80,18 +85,21 @@ def read_nerfstudio(path: Path) -> Registration:
         if side is not None:
             split[side] += names
         for key, listed in split.items():
-            listed.extend(_names(meta.array(f"{key}_filenames")))
-        remarks += _world_remarks(meta)
+            named = meta.array(f"{key}_filenames")
+            listed.extend(_name(one) for one in named if isinstance(one, str))
+        remarks += [
+            f"{key} is not undone: the world is that of the file's poses and points, not that "
+            "of the tool from which they were converted"
+            for key in ("applied_transform", "applied_scale")
+            if key in meta
+        ]
     if split["val"] and split["test"] and set(split["val"]) != set(split["test"]):
         remarks.append(f"{len(split['val'])} validation images are neither train nor test")
-    known = set(rows.names)
-    train = [name for name in split["train"] if name in known]
-    test = [name for name in split["test"] or split["val"] if name in known]
+    test = split["test"] or split["val"]
     return rows.registration(
-        format_name=NAME,
         unit=MAP_UNIT,
-        train=tuple(dict.fromkeys(train)),
-        test=tuple(dict.fromkeys(test)),
+        train=[name for name in dict.fromkeys(split["train"]) if name in rows],
+        test=[name for name in dict.fromkeys(test) if name in rows],
         remarks=tuple(dict.fromkeys(remarks)),
     )
 
@@ -110,39 +118,26 @@ def _files(path: Path) -> Iterator[tuple[Path, str | None]]:
         yield from there
 
 
-def _world_remarks(meta: JsonObject) -> Iterator[str]:
-    for key in ("applied_transform", "applied_scale"):
-        if key in meta:
-            yield (
-                f"{key} is not undone: the world is that of the file's poses and points, not that "
-                "of the tool from which they were converted"
-            )
-
-
 # -- reading frames --------------------------------------------------------------------------
 
 
 def _take_frames(rows: PoseRows, meta: JsonObject, file: Path, remarks: list[str]) -> list[str]:
     """The names of the frames that are poses."""
-    cameras: dict[tuple[str, ...], _Camera] = {}
+    cameras: dict[str, _Camera] = {}
     names = []
     frames = meta.array("frames")
     if not frames:
         raise FormatError(f"{file} is no {NAME}: it has no 'frames'")
     for number, value in enumerate(progress.track(frames, "frames", unit="frames")):
-        where = f"frame {number}" if rows.path == file else f"{file.name}, frame {number}"
-        try:
+        with rows.row(f"frame {number}" if rows.path == file else f"{file.name}, frame {number}"):
             frame = JsonObject.of(value)
             name = _name(frame.text("file_path"))
             named = JsonObject(frame.values, name)
             matrix = np.array(named.matrix("transform_matrix", [(4, 4), (3, 4)]))
-            if len(matrix) == 4 and np.abs(matrix[3] - [0, 0, 0, 1]).max() > _SHORT:
-                raise FormatError(f"{name} has a last row of {matrix[3].tolist()}, want 0 0 0 1")
-            camera = _cached_camera(cameras, meta, frame, file.parent / name)
-        except (FormatError, GeometryError) as error:
-            rows.reject(where, str(error))
-            continue
-        if rows.add(where, name, matrix[:3, :3], matrix[:3, 3], camera):
+            own = repr([frame.values.get(key) for key in _INTRINSICS])
+            if own not in cameras:
+                cameras[own] = _camera(_joined(meta, frame), file.parent / name)
+            rows.add_matrix(name, matrix, cameras[own])
             names.append(name)
     if None in cameras.values():
         remarks.append("some frames have no focal length")
@@ -151,32 +146,23 @@ def _take_frames(rows: PoseRows, meta: JsonObject, file: Path, remarks: list[str
     return names
 
 
-def _names(listed: list[object]) -> list[str]:
-    return [_name(one) for one in listed if isinstance(one, str)]
-
-
 def _name(file_path: str) -> str:
     return file_path.replace("\\", "/").removeprefix("./")
 
 
-def _cached_camera(
-    cameras: dict[tuple[str, ...], _Camera], meta: JsonObject, frame: JsonObject, image: Path
-) -> _Camera:
-    own = tuple(repr(frame.values.get(key)) for key in _INTRINSICS)
-    if own not in cameras:
-        values = {key: meta.values[key] for key in (*_INTRINSICS, "camera_model") if key in meta}
-        values |= {key: frame.values[key] for key in _INTRINSICS if key in frame}
-        cameras[own] = _camera(JsonObject(values), image)
-    return cameras[own]
+def _joined(meta: JsonObject, frame: JsonObject) -> JsonObject:
+    """The intrinsics of a frame, and of its file where it has none."""
+    values = {key: meta.values[key] for key in (*_INTRINSICS, "camera_model") if key in meta}
+    return JsonObject(values | {key: frame.values[key] for key in _INTRINSICS if key in frame})
 
 
 def _camera(node: JsonObject, image: Path) -> _Camera:
     """The camera of a frame's and its file's values together; None where they have no focal."""
     model = node.text("camera_model", "").upper()
-    if model and model not in (*_PERSPECTIVE, "OPENCV_FISHEYE"):
+    if model and model not in (*_PERSPECTIVE, _FISHEYE):
         raise FormatError(
             f"camera_model {model} cannot be read; relocalize reads {', '.join(_PERSPECTIVE)} and "
-            "OPENCV_FISHEYE"
+            f"{_FISHEYE}"
         )
     width, height = _size(node, image)
     focal_x = _focal(node, "fl_x", "camera_angle_x", width)
@@ -186,15 +172,26 @@ def _camera(node: JsonObject, image: Path) -> _Camera:
         return SizelessCamera(0.5 / math.tan(_angle(node, "camera_angle_x") / 2), "longer side")
     if focal_x is None or focal_y is None:
         return None
-    distortion = _distortion(node)
+    if "distortion_params" in node:
+        k1, k2, k3, k4, p1, p2 = node.numbers("distortion_params", 6)
+    else:
+        k1, k2, k3, k4, p1, p2 = (
+            node.number(key, 0.0) for key in ("k1", "k2", "k3", "k4", "p1", "p2")
+        )
     if not width:
         raise FormatError("no w and h, and no image to take them from")
     pinhole = (focal_x, focal_y, node.number("cx", width / 2), node.number("cy", height / 2))
-    k1, k2, k3, k4, p1, p2 = distortion
-    if model == "OPENCV_FISHEYE" or node.flag("is_fisheye"):
-        return Camera("OPENCV_FISHEYE", width, height, (*pinhole, k1, k2, k3, k4))
+    if model == _FISHEYE or node.flag("is_fisheye"):
+        return Camera(_FISHEYE, width, height, (*pinhole, k1, k2, k3, k4))
     k1, k2, k3 = _three_terms((k1, k2, k3, k4), pinhole, width, height)
-    return _declared_camera(model, width, height, pinhole, (k1, k2, p1, p2, k3))
+    # In the model that the file declares, where its numbers fit into that.
+    names = param_names(model) if model else ()
+    terms = {"k1": k1, "k2": k2, "p1": p1, "p2": p2, "k3": k3}
+    values = dict(zip(("fx", "fy", "cx", "cy"), pinhole, strict=True)) | terms | {"f": focal_x}
+    fits = all(key in names for key, term in terms.items() if term)
+    if model and fits and (focal_x == focal_y or "fx" in names):
+        return Camera(model, width, height, tuple(values[key] for key in names))
+    return brown_camera(width, height, pinhole, (k1, k2, p1, p2, k3))
 
 
 def _three_terms(
@@ -208,7 +205,7 @@ def _three_terms(
         return radial[:3]
     fx, fy, cx, cy = pinhole
     corner = math.hypot(max(cx, width - cx) / fx, max(cy, height - cy) / fy)
-    if 0 < corner < _WIDEST_CORNER and max(map(abs, radial)) < _LARGEST_TERM:
+    if 0 < corner < _WIDEST_CORNER and max(map(abs, radial)) < LARGEST_TERM:
         terms, shift = three_radial_terms(radial, corner)
         if shift * max(fx, fy) < NEGLIGIBLE_PX:
             return terms
@@ -218,53 +215,18 @@ def _three_terms(
     )
 
 
-def _declared_camera(
-    model: str,
-    width: int,
-    height: int,
-    pinhole: tuple[float, float, float, float],
-    distortion: tuple[float, float, float, float, float],
-) -> Camera:
-    """The camera in the model that the file declares, where its numbers fit into that."""
-    fx, fy, cx, cy = pinhole
-    k1, k2, p1, p2, k3 = distortion
-    terms = [bool(k1), bool(k2), bool(p1 or p2), bool(k3)]
-    if model == "SIMPLE_PINHOLE" and fx == fy and not any(terms):
-        return Camera(model, width, height, (fx, cx, cy))
-    if model == "PINHOLE" and not any(terms):
-        return Camera(model, width, height, pinhole)
-    if model == "SIMPLE_RADIAL" and fx == fy and not any(terms[1:]):
-        return Camera(model, width, height, (fx, cx, cy, k1))
-    if model == "RADIAL" and fx == fy and not any(terms[2:]):
-        return Camera(model, width, height, (fx, cx, cy, k1, k2))
-    if model == "OPENCV" and not k3:
-        return Camera(model, width, height, (*pinhole, k1, k2, p1, p2))
-    return brown_camera(width, height, pinhole, distortion)
-
-
 def _size(node: JsonObject, image: Path) -> tuple[int, int]:
     """Width and height of the file, else of the image beside it, else 0 and 0."""
-    stated = "w" in node and "h" in node
-    size = (node.whole("w"), node.whole("h")) if stated else _image_size(image)
-    if size != (0, 0) and not (0 < size[0] < 1e6 and 0 < size[1] < 1e6):
-        raise FormatError(f"images of {size[0]} x {size[1]} pixels")
-    return size
-
-
-def _image_size(image: Path) -> tuple[int, int]:
-    if ".." in image.parts:
-        return 0, 0
-    ends = ("", ".png", ".jpg")
-    there = (image.with_name(image.name + end) for end in ends)
-    try:
-        file = next((one for one in there if one.is_file()), None)
-        if file is None:
-            return 0, 0
-        with Image.open(file) as opened:
-            width, height = opened.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return 0, 0
-    return width, height
+    if "w" in node and "h" in node:
+        width, height = node.whole("w"), node.whole("h")
+        if (width, height) != (0, 0) and not (0 < width < 1e6 and 0 < height < 1e6):
+            raise FormatError(f"images of {width} x {height} pixels")
+        return width, height
+    if ".." not in image.parts:
+        there = (image.with_name(image.name + ending) for ending in ("", ".png", ".jpg"))
+        with suppress(OSError, ValueError, StopIteration):
+            return image_size(next(one for one in there if one.is_file()))
+    return 0, 0
 
 
 def _focal(node: JsonObject, key: str, angle: str, size: int) -> float | None:
@@ -282,17 +244,10 @@ def _angle(node: JsonObject, key: str) -> float:
     return angle
 
 
-def _distortion(node: JsonObject) -> tuple[float, ...]:
-    """k1 k2 k3 k4 p1 p2, the order of nerfstudio's ``distortion_params``."""
-    if "distortion_params" in node:
-        return node.numbers("distortion_params", 6)
-    return tuple(node.number(key, 0.0) for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
-
-
 # -- writing ---------------------------------------------------------------------------------
 
 
-def write_nerfstudio(posed: PosedImages, out: Path) -> None:
+def write(posed: PosedImages, out: Path) -> None:
     """Write a nerfstudio data folder: ``transforms.json``, ``images/`` and ``sparse_pc.ply``.
 
     A split is written as nerfstudio wants it: the test images are also its validation images.
@@ -303,7 +258,7 @@ def write_nerfstudio(posed: PosedImages, out: Path) -> None:
     model = posed.model
     cameras = {number: _camera_values(camera) for number, camera in model.cameras.items()}
     models = {str(values.pop("camera_model")) for values in cameras.values()}
-    if "OPENCV_FISHEYE" in models and len(models) > 1:
+    if _FISHEYE in models and len(models) > 1:
         raise FormatError(
             f"{_FILE} has one camera model for all images, and these have {', '.join(models)}; "
             "export the captures one by one"
@@ -325,8 +280,7 @@ def write_nerfstudio(posed: PosedImages, out: Path) -> None:
     if len(model.points):
         meta["ply_file_path"] = _PLY
     with atomic.new_folder(out) as folder:
-        for name in progress.track(model.images, "images"):
-            place_image(posed.files[name], folder / _path(name))
+        posed.place(folder / _IMAGES)
         if len(model.points):
             (folder / _PLY).write_text(_ply(model.points), encoding="utf-8")
         text = json.dumps(meta, indent=1, ensure_ascii=False, allow_nan=False)
@@ -334,36 +288,34 @@ def write_nerfstudio(posed: PosedImages, out: Path) -> None:
 
 
 def _path(name: str) -> str:
-    return (PurePosixPath("images") / name).as_posix()
+    return (PurePosixPath(_IMAGES) / name).as_posix()
 
 
 def _camera_values(camera: Camera) -> dict[str, float | int | str]:
     """The keys of one camera, ``camera_model`` among them."""
-    own = camera.params
-    if camera.model in {"SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL"}:
-        fx, fy, cx, cy = own[0], own[0], own[1], own[2]
-        terms = dict(zip(("k1", "k2"), own[3:], strict=False))
-    elif camera.model in {"SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"}:
-        fx, fy, cx, cy = own[0], own[0], own[1], own[2]
-        terms = {"k1": own[3], "k2": own[4] if len(own) > 4 else 0.0, "k3": 0.0, "k4": 0.0}
-    elif camera.model in {"PINHOLE", "OPENCV", "OPENCV_FISHEYE"}:
-        fx, fy, cx, cy = own[:4]
-        fisheye = camera.model == "OPENCV_FISHEYE"
-        keys = ("k1", "k2", "k3", "k4") if fisheye else ("k1", "k2", "p1", "p2")
-        terms = dict(zip(keys, own[4:], strict=False))
-    elif camera.model == "FULL_OPENCV" and not any(own[9:]):
-        fx, fy, cx, cy = own[:4]
-        terms = dict(zip(("k1", "k2", "p1", "p2", "k3"), own[4:9], strict=True))
-    else:
+    terms = dict(zip(param_names(camera.model), camera.params, strict=True))
+    model = camera.model
+    if model == "FULL_OPENCV" and not any(terms.pop(key) for key in ("k4", "k5", "k6")):
+        model = "OPENCV"
+    if model in {"SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", _FISHEYE}:
+        model = _FISHEYE
+        terms = dict.fromkeys(("k1", "k2", "k3", "k4"), 0.0) | terms
+        terms["is_fisheye"] = True  # the key of instant-ngp
+    elif model not in _PERSPECTIVE:
         raise FormatError(
-            f"{_FILE} cannot hold a {camera.model} camera with parameters {list(own)}; "
-            f"it has {', '.join(_PERSPECTIVE)} and OPENCV_FISHEYE"
+            f"{_FILE} cannot hold a {camera.model} camera with parameters {list(camera.params)}; "
+            f"it has {', '.join(_PERSPECTIVE)} and {_FISHEYE}"
         )
-    model = {"FULL_OPENCV": "OPENCV"}.get(camera.model, camera.model)
-    if model.endswith("FISHEYE"):
-        model, terms = "OPENCV_FISHEYE", terms | {"is_fisheye": True}  # the key of instant-ngp
-    pinhole = {"fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy, "w": camera.width, "h": camera.height}
-    return {"camera_model": model} | pinhole | terms
+    fl_y = terms.pop("fy", terms.get("f", 0.0))
+    fl_x = terms.pop("fx", terms.pop("f", 0.0))
+    return {
+        "camera_model": model,
+        "fl_x": fl_x,
+        "fl_y": fl_y,
+        "w": camera.width,
+        "h": camera.height,
+        **terms,
+    }
 
 
 def _ply(points: Points) -> str:

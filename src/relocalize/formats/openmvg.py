@@ -14,17 +14,16 @@ keys do not.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from functools import cache
 from pathlib import Path
-
-import numpy as np
 
 from relocalize import progress
 from relocalize.errors import FormatError, GeometryError
-from relocalize.formats.json_file import JsonObject, json_head, read_json_object
+from relocalize.formats.json_file import JsonObject, json_file_in, read_json_object
+from relocalize.formats.lenses import brown_camera
 from relocalize.formats.pose_rows import PoseRows
-from relocalize.formats.registration import Registration, brown_camera
-from relocalize.formats.tracks import model_of_tracks
+from relocalize.formats.registration import Registration
+from relocalize.formats.tracks import Observation, model_of_tracks
 from relocalize.geometry import Camera, Convention
 from relocalize.place import MapModel
 from relocalize.place.folder import MAP_UNIT
@@ -40,14 +39,10 @@ _GREY = 128  # the file has no colors
 
 def detect(path: Path) -> bool:
     """Whether ``path`` is such a file, or a folder with one."""
-    if path.is_dir():
-        return (path / _FILE).is_file() and detect(path / _FILE)
-    if path.suffix.lower() != ".json" or not path.is_file():
-        return False
-    return '"sfm_data_version"' in json_head(path)
+    return '"sfm_data_version"' in json_file_in(path, _FILE)
 
 
-def read_openmvg(path: Path) -> Registration:
+def read(path: Path) -> Registration:
     """Read the views that have a pose, and the structure that they observe.
 
     Raises:
@@ -57,36 +52,31 @@ def read_openmvg(path: Path) -> Registration:
     root = read_json_object(file)
     if "sfm_data_version" not in root:
         raise FormatError(f"{file} is no {NAME}: it has no 'sfm_data_version'")
-    rows = PoseRows(file, CONVENTION, _LAYOUT)
-    poses = _by_key(root, "extrinsics")
-    intrinsics = _by_key(root, "intrinsics")
-    cameras: dict[int, Camera | str | None] = {}
+    rows = PoseRows(file, NAME, CONVENTION, _LAYOUT)
+    poses, intrinsics = _by_key(root, "extrinsics"), _by_key(root, "intrinsics")
+
+    @cache
+    def camera_of(key: int) -> Camera | None:
+        return _camera(key, intrinsics[key]) if key in intrinsics else None
+
     name_of: dict[int, str] = {}
-    views = list(_by_key(root, "views").items())
     without_pose = 0
-    for key, value in progress.track(views, "views"):
-        where = f"view {key}"
-        try:
-            view = _pointed_to(value, where)
+    for key, value in progress.track(_by_key(root, "views").items(), "views"):
+        with rows.row(f"view {key}"):
+            view = _pointed_to(value)
             name = _name(view)
             pose_id = view.whole("id_pose", _UNDEFINED)
             if pose_id == _UNDEFINED or pose_id not in poses:
                 without_pose += 1
                 continue
-            camera = _camera_of(view.whole("id_intrinsic", _UNDEFINED), intrinsics, cameras)
+            camera = camera_of(view.whole("id_intrinsic", _UNDEFINED))
             pose = JsonObject.of(poses[pose_id])
             rotation = pose.matrix("rotation", [(3, 3)])
-            if rows.add(where, name, rotation, pose.numbers("center", 3), camera):
-                name_of[key] = name
-        except (FormatError, GeometryError) as error:
-            rows.reject(where, str(error).removeprefix(f"{where}: "))
+            rows.add(name, rotation, pose.numbers("center", 3), camera)
+            name_of[key] = name
     remarks = [f"{without_pose} views have no pose"] if without_pose else []
-    registration = rows.registration(format_name=NAME, unit=MAP_UNIT, remarks=remarks)
-    try:
-        return replace(registration, model=_model(registration, root, name_of))
-    except FormatError as error:
-        left_out = f"the structure is left out: {error}"
-        return replace(registration, remarks=(*registration.remarks, left_out))
+    registration = rows.registration(unit=MAP_UNIT, remarks=remarks)
+    return registration.with_model(lambda: _model(registration, root, name_of))
 
 
 def _by_key(root: JsonObject, what: str) -> dict[int, object]:
@@ -98,10 +88,9 @@ def _by_key(root: JsonObject, what: str) -> dict[int, object]:
     return values
 
 
-def _pointed_to(value: object, where: str) -> JsonObject:
+def _pointed_to(value: object) -> JsonObject:
     """The data in cereal's wrapper of a pointer."""
-    wrapper = JsonObject.of(value, where).child("ptr_wrapper")
-    return JsonObject(wrapper.child("data").values, where)
+    return JsonObject(JsonObject.of(value).child("ptr_wrapper").child("data").values)
 
 
 def _name(view: JsonObject) -> str:
@@ -109,42 +98,29 @@ def _name(view: JsonObject) -> str:
     return f"{folder}/{view.text('filename')}" if folder else view.text("filename")
 
 
-# -- cameras ---------------------------------------------------------------------------------
-
-
-def _camera_of(
-    key: int, intrinsics: dict[int, object], cameras: dict[int, Camera | str | None]
-) -> Camera | None:
-    if key not in cameras:
-        try:
-            cameras[key] = _camera(_pointed_to(intrinsics[key], "")) if key in intrinsics else None
-        except (FormatError, GeometryError) as error:
-            cameras[key] = f"intrinsics {key}: {error}"
-    camera = cameras[key]
-    if isinstance(camera, str):
-        raise FormatError(camera)
-    return camera
-
-
-def _camera(node: JsonObject) -> Camera:
-    if "focal_length" not in node:
-        raise FormatError("they have no focal_length (spherical cameras cannot be read)")
-    width, height = node.whole("width"), node.whole("height")
-    focal = node.number("focal_length")
-    cx, cy = node.numbers("principal_point", 2)
-    pinhole = (focal, focal, cx + _HALF_PIXEL, cy + _HALF_PIXEL)
-    if "fisheye" in node:
-        return Camera("OPENCV_FISHEYE", width, height, (*pinhole, *node.numbers("fisheye", 4)))
-    distortion: tuple[float, ...] = (0.0,)
-    if "disto_k1" in node:
-        distortion = node.numbers("disto_k1", 1)
-    elif "disto_k3" in node:
-        k1, k2, k3 = node.numbers("disto_k3", 3)
-        distortion = (k1, k2, 0.0, 0.0, k3)
-    elif "disto_t2" in node:
-        k1, k2, k3, t1, t2 = node.numbers("disto_t2", 5)
-        distortion = (k1, k2, t1, t2, k3)
-    return brown_camera(width, height, pinhole, distortion)
+def _camera(key: int, value: object) -> Camera:
+    try:
+        node = _pointed_to(value)
+        if "focal_length" not in node:
+            raise FormatError("they have no focal_length (spherical cameras cannot be read)")
+        width, height = node.whole("width"), node.whole("height")
+        focal = node.number("focal_length")
+        cx, cy = node.numbers("principal_point", 2)
+        pinhole = (focal, focal, cx + _HALF_PIXEL, cy + _HALF_PIXEL)
+        if "fisheye" in node:
+            return Camera("OPENCV_FISHEYE", width, height, (*pinhole, *node.numbers("fisheye", 4)))
+        distortion: tuple[float, ...] = (0.0,)
+        if "disto_k1" in node:
+            distortion = node.numbers("disto_k1", 1)
+        elif "disto_k3" in node:
+            k1, k2, k3 = node.numbers("disto_k3", 3)
+            distortion = (k1, k2, 0.0, 0.0, k3)
+        elif "disto_t2" in node:
+            k1, k2, k3, t1, t2 = node.numbers("disto_t2", 5)
+            distortion = (k1, k2, t1, t2, k3)
+        return brown_camera(width, height, pinhole, distortion)
+    except (FormatError, GeometryError) as error:
+        raise FormatError(f"intrinsics {key}: {error}") from None
 
 
 # -- structure -------------------------------------------------------------------------------
@@ -153,36 +129,21 @@ def _camera(node: JsonObject) -> Camera:
 def _model(
     registration: Registration, root: JsonObject, name_of: dict[int, str]
 ) -> MapModel | None:
-    positions: list[tuple[float, ...]] = []
-    pixels, rows, views = [], [], []
-    for position, seen in _landmarks(root):
-        for view, pixel in seen:
-            if view in name_of:
-                views.append(view)
-                rows.append(len(positions))
-                pixels.append(pixel)
-        positions.append(position)
-    if not positions:
-        return None
-    of_view, all_rows = np.array(views), np.array(rows, dtype=np.int64)
-    all_pixels = np.array(pixels, dtype=np.float64).reshape(-1, 2) + _HALF_PIXEL
-    observations = {
-        name: (all_pixels[of_view == view], all_rows[of_view == view])
-        for view, name in name_of.items()
-    }
-    colors = np.full((len(positions), 3), _GREY, dtype=np.uint8)
-    return model_of_tracks(registration, np.array(positions), colors, observations)
-
-
-def _landmarks(
-    root: JsonObject,
-) -> Iterator[tuple[tuple[float, ...], list[tuple[int, tuple[float, ...]]]]]:
-    """Each landmark's position, and its observations: view and pixel."""
+    landmarks = []
     for number, item in enumerate(root.array("structure")):
         where = f"{root.where}, structure {number}"
-        node = JsonObject.of(JsonObject.of(item, where).values.get("value"), where)
-        seen = []
-        for one in node.array("observations"):
-            observation = JsonObject.of(one, where)
-            seen.append((observation.whole("key"), observation.child("value").numbers("x", 2)))
-        yield node.numbers("X", 3), seen
+        landmarks.append(JsonObject.of(JsonObject.of(item, where).values.get("value"), where))
+    if not landmarks:
+        return None
+    positions = [landmark.numbers("X", 3) for landmark in landmarks]
+    colors = [[_GREY] * 3] * len(positions)
+    return model_of_tracks(registration, positions, colors, _observations(landmarks, name_of))
+
+
+def _observations(landmarks: list[JsonObject], name_of: dict[int, str]) -> Iterator[Observation]:
+    for row, landmark in enumerate(landmarks):
+        for one in landmark.array("observations"):
+            observation = JsonObject.of(one, landmark.where)
+            u, v = observation.child("value").numbers("x", 2)
+            name = name_of.get(observation.whole("key"), "")
+            yield name, u + _HALF_PIXEL, v + _HALF_PIXEL, row

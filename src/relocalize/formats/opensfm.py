@@ -11,6 +11,7 @@ Sources: OpenSfM's documentation, "Geometric Models" and "Reconstruction file fo
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ from scipy.spatial.transform import Rotation
 
 from relocalize import progress
 from relocalize.errors import FormatError, GeometryError
-from relocalize.formats.json_file import JsonObject, json_head, read_json
+from relocalize.formats.json_file import JsonObject, json_file_in, read_json
+from relocalize.formats.lenses import SizelessCamera, brown_camera
 from relocalize.formats.pose_rows import PoseRows
-from relocalize.formats.registration import Registration, SizelessCamera, brown_camera
+from relocalize.formats.registration import Registration
 from relocalize.geometry import Camera, Convention
 from relocalize.place.folder import MAP_UNIT, METRE
 
@@ -35,15 +37,11 @@ _GPS_SHOTS = 3  # fewer cannot give a scale
 
 def detect(path: Path) -> bool:
     """Whether ``path`` is such a file, or a project folder with one."""
-    if path.is_dir():
-        return (path / _FILE).is_file() and detect(path / _FILE)
-    if path.suffix.lower() != ".json" or not path.is_file():
-        return False
-    head = json_head(path).lstrip("\ufeff \t\r\n")
+    head = json_file_in(path, _FILE).lstrip("\ufeff \t\r\n")
     return head.startswith("[") and '"cameras"' in head and '"projection_type"' in head
 
 
-def read_opensfm(path: Path) -> Registration:
+def read(path: Path) -> Registration:
     """Read the largest reconstruction of the file, or of a project folder's file.
 
     Raises:
@@ -69,29 +67,31 @@ def read_opensfm(path: Path) -> Registration:
 
 
 def _read(node: JsonObject, file: Path, remarks: list[str]) -> Registration:
-    rows = PoseRows(file, CONVENTION, _LAYOUT)
+    rows = PoseRows(file, NAME, CONVENTION, _LAYOUT)
     cameras = node.child("cameras")
-    known: dict[str, Camera | SizelessCamera | str] = {}
+
+    @cache
+    def camera_of(key: str) -> Camera | SizelessCamera:
+        try:
+            return _camera(JsonObject.of(cameras.values.get(key)))
+        except (FormatError, GeometryError) as error:
+            raise FormatError(f"camera {key!r}: {error}") from None
+
     turned = with_gps = 0
     for name, value in progress.track(list(node.child("shots").items()), "shots"):
-        where = f"shot {name}"
-        try:
+        with rows.row(f"shot {name}"):
             shot = JsonObject.of(value)
-            camera = _camera_of(shot.text("camera"), cameras, known)
+            camera = camera_of(shot.text("camera"))
             rotation = Rotation.from_rotvec(shot.numbers("rotation", 3)).as_matrix()
-            added = rows.add(where, name, rotation, shot.numbers("translation", 3), camera)
-        except (FormatError, GeometryError, ValueError) as error:
-            rows.reject(where, str(error))
-            continue
-        turned += added and shot.values.get("orientation", 1) not in (0, 1, None)
-        with_gps += added and _has_gps(shot)
+            rows.add(name, rotation, shot.numbers("translation", 3), camera)
+            turned += shot.values.get("orientation", 1) not in (0, 1, None)
+            with_gps += _has_gps(shot)
     if turned:
         remarks.append(f"{turned} poses are of images as stored, not as their EXIF turns them")
     if node.child("pano_shots").values:
         remarks.append(f"{len(node.child('pano_shots').values)} panorama shots are left out")
     metric = with_gps >= _GPS_SHOTS and "reference_lla" in node
     return rows.registration(
-        format_name=NAME,
         unit=METRE if metric else MAP_UNIT,
         scale_from=f"GPS positions of {with_gps} photos" if metric else None,
         remarks=remarks,
@@ -101,20 +101,6 @@ def _read(node: JsonObject, file: Path, remarks: list[str]) -> Registration:
 def _has_gps(shot: JsonObject) -> bool:
     dop = shot.values.get("gps_dop")
     return isinstance(dop, int | float) and 0 < dop < _WORST_DOP and "gps_position" in shot
-
-
-def _camera_of(
-    key: str, cameras: JsonObject, known: dict[str, Camera | SizelessCamera | str]
-) -> Camera | SizelessCamera:
-    if key not in known:
-        try:
-            known[key] = _camera(JsonObject.of(cameras.values.get(key)))
-        except (FormatError, GeometryError) as error:
-            known[key] = f"camera {key!r}: {error}"
-    camera = known[key]
-    if isinstance(camera, str):
-        raise FormatError(camera)
-    return camera
 
 
 def _camera(node: JsonObject) -> Camera | SizelessCamera:
@@ -144,14 +130,10 @@ def _camera(node: JsonObject) -> Camera | SizelessCamera:
             raise FormatError(f"a fisheye of {width} x {height} pixels")
         return SizelessCamera(focal_x, "longer side", focal_y, centre, distortion)
     side = max(width, height)
-    pinhole = (
-        focal_x * side,
-        focal_y * side,
-        width / 2 + centre[0] * side,
-        height / 2 + centre[1] * side,
-    )
+    cx, cy = width / 2 + centre[0] * side, height / 2 + centre[1] * side
+    pinhole = (focal_x * side, focal_y * side, cx, cy)
     if kind == "fisheye":
-        return Camera("RADIAL_FISHEYE", width, height, (pinhole[0], *pinhole[2:], *radial[:2]))
+        return Camera("RADIAL_FISHEYE", width, height, (pinhole[0], cx, cy, *radial[:2]))
     if kind == "fisheye_opencv":
         return Camera("OPENCV_FISHEYE", width, height, (*pinhole, *radial))
     return brown_camera(width, height, pinhole, distortion)

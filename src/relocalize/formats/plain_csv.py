@@ -20,19 +20,20 @@ that this has to be proven.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from relocalize.errors import FormatError, GeometryError
-from relocalize.formats.delimited import Header, find_header, pick, read_table
-from relocalize.formats.image_links import place_image
+from relocalize.formats.lenses import SizelessCamera, brown_camera
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.posed_images import PosedImages
-from relocalize.formats.registration import Registration, SizelessCamera, brown_camera
+from relocalize.formats.registration import Registration
+from relocalize.formats.table import Header, find_header, read_table
 from relocalize.formats.text import first_lines
 from relocalize.geometry import Camera, Convention
+from relocalize.geometry.cameras import param_names
 from relocalize.place import PosedImage, atomic
 from relocalize.place.folder import MAP_UNIT, METRE
 
@@ -45,7 +46,7 @@ _NAME = ("name", "image", "image_name", "filename", "file_name", "file")
 _QUATERNION = ("qw", "qx", "qy", "qz")
 _MATRIX = tuple(f"r{row}{column}" for row in range(3) for column in range(3))
 _YAW, _OMEGA, _RX = ("yaw", "pitch", "roll"), ("omega", "phi", "kappa"), ("rx", "ry", "rz")
-_TRANSLATION, _CENTRE = ("tx", "ty", "tz"), ("x", "y", "z")
+_POSITIONS = _TRANSLATION, _CENTRE = ("tx", "ty", "tz"), ("x", "y", "z")
 # What the names mean most often: COLMAP's, a camera's pose in the world, photogrammetry's.
 _USUAL: Mapping[tuple[str, ...], tuple[str, str, str]] = {
     _QUATERNION: ("wxyz", "world_from_cam", "RDF"),
@@ -54,39 +55,29 @@ _USUAL: Mapping[tuple[str, ...], tuple[str, str, str]] = {
     _YAW: ("euler:-z0x1y2:deg", "world_from_cam", "RUB"),
     _RX: ("euler:z2y1x0:deg", "world_from_cam", "RDF"),
 }
+# COLMAP's models and their parameters in its order, by column.
+_MODELS = {
+    model: tuple("focal_px" if name == "f" else name for name in param_names(model))
+    for model in (
+        *("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE"),
+        *("RADIAL_FISHEYE", "OPENCV", "OPENCV_FISHEYE", "FULL_OPENCV", "THIN_PRISM_FISHEYE"),
+    )
+}
+_BROWN, _RATIONAL = ("k1", "k2", "p1", "p2", "k3"), ("k4", "k5", "k6")
+_PARAMETERS = ("focal_px", "fx", "fy", "cx", "cy", *_BROWN, *_RATIONAL, "sx1", "sy1")
+_SIZE = ("width", "height")
 _ALIASES: Mapping[str, tuple[str, ...]] = {
+    **{key: (key,) for key in (*_QUATERNION, *_MATRIX, *_YAW, *_OMEGA, *_RX)},
+    **{key: (key,) for key in (*_TRANSLATION, *_CENTRE)},
+    **{key: (key,) for key in (*_PARAMETERS, *_SIZE, "camera_model", "split")},
     "name": _NAME,
     "yaw": ("yaw", "heading"),
     "z": ("z", "alt"),
     "focal_px": ("focal_px", "f"),
-    **{
-        key: (key,)
-        for key in (*_QUATERNION, *_MATRIX, "pitch", "roll", *_OMEGA, *_RX, *_TRANSLATION)
-    },
-    **{key: (key,) for key in ("x", "y", "width", "height", "camera_model", "fx", "fy", "split")},
-    **{key: (key,) for key in ("cx", "cy", "k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")},
-    **{key: (key,) for key in ("sx1", "sy1")},
 }
 _WANT = "name, qw qx qy qz (or r00 to r22, or three angles), and tx ty tz (or x y z)"
 _DECLARES = "convention:"
 _UNIT = "unit:"
-
-_FOCAL, _PINHOLE = ("focal_px", "cx", "cy"), ("fx", "fy", "cx", "cy")
-# COLMAP's models and their parameters in its order, by column.
-_MODELS: Mapping[str, tuple[str, ...]] = {
-    "SIMPLE_PINHOLE": _FOCAL,
-    "PINHOLE": _PINHOLE,
-    "SIMPLE_RADIAL": (*_FOCAL, "k1"),
-    "RADIAL": (*_FOCAL, "k1", "k2"),
-    "SIMPLE_RADIAL_FISHEYE": (*_FOCAL, "k1"),
-    "RADIAL_FISHEYE": (*_FOCAL, "k1", "k2"),
-    "OPENCV": (*_PINHOLE, "k1", "k2", "p1", "p2"),
-    "OPENCV_FISHEYE": (*_PINHOLE, "k1", "k2", "k3", "k4"),
-    "FULL_OPENCV": (*_PINHOLE, "k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
-    "THIN_PRISM_FISHEYE": (*_PINHOLE, "k1", "k2", "p1", "p2", "k3", "k4", "sx1", "sy1"),
-}
-_PARAMETERS = ("focal_px", "fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
-_BROWN, _RATIONAL = ("k1", "k2", "p1", "p2", "k3"), ("k4", "k5", "k6")
 _LARGEST = 1e9  # of a focal length or side in pixels
 
 
@@ -96,7 +87,7 @@ def detect(path: Path) -> bool:
     Undeclared heading, pitch and roll, or omega, phi and kappa, are RealityCapture's.
     """
     lines = first_lines(path / _FILE if path.is_dir() else path)
-    header = find_header(lines, _is_header)
+    header = find_header(lines, _ALIASES, _is_header)
     if header is None:
         return False
     if _declared(header, _DECLARES) is not None:
@@ -105,66 +96,50 @@ def detect(path: Path) -> bool:
     commented = lines[header.line - 1].lstrip().startswith("#")
     if commented and header.columns[0] not in _NAME:
         return False
-    return _rotation_columns(header.columns) not in {_YAW, _OMEGA}
+    return _first_of(_USUAL, header.at) not in {_YAW, _OMEGA}
 
 
-def read_plain_csv(path: Path) -> Registration:
-    """Read a table, or the folder with ``poses.csv`` that `write_plain_csv` makes.
+def read(path: Path) -> Registration:
+    """Read a table, or the folder with ``poses.csv`` that `write` makes.
 
     Raises:
         FormatError: it cannot be read, has no such header, declares a convention that is none or
             does not fit its columns, or is mostly something else.
     """
     file = path / _FILE if path.is_dir() else path
-    header, lines = read_table(file, _is_header, _WANT)
-    at = pick(header.columns, _ALIASES)
-    rotation, position = _rotation_columns(header.columns), _position_columns(header.columns)
+    header, lines = read_table(file, _ALIASES, _is_header, _WANT)
+    rotation, position = _first_of(_USUAL, header.at), _first_of(_POSITIONS, header.at)
     convention, remarks = _convention(file, header, rotation, position)
-    needs_size = [key for key in ("cx", "cy", *_RATIONAL) if key in at]
-    if needs_size and not {"width", "height"} <= at.keys():
+    needs_size = [key for key in ("cx", "cy", *_RATIONAL) if key in header.at]
+    if needs_size and not set(_SIZE) <= header.at.keys():
         remarks.append(
             f"{', '.join(needs_size)} are not used: they need columns width and height; the "
             "principal point is taken to be the image's middle"
         )
     if convention.rotation == "xyzw":
         rotation = (*rotation[1:], rotation[0])
-    rows = PoseRows(file, convention, _WANT)
-    known = {at[key] for key in at}
-    extra = [i for i, name in enumerate(header.columns) if name and i not in known]
-    columns: dict[str, dict[str, str]] = {}
-    split: dict[str, list[str]] = {"train": [], "test": []}
-    for number, line in lines:
-        where = f"line {number}"
-        try:
-            cells = header.cells(line)
-            values = [header.number(cells[at[key]]) for key in rotation]
-            place = [header.number(cells[at[key]]) for key in position]
-            camera = _camera(header, {key: cells[index] for key, index in at.items()})
-        except (ValueError, GeometryError) as error:
-            rows.reject(where, str(error))
-            continue
-        name = cells[at["name"]]
-        if not rows.add(where, name, np.reshape(values, convention.numbers), place, camera):
-            continue
-        if extra:
-            columns[name] = {header.columns[index]: cells[index] for index in extra}
-        side = cells[at["split"]].lower() if "split" in at else ""
-        if side in split:
-            split[side].append(name)
+    rows = PoseRows(file, NAME, convention, _WANT)
+    for where, line in lines:
+        with rows.row(where):
+            cells, others = header.cells(line)
+            rows.add(
+                cells["name"],
+                np.reshape([header.number(cells[key]) for key in rotation], convention.numbers),
+                [header.number(cells[key]) for key in position],
+                _camera(header, cells),
+                side=cells.get("split", "").lower(),
+                columns=others,
+            )
     unit = METRE if _declared(header, _UNIT) == METRE else MAP_UNIT
     return rows.registration(
-        format_name=NAME,
         unit=unit,
         scale_from="the imported file says metre" if unit == METRE else None,
         declared=_declared(header, _DECLARES) is not None,
-        train=split["train"],
-        test=split["test"],
-        columns=columns,
         remarks=remarks,
     )
 
 
-def write_plain_csv(posed: PosedImages, out: Path) -> None:
+def write(posed: PosedImages, out: Path) -> None:
     """Write a table to ``out`` where that ends in ``.csv``, else a folder with images as well.
 
     The folder has ``poses.csv``, and the images under their names in ``images/``. Points are
@@ -179,27 +154,18 @@ def write_plain_csv(posed: PosedImages, out: Path) -> None:
         return
     with atomic.new_folder(out) as folder:
         atomic.write_text(folder / _FILE, text)
-        for name, file in posed.files.items():
-            place_image(file, folder / _IMAGES / name)
+        posed.place(folder / _IMAGES)
 
 
 # -- reading ---------------------------------------------------------------------------------
 
 
-def _is_header(names: tuple[str, ...]) -> bool:
-    at = pick(names, _ALIASES)
-    return "name" in at and bool(_rotation_columns(names)) and bool(_position_columns(names))
+def _is_header(at: Mapping[str, int]) -> bool:
+    return "name" in at and bool(_first_of(_USUAL, at)) and bool(_first_of(_POSITIONS, at))
 
 
-def _rotation_columns(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The first set of rotation columns that the header has; empty where it has none."""
-    at = pick(names, _ALIASES)
-    return next((one for one in _USUAL if all(key in at for key in one)), ())
-
-
-def _position_columns(names: tuple[str, ...]) -> tuple[str, ...]:
-    at = pick(names, _ALIASES)
-    sets = (_TRANSLATION, _CENTRE)
+def _first_of(sets: Iterable[tuple[str, ...]], at: Mapping[str, int]) -> tuple[str, ...]:
+    """The first set of columns that the header has; empty where it has none."""
     return next((one for one in sets if all(key in at for key in one)), ())
 
 
@@ -248,11 +214,8 @@ def _camera(header: Header, cells: Mapping[str, str]) -> Camera | SizelessCamera
         ValueError: a cell is no number, or no possible one.
         GeometryError: the numbers are no camera of the model.
     """
-    values = {
-        key: header.number(cells[key])
-        for key in (*_PARAMETERS, "sx1", "sy1", "width", "height")
-        if cells.get(key)
-    }
+    given = [key for key in (*_PARAMETERS, *_SIZE) if cells.get(key)]
+    values = {key: header.number(cells[key]) for key in given}
     model = cells.get("camera_model", "")
     if model:
         return _camera_of_model(model.upper(), values)
@@ -262,15 +225,14 @@ def _camera(header: Header, cells: Mapping[str, str]) -> Camera | SizelessCamera
     fy = values.get("fy", fx)
     if not (0 < fx <= _LARGEST and 0 < fy <= _LARGEST):
         raise ValueError(f"a focal length of {fx:g} and {fy:g} pixels")
-    given = [key for key in _BROWN if key in values]
-    distortion = tuple(values.get(key, 0.0) for key in _BROWN) if given else ()
+    brown = tuple(values.get(key, 0.0) for key in _BROWN)
+    distortion = brown if any(key in values for key in _BROWN) else ()
     rational = tuple(values.get(key, 0.0) for key in _RATIONAL)
     if "width" not in values or "height" not in values:
         return SizelessCamera(fx, focal_y=None if fy == fx else fy, distortion=distortion)
     width, height = _side(values["width"]), _side(values["height"])
     pinhole = (fx, fy, values.get("cx", width / 2), values.get("cy", height / 2))
     if any(rational):
-        brown = tuple(values.get(key, 0.0) for key in _BROWN)
         return Camera("FULL_OPENCV", width, height, (*pinhole, *brown, *rational))
     return brown_camera(width, height, pinhole, distortion)
 
@@ -278,7 +240,7 @@ def _camera(header: Header, cells: Mapping[str, str]) -> Camera | SizelessCamera
 def _camera_of_model(model: str, values: Mapping[str, float]) -> Camera:
     if model not in _MODELS:
         raise ValueError(f"camera model {model[:40]!r}; want {', '.join(_MODELS)}")
-    missing = [key for key in ("width", "height", *_MODELS[model]) if key not in values]
+    missing = [key for key in (*_SIZE, *_MODELS[model]) if key not in values]
     if missing:
         raise ValueError(f"a {model} camera without {', '.join(missing)}")
     params = tuple(values[key] for key in _MODELS[model])
@@ -300,9 +262,9 @@ def _table(posed: PosedImages) -> str:
     for model in sorted(models - _MODELS.keys()):
         raise FormatError(f"a plain CSV has no columns for {model} cameras")
     used = {key for model in models for key in _MODELS[model]}
-    parameters = [key for key in (*_PARAMETERS, "sx1", "sy1") if key in used]
+    parameters = [key for key in _PARAMETERS if key in used]
     split = {**dict.fromkeys(posed.train, "train"), **dict.fromkeys(posed.test, "test")}
-    columns = ["name", *_QUATERNION, *_TRANSLATION, "width", "height", "camera_model", *parameters]
+    columns = ["name", *_QUATERNION, *_TRANSLATION, *_SIZE, "camera_model", *parameters]
     columns += ["split"] if split else []
     columns += ["time"] if posed.times else []
     rows = [f"# {_DECLARES} {CONVENTION.name}", f"# {_UNIT} {posed.unit}", ",".join(columns)]

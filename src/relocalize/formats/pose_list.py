@@ -10,13 +10,13 @@ Camera Re-Localisation", ICCV 2021), whose unit is the metre.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from relocalize.errors import FormatError
+from relocalize.formats.lenses import SizelessCamera
 from relocalize.formats.pose_rows import PoseRows
-from relocalize.formats.registration import Registration, SizelessCamera
-from relocalize.formats.text import read_lines
+from relocalize.formats.registration import Registration
+from relocalize.formats.text import floats, read_lines, rows_in
 from relocalize.geometry import Convention
 from relocalize.place.folder import METRE
 
@@ -34,68 +34,39 @@ def detect(path: Path) -> bool:
     """
     if not path.is_file():
         return False
-    rows = PoseRows(path, CONVENTION, _LAYOUT)
+    rows = PoseRows(path, NAME, CONVENTION, _LAYOUT)
     try:
-        for number, line in _rows(path):
-            _take(rows, number, line)
-            if len(rows.problems) > rows.not_finite or len(rows):
+        for where, cells in rows_in(read_lines(path)):
+            with rows.row(where):
+                _take(rows, cells)
+            if rows.count > rows.not_finite:
                 break
     except FormatError:
         return False
-    return len(rows) + rows.not_finite > 0 and len(rows.problems) == rows.not_finite
+    return rows.count > 0 and len(rows.problems) == rows.not_finite
 
 
-def read_pose_list(path: Path) -> Registration:
+def read(path: Path) -> Registration:
     """Read a pose list; single bad rows are left out and named in `Registration.problems`.
 
     Raises:
         FormatError: the file cannot be read, holds no pose, or is mostly something else.
     """
-    rows = PoseRows(path, CONVENTION, _LAYOUT)
-    columns: dict[str, dict[str, str]] = {}
-    for number, line in _rows(path):
-        if _take(rows, number, line) and len(line.split()) == 8 + len(_ERRORS):
-            name, *numbers = line.split()
-            columns[name] = dict(zip(_ERRORS, numbers[7:], strict=True))
-    return rows.registration(
-        format_name=NAME,
-        unit=METRE,
-        scale_from="the imported file's own unit, taken as metres",
-        columns=columns,
-    )
+    rows = PoseRows(path, NAME, CONVENTION, _LAYOUT).read(_take)
+    scale_from = "the imported file's own unit, taken as metres"
+    return rows.registration(unit=METRE, scale_from=scale_from)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, str]]:
-    """Line numbers from 1 and text of the rows that are neither empty nor comments."""
-    for number, line in enumerate(read_lines(path), start=1):
-        row = line.strip()
-        if row and not row.startswith("#"):
-            yield number, row
-
-
-def _take(rows: PoseRows, number: int, row: str) -> bool:
-    """Take one row; whether it is a pose."""
-    name, *columns = row.split()
-    where = f"line {number}"
-    if len(columns) not in {7, 8, 7 + len(_ERRORS)}:
-        rows.reject(where, f"{len(columns) + 1} columns, want 8 or 9: {_LAYOUT}")
-        return False
-    try:
-        numbers = [float(column) for column in columns]
-    except ValueError:
-        rows.reject(where, f"a column is no number in {_shortened(row)!r}")
-        return False
-    if len(numbers) == 9 and not 0 <= numbers[7] <= 180:  # a focal length and what else?
-        rows.reject(where, f"10 columns, want 8 or 9: {_LAYOUT}")
-        return False
+def _take(rows: PoseRows, cells: list[str]) -> None:
+    name, *columns = cells
+    numbers = floats(columns) if len(columns) in {7, 8, 9} else []
+    # Ninth and tenth: the two errors, of which the first is an angle; else nobody knows what.
+    if not numbers or (len(numbers) == 9 and not 0 <= numbers[7] <= 180):
+        raise ValueError(f"{len(cells)} columns, want 8 or 9: {_LAYOUT}")
     camera = None
     if len(numbers) == 8:
         if not 1 <= numbers[7] <= _LONGEST_FOCAL:
-            rows.reject(where, f"{name} has a focal length of {numbers[7]:g} pixels")
-            return False
+            raise ValueError(f"{name} has a focal length of {numbers[7]:g} pixels")
         camera = SizelessCamera(numbers[7])
-    return rows.add(where, name, numbers[:4], numbers[4:7], camera)
-
-
-def _shortened(row: str) -> str:
-    return row if len(row) <= 60 else row[:57] + "..."
+    errors = dict(zip(_ERRORS, columns[7:], strict=True)) if len(numbers) == 9 else {}
+    rows.add(name, numbers[:4], numbers[4:7], camera, columns=errors)

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from relocalize.errors import FormatError, GeometryError
-from relocalize.formats.registration import Registration, SizelessCamera, StatedPoses
-from relocalize.formats.text import one_line
+from relocalize.formats.lenses import SizelessCamera
+from relocalize.formats.registration import Registration, StatedPoses
+from relocalize.formats.text import first_lines, one_line, read_lines, rows_in
 from relocalize.geometry import Camera, Convention, Rigid3
 from relocalize.geometry.transforms import FloatArray, checked_rotation, determinant
 
 # Written quaternions are unit to their last digit; a norm further off 1 than this means that the
 # columns are something else (a TUM trajectory has a position there).
-_NORM_TOLERANCE = 0.02
+NORM_TOLERANCE = 0.02
 _FARTHEST = 1e9  # a coordinate beyond this is no place, in any unit
 # A list of poses may have bad rows; where most rows are bad, the file is something else.
 _BAD_SHARE = 0.5
+_SHORT = 1e-6  # numbers of a homogeneous matrix's last row, off 0 0 0 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """One pose: where it stands, its numbers, what they mean, and what comes with it."""
+
+    where: str
+    rotation: FloatArray
+    position: FloatArray
+    world_from_cam: Rigid3
+    camera: int | None
+    time: float | None = None
+    side: str = ""
+    columns: dict[str, str] = field(default_factory=dict)
 
 
 class PoseRows:
@@ -27,69 +45,93 @@ class PoseRows:
 
     Args:
         path: the file, for messages.
+        format_name: of the format, for people.
         convention: how the format says to read its numbers.
         want: what a row should hold, for messages: ``name qw qx qy qz tx ty tz``.
     """
 
-    def __init__(self, path: Path, convention: Convention, want: str) -> None:
+    def __init__(self, path: Path, format_name: str, convention: Convention, want: str) -> None:
         self.path = path
         self.convention = convention
         self.problems: list[str] = []
-        self._want = want
-        self._rows = 0
-        self._not_finite = 0
+        self.count = 0  # of rows so far, bad ones too
+        self.not_finite = 0  # of these, those with NaN or infinity, as of estimates that failed
+        self._format, self._want = format_name, want
+        self._here = ""
         self._cameras: dict[Camera | SizelessCamera, int] = {}
-        self._of: dict[str, tuple[FloatArray, FloatArray, Rigid3, int | None]] = {}
-        self._where: dict[str, str] = {}
+        self._of: dict[str, _Row] = {}
 
     def __len__(self) -> int:
         return len(self._of)
 
-    @property
-    def not_finite(self) -> int:
-        """How many rows so far have NaN or infinity for a pose, as estimates that failed do."""
-        return self._not_finite
+    def __contains__(self, name: str) -> bool:
+        return name in self._of
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The images with a pose so far, in the file's order."""
-        return tuple(self._of)
+    @contextmanager
+    def row(self, where: str) -> Iterator[None]:
+        """Read one row within the block; what raises there is left out and named.
+
+        Args:
+            where: ``line 12`` or ``frame 3``, for messages.
+        """
+        self._here = where
+        try:
+            yield
+        except (FormatError, GeometryError, ValueError, TypeError, OverflowError) as error:
+            self.reject(where, str(error))
+
+    def read(
+        self, take: Callable[[PoseRows, list[str]], None], separator: str | None = None
+    ) -> PoseRows:
+        """Read all rows of a text file: ``take`` adds each one's cells, or raises."""
+        for where, cells in rows_in(read_lines(self.path), separator):
+            with self.row(where):
+                take(self, cells)
+        return self
 
     def add(
         self,
-        where: str,
         name: str,
         rotation: ArrayLike,
         position: ArrayLike,
         camera: Camera | SizelessCamera | None = None,
-    ) -> bool:
-        """Take one row: numbers as they stand in the file; whether it is a pose.
+        *,
+        time: float | None = None,
+        side: str = "",
+        columns: dict[str, str] | None = None,
+    ) -> None:
+        """Take the row at hand: numbers as they stand in the file.
 
         Args:
-            where: ``line 12`` or ``frame 3``, for messages.
             name: of the image.
             rotation: numbers of the shape that the convention wants.
             position: [3].
             camera: of the image, where the file says.
+            time: seconds, of a trajectory's pose that has no image's name.
+            side: ``train`` or ``test``, where the row says so.
+            columns: what else stands in the row.
+
+        Raises:
+            ValueError: it is no pose, or a second one of its image.
         """
-        try:
-            numbers = np.asarray(rotation, dtype=np.float64)
-            place = np.asarray(position, dtype=np.float64)
-            pose = self._checked(name, numbers, place)
-        except (ValueError, TypeError, OverflowError, GeometryError) as error:
-            self.reject(where, str(error))
-            return False
-        self._rows += 1
-        index = None
-        if camera is not None:
-            index = self._cameras.setdefault(camera, len(self._cameras))
-        self._of[name] = (numbers, place, pose, index)
-        self._where[name] = where
-        return True
+        numbers = np.asarray(rotation, dtype=np.float64)
+        place = np.asarray(position, dtype=np.float64)
+        pose = self._checked(name, numbers, place)
+        self.count += 1
+        index = None if camera is None else self._cameras.setdefault(camera, len(self._cameras))
+        self._of[name] = _Row(self._here, numbers, place, pose, index, time, side, columns or {})
+
+    def add_matrix(
+        self, name: str, matrix: FloatArray, camera: Camera | SizelessCamera | None = None
+    ) -> None:
+        """Take a row of a [3, 4] or [4, 4] matrix, as `add` does."""
+        if len(matrix) == 4 and np.abs(matrix[3] - [0, 0, 0, 1]).max() > _SHORT:
+            raise ValueError(f"{name} has a last row of {matrix[3].tolist()}, want 0 0 0 1")
+        self.add(name, matrix[:3, :3], matrix[:3, 3], camera)
 
     def reject(self, where: str, reason: str) -> None:
         """Leave out a row that is no pose."""
-        self._rows += 1
+        self.count += 1
         self.problems.append(f"{self.path}, {one_line(where)}: {one_line(reason)}")
 
     def _checked(self, name: str, numbers: FloatArray, position: FloatArray) -> Rigid3:
@@ -103,17 +145,13 @@ class PoseRows:
                 f"{position.shape}; want {self._want}"
             )
         if not (np.all(np.isfinite(numbers)) and np.all(np.isfinite(position))):
-            self._not_finite += 1
+            self.not_finite += 1
             raise ValueError(f"{name} has a number that is not finite")
         # Before they are multiplied: no angle, quaternion or matrix is that large.
         if float(np.abs(numbers).max()) > _FARTHEST:
             raise ValueError(f"{name} has a rotation with {float(np.abs(numbers).max()):.3g} in it")
         if numbers.shape == (4,):
-            norm = float(np.linalg.norm(numbers))
-            if norm < 1e-9:
-                raise ValueError(f"{name} has a quaternion of four zeros")
-            if abs(norm - 1) > _NORM_TOLERANCE:
-                raise ValueError(f"{name} has a quaternion of length {norm:.3g}, want 1")
+            check_quaternion(name, numbers)
         if numbers.shape == (3, 3):
             # A left-handed tool's matrices may mirror; the convention's axes then say so.
             flip = -1.0 if determinant(numbers) < 0 else 1.0
@@ -129,26 +167,22 @@ class PoseRows:
         """Leave out matrices that mirror when most do not, or the other way around."""
         if self.convention.rotation != "matrix":
             return []
-        mirrors = {name: np.linalg.det(row[0]) < 0 for name, row in self._of.items()}
+        mirrors = {name: np.linalg.det(row.rotation) < 0 for name, row in self._of.items()}
         mostly = sum(mirrors.values()) * 2 > len(mirrors)
         for name in [name for name, mirrored in mirrors.items() if mirrored != mostly]:
             what = "mirrored, as its matrix is not" if mostly else "not mirrored, as its matrix is"
-            self.reject(self._where[name], f"{name}: the others are {what}")
-            self._rows -= 1  # it was counted when it was taken
-            del self._of[name]
+            self.reject(self._of.pop(name).where, f"{name}: the others are {what}")
+            self.count -= 1  # it was counted when it was taken
         return ["all of its rotations mirror: its world is read with z negated"] if mostly else []
 
     def registration(
         self,
         *,
-        format_name: str,
         unit: str,
         scale_from: str | None = None,
         declared: bool = True,
-        times: Mapping[str, float] | None = None,
         train: Sequence[str] = (),
         test: Sequence[str] = (),
-        columns: Mapping[str, dict[str, str]] | None = None,
         remarks: Sequence[str] = (),
     ) -> Registration:
         """All of the rows as a `Registration`.
@@ -157,37 +191,62 @@ class PoseRows:
             FormatError: there are no poses, or most rows are something else.
         """
         remarks = (*remarks, *self._one_handedness())
-        if not self._rows:
+        if not self.count:
             raise FormatError(f"{self.path} holds no poses; want {self._want}")
-        if self._rows == self._not_finite:
+        if self.count == self.not_finite:
             raise FormatError(
-                f"{self.path} holds no pose: each of its {self._rows} rows has a number that is "
+                f"{self.path} holds no pose: each of its {self.count} rows has a number that is "
                 "not finite"
             )
-        wrong = len(self.problems) - self._not_finite
-        if not self._of or wrong > _BAD_SHARE * self._rows:
+        wrong = len(self.problems) - self.not_finite
+        if not self._of or wrong > _BAD_SHARE * self.count:
             raise FormatError(
-                f"{self.path} is no {format_name}: {len(self.problems)} of {self._rows} rows are "
+                f"{self.path} is no {self._format}: {len(self.problems)} of {self.count} rows are "
                 f"not {self._want}; the first is " + self.problems[0].removeprefix(f"{self.path}, ")
             )
+        rows = self._of
         return Registration(
             source=self.path.name,
-            format=format_name,
+            format=self._format,
             cameras=tuple(self._cameras),
-            poses={name: (pose.inverse(), row) for name, (_, _, pose, row) in self._of.items()},
+            poses={name: (row.world_from_cam.inverse(), row.camera) for name, row in rows.items()},
             unit=unit,
             scale_from=scale_from,
             stated_poses=StatedPoses(
-                names=tuple(self._of),
-                rotations=np.array([row[0] for row in self._of.values()]),
-                positions=np.array([row[1] for row in self._of.values()]),
+                names=tuple(rows),
+                rotations=np.array([row.rotation for row in rows.values()]),
+                positions=np.array([row.position for row in rows.values()]),
                 convention=self.convention,
             ),
             declared=declared,
-            times=dict(times or {}),
-            train=tuple(train),
-            test=tuple(test),
-            columns=dict(columns or {}),
+            times={name: row.time for name, row in rows.items() if row.time is not None},
+            train=tuple(train) or tuple(name for name in rows if rows[name].side == "train"),
+            test=tuple(test) or tuple(name for name in rows if rows[name].side == "test"),
+            columns={name: row.columns for name, row in rows.items() if row.columns},
             problems=tuple(self.problems),
             remarks=tuple(remarks),
         )
+
+
+def check_quaternion(what: str, quat: ArrayLike) -> None:
+    """Raise ValueError where a quaternion [4] is not of length 1."""
+    norm = float(np.linalg.norm(quat))
+    if norm < 1e-9:
+        raise ValueError(f"{what} has a quaternion of four zeros")
+    if not abs(norm - 1) < NORM_TOLERANCE:
+        raise ValueError(f"{what} has a quaternion of length {norm:.3g}, want 1")
+
+
+def begins_with_pose(
+    path: Path,
+    convention: Convention,
+    take: Callable[[PoseRows, list[str]], None],
+    separator: str | None = None,
+) -> bool:
+    """Whether the first row of a text file is a pose, from its first bytes; never raises."""
+    rows = PoseRows(path, "", convention, "")
+    for where, cells in rows_in(first_lines(path), separator):
+        with rows.row(where):
+            take(rows, cells)
+        break
+    return len(rows) == 1

@@ -1,11 +1,29 @@
-"""What a writer writes: images with their poses, cameras and points."""
+"""What a writer writes, and what all writers share: placed images, and intrinsics on the side.
+
+``cameras.json`` is a file of ours beside formats that have no place for intrinsics and unit; other
+tools pass over it: ``{"unit": ..., "cameras": [{"model", "width", "height", "params"}...],
+"images": {name: row of cameras}}``, models and parameters as COLMAP has them.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from relocalize.place import MapModel
+from relocalize import progress
+from relocalize.errors import FormatError, GeometryError
+from relocalize.formats.json_file import JsonObject, read_json_object
+from relocalize.formats.registration import Registration
+from relocalize.formats.text import one_line
+from relocalize.geometry import Camera
+from relocalize.place import MapModel, atomic
+from relocalize.place.folder import MAP_UNIT, METRE
+from relocalize.plain import to_plain
+
+CAMERAS_FILE = "cameras.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,3 +45,79 @@ class PosedImages:
     train: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
     times: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def training(self) -> tuple[str, ...]:
+        """The train images; without a split, all of them."""
+        return self.train if self.train or self.test else tuple(self.files)
+
+    def place(self, folder: Path) -> None:
+        """Place every image below ``folder``, under its name; raises as `place_image`."""
+        for name, file in progress.track(self.files.items(), "images"):
+            place_image(file, folder / name)
+
+
+def place_image(file: Path, target: Path) -> None:
+    """Hard-link ``file`` to ``target``, or copy it where links cannot be.
+
+    Raises:
+        FormatError: the image cannot be read, or the target not be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(file.resolve(), target)
+        except OSError:  # another disk, or a file system without links
+            shutil.copyfile(file, target)
+    except OSError as error:
+        raise FormatError(f"image {file} cannot be placed at {target}: {error.strerror}") from None
+
+
+def write_cameras(folder: Path, camera_of: Mapping[str, Camera], unit: str) -> None:
+    """Write the cameras of images, by the names that they have in the files of ``folder``."""
+    rows = {camera: row for row, camera in enumerate(dict.fromkeys(camera_of.values()))}
+    images = {name: rows[camera] for name, camera in camera_of.items()}
+    content = {"unit": unit, "cameras": to_plain(list(rows)), "images": images}
+    atomic.write_json(folder / CAMERAS_FILE, content)
+
+
+def with_cameras(registration: Registration, folder: Path) -> Registration:
+    """The registration with the cameras and the unit of the file in ``folder``, if there is one.
+
+    Images that the file does not name keep what they have.
+
+    Raises:
+        FormatError: the file is there and is damaged.
+    """
+    path = folder / CAMERAS_FILE
+    if not path.is_file():
+        return registration
+    content = read_json_object(path)
+    unit = content.text("unit")
+    if unit not in {METRE, MAP_UNIT}:
+        raise content.wrong("unit", f"{METRE!r} or {MAP_UNIT!r}")
+    rows = [JsonObject.of(one, f"{path}, cameras") for one in content.array("cameras")]
+    try:
+        listed = [_camera(row) for row in rows]
+    except (GeometryError, OverflowError) as error:
+        raise FormatError(f"{path}: {one_line(str(error))}") from None
+    images = content.child("images")
+    first = len(registration.cameras)
+    poses = {}
+    for name, (pose, own) in registration.poses.items():
+        row = images.whole(name) if name in images else None
+        if row is not None and not 0 <= row < len(listed):
+            raise images.wrong(name, f"a row of the {len(listed)} cameras")
+        poses[name] = (pose, own if row is None else first + row)
+    return replace(
+        registration,
+        cameras=(*registration.cameras, *listed),
+        poses=poses,
+        unit=unit,
+        scale_from=f"{CAMERAS_FILE} beside the file" if unit == METRE else None,
+    )
+
+
+def _camera(one: JsonObject) -> Camera:
+    params = [value for value in one.array("params") if isinstance(value, int | float)]
+    return Camera(one.text("model"), one.whole("width"), one.whole("height"), tuple(params))

@@ -12,8 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relocalize.formats.distortion import LARGEST_TERM, NEGLIGIBLE_PX, three_radial_terms
-from relocalize.formats.registration import SizelessCamera
+from relocalize.formats.lenses import (
+    LARGEST_TERM,
+    NEGLIGIBLE_PX,
+    SizelessCamera,
+    three_radial_terms,
+)
 
 _FILM_WIDTH_MM = 36.0
 # Focal lengths of real lenses lie between 1 mm and 10 m at 35 mm film.

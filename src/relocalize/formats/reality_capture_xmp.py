@@ -18,9 +18,10 @@ from xml.etree import ElementTree
 import numpy as np
 
 from relocalize.errors import FormatError
+from relocalize.formats.lenses import SizelessCamera
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.reality_capture_lens import FilmLenses
-from relocalize.formats.registration import Registration, SizelessCamera
+from relocalize.formats.registration import Registration
 from relocalize.formats.text import one_line
 from relocalize.formats.xml_file import number_in, numbers_in, read_xml
 from relocalize.geometry import Convention
@@ -47,7 +48,7 @@ def detect(path: Path) -> bool:
         return False
 
 
-def read_reality_capture_xmp(path: Path) -> Registration:
+def read(path: Path) -> Registration:
     """Read one sidecar, or those in a folder and the folders in it.
 
     Images are named by their sidecar without its ending, as RealityCapture pairs them.
@@ -55,35 +56,28 @@ def read_reality_capture_xmp(path: Path) -> Registration:
     Raises:
         FormatError: there is none with a pose, or most are something else.
     """
-    rows = PoseRows(path, CONVENTION, _WANT)
+    rows = PoseRows(path, NAME, CONVENTION, _WANT)
     lenses = FilmLenses()
     said: Counter[str] = Counter()
     for file, name in _sidecars(path):
-        try:
+        with rows.row(file.name):
             values = _values(read_xml(file, max_bytes=_MAX_BYTES))
             if "Rotation" not in values or "Position" not in values:
                 said["have no pose"] += 1
                 continue
-            rotation = np.array(numbers_in(values["Rotation"], 9, "xcr:Rotation")).reshape(3, 3)
+            rotation = np.reshape(numbers_in(values["Rotation"], 9, "xcr:Rotation"), (3, 3))
             position = numbers_in(values["Position"], 3, "xcr:Position")
-            camera = _camera(values, lenses, said)
-        except FormatError as error:
-            rows.reject(file.name, str(error).removeprefix(f"{file}, "))
-            continue
-        if rows.add(file.name, name, rotation, position, camera):
+            rows.add(name, rotation, position, _camera(values, lenses, said))
             coordinates = values.get("Coordinates", "absolute")
             if coordinates != "absolute":
                 said[f"have {coordinates} coordinates"] += 1
-    if not len(rows) and not rows.problems:
+    if not rows.count:
         raise FormatError(
             f"{path} has no sidecar with a pose ({said['have no pose']} without); export the "
             "metadata with camera poses"
         )
-    return rows.registration(
-        format_name=NAME,
-        unit=MAP_UNIT,
-        remarks=[*(f"{count} sidecars {what}" for what, count in said.items()), *lenses.remarks()],
-    )
+    remarks = [*(f"{count} sidecars {what}" for what, count in said.items()), *lenses.remarks()]
+    return rows.registration(unit=MAP_UNIT, remarks=remarks)
 
 
 def _is_sidecar(path: Path) -> bool:

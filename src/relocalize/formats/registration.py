@@ -2,76 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from relocalize.errors import FormatError
+from relocalize.formats.lenses import SizelessCamera
 from relocalize.formats.text import one_line
 from relocalize.geometry import Camera, Convention, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import MapModel
-
-
-@dataclass(frozen=True)
-class SizelessCamera:
-    """A camera of which a file does not give the image's size.
-
-    Attributes:
-        focal: in ``unit``.
-        unit: ``pixel``, or ``longer side``: shares of the image's longer side.
-        focal_y: where it differs from ``focal``.
-        principal_offset: [2], of the principal point from the image's centre, in ``unit``.
-        distortion: ``k1``, ``k1 k2``, ``k1 k2 p1 p2`` or ``k1 k2 p1 p2 k3`` in OpenCV's sense
-            and order. Empty says that it is unknown: a radial term of 0, which mapping estimates.
-    """
-
-    focal: float
-    unit: str = "pixel"
-    focal_y: float | None = None
-    principal_offset: tuple[float, float] = (0.0, 0.0)
-    distortion: tuple[float, ...] = ()
-
-    def of_image(self, width: int, height: int) -> Camera:
-        """The camera of an image of ``width`` x ``height`` pixels, in the smallest model."""
-        unit = 1.0 if self.unit == "pixel" else float(max(width, height))
-        fx, fy = self.focal * unit, (self.focal_y or self.focal) * unit
-        cx = width / 2 + self.principal_offset[0] * unit
-        cy = height / 2 + self.principal_offset[1] * unit
-        return brown_camera(width, height, (fx, fy, cx, cy), self.distortion)
-
-
-def brown_camera(
-    width: int,
-    height: int,
-    pinhole: tuple[float, float, float, float],
-    distortion: tuple[float, ...] = (),
-) -> Camera:
-    """The camera in COLMAP's smallest model that holds these numbers.
-
-    Args:
-        width: pixels.
-        height: pixels.
-        pinhole: fx, fy, cx, cy in pixels; (0, 0) is the corner of the top-left pixel.
-        distortion: ``k1``, ``k1 k2``, ``k1 k2 p1 p2`` or ``k1 k2 p1 p2 k3`` as OpenCV has them;
-            empty gives a radial term of 0, which mapping estimates.
-
-    Raises:
-        FormatError: the distortion has another length.
-    """
-    if len(distortion) > 5 or len(distortion) == 3:
-        raise FormatError(f"{len(distortion)} distortion terms; want k1 k2 p1 p2 k3")
-    fx, fy, cx, cy = pinhole
-    k1, k2, p1, p2, k3 = (*distortion, *([0.0] * (5 - len(distortion))))
-    if k3:
-        return Camera(
-            "FULL_OPENCV", width, height, (fx, fy, cx, cy, k1, k2, p1, p2, k3, 0.0, 0.0, 0.0)
-        )
-    if fx != fy or p1 or p2:
-        return Camera("OPENCV", width, height, (fx, fy, cx, cy, k1, k2, p1, p2))
-    if k2:
-        return Camera("RADIAL", width, height, (fx, cx, cy, k1, k2))
-    return Camera("SIMPLE_RADIAL", width, height, (fx, cx, cy, k1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +30,21 @@ class StatedPoses:
     rotations: FloatArray
     positions: FloatArray
     convention: Convention
+
+    @classmethod
+    def of(cls, world_from_cam: dict[str, Rigid3]) -> StatedPoses:
+        """Poses without numbers of their own, as matrices along OpenCV axes."""
+        poses = world_from_cam.values()
+        return cls(
+            names=tuple(world_from_cam),
+            rotations=np.array([pose.rotation for pose in poses]).reshape(-1, 3, 3),
+            positions=np.array([pose.translation for pose in poses]).reshape(-1, 3),
+            convention=Convention("matrix", camera_axes="RDF"),
+        )
+
+    def only(self, names: tuple[str, ...], rows: list[int]) -> StatedPoses:
+        """Some of the poses, by their rows, under other names."""
+        return StatedPoses(names, self.rotations[rows], self.positions[rows], self.convention)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,14 +110,8 @@ class Registration:
     @property
     def stated(self) -> StatedPoses:
         """The numbers of the file; matrices of ``world_from_cam`` where it has none of its own."""
-        if self.stated_poses is not None:
-            return self.stated_poses
-        poses = [self.world_from_cam(name) for name in self.poses]
-        return StatedPoses(
-            names=tuple(self.poses),
-            rotations=np.array([pose.rotation for pose in poses]).reshape(-1, 3, 3),
-            positions=np.array([pose.translation for pose in poses]).reshape(-1, 3),
-            convention=Convention("matrix", camera_axes="RDF"),
+        return self.stated_poses or StatedPoses.of(
+            {name: self.world_from_cam(name) for name in self.poses}
         )
 
     def under(self, convention: Convention) -> Registration:
@@ -179,3 +129,14 @@ class Registration:
             model=None,
             stated_poses=replace(stated, convention=convention),
         )
+
+    def remarked(self, *remarks: str) -> Registration:
+        """The same with more to say of it."""
+        return replace(self, remarks=(*self.remarks, *remarks))
+
+    def with_model(self, read: Callable[[], MapModel | None]) -> Registration:
+        """The same with its points; where they cannot be read, a remark says so."""
+        try:
+            return replace(self, model=read())
+        except (FormatError, OSError) as error:
+            return self.remarked(f"the points are left out: {error}")

@@ -11,7 +11,9 @@ from relocalize.formats import (
     bundler,
     cambridge,
     colmap,
+    euroc,
     kapture,
+    kitti,
     metashape,
     navvis,
     nerfstudio,
@@ -22,9 +24,7 @@ from relocalize.formats import (
     reality_capture,
     reality_capture_xmp,
     seven_scenes,
-    trajectory_euroc,
-    trajectory_kitti,
-    trajectory_tum,
+    tum,
 )
 from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registration import Registration
@@ -39,74 +39,47 @@ class Format:
         detect: whether a path looks like it, from its names and first row; never raises.
         read: the whole of it; raises `FormatError`.
         write: to a path that does not exist yet, where the format can be written.
-        writes_cameras: whether what is written has the cameras' intrinsics.
-        means_metres: whether its readers take any numbers for metres.
+        poses_only: whether it has no place for intrinsics and unit: its readers take any numbers
+            for metres.
     """
 
     name: str
     detect: Callable[[Path], bool]
     read: Callable[[Path], Registration]
     write: Callable[[PosedImages, Path], None] | None = None
-    writes_cameras: bool = True
-    means_metres: bool = False
+    poses_only: bool = False
 
 
 # By the name that `--format` takes, the most telling detection first.
 FORMATS: dict[str, Format] = {
-    "colmap": Format(colmap.NAME, colmap.detect, colmap.read_colmap, colmap.write_colmap),
-    "colmap-text": Format(
-        colmap.TEXT_NAME, colmap.detect_text, colmap.read_colmap, colmap.write_colmap_text
-    ),
-    "nerfstudio": Format(
-        nerfstudio.NAME,
-        nerfstudio.detect,
-        nerfstudio.read_nerfstudio,
-        nerfstudio.write_nerfstudio,
-    ),
+    "colmap": Format(colmap.NAME, colmap.detect, colmap.read, colmap.write),
+    "colmap-text": Format(colmap.TEXT_NAME, colmap.detect_text, colmap.read, colmap.write_text),
+    "nerfstudio": Format(nerfstudio.NAME, nerfstudio.detect, nerfstudio.read, nerfstudio.write),
     "7-scenes": Format(
         seven_scenes.NAME,
         seven_scenes.detect,
-        seven_scenes.read_seven_scenes,
-        seven_scenes.write_seven_scenes,
-        writes_cameras=False,
-        means_metres=True,
+        seven_scenes.read,
+        seven_scenes.write,
+        poses_only=True,
     ),
-    "kapture": Format(kapture.NAME, kapture.detect, kapture.read_kapture, kapture.write_kapture),
-    "opensfm": Format(opensfm.NAME, opensfm.detect, opensfm.read_opensfm),
-    "openmvg": Format(openmvg.NAME, openmvg.detect, openmvg.read_openmvg),
-    "navvis": Format(navvis.NAME, navvis.detect, navvis.read_navvis),
+    "kapture": Format(kapture.NAME, kapture.detect, kapture.read, kapture.write),
+    "opensfm": Format(opensfm.NAME, opensfm.detect, opensfm.read),
+    "openmvg": Format(openmvg.NAME, openmvg.detect, openmvg.read),
+    "navvis": Format(navvis.NAME, navvis.detect, navvis.read),
     "cambridge": Format(
-        cambridge.NAME,
-        cambridge.detect,
-        cambridge.read_cambridge,
-        cambridge.write_cambridge,
-        writes_cameras=False,
-        means_metres=True,
+        cambridge.NAME, cambridge.detect, cambridge.read, cambridge.write, poses_only=True
     ),
-    "euroc": Format(trajectory_euroc.NAME, trajectory_euroc.detect, trajectory_euroc.read_euroc),
-    "kitti": Format(trajectory_kitti.NAME, trajectory_kitti.detect, trajectory_kitti.read_kitti),
-    "tum": Format(
-        trajectory_tum.NAME,
-        trajectory_tum.detect,
-        trajectory_tum.read_tum,
-        trajectory_tum.write_tum,
-        writes_cameras=False,
-        means_metres=True,
-    ),
-    "pose-list": Format(pose_list.NAME, pose_list.detect, pose_list.read_pose_list),
-    "reality-capture": Format(
-        reality_capture.NAME, reality_capture.detect, reality_capture.read_reality_capture
-    ),
-    "metashape": Format(metashape.NAME, metashape.detect, metashape.read_metashape),
+    "euroc": Format(euroc.NAME, euroc.detect, euroc.read),
+    "kitti": Format(kitti.NAME, kitti.detect, kitti.read),
+    "tum": Format(tum.NAME, tum.detect, tum.read, tum.write, poses_only=True),
+    "pose-list": Format(pose_list.NAME, pose_list.detect, pose_list.read),
+    "reality-capture": Format(reality_capture.NAME, reality_capture.detect, reality_capture.read),
+    "metashape": Format(metashape.NAME, metashape.detect, metashape.read),
     "reality-capture-xmp": Format(
-        reality_capture_xmp.NAME,
-        reality_capture_xmp.detect,
-        reality_capture_xmp.read_reality_capture_xmp,
+        reality_capture_xmp.NAME, reality_capture_xmp.detect, reality_capture_xmp.read
     ),
-    "bundler": Format(bundler.NAME, bundler.detect, bundler.read_bundler),
-    "plain-csv": Format(
-        plain_csv.NAME, plain_csv.detect, plain_csv.read_plain_csv, plain_csv.write_plain_csv
-    ),
+    "bundler": Format(bundler.NAME, bundler.detect, bundler.read),
+    "plain-csv": Format(plain_csv.NAME, plain_csv.detect, plain_csv.read, plain_csv.write),
 }
 AUTO = "auto"
 

@@ -21,13 +21,17 @@ from PIL import Image
 
 from relocalize import progress
 from relocalize.errors import FormatError
-from relocalize.formats import cameras_beside
-from relocalize.formats.image_links import place_image
-from relocalize.formats.images import natural_key
+from relocalize.formats.images import UNREADABLE, image_size, natural_key
 from relocalize.formats.pose_rows import PoseRows
-from relocalize.formats.posed_images import PosedImages
+from relocalize.formats.posed_images import (
+    CAMERAS_FILE,
+    PosedImages,
+    place_image,
+    with_cameras,
+    write_cameras,
+)
 from relocalize.formats.registration import Registration
-from relocalize.formats.text import read_lines
+from relocalize.formats.text import check_file, floats, read_lines
 from relocalize.geometry import Camera, Convention
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import atomic
@@ -45,7 +49,6 @@ _COLOR_FOCAL_PX = 525.0
 _SIZE = (640, 480)
 _PNG_LEVEL = 1  # of 9: four times faster than the default for 4% more bytes
 _LARGEST_POSE = 10_000  # bytes; 16 numbers take 300
-_SHORT = 1e-6  # numbers of a matrix's last row, off 0 0 0 1
 _MOST_SEQUENCES, _MOST_FRAMES = 99, 1_000_000  # what two and six digits count
 
 
@@ -56,7 +59,7 @@ def detect(path: Path) -> bool:
     return bool(_sequences(path))
 
 
-def read_seven_scenes(path: Path) -> Registration:
+def read(path: Path) -> Registration:
     """Read a scene with its split, or a single sequence.
 
     Raises:
@@ -66,24 +69,20 @@ def read_seven_scenes(path: Path) -> Registration:
     sequences = _sequences(root)
     if not sequences:
         raise FormatError(f"{path} is no {NAME}: it has no seq-01/frame-000000{_POSE_ENDING}")
-    rows = PoseRows(root, CONVENTION, _LAYOUT)
+    rows = PoseRows(root, NAME, CONVENTION, _LAYOUT)
     of_sequence: dict[int, list[str]] = {}
     cameras = [_camera(sequence) for sequence in sequences]
     for sequence, camera in zip(sequences, cameras, strict=True):
         prefix = "" if sequence == root else f"{sequence.name}/"
-        number = _number(sequence)
+        names = of_sequence.setdefault(_number(sequence), [])
         for file in progress.track(_pose_files(sequence), f"poses of {sequence.name}"):
             stem = file.name.removesuffix(_POSE_ENDING)
-            where, name = prefix + file.name, prefix + stem + _color_ending(sequence, stem)
-            try:
-                matrix = _matrix(file)
-            except (FormatError, ValueError) as error:
-                rows.reject(where, str(error).removeprefix(f"{file} "))
-                continue
-            if rows.add(where, name, matrix[:3, :3], matrix[:3, 3], camera):
-                of_sequence.setdefault(number, []).append(name)
+            name = prefix + stem + _color_ending(sequence, stem)
+            with rows.row(prefix + file.name):
+                rows.add_matrix(name, _matrix(file), camera)
+                names.append(name)
     remarks: list[str] = []
-    known = (root / cameras_beside.FILE).is_file()
+    known = (root / CAMERAS_FILE).is_file()
     if any(cameras) and not known:
         remarks.append(
             f"the data set has no calibration of its color camera: {_COLOR_FOCAL_PX:g} px with the "
@@ -97,14 +96,13 @@ def read_seven_scenes(path: Path) -> Registration:
         named = ", ".join(f"seq-{number:02d}" for number in missing)
         remarks.append(f"listed sequences that are not there: {named}")
     registration = rows.registration(
-        format_name=NAME,
         unit=METRE,
         scale_from="the data set's depth camera",
         train=[name for number in sides["train"] for name in of_sequence.get(number, ())],
         test=[name for number in sides["test"] for name in of_sequence.get(number, ())],
         remarks=remarks,
     )
-    return cameras_beside.with_cameras(registration, root)
+    return with_cameras(registration, root)
 
 
 # -- files -----------------------------------------------------------------------------------
@@ -143,36 +141,25 @@ def _camera(sequence: Path) -> Camera | None:
     """The color camera's default, unless the sequence's first image has another size."""
     for end in _COLOR_ENDINGS:
         image = next(iter(sorted(sequence.glob(f"frame-*{end}"))), None)
-        if image is not None and _image_size(image) not in {None, _SIZE}:
-            return None
+        try:
+            if image is not None and image_size(image) != _SIZE:
+                return None
+        except ValueError:
+            continue
     return Camera.from_focal(*_SIZE, _COLOR_FOCAL_PX, model="SIMPLE_PINHOLE")
-
-
-def _image_size(image: Path) -> tuple[int, int] | None:
-    try:
-        with Image.open(image) as opened:
-            return opened.width, opened.height
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
 
 
 def _matrix(file: Path) -> FloatArray:
     """The numbers [4, 4]; raises ValueError where they are no pose."""
-    if file.stat().st_size > _LARGEST_POSE:
-        raise ValueError(f"more than {_LARGEST_POSE} bytes, want {_LAYOUT}")
+    check_file(file, _LAYOUT, _LARGEST_POSE)
     lines = [line.split() for line in read_lines(file) if line.strip()]
     if [len(line) for line in lines] != [4, 4, 4, 4]:
         raise ValueError(f"want {_LAYOUT}")
-    try:
-        matrix = np.array([[float(cell) for cell in line] for line in lines])
-    except ValueError:
-        raise ValueError("a cell is no number") from None
+    matrix = np.array([floats(line) for line in lines])
     if not np.all(np.isfinite(matrix)):
         raise ValueError("a number that is not finite, as for frames that the tracker lost")
     if not matrix[:3].any():
         raise ValueError("a matrix of zeros, as for frames that the tracker lost")
-    if np.abs(matrix[3] - [0, 0, 0, 1]).max() > _SHORT:
-        raise ValueError(f"a last row of {matrix[3].tolist()}, want 0 0 0 1")
     return matrix
 
 
@@ -194,7 +181,7 @@ def _listed(path: Path, remarks: list[str]) -> list[int]:
 # -- writing ---------------------------------------------------------------------------------
 
 
-def write_seven_scenes(posed: PosedImages, out: Path) -> None:
+def write(posed: PosedImages, out: Path) -> None:
     """Write a scene: a sequence for each capture, and for each side of the split in it.
 
     The format counts frames and says train or test of whole sequences, so frames are renumbered;
@@ -211,30 +198,25 @@ def write_seven_scenes(posed: PosedImages, out: Path) -> None:
         sequences.setdefault(key, []).append(name)
     if len(sequences) > _MOST_SEQUENCES or max(map(len, sequences.values())) > _MOST_FRAMES:
         raise FormatError(f"{len(sequences)} sequences; the format counts {_MOST_SEQUENCES}")
-    listed: dict[str, list[str]] = {side: [] for side in _SPLITS}
-    names_of = []
-    camera_of: dict[str, Camera] = {}
+    written: dict[str, str] = {}
     with atomic.new_folder(out) as folder:
-        for number, ((_, side), names) in enumerate(sequences.items(), start=1):
+        for number, names in enumerate(sequences.values(), start=1):
             sequence = folder / f"seq-{number:02d}"
             sequence.mkdir()
-            if side:
-                listed[side].append(f"sequence{number}")
             for frame, name in enumerate(progress.track(names, f"frames of {sequence.name}")):
                 stem = f"frame-{frame:06d}"
                 matrix = posed.model.images[name].world_from_cam.matrix
-                (sequence / f"{stem}{_POSE_ENDING}").write_text(
-                    "".join("\t".join(f"{x:.17g}" for x in row) + "\n" for row in matrix)
-                )
+                rows = ("\t".join(f"{x:.17g}" for x in row) + "\n" for row in matrix)
+                (sequence / f"{stem}{_POSE_ENDING}").write_text("".join(rows))
                 _place_png(posed.files[name], sequence / f"{stem}{_COLOR_ENDINGS[0]}")
-                written = f"{sequence.name}/{stem}{_COLOR_ENDINGS[0]}"
-                names_of.append(f"{written} {name}")
-                camera_of[written] = posed.model.images[name].camera
-        for side, file in _SPLITS.items():
-            if any(listed.values()):
-                (folder / file).write_text("".join(f"{one}\n" for one in listed[side]))
-        cameras_beside.write_cameras(folder, camera_of, posed.unit)
-        (folder / "names.txt").write_text("\n".join(names_of) + "\n", encoding="utf-8")
+                written[f"{sequence.name}/{stem}{_COLOR_ENDINGS[0]}"] = name
+        for side, file in _SPLITS.items() if side_of else ():
+            numbers = [n for n, (_, of) in enumerate(sequences, start=1) if of == side]
+            (folder / file).write_text("".join(f"sequence{number}\n" for number in numbers))
+        cameras = {file: posed.model.images[name].camera for file, name in written.items()}
+        write_cameras(folder, cameras, posed.unit)
+        lines = [f"{file} {name}\n" for file, name in written.items()]
+        (folder / "names.txt").write_text("".join(lines), encoding="utf-8")
 
 
 def _place_png(file: Path, target: Path) -> None:
@@ -244,5 +226,5 @@ def _place_png(file: Path, target: Path) -> None:
     try:
         with Image.open(file) as image:
             image.convert("RGB").save(target, format="PNG", compress_level=_PNG_LEVEL)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise FormatError(f"image {file} cannot be read: {type(error).__name__}") from error

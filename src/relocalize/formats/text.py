@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from relocalize.errors import FormatError
@@ -13,11 +14,6 @@ _LONGEST_LINE = 300  # characters of a message
 _HEAD_BYTES = 16_384  # enough for the comments that formats begin with, and a row
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file; refuses what `read_text` refuses."""
-    return read_text(path).splitlines()
-
-
 def read_text(path: Path) -> str:
     """A text file, UTF-8 with or without a byte order mark.
 
@@ -25,21 +21,28 @@ def read_text(path: Path) -> str:
         FormatError: it is missing, a folder, larger than `MAX_BYTES`, or no text.
     """
     try:
-        if path.is_dir():
-            raise FormatError(f"{path} is a folder; want a text file")
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise FormatError(f"{path} has {size / 1e6:.0f} MB; the limit is {MAX_BYTES / 1e6:.0f}")
-        data = path.read_bytes()
+        check_file(path, "a text file")
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise FormatError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FormatError(f"{path} is no text file: {error.reason} at byte {error.start}") from None
     if "\0" in text:
         raise FormatError(f"{path} is no text file: byte {text.index(chr(0))} is zero")
     return text
+
+
+def check_file(path: Path, want: str, max_bytes: int = MAX_BYTES) -> None:
+    """Raise `FormatError` where ``path`` is a folder or too large, OSError where it is missing."""
+    if path.is_dir():
+        raise FormatError(f"{path} is a folder; want {want}")
+    if path.stat().st_size > max_bytes:
+        raise FormatError(f"{path} has more than {max_bytes} bytes")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file; refuses what `read_text` refuses."""
+    return read_text(path).splitlines()
 
 
 def first_lines(path: Path) -> list[str]:
@@ -58,16 +61,47 @@ def first_lines(path: Path) -> list[str]:
     return [] if "\0" in text else text.splitlines()
 
 
+def rows_in(
+    lines: Iterable[str], separator: str | None = None, columns: int = 0
+) -> Iterator[tuple[str, list[str]]]:
+    """``line 12`` and the stripped cells of every line that is neither empty nor a ``#`` comment.
+
+    Args:
+        lines: of a file.
+        separator: between cells; None is white space.
+        columns: at most as many, the last one with the rest of the line; 0 is any number.
+    """
+    for number, line in enumerate(lines, start=1):
+        row = line.strip()
+        if row and not row.startswith("#"):
+            yield f"line {number}", [cell.strip() for cell in row.split(separator, columns - 1)]
+
+
+def floats(cells: Iterable[str]) -> list[float]:
+    """The cells as numbers; raises ValueError that names the first that is none."""
+    try:
+        return [float(cell) for cell in cells]
+    except ValueError as error:
+        named = str(error).removeprefix("could not convert string to float: ")
+        raise ValueError(f"{shortened(named)} is no number") from None
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """The beginning of a text, for messages."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def one_line(text: str) -> str:
     """``text`` as one line of a length that people read, with nothing that steers a terminal."""
     line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
-    return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 3] + "..."
+    return shortened(line, _LONGEST_LINE)
 
 
 def is_name(text: str) -> bool:
     """Whether a string can be printed and stored: no control characters, no lone surrogates."""
-    return len(text) <= LONGEST_NAME and (text.isprintable() or not _has_control(text))
+    return len(text) <= LONGEST_NAME and (text.isprintable() or not any(map(_is_control, text)))
 
 
-def _has_control(text: str) -> bool:
-    return any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in text)
+def _is_control(letter: str) -> bool:
+    code = ord(letter)
+    return code < 32 or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000

@@ -169,5 +169,11 @@ def model_of_number(number: int) -> tuple[str, int]:
     return blank.model_name, len(blank.params)
 
 
+def param_names(model: str) -> tuple[str, ...]:
+    """COLMAP's names of a model's parameters in order: f, or fx and fy, cx, cy, k1 (or k), ..."""
+    names = _blank(model, 1, 1).params_info.split(", ")
+    return tuple("k1" if name == "k" else name for name in names)
+
+
 def _blank(model: str, width: int, height: int) -> pycolmap.Camera:
     return pycolmap.Camera.create_from_model_name(1, model, 1.0, width, height)

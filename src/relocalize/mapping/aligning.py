@@ -22,13 +22,14 @@ from relocalize.geometry.alignment_doubts import (
     why_not,
     why_poses_differ,
 )
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, rotation_angle_deg
 from relocalize.place import Frame, Place
 from relocalize.place.folder import METRE
 
 # How far the reference's z axis may be off the Place's own up and still be up: gravity from
 # images is good to about a degree, a hand-made frame to a few.
 _UP_DEG = 5.0
+_MOST_LISTED = 20  # outliers in the text
 _SAME_SCALE = 0.02  # the two truths of the kitchen differ by 0.2%, depth cameras by up to 2%
 
 
@@ -143,6 +144,51 @@ class FoundFrame:
             ]
         return result
 
+    def to_text(self) -> str:
+        """The transform and how sure it is, for people."""
+        transform, frame = self.reference_from_place, self.frame
+        lines = [
+            f"onto {self.onto}",
+            f"  scale {transform.scale:.6g}, rotation "
+            f"{rotation_angle_deg(transform.rotation):.3f} deg "
+            f"(quat_wxyz {_numbers(transform.quat_wxyz)}), translation "
+            f"{_numbers(transform.translation)} {self.unit}",
+        ]
+        if self.alignment is not None:
+            lines += self._agreement(self.alignment)
+        up = f"{frame.up} is up" if frame.up else "up is not known"
+        lines.append(f"  there: {up}, unit {frame.unit}")
+        return "\n".join(lines + [f"  note: {remark}" for remark in self.remarks])
+
+    def _agreement(self, alignment: Alignment) -> list[str]:
+        values, unit = _alignment_json(alignment), self.unit
+        oriented = bool(alignment.rotation_residuals_deg.any())
+
+        def pair(key: str) -> str:
+            angle = f" and {values[f'{key}_deg']:.3g} deg" if oriented else ""
+            return f"{values[key]:.4g} {unit}{angle}"
+
+        left_out = values["loo_median"] is not None
+        outliers = self.outliers
+        lines = [
+            f"  {len(self.names) - len(outliers)} of {len(self.names)} agree: median residual "
+            f"{pair('residual_median')}, at most {pair('residual_max')}"
+            + (f"; left out one at a time, median {pair('loo_median')}" if left_out else ""),
+            f"  1 sigma: {values['middle_sigma']:.2g} {unit} at the middle, "
+            f"{values['rotation_sigma_deg']:.2g} deg, scale {100 * values['scale_sigma']:.2g}%",
+        ]
+        if outliers:
+            bound = pair("inlier_bound")
+            lines.append(f"  {len(outliers)} outliers, beyond 5 sigma of the noise ({bound}):")
+            lines += [
+                f"    {one.name}: {one.distance:.4g} {unit}"
+                + (f", {one.angle_deg:.2f} deg" if oriented else "")
+                for one in outliers[:_MOST_LISTED]
+            ]
+        if len(outliers) > _MOST_LISTED:
+            lines.append(f"    and {len(outliers) - _MOST_LISTED} more: --json lists all")
+        return lines
+
 
 def _alignment_json(alignment: Alignment) -> dict[str, Any]:
     inside = alignment.inliers
@@ -167,6 +213,10 @@ def _alignment_json(alignment: Alignment) -> dict[str, Any]:
 def _median(values: FloatArray) -> float | None:
     values = values[np.isfinite(values)]
     return float(np.median(values)) if len(values) else None
+
+
+def _numbers(values: FloatArray) -> str:
+    return " ".join(f"{value:.6g}" for value in values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,14 +296,12 @@ def align_place(
     alignment = align_camera_poses(in_place, in_reference, fix_scale=rigid, seed=seed)
     reason = why_not(alignment, unit=reference.unit)
     if reason is not None:
-        raise MappingError(
-            f"{place.root} cannot be aligned with {reference.what}: {reason}"
-            + (
-                (rigid and _other_scale(in_place, in_reference, seed))
-                or _diagnosis(in_place, in_reference, reference)
-                or _advice(alignment, rigid=rigid)
-            )
+        hint = (
+            (rigid and _other_scale(in_place, in_reference, seed))
+            or _diagnosis(in_place, in_reference)
+            or _advice(alignment, rigid=rigid)
         )
+        raise MappingError(f"{place.root} cannot be aligned with {reference.what}: {reason}{hint}")
     return FoundFrame(
         reference_from_place=alignment.b_from_a,
         onto=reference.what,
@@ -278,9 +326,7 @@ def _other_scale(in_place: Sequence[Rigid3], in_reference: Sequence[Rigid3], see
     return f". They agree with a scale of {free.b_from_a.scale:.4g}, so leave --rigid away"
 
 
-def _diagnosis(
-    in_place: Sequence[Rigid3], in_reference: Sequence[Rigid3], reference: Reference
-) -> str:
+def _diagnosis(in_place: Sequence[Rigid3], in_reference: Sequence[Rigid3]) -> str:
     why = why_poses_differ(in_place, in_reference)
     if why is None:
         return ""
@@ -327,10 +373,6 @@ def _remarks_on_units(
     if abs(np.log(scale)) > max(5 * scale_sigma(alignment), _SAME_SCALE):
         return (f"both frames are said to be in metres, but their scales differ by {scale:.4g}",)
     return ()
-
-
-def _numbers(values: FloatArray) -> str:
-    return " ".join(f"{value:.6g}" for value in values)
 
 
 def _frame_there(

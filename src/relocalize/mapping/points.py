@@ -13,7 +13,8 @@ from relocalize.errors import MappingError
 from relocalize.mapping.stored_model import REFINED, given_images, read_record
 from relocalize.place import MapModel, Place
 from relocalize.place.dropped import dropped_names
-from relocalize.place.reduced_map import observation_counts, seen_by
+from relocalize.place.model import observation_counts
+from relocalize.place.reduced_map import seen_by
 
 
 def triangulate(

@@ -13,7 +13,7 @@ import pycolmap
 
 from relocalize.errors import PlaceError
 from relocalize.place import Place, PosedImage, atomic
-from relocalize.place.colmap_binary import check_whole
+from relocalize.place.colmap_files import check_whole
 from relocalize.place.folder import read_json
 
 MAP_RECORD = "map.json"

@@ -121,11 +121,6 @@ class Place:
         place._finish_move()
         return place
 
-    @classmethod
-    def of(cls, place: Place | str | Path) -> Place:
-        """A Place as it is, or the one in that folder, as `open` gives it."""
-        return place if isinstance(place, Place) else cls.open(place)
-
     def _recover(self) -> None:
         parents = (self.root, *(self.root / name for name in ("images", "localizers", "reports")))
         interrupted = [path for parent in parents for path in atomic.interrupted_folders(parent)]
@@ -165,6 +160,18 @@ class Place:
     def open_or_create(cls, root: str | Path) -> Place:
         """The Place at ``root``, made if there is none."""
         return cls.open(root) if (Path(root) / "place.json").is_file() else cls.create(root)
+
+    @classmethod
+    def of(cls, place: Place | str | Path, *, create: bool = False) -> Place:
+        """The Place itself, or the one in a folder.
+
+        Args:
+            place: a Place or its folder.
+            create: make one where there is none.
+        """
+        if isinstance(place, Place):
+            return place
+        return cls.open_or_create(place) if create else cls.open(place)
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the Place for writing; raises `PlaceError` when another process does."""

@@ -6,7 +6,8 @@ map's evidence: that is how imported poses of test images are kept apart from wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 from relocalize.errors import GeometryError, PlaceError
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
-from relocalize.place.colmap_binary import check_whole
+from relocalize.place import colmap_files
+from relocalize.place.colmap_files import ImageRow, PointRows
 
-NO_POINT = -1  # in `PosedImage.point_rows`: this keypoint observes no point
+NO_POINT = -1  # in `PosedImage.point_rows`: this keypoint observes no point; the last row, too
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,12 @@ class Points:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @classmethod
+    def none(cls) -> Points:
+        """No points."""
+        ids = np.zeros(0, dtype=np.int64)
+        return cls(ids, np.zeros((0, 3)), np.zeros((0, 3), np.uint8), np.zeros(0), ids)
+
 
 @dataclass(frozen=True, eq=False)
 class MapModel:
@@ -94,50 +102,91 @@ class MapModel:
         Raises:
             PlaceError: there is none, or it cannot be read.
         """
-        if not any((folder / f"images{end}").exists() for end in (".bin", ".txt")):
+        if colmap_files.ending(folder) is None:
             raise PlaceError(f"{folder} has no COLMAP model (images.bin or images.txt)")
-        check_whole(folder)
-        try:
-            return cls.from_colmap(pycolmap.Reconstruction(str(folder)))
-        except (RuntimeError, ValueError, IndexError, GeometryError) as error:
-            said = " ".join(str(error).split())
-            raise PlaceError(f"{folder} cannot be read as a COLMAP model: {said}") from error
+        colmap_files.check_whole(folder, ("rigs.bin", "frames.bin"))
+        cameras = colmap_files.read_cameras(folder)
+        images = []
+        for row in colmap_files.read_images(folder):
+            camera = cameras.get(row.camera, f"there is no camera {row.camera}")
+            if row.reason is not None or isinstance(camera, str):
+                raise PlaceError(
+                    f"{folder} is damaged: images, {row.where}: {row.reason or camera}"
+                )
+            try:
+                row.name.encode()
+                images.append((row, camera, pose_of(row)))
+            except (GeometryError, ValueError) as error:
+                raise PlaceError(f"{folder} is damaged: images, {row.where}: {error}") from error
+        return cls.of_rows(images, colmap_files.read_points(folder))
+
+    @classmethod
+    def of_rows(
+        cls, images: Iterable[tuple[ImageRow, Camera, Rigid3]], points: PointRows
+    ) -> MapModel:
+        """Of the rows of a COLMAP model: images with camera and ``cam_from_world``, and points."""
+        posed: dict[str, PosedImage] = {}
+        lengths = np.zeros(len(points.ids) + 1, dtype=np.int64)
+        ids = np.append(points.ids, NO_POINT)
+        for row, camera, cam_from_world in sorted(images, key=lambda image: image[0].name):
+            at = np.searchsorted(points.ids, row.point_ids)
+            rows = np.where((row.point_ids >= 0) & (ids[at] == row.point_ids), at, NO_POINT)
+            np.add.at(lengths, rows, 1)
+            posed[row.name] = PosedImage(
+                row.name, camera, row.camera, cam_from_world, row.keypoints, rows
+            )
+        return cls(posed, Points(*points, track_lengths=lengths[:-1]))
 
     @classmethod
     def from_colmap(cls, reconstruction: pycolmap.Reconstruction) -> MapModel:
         """From pycolmap's reconstruction."""
-        ids = np.array(sorted(reconstruction.points3D), dtype=np.int64)
-        colmap_points = [reconstruction.points3D[int(i)] for i in ids]
-        points = Points(
-            ids=ids,
-            positions=np.array([p.xyz for p in colmap_points], dtype=np.float64).reshape(-1, 3),
-            colors=np.array([p.color for p in colmap_points], dtype=np.uint8).reshape(-1, 3),
-            reprojection_errors=np.array([p.error for p in colmap_points], dtype=np.float64),
-            track_lengths=np.array([p.track.length() for p in colmap_points], dtype=np.int64),
+        ids = sorted(reconstruction.points3D)
+        points = [reconstruction.points3D[i] for i in ids]
+        rows = PointRows(
+            ids=np.array(ids, dtype=np.int64),
+            positions=np.array([p.xyz for p in points], dtype=np.float64).reshape(-1, 3),
+            colors=np.array([p.color for p in points], dtype=np.uint8).reshape(-1, 3),
+            errors=np.array([p.error for p in points], dtype=np.float64),
         )
         # COLMAP's files do not keep whether a focal length was known; a map's is.
         cameras = {
             key: Camera.from_colmap(camera, known="exact")
             for key, camera in reconstruction.cameras.items()
         }
-        images: dict[str, PosedImage] = {}
-        registered = (reconstruction.images[i] for i in reconstruction.reg_image_ids())
-        for image in sorted(registered, key=lambda image: image.name):
-            points2d = image.points2D
-            keypoints = np.array([p.xy for p in points2d], dtype=np.float32).reshape(-1, 2)
-            point_ids = np.array(
-                [p.point3D_id if p.has_point3D() else -1 for p in points2d], dtype=np.int64
-            )
-            rows = np.searchsorted(ids, point_ids)
-            images[image.name] = PosedImage(
+        images = []
+        for image in (reconstruction.images[i] for i in reconstruction.reg_image_ids()):
+            seen = image.points2D
+            row = ImageRow(
+                where="",
                 name=image.name,
-                camera=cameras[image.camera_id],
-                camera_id=int(image.camera_id),
-                cam_from_world=Rigid3.from_colmap(image.cam_from_world()),
-                keypoints=keypoints,
-                point_rows=np.where(point_ids >= 0, rows, NO_POINT),
+                camera=int(image.camera_id),
+                keypoints=np.array([p.xy for p in seen], dtype=np.float32).reshape(-1, 2),
+                point_ids=np.array(
+                    [p.point3D_id if p.has_point3D() else NO_POINT for p in seen], dtype=np.int64
+                ),
             )
-        return cls(images, points)
+            pose = Rigid3.from_colmap(image.cam_from_world())
+            images.append((row, cameras[image.camera_id], pose))
+        return cls.of_rows(images, rows)
+
+    def only(self, names: Iterable[str]) -> MapModel:
+        """Some of the images, with the points of which these have two observations or more."""
+        chosen = set(names)
+        kept = {name: image for name, image in self.images.items() if name in chosen}
+        counts = observation_counts(kept.values(), len(self.points))
+        alive = counts >= 2
+        new_row = np.append(np.where(alive, np.cumsum(alive) - 1, NO_POINT), NO_POINT)
+        points = self.points
+        return MapModel(
+            {n: replace(one, point_rows=new_row[one.point_rows]) for n, one in kept.items()},
+            Points(
+                points.ids[alive],
+                points.positions[alive],
+                points.colors[alive],
+                points.reprojection_errors[alive],
+                counts[alive],
+            ),
+        )
 
     def write(self, folder: Path) -> None:
         """Write the model as COLMAP binary files into the existing ``folder``.
@@ -186,3 +235,20 @@ def add_image(
         ),
         cam_from_world,
     )
+
+
+def pose_of(row: ImageRow) -> Rigid3:
+    """The ``cam_from_world`` of an image's row, to the bit as COLMAP has it.
+
+    Raises:
+        GeometryError: its numbers are no rotation or translation.
+    """
+    w, x, y, z = row.quat_wxyz
+    rotation = pycolmap.Rotation3d(np.array([x, y, z, w]))
+    return Rigid3.from_colmap(pycolmap.Rigid3d(rotation, np.array(row.translation)))
+
+
+def observation_counts(images: Iterable[PosedImage], points: int) -> NDArray[np.int64]:
+    """How many observations each point [P] has in the images."""
+    rows = [image.point_rows[image.point_rows != NO_POINT] for image in images]
+    return np.bincount(np.concatenate([np.zeros(0, np.int64), *rows]), minlength=points)

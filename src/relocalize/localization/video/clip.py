@@ -19,7 +19,7 @@ from relocalize.absolute_pose.shared_camera import SharedCamera
 from relocalize.capture.video import open_video
 from relocalize.capture.workspace import source_id
 from relocalize.errors import CaptureError
-from relocalize.formats.trajectory_tum import tum_trajectory
+from relocalize.formats.tum import tum_trajectory
 from relocalize.geometry import Camera
 from relocalize.localization import Localizer, PoseEstimate, fitted
 from relocalize.localization.video.camera import camera_of_clip

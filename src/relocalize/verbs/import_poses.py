@@ -10,53 +10,35 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from relocalize import progress
+from relocalize.checking import CheckReport, proven
 from relocalize.errors import FormatError
-from relocalize.formats.images import (
-    ImageFile,
-    find_images,
-    frame_index,
-    link_images,
-)
-from relocalize.formats.names import match_names
-from relocalize.formats.posed_model import distinct_cameras, posed_model
-from relocalize.formats.registration import Registration
-from relocalize.formats.registry import AUTO, read_registration
-from relocalize.formats.text import read_lines
+from relocalize.formats import AUTO, Registration, match_names, read_registration
+from relocalize.formats.images import ImageFile, find_images, frame_index
+from relocalize.formats.posed_images import place_image
+from relocalize.formats.text import read_lines, rows_in
+from relocalize.geometry import Camera
 from relocalize.place import (
     Capture,
     CapturedImage,
     DroppedFrame,
     Frame,
+    MapModel,
     Place,
+    Points,
+    PosedImage,
     Split,
     atomic,
 )
 from relocalize.place.folder import MAP_UNIT, METRE, checked_name
+from relocalize.plain import to_plain
 
 _ROWS_SAID = 20  # rows that are left out and have a line each; more would hide the outcome
 
 
-@dataclass(frozen=True)
-class ImportSettings:
-    """How a registration is imported.
-
-    Attributes:
-        format: a key of `FORMATS`, or ``auto``; not looked at for a file that is read already.
-        capture: name of the capture that the images become.
-        unit: ``metre`` or ``map unit``; None takes what the format states.
-        split: name of the split that the train and test lists become.
-        convention_from: what makes the poses' convention believable, for the Place's record.
-    """
-
-    format: str = AUTO
-    capture: str = "imported"
-    unit: str | None = None
-    split: str = "imported"
-    convention_from: str = "its format, not tested"
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImportReport:
     """What came of an import.
 
@@ -77,6 +59,7 @@ class ImportReport:
         train: images in it.
         test: images in it.
         unchanged: whether all of it was there already.
+        check: of the poses against the images, or None where the user chose the convention.
     """
 
     capture: str
@@ -95,16 +78,32 @@ class ImportReport:
     train: int
     test: int
     unchanged: bool
+    check: CheckReport | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"ImportReport({self.posed} of {self.listed} images of the {self.format}, "
+            f"{self.convention} by {self.convention_from})"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        values: dict[str, Any] = to_plain(replace(self, check=None))
+        return values | {"check": self.check and self.check.to_json()}
 
 
-def import_registration(
-    source: Path | Registration,
-    place: Path | Place,
+def import_poses(
+    file: str | Path,
+    place: Place | str | Path,
+    images: str | Path,
     *,
-    images: Path,
-    train: Path | None = None,
-    test: Path | None = None,
-    settings: ImportSettings = ImportSettings(),
+    format: str = AUTO,
+    convention: str = AUTO,
+    capture: str = "imported",
+    train: str | Path | None = None,
+    test: str | Path | None = None,
+    split: str = "imported",
+    unit: str | None = None,
 ) -> ImportReport:
     """Bring images and their poses from another tool into a Place.
 
@@ -113,69 +112,78 @@ def import_registration(
     is whole or not there, the same import again changes nothing, and one after a kill goes on.
 
     Args:
-        source: the file or folder with the poses, or what was read from it.
+        file: the file or folder with the poses.
         place: the Place or its folder, made if there is none; it has no poses yet, or those of
             this capture's last import.
         images: folder with the images, searched with its folders.
+        format: a key of `FORMATS`, or ``auto`` to look.
+        convention: ``auto`` to let the images prove it; ``stated`` for what the format documents,
+            untested; or a convention's name.
+        capture: name of the capture that the images become.
         train: text file with a name per line; with ``test``, becomes a split. Without them the
             format's own lists do, where it has such.
         test: the same for test images.
-        settings: names, format, unit.
+        split: name of the split that the train and test lists become.
+        unit: ``metre`` or ``map unit``; None takes what the format states.
 
     Raises:
         FormatError: a file is not what it should be, or no image has both image and pose.
+        CheckError: the images do not prove the convention.
         PlaceError: the Place is locked, or a name cannot be a file name.
     """
-    checked_name(settings.capture, "capture")
-    checked_name(settings.split, "split")
-    if settings.unit not in {None, METRE, MAP_UNIT}:
-        raise FormatError(f"unit {settings.unit!r}; want {METRE!r} or {MAP_UNIT!r}")
+    checked_name(capture, "capture")
+    checked_name(split, "split")
+    if unit not in {None, METRE, MAP_UNIT}:
+        raise FormatError(f"unit {unit!r}; want {METRE!r} or {MAP_UNIT!r}")
     if (train is None) != (test is None):
         raise FormatError("give both --train and --test, or neither")
-    registration = source
-    if isinstance(registration, Path):
-        registration = read_registration(registration, settings.format)
+    proof = proven(read_registration(Path(file), format), Path(images), convention)
+    registration = proof.registration
     for problem in registration.problems[:_ROWS_SAID]:
         progress.say(f"left out: {problem}")
     if len(registration.problems) > _ROWS_SAID:
         progress.say(f"left out: {len(registration.problems) - _ROWS_SAID} more rows (--json: all)")
     for remark in registration.remarks:
         progress.say(f"{registration.source}: {remark}")
-    files = find_images(registration, images, settings.capture)
+    files = find_images(registration, Path(images), capture)
     files.say(registration)
     found = files.usable
-    split = _split(registration, train, test, found, settings.split)
-    unit = settings.unit or registration.unit
-    if not isinstance(place, Place):
-        place = Place.open_or_create(place)
+    lists = None if train is None or test is None else (Path(train), Path(test))
+    cut = _split(registration, lists, found, split)
+    unit = unit or registration.unit
+    place = Place.of(place, create=True)
+    convention = registration.stated.convention.name
     with place.lock():
-        _refuse_other_poses(place, settings.capture)
+        _refuse_other_poses(place, capture)
         fingerprint = _fingerprint(registration, found, unit)
-        unchanged = _is_there(place, settings.capture, fingerprint, found)
+        unchanged = _is_there(place, capture, fingerprint, found)
         if not unchanged:
-            capture = _capture(registration, found, files.left_out, settings.capture)
-            link_images(place, found, settings.capture)
-            place.write_capture(capture)
-            _write_poses(place, registration, found, unit, settings.convention_from)
-            place.write_capture(
-                replace(
-                    capture,
-                    settings={
-                        "fingerprint": fingerprint,
-                        "convention": registration.stated.convention.name,
-                        "convention_from": settings.convention_from,
-                        "without_image": list(files.absent),
-                        "columns": _columns(registration, found),
-                    },
-                )
-            )
-        if split is not None and not _has_split(place, split):
-            place.write_split(split)
+            record = _capture(registration, found, files.left_out, capture)
+            # In one step for every reader.
+            with atomic.new_folder(place.images_dir / capture) as folder:
+                for image in progress.track(found, "images into the Place"):
+                    place_image(image.file, folder / image.name.removeprefix(f"{capture}/"))
+            place.write_capture(record)
+            _write_poses(place, registration, found, unit, f"{convention} by {proof.said_by}")
+            settings = {
+                "fingerprint": fingerprint,
+                "convention": convention,
+                "convention_from": proof.said_by,
+                "without_image": list(files.absent),
+                "columns": {
+                    image.name: registration.columns[image.listed]
+                    for image in found
+                    if image.listed in registration.columns
+                },
+            }
+            place.write_capture(replace(record, settings=settings))
+        if cut and (cut.name not in place.split_names or place.split(cut.name) != cut):
+            place.write_split(cut)
     return ImportReport(
-        capture=settings.capture,
+        capture=capture,
         format=registration.format,
-        convention=registration.stated.convention.name,
-        convention_from=settings.convention_from,
+        convention=convention,
+        convention_from=proof.said_by,
         listed=len(registration.poses),
         posed=len(found),
         without_image=files.absent,
@@ -184,10 +192,11 @@ def import_registration(
         problems=registration.problems,
         points=len(place.points),
         unit=unit,
-        split=None if split is None else split.name,
-        train=0 if split is None else len(split.train),
-        test=0 if split is None else len(split.test),
+        split=cut.name if cut else None,
+        train=len(cut.train) if cut else 0,
+        test=len(cut.test) if cut else 0,
         unchanged=unchanged,
+        check=proof.report,
     )
 
 
@@ -213,7 +222,7 @@ def _capture(
     left_out: tuple[DroppedFrame, ...],
     name: str,
 ) -> Capture:
-    cameras, camera_rows = distinct_cameras(registration, found)
+    cameras, camera_rows = _distinct_cameras(registration, found)
     return Capture(
         name=name,
         kind="imported",
@@ -227,33 +236,62 @@ def _capture(
     )
 
 
-def _columns(registration: Registration, found: Sequence[ImageFile]) -> dict[str, dict[str, str]]:
-    """Further columns of the file, under the images' names in the Place."""
-    return {
-        image.name: registration.columns[image.listed]
-        for image in found
-        if image.listed in registration.columns
-    }
-
-
 def _write_poses(
     place: Place,
     registration: Registration,
     found: Sequence[ImageFile],
     unit: str,
-    convention_from: str,
+    convention: str,
 ) -> None:
     scale_from = registration.scale_from if unit == registration.unit else "stated at import"
     # Where the new poses come from is said first: a kill before the map leaves no map, not one
     # of unknown origin.
     shutil.rmtree(place.map_dir, ignore_errors=True)
     place.record_poses(
-        poses_from=f"imported: {registration.source} ({registration.format}; "
-        f"{registration.stated.convention.name} by {convention_from})",
+        poses_from=f"imported: {registration.source} ({registration.format}; {convention})",
         frame=Frame(unit=unit, scale_from=scale_from if unit == METRE else None),
     )
     with atomic.new_folder(place.map_dir) as folder:
-        posed_model(registration, found).write(folder)
+        _posed_model(registration, found).write(folder)
+
+
+def _distinct_cameras(
+    registration: Registration, found: Sequence[ImageFile]
+) -> tuple[tuple[Camera, ...], list[int]]:
+    """The distinct cameras of the images, and each image's index among them."""
+    index_of: dict[tuple[int | None, Camera], int] = {}
+    rows = []
+    for image in found:
+        camera = registration.camera_of(image.listed, image.width, image.height)
+        # Two cameras of the file with equal numbers stay two: the file says they are.
+        key = (registration.poses[image.listed][1], camera)
+        rows.append(index_of.setdefault(key, len(index_of)))
+    return tuple(camera for _, camera in index_of), rows
+
+
+def _posed_model(registration: Registration, found: Sequence[ImageFile]) -> MapModel:
+    """The posed images under their names in the Place, with the points that they observe."""
+    cameras, camera_rows = _distinct_cameras(registration, found)
+    model = registration.model and registration.model.only(image.listed for image in found)
+    images = {}
+    for image, row in sorted(zip(found, camera_rows, strict=True), key=lambda pair: pair[0].name):
+        keypoints = np.zeros((0, 2), dtype=np.float32)
+        point_rows = np.zeros(0, dtype=np.int64)
+        if model is not None:
+            theirs = model.images[image.listed]
+            size = np.array([theirs.camera.width, theirs.camera.height])
+            scale = np.array([image.width, image.height]) / size
+            keypoints = (theirs.keypoints * scale).astype(np.float32)
+            point_rows = theirs.point_rows
+        images[image.name] = PosedImage(
+            name=image.name,
+            camera=cameras[row],
+            camera_id=row + 1,
+            cam_from_world=registration.poses[image.listed][0],
+            keypoints=keypoints,
+            point_rows=point_rows,
+        )
+    return MapModel(images, Points.none() if model is None else model.points)
 
 
 # -- splits ----------------------------------------------------------------------------------
@@ -261,56 +299,45 @@ def _write_poses(
 
 def _split(
     registration: Registration,
-    train: Path | None,
-    test: Path | None,
+    lists: tuple[Path, Path] | None,
     found: Sequence[ImageFile],
     name: str,
 ) -> Split | None:
     """The split of two lists of names, the user's or the format's, over the posed images."""
-    if train is not None and test is not None:
-        sides = [
-            _listed(found, [row for row in map(str.strip, read_lines(path)) if _is_name(row)], path)
-            for path in (train, test)
-        ]
-        settings = {"train": train.name, "test": test.name}
+    if lists is not None:
+        train, test = (_listed(found, path) for path in lists)
+        settings = {"train": lists[0].name, "test": lists[1].name}
     elif registration.train and registration.test:
-        sides = [
+        train, test = (
             tuple(image.name for image in found if image.listed in names)
             for names in (set(registration.train), set(registration.test))
-        ]
-        if not all(sides):
+        )
+        if not train or not test:
             progress.say(f"{registration.source}: its train or test images have no image")
             return None
         settings = {"lists": registration.source}
     else:
         return None
-    both = set(sides[0]) & set(sides[1])
+    both = set(train) & set(test)
     if both:
         raise FormatError(
             f"{len(both)} images are in both the train and the test list, such as {min(both)!r}"
         )
-    return Split(name, "list", train=sides[0], test=sides[1], settings=settings)
+    return Split(name, "list", train=train, test=test, settings=settings)
 
 
-def _is_name(row: str) -> bool:
-    return bool(row) and not row.startswith("#")
-
-
-def _listed(found: Sequence[ImageFile], listed: Sequence[str], path: Path) -> tuple[str, ...]:
-    """Names in the Place of a user's list."""
+def _listed(found: Sequence[ImageFile], path: Path) -> tuple[str, ...]:
+    """Names in the Place of a user's list, in the Place's order."""
+    listed = list(dict.fromkeys(name for _, (name,) in rows_in(read_lines(path), columns=1)))
     names = {image.name.split("/", 1)[1]: image.name for image in found}
     match = match_names(listed, names)
     if not match.present_of:
         raise FormatError(f"none of the {len(listed)} names in {path} is an image with a pose")
-    missing = len(set(listed)) - len(match.present_of)
+    missing = len(listed) - len(match.present_of)
     if missing:
-        progress.say(f"{path}: {missing} of {len(set(listed))} names have no posed image")
-    order = {image.name: row for row, image in enumerate(found)}
-    return tuple(sorted((names[one] for one in match.present_of.values()), key=order.__getitem__))
-
-
-def _has_split(place: Place, split: Split) -> bool:
-    return split.name in place.split_names and place.split(split.name) == split
+        progress.say(f"{path}: {missing} of {len(listed)} names have no posed image")
+    chosen = set(match.present_of.values())
+    return tuple(name for short, name in names.items() if short in chosen)
 
 
 # -- doing nothing twice ---------------------------------------------------------------------

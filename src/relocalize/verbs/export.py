@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,45 +15,20 @@ from numpy.typing import NDArray
 
 from relocalize import progress
 from relocalize.errors import FormatError
-from relocalize.formats.cameras_beside import FILE
-from relocalize.formats.posed_images import PosedImages
-from relocalize.formats.posed_model import observed_points
+from relocalize.formats.lenses import LARGEST_SIDE
+from relocalize.formats.posed_images import CAMERAS_FILE, PosedImages
 from relocalize.formats.registry import FORMATS, Format
 from relocalize.formats.resizing import ASPECTS, Aspect, Resizing
 from relocalize.place import MapModel, Place, PosedImage, Split
 from relocalize.place.folder import METRE
-from relocalize.place.model import NO_POINT
+from relocalize.plain import to_plain
 
 AUTO, NONE = "auto", "none"
-_LARGEST_SIDE = 65535  # JPEG's limit
 _JPEG_QUALITY = 95
 _MEAN = "mean"  # file name of the mean image, without its ending
 
 
-@dataclass(frozen=True)
-class ExportSettings:
-    """What is exported, and how.
-
-    Attributes:
-        format: a key of `FORMATS` that can be written.
-        split: name of the split whose images are exported as train and test; ``auto`` takes the
-            only one there is; ``none`` exports every posed image and no lists.
-        capture: only its images; None is all.
-        resize: width and height of the exported images; None keeps them.
-        aspect: what gives where the shapes differ: ``crop`` (the default, because it keeps the
-            shape of things and fills every pixel, as networks want it), ``pad`` or ``stretch``.
-        mean_image: whether the mean of the train images is written beside them.
-    """
-
-    format: str
-    split: str = AUTO
-    capture: str | None = None
-    resize: tuple[int, int] | None = None
-    aspect: Aspect = "crop"
-    mean_image: bool = False
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExportReport:
     """What came of an export.
 
@@ -84,8 +60,26 @@ class ExportReport:
     unit: str
     remarks: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"ExportReport({self.images} images in {self.out} as {self.format})"
 
-def export_place(place: Path | Place, out: Path, settings: ExportSettings) -> ExportReport:
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        values: dict[str, Any] = to_plain(self)
+        return values
+
+
+def export(
+    place: Place | str | Path,
+    out: str | Path,
+    format: str,
+    *,
+    split: str = AUTO,
+    capture: str | None = None,
+    resize: tuple[int, int] | None = None,
+    aspect: Aspect = "crop",
+    mean_image: bool = False,
+) -> ExportReport:
     """Write posed images of a Place in another tool's format.
 
     The result is whole or not there. The Place is only read.
@@ -93,23 +87,34 @@ def export_place(place: Path | Place, out: Path, settings: ExportSettings) -> Ex
     Args:
         place: the Place or its folder.
         out: file or folder to make; where it is there, it has to be an empty folder.
-        settings: format, images, size.
+        format: a key of `FORMATS` that can be written.
+        split: name of the split whose images are exported as train and test; ``auto`` takes the
+            only one there is; ``none`` exports every posed image and no lists.
+        capture: only its images; None is all.
+        resize: width and height of the exported images; None keeps them.
+        aspect: what gives where the shapes differ: ``crop`` (the default, because it keeps the
+            shape of things and fills every pixel, as networks want it), ``pad`` or ``stretch``.
+        mean_image: whether the mean of the train images is written beside them.
 
     Raises:
         FormatError: the format cannot be written, there is nothing to write, ``out`` holds
             something, or an image or camera cannot be resized.
         PlaceError: there is no Place, map, capture or split of that name.
     """
-    chosen, write = _writer(settings.format)
-    _check_settings(settings)
-    if not isinstance(place, Place):
-        place = Place.open(place)
+    chosen, write = _writer(format)
+    if aspect not in ASPECTS:
+        raise FormatError(f"unknown aspect {aspect!r}; want {', '.join(ASPECTS)}")
+    if resize is not None and not all(1 <= side <= LARGEST_SIDE for side in resize):
+        width, height = resize
+        raise FormatError(f"images of {width}x{height} pixels; want sides of 1 to {LARGEST_SIDE}")
+    place, out = Place.of(place), Path(out)
     _check_out(place, out)
-    split = _split(place, settings.split)
-    posed, not_in_split = _posed_images(place, split, settings.capture)
-    changes = _changes(posed, settings)
+    cut = _split(place, split)
+    posed, not_in_split = _posed_images(place, cut, capture)
+    sizes = sorted({(one.width, one.height) for one in posed.model.cameras.values()})
+    changes = {size: Resizing.to(size, resize, aspect) for size in sizes if resize is not None}
     with _beside(out) as aside:
-        mean = _mean_image(place, posed, changes) if settings.mean_image else None
+        mean = _mean_image(place, posed, changes) if mean_image else None
         if changes:
             posed = _resized(place, posed, changes, aside / "images")
         whole = aside / "whole" / out.name
@@ -126,10 +131,10 @@ def export_place(place: Path | Place, out: Path, settings: ExportSettings) -> Ex
         images=len(posed.model.images),
         train=len(posed.train),
         test=len(posed.test),
-        split=None if split is None else split.name,
+        split=None if cut is None else cut.name,
         not_in_split=not_in_split,
         resized=tuple(dict.fromkeys(change.description for change in changes.values())),
-        mean_image_of=None if mean is None else len(_train(posed)),
+        mean_image_of=None if mean is None else len(posed.training),
         points=len(posed.model.points),
         unit=posed.unit,
         remarks=tuple(_lost(chosen, posed)),
@@ -165,7 +170,7 @@ def _writer(format_name: str) -> tuple[Format, Callable[[PosedImages, Path], Non
 
 def _lost(chosen: Format, posed: PosedImages) -> Iterator[str]:
     """What a reader of the written files cannot know."""
-    if not chosen.writes_cameras:
+    if chosen.poses_only:
         cameras = list(posed.model.cameras.values())
         more = f" and {len(cameras) - 1} more" if len(cameras) > 1 else ""
         one = cameras[0]
@@ -173,20 +178,10 @@ def _lost(chosen: Format, posed: PosedImages) -> Iterator[str]:
         yield (
             f"a {chosen.name} has no place for intrinsics, which are "
             f"{one.model} {one.width}x{one.height} ({params}){more}: "
-            f"they are beside it in {FILE}, which relocalize reads and other tools do not"
+            f"they are beside it in {CAMERAS_FILE}, which relocalize reads and other tools do not"
         )
-    if chosen.means_metres and posed.unit != METRE:
+    if chosen.poses_only and posed.unit != METRE:
         yield f"other tools read a {chosen.name} as metres, and these are {posed.unit}s"
-
-
-def _check_settings(settings: ExportSettings) -> None:
-    if settings.aspect not in ASPECTS:
-        raise FormatError(f"unknown aspect {settings.aspect!r}; want {', '.join(ASPECTS)}")
-    if settings.resize is not None and not all(
-        1 <= side <= _LARGEST_SIDE for side in settings.resize
-    ):
-        width, height = settings.resize
-        raise FormatError(f"images of {width}x{height} pixels; want sides of 1 to 65535")
 
 
 def _check_out(place: Place, out: Path) -> None:
@@ -231,7 +226,7 @@ def _posed_images(
         raise FormatError(f"{len(missing)} images are missing, such as {files[missing[0]]}")
     chosen = set(kept)
     posed = PosedImages(
-        model=_part(place.map, kept),
+        model=place.map.only(kept),
         files=files,
         unit=place.unit,
         train=() if split is None else tuple(name for name in split.train if name in chosen),
@@ -245,34 +240,7 @@ def _posed_images(
     return posed, len(names) - len(kept)
 
 
-def _train(posed: PosedImages) -> Sequence[str]:
-    """The train images; without a split, all of them."""
-    return posed.train if posed.train or posed.test else tuple(posed.files)
-
-
-def _part(model: MapModel, names: Sequence[str]) -> MapModel:
-    """Some images of a model, with the points that at least two of them observe."""
-    images = {name: model.images[name] for name in names}
-    points, new_row = observed_points(model, names)
-    if len(points) == len(model.points):
-        return MapModel(images, points)
-    rows = np.full(len(model.points) + 1, NO_POINT, dtype=np.int64)  # the last is for NO_POINT
-    rows[list(new_row)] = list(new_row.values())
-    return MapModel(
-        {name: replace(image, point_rows=rows[image.point_rows]) for name, image in images.items()},
-        points,
-    )
-
-
 # -- other sizes -----------------------------------------------------------------------------
-
-
-def _changes(posed: PosedImages, settings: ExportSettings) -> dict[tuple[int, int], Resizing]:
-    """What happens to images, by their size; nothing where it stays."""
-    if settings.resize is None:
-        return {}
-    sizes = {(one.width, one.height) for one in posed.model.cameras.values()}
-    return {size: Resizing.to(size, settings.resize, settings.aspect) for size in sorted(sizes)}
 
 
 def _resized(
@@ -293,7 +261,7 @@ def _resized(
         )
     return replace(
         posed,
-        model=_part(MapModel(images, posed.model.points), list(images)),
+        model=MapModel(images, posed.model.points).only(images),
         files={name: folder / name for name in posed.files},
     )
 
@@ -315,7 +283,7 @@ def _mean_image(
     place: Place, posed: PosedImages, changes: dict[tuple[int, int], Resizing]
 ) -> NDArray[np.float32]:
     """The mean [H, W, 3] of the train images in the size in which they are written, RGB."""
-    names = _train(posed)
+    names = posed.training
     cameras = [posed.model.images[name].camera for name in names]
     sizes = {(camera.width, camera.height) for camera in cameras}
     if not names or (len(sizes) > 1 and not changes):

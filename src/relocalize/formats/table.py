@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relocalize.errors import FormatError
-from relocalize.formats.text import read_lines
+from relocalize.formats.text import read_lines, shortened
 
 _DELIMITERS = (",", ";", "\t")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
-IsHeader = Callable[[tuple[str, ...]], bool]
+Aliases = Mapping[str, tuple[str, ...]]
+IsHeader = Callable[[Mapping[str, int]], bool]
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,22 @@ class Header:
 
     Attributes:
         columns: names in lower case, as the line has them but for ``#`` and quotes.
+        at: where each wanted column is, by the first of its names that is there.
         delimiter: between cells.
         line: its number, from 1.
         comments: the lines before it, without their ``#``.
     """
 
     columns: tuple[str, ...]
+    at: dict[str, int]
     delimiter: str
     line: int
     comments: tuple[str, ...]
 
-    def cells(self, line: str) -> list[str]:
-        """The cells of a row, without the blanks around those that are not quoted.
+    def cells(self, line: str) -> tuple[dict[str, str], dict[str, str]]:
+        """The cells of a row by wanted column, and the others by their name.
+
+        Blanks around cells that are not quoted do not count.
 
         Raises:
             ValueError: quotes that do not close, or not as many cells as columns.
@@ -49,7 +54,13 @@ class Header:
             cells.pop()  # some tools end a row with a delimiter
         if len(cells) != len(self.columns):
             raise ValueError(f"{len(cells)} columns, want {len(self.columns)}")
-        return cells
+        wanted = set(self.at.values())
+        others = {
+            name: cells[index]
+            for index, name in enumerate(self.columns)
+            if name and index not in wanted
+        }
+        return {key: cells[index] for key, index in self.at.items()}, others
 
     def number(self, cell: str) -> float:
         """The number in a cell.
@@ -60,16 +71,21 @@ class Header:
         text = cell.strip()
         text = text if self.delimiter == "," else text.replace(",", ".")
         if not _NUMBER.fullmatch(text):
-            shown = cell if len(cell) <= 40 else cell[:37] + "..."
-            raise ValueError(f"{shown!r} is no number")
+            raise ValueError(f"{shortened(cell, 40)!r} is no number")
         value = float(text)
         if math.isinf(value):
             raise ValueError(f"{text[:40]!r} is too large a number")
         return value
 
 
-def find_header(lines: list[str], is_header: IsHeader) -> Header | None:
-    """The header of a table, which only comments and blank lines may precede."""
+def find_header(lines: list[str], aliases: Aliases, is_header: IsHeader) -> Header | None:
+    """The header of a table, which only comments and blank lines may precede.
+
+    Args:
+        lines: of a file.
+        aliases: the names that each wanted column may have.
+        is_header: whether these wanted columns are enough.
+    """
     comments: list[str] = []
     for number, line in enumerate(lines, start=1):
         text = line.strip()
@@ -77,13 +93,18 @@ def find_header(lines: list[str], is_header: IsHeader) -> Header | None:
             continue
         for delimiter in _DELIMITERS:
             try:
-                names = tuple(cell.lower() for cell in _split(text.lstrip("#").strip(), delimiter))
+                columns = [cell.lower() for cell in _split(text.lstrip("#").strip(), delimiter)]
             except ValueError:
                 continue
-            while names and not names[-1]:
-                names = names[:-1]
-            if is_header(names):
-                return Header(names, delimiter, number, tuple(comments))
+            while columns and not columns[-1]:
+                columns.pop()
+            at = {
+                wanted: columns.index(found[0])
+                for wanted, names in aliases.items()
+                if (found := [name for name in names if name in columns])
+            }
+            if is_header(at):
+                return Header(tuple(columns), at, delimiter, number, tuple(comments))
         if not text.startswith("#"):
             return None
         comments.append(text.lstrip("#").strip())
@@ -91,29 +112,26 @@ def find_header(lines: list[str], is_header: IsHeader) -> Header | None:
 
 
 def read_table(
-    path: Path, is_header: IsHeader, want: str
-) -> tuple[Header, Iterator[tuple[int, str]]]:
-    """A table's header, and its rows as line numbers and text.
+    path: Path, aliases: Aliases, is_header: IsHeader, want: str
+) -> tuple[Header, Iterator[tuple[str, str]]]:
+    """A table's header, and its rows as ``line 12`` and text.
 
     Raises:
         FormatError: the file cannot be read or has no such header, or a column is there twice.
     """
     lines = read_lines(path)
-    header = find_header(lines, is_header)
+    header = find_header(lines, aliases, is_header)
     if header is None:
         raise FormatError(f"{path} has no header line that names the columns {want}")
     twice = [name for name in header.columns if name and header.columns.count(name) > 1]
     if twice:
         raise FormatError(f"{path}, line {header.line}: two columns are called {twice[0][:60]!r}")
-    return header, _rows(lines, header.line)
-
-
-def _rows(lines: list[str], header_line: int) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(lines[header_line:], start=header_line + 1):
-        text = line.strip()
-        if text and not text.startswith("#"):
-            # Tabs at the end are empty cells.
-            yield number, line.strip(" \r\n")
+    rows = (
+        (f"line {number}", line.strip(" \r\n"))  # tabs at the end are empty cells
+        for number, line in enumerate(lines[header.line :], start=header.line + 1)
+        if line.strip() and not line.lstrip().startswith("#")
+    )
+    return header, rows
 
 
 def _split(line: str, delimiter: str) -> list[str]:
@@ -124,14 +142,3 @@ def _split(line: str, delimiter: str) -> list[str]:
     except csv.Error as error:
         raise ValueError(f"no row of a table: {error}") from None
     return rows[0]  # what is in quotes is meant, blanks too
-
-
-def pick(columns: tuple[str, ...], aliases: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
-    """Where each wanted column is, by the first of its names that the header has."""
-    found = {}
-    for wanted, names in aliases.items():
-        for name in names:
-            if name in columns:
-                found[wanted] = columns.index(name)
-                break
-    return found

@@ -10,23 +10,21 @@ first pixel's centre: 0.5 is added to the principal point.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from relocalize.errors import FormatError, GeometryError
-from relocalize.formats.pose_rows import PoseRows
-from relocalize.formats.registration import Registration, brown_camera
-from relocalize.formats.text import first_lines, read_text
-from relocalize.formats.trajectory_rows import first_row, floats, number_rows
+from relocalize.formats.lenses import brown_camera
+from relocalize.formats.pose_rows import PoseRows, begins_with_pose
+from relocalize.formats.registration import Registration
+from relocalize.formats.text import check_file, first_lines, floats, read_text
 from relocalize.geometry import Camera, Convention, Rigid3
 from relocalize.place.folder import METRE
 
 NAME = "EuRoC trajectory"
 CONVENTION = Convention("wxyz", "world_from_cam", "RDF", "centre")
-# With a camera's sensor.yaml the poses are products, and not numbers of the file any more.
-_COMPOSED = Convention("matrix", "world_from_cam", "RDF", "centre")
 _LAYOUT = "timestamp [ns], p_x, p_y, p_z, q_w, q_x, q_y, q_z"
 _SENSOR, _DATA = "sensor.yaml", "data.csv"
 _LARGEST_SENSOR = 20_000  # bytes; EuRoC's have 800
@@ -41,19 +39,28 @@ class _Sensor:
     body_from_cam: Rigid3
     camera: Camera | None
 
+    def on(self, body: Registration) -> Registration:
+        """The camera's poses, which are products and not numbers of the file any more."""
+        cam_from_body = self.body_from_cam.inverse()
+        poses = {name: cam_from_body @ pose for name, (pose, _) in body.poses.items()}
+        index = None if self.camera is None else 0
+        return replace(
+            body,
+            cameras=() if self.camera is None else (self.camera,),
+            poses={name: (pose, index) for name, pose in poses.items()},
+            stated_poses=None,
+        )
+
 
 def detect(path: Path) -> bool:
     """Whether the file begins with EuRoC's header, or its first row is one of nanoseconds."""
     path = _trajectory_of(path)
     if any(line.startswith("#") and "p_RS_R_x" in line for line in first_lines(path)[:3]):
         return True
-    rows, first = PoseRows(path, CONVENTION, _LAYOUT), first_row(path, ",")
-    if first is not None:
-        _take(rows, {}, *first, None)
-    return len(rows) == 1
+    return begins_with_pose(path, CONVENTION, _take, ",")
 
 
-def read_euroc(path: Path) -> Registration:
+def read(path: Path) -> Registration:
     """Read a EuRoC ground truth; images are named by their nanoseconds.
 
     Where the ``sensor.yaml`` of a camera lies beside the file, or in the data set's ``cam0``, the
@@ -67,22 +74,17 @@ def read_euroc(path: Path) -> Registration:
     """
     path = _trajectory_of(path)
     sensor = _sensor_beside(path)
-    rows = PoseRows(path, CONVENTION if sensor is None else _COMPOSED, _LAYOUT)
-    times: dict[str, float] = {}
-    for where, columns in number_rows(path, ","):
-        _take(rows, times, where, columns, sensor)
+    rows = PoseRows(path, NAME, CONVENTION, _LAYOUT).read(_take, ",")
+    registration = rows.registration(unit=METRE, scale_from="the format's unit, metres")
     remark = (
         "these are poses of the body (the IMU), not of a camera: put the sensor.yaml of the "
         "images' camera beside the file"
     )
     if sensor is not None:
+        registration = sensor.on(registration)
         remark = f"poses of the camera of {sensor.source}: the body's poses times its T_BS"
-    return rows.registration(
-        format_name=NAME,
-        unit=METRE,
-        scale_from="the format's unit, metres",
-        times=times,
-        remarks=(remark, "no image names: an image is found by the nanoseconds that name it"),
+    return registration.remarked(
+        remark, "no image names: an image is found by the nanoseconds that name it"
     )
 
 
@@ -93,33 +95,14 @@ def _trajectory_of(path: Path) -> Path:
     return (truth if truth.is_dir() else path) / _DATA
 
 
-def _take(
-    rows: PoseRows, times: dict[str, float], where: str, columns: list[str], sensor: _Sensor | None
-) -> None:
-    if len(columns) < 8:
-        rows.reject(where, f"{len(columns)} columns, want {_LAYOUT}")
-        return
-    stamp = columns[0]
+def _take(rows: PoseRows, cells: list[str]) -> None:
+    if len(cells) < 8:
+        raise ValueError(f"{len(cells)} columns, want {_LAYOUT}")
+    stamp = cells[0]
     if not _NANOSECONDS.fullmatch(stamp):
-        rows.reject(where, f"a time of {stamp[:20]!r}, want nanoseconds")
-        return
-    try:
-        numbers = floats(columns[1:8])
-    except ValueError as error:
-        rows.reject(where, str(error))
-        return
-    if sensor is None:
-        taken = rows.add(where, stamp, numbers[3:], numbers[:3])
-    else:
-        # The file's own numbers are checked as such before they are multiplied.
-        body = PoseRows(rows.path, CONVENTION, _LAYOUT)
-        if not body.add(where, stamp, numbers[3:], numbers[:3]):
-            rows.reject(where, body.problems[0].split(": ", 1)[-1])
-            return
-        pose = Rigid3.from_quat_wxyz(numbers[3:], numbers[:3]) @ sensor.body_from_cam
-        taken = rows.add(where, stamp, pose.rotation, pose.translation, sensor.camera)
-    if taken:
-        times[stamp] = int(stamp) * 1e-9
+        raise ValueError(f"a time of {stamp[:20]!r}, want nanoseconds")
+    numbers = floats(cells[1:8])
+    rows.add(stamp, numbers[3:], numbers[:3], time=int(stamp) * 1e-9)
 
 
 # -- the camera ------------------------------------------------------------------------------
@@ -137,8 +120,7 @@ def _sensor_beside(path: Path) -> _Sensor | None:
 
 def _read_sensor(path: Path) -> _Sensor | None:
     """A camera's ``sensor.yaml``; None for one of another sensor, such as the ground truth's."""
-    if path.stat().st_size > _LARGEST_SENSOR:
-        raise FormatError(f"{path} has {path.stat().st_size} bytes; that is no sensor.yaml")
+    check_file(path, "a sensor.yaml", _LARGEST_SENSOR)
     text = re.sub(r"#.*", "", read_text(path))
     kind = re.search(r"^sensor_type:\s*(\w+)", text, re.MULTILINE)
     if kind is None or kind.group(1) != "camera":
@@ -176,7 +158,7 @@ def _camera(text: str) -> Camera | None:
 
 
 def _listed(text: str, count: int) -> list[float]:
-    numbers = floats([part.strip() for part in text.split(",") if part.strip()])
+    numbers = floats(part.strip() for part in text.split(",") if part.strip())
     if len(numbers) != count or not all(abs(number) < 1e9 for number in numbers):
         raise ValueError(f"{len(numbers)} numbers where there should be {count}")
     return numbers
