@@ -52,8 +52,7 @@ from relocalize.regression.losses import PoseTarget, make_loss
 from relocalize.regression.model import make_regressor
 from relocalize.regression.presets import preset
 from relocalize.regression.schedule import learning_rate
-from relocalize.regression.settings import TrainSettings
-from relocalize.regression.settings_json import with_fields
+from relocalize.regression.settings import TrainSettings, with_fields
 from relocalize.regression.task import PoseTask
 from relocalize.regression.training import train
 from relocalize.regression.training_log import LOG

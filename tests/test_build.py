@@ -15,7 +15,7 @@ from relocalize.localization.store import folder_of, store
 from relocalize.mapping import MapReport
 from relocalize.place import Place
 from relocalize.regression.presets import preset
-from relocalize.regression.settings_json import with_fields
+from relocalize.regression.settings import with_fields
 from relocalize.regression.task import PoseTask
 from rendered_walk import SPLIT, make_walk_place
 

@@ -18,13 +18,12 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402  # after the skip
 
 from relocalize.errors import LocalizerError  # noqa: E402
-from relocalize.regression.augmentation import AugmentSettings  # noqa: E402
 from relocalize.regression.backbones import Backbone, Stage  # noqa: E402
 from relocalize.regression.device import Device  # noqa: E402
 from relocalize.regression.feature_cache import FeatureCache, FeatureSettings  # noqa: E402
 from relocalize.regression.frames import TrainingFrames, cache_folder  # noqa: E402
 from relocalize.regression.image_input import ImageInput  # noqa: E402
-from relocalize.regression.settings import InputSettings  # noqa: E402
+from relocalize.regression.settings import AugmentSettings, InputSettings  # noqa: E402
 
 INPUT = InputSettings(width=96, height=72)
 CPU = Device(torch.device("cpu"), None, channels_last=False)

@@ -15,10 +15,10 @@ from numbers_place import CAMERA
 from place_with_images import image_of, make_imaged_place
 from relocalize.errors import LocalizerError, PlaceError
 from relocalize.place import Place
-from relocalize.regression.augmentation import AugmentSettings, augment, copy_rng
+from relocalize.regression.augmentation import augment, copy_rng
 from relocalize.regression.canonical import warp
 from relocalize.regression.frames import TrainingFrames, cache_folder
-from relocalize.regression.settings import InputSettings
+from relocalize.regression.settings import AugmentSettings, InputSettings
 
 SMALL = InputSettings(width=96, height=72)
 PAPER = InputSettings(width=64, height=64, geometry="posenet")

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from relocalize.geometry.transforms import FloatArray
-from relocalize.regression.augmentation import AugmentSettings
 from relocalize.regression.batches import Rows
 from relocalize.regression.depths import cell_depths
 from relocalize.regression.device import Device
@@ -23,6 +22,7 @@ from relocalize.regression.frames import TrainingFrames
 from relocalize.regression.heads import PoseOutput
 from relocalize.regression.image_input import ImageInput
 from relocalize.regression.model import PoseRegressor
+from relocalize.regression.settings import AugmentSettings
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from relocalize.errors import LocalizerError
 from relocalize.geometry.transforms import FloatArray
 from relocalize.parallel import map_in_order
 from relocalize.place import Place
-from relocalize.regression.augmentation import AugmentSettings, copy_rng, draw_view
+from relocalize.regression.augmentation import copy_rng, draw_view
 from relocalize.regression.backbones import Backbone
 from relocalize.regression.device import Device
 from relocalize.regression.disk_rows import DiskRows, RowLayout
@@ -36,6 +36,7 @@ from relocalize.regression.principal_channels import (
     read_principal,
     write_principal,
 )
+from relocalize.regression.settings import AugmentSettings
 
 _VERSION = 2  # of how features are made; others are made again
 _PRINCIPAL = "principal.npz"
