@@ -3,7 +3,8 @@
 import pytest
 
 from relocalize.errors import LocalizerError
-from relocalize.regression.schedule import RunLength, learning_rate
+from relocalize.regression.loop import RunLength
+from relocalize.regression.optimizer import learning_rate
 from relocalize.regression.settings import OptimizerSettings
 
 

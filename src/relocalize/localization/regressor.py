@@ -33,7 +33,7 @@ from relocalize.localization.saving import DESCRIPTION, read_description
 from relocalize.place import Place, Split, atomic
 from relocalize.regression.device import Device, choose_device
 from relocalize.regression.folding import folded
-from relocalize.regression.half_precision import halved
+from relocalize.regression.half_precision import as_stored
 from relocalize.regression.image_input import ImageInput
 from relocalize.regression.inference import Answers, answers_to
 from relocalize.regression.model import PoseRegressor, make_regressor
@@ -235,7 +235,7 @@ class RegressorLocalizer(Localizer):
     def save(self, folder: Path) -> None:
         """Write weights, settings and the training's log into the empty ``folder``."""
         tensors = {
-            f"{_MODEL}{name}": halved(value.detach().cpu()).contiguous()
+            f"{_MODEL}{name}": as_stored(value.detach().cpu()).contiguous()
             for name, value in self.model.state_dict().items()
         }
         for name, array in self.views.to_arrays().items():

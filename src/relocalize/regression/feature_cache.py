@@ -7,9 +7,11 @@ it. The copies are drawn once, so the number of them takes the place of epochs o
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from relocalize import progress
 from relocalize.errors import LocalizerError
 from relocalize.geometry.transforms import FloatArray
 from relocalize.parallel import map_in_order
-from relocalize.place import Place
+from relocalize.place import Place, atomic
 from relocalize.regression.augmentation import copy_rng, draw_view
 from relocalize.regression.backbones import Backbone
 from relocalize.regression.device import Device
@@ -30,12 +32,7 @@ from relocalize.regression.folding import folded
 from relocalize.regression.frames import TrainingFrames, cache_folder
 from relocalize.regression.heads import resized
 from relocalize.regression.image_input import ImageInput
-from relocalize.regression.principal_channels import (
-    ChannelStatistics,
-    PrincipalChannels,
-    read_principal,
-    write_principal,
-)
+from relocalize.regression.principal_channels import ChannelReduction, ChannelStatistics
 from relocalize.regression.settings import AugmentSettings
 
 _VERSION = 2  # of how features are made; others are made again
@@ -54,7 +51,6 @@ class FeatureSettings:
     Attributes:
         stages: of the backbone, shallow to deep.
         channels: principal channels kept of each stage; None keeps all.
-        whiten: scale principal channels to variance 1.
         grid: rows and columns that maps are averaged to; None keeps them as they are.
         copies: augmented copies of each frame, beside the frame itself.
         augment: how copies differ.
@@ -63,7 +59,6 @@ class FeatureSettings:
 
     stages: tuple[str, ...]
     channels: int | None = None
-    whiten: bool = False
     grid: tuple[int, int] | None = None
     copies: int = 0
     augment: AugmentSettings = AugmentSettings()
@@ -85,13 +80,13 @@ class FeatureCache:
         maps: by stage [N * (C + 1), c, h, w] float16, read-only memory maps; row
             ``frame * (C + 1) + copy``.
         world_from_cams: [N, C + 1, 4, 4].
-        principal: by stage what was done to the channels; empty where all are kept.
+        principal: by stage how channels were reduced; empty where all are kept.
         key: of everything that the maps depend on.
     """
 
     maps: dict[str, NDArray[np.float16]]
     world_from_cams: FloatArray
-    principal: dict[str, PrincipalChannels]
+    principal: dict[str, ChannelReduction]
     key: str
 
     @classmethod
@@ -263,15 +258,36 @@ def _fingerprint(
 
 def _known_principal(
     rows: DiskRows, settings: FeatureSettings
-) -> dict[str, PrincipalChannels] | None:
+) -> dict[str, ChannelReduction] | None:
+    """Those that are on disk; None where they are not whole."""
     if settings.channels is None:
         return {}
-    return read_principal(rows.folder / _PRINCIPAL, settings.stages)
+    found = {}
+    try:
+        with np.load(rows.folder / _PRINCIPAL, allow_pickle=False) as arrays:
+            for stage in settings.stages:
+                mean, basis = (torch.from_numpy(arrays[f"{stage}.{n}"]) for n in ("mean", "basis"))
+                found[stage] = ChannelReduction(len(mean), len(basis))
+                found[stage].load_state_dict({"mean": mean, "basis": basis})
+    except Exception:  # whatever is wrong with it, it can be made again
+        return None
+    return found
+
+
+def _write_principal(path: Path, principal: Mapping[str, ChannelReduction]) -> None:
+    arrays = {
+        f"{stage}.{name}": value.numpy()
+        for stage, reduction in principal.items()
+        for name, value in reduction.state_dict().items()
+    }
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    atomic.write_bytes(path, buffer.getvalue())
 
 
 def _fill(
     rows: DiskRows, extractor: _Extractor, principal_rows: NDArray[np.int64]
-) -> dict[str, PrincipalChannels]:
+) -> dict[str, ChannelReduction]:
     settings = extractor.settings
     principal = _known_principal(rows, settings)
     if principal is None:
@@ -280,7 +296,7 @@ def _fill(
     rows.make({"frames": len(extractor.frames), "settings": asdict(settings)})
     if principal is None:
         principal = _learned_principal(extractor, principal_rows)
-        write_principal(rows.folder / _PRINCIPAL, principal)
+        _write_principal(rows.folder / _PRINCIPAL, principal)
     # Whole batches, so that a run that was killed ends with the same numbers as one that was not.
     keys = [divmod(row, settings.copies + 1) for row in range(rows.rows)]
     missing = np.unique(rows.missing // _BATCH)
@@ -296,19 +312,19 @@ def _fill(
 
 
 def _kept(
-    maps: Tensor, principal: PrincipalChannels | None, settings: FeatureSettings
+    maps: Tensor, principal: ChannelReduction | None, settings: FeatureSettings
 ) -> NDArray[np.float16]:
     if settings.grid is not None:
         maps = resized(maps, settings.grid)
     maps = maps.cpu()
     if principal is not None:
-        maps = principal.of(maps)
+        maps = principal(maps)
     return maps.clamp(-_HALF_LIMIT, _HALF_LIMIT).half().numpy()
 
 
 def _learned_principal(
     extractor: _Extractor, rows: NDArray[np.int64]
-) -> dict[str, PrincipalChannels]:
+) -> dict[str, ChannelReduction]:
     """Principal channels of train frames as they are, evenly over ``rows``."""
     count = min(len(rows), _PRINCIPAL_FRAMES)
     if not count:
@@ -325,9 +341,6 @@ def _learned_principal(
             bar.advance(len(part))
     channels = extractor.settings.channels
     return {
-        stage: found.principal(
-            min(channels or 0, extractor.backbone.stages[stage].channels),
-            whiten=extractor.settings.whiten,
-        )
+        stage: found.principal(min(channels or 0, extractor.backbone.stages[stage].channels))
         for stage, found in statistics.items()
     }

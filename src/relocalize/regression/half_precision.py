@@ -16,7 +16,7 @@ _EQUAL = 1e-3  # largest change of a standardised position or a number of the or
 
 
 @torch.no_grad()
-def halve(module: nn.Module) -> None:
+def round_to_half(module: nn.Module) -> None:
     """Round the weights of a module that is not trained yet, or never, to half precision.
 
     They are float32 still; a file can hold them in half the bytes without loss. Biases and
@@ -27,8 +27,8 @@ def halve(module: nn.Module) -> None:
 
 
 @torch.no_grad()
-def halve_trained(model: PoseRegressor, images: NDArray[np.uint8], device: Device) -> bool:
-    """Round a trained model's weights to half precision, as `halve`, if its answers stay.
+def round_trained(model: PoseRegressor, images: NDArray[np.uint8], device: Device) -> bool:
+    """Round a trained model's weights to half precision, as `round_to_half`, if its answers stay.
 
     Args:
         model: in evaluation mode, on the device.
@@ -41,7 +41,7 @@ def halve_trained(model: PoseRegressor, images: NDArray[np.uint8], device: Devic
     exact = Device(device.torch_device, None, device.channels_last, device.threads)
     before = _outputs(model, images, exact)
     kept = {name: value.clone() for name, value in _large(model)}
-    halve(model)
+    round_to_half(model)
     change = max(
         float((new - old).abs().max())
         for new, old in zip(_outputs(model, images, exact), before, strict=True)
@@ -53,7 +53,7 @@ def halve_trained(model: PoseRegressor, images: NDArray[np.uint8], device: Devic
     return False
 
 
-def halved(value: torch.Tensor) -> torch.Tensor:
+def as_stored(value: torch.Tensor) -> torch.Tensor:
     """The tensor in half precision where that loses nothing, else as it is."""
     if value.dtype != torch.float32 or value.dim() < 2:
         return value
