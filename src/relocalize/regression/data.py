@@ -71,6 +71,11 @@ class TrainingData:
         return self.frames.world_from_cams[self.validation]
 
     @property
+    def copies(self) -> int:
+        """Augmented copies of each frame whose features are kept."""
+        return 0 if self.settings.augment.is_none else self.settings.copies
+
+    @property
     def key(self) -> str:
         """Changes when anything does that the result of a training depends on."""
         values = asdict(self.settings)

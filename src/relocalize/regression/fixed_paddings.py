@@ -14,6 +14,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from relocalize.regression.backbones.backbone import plain_convolution
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -29,8 +31,7 @@ def with_fixed_paddings(network: Network, example: Tensor) -> Network:
     for name, size in _input_sizes(plain, example).items():
         module = fixed.get_submodule(name)
         if isinstance(module, nn.Conv2d) and type(module) is not nn.Conv2d:
-            parent, _, last = name.rpartition(".")
-            setattr(fixed.get_submodule(parent), last, _fixed(module, size))
+            fixed.set_submodule(name, _fixed(module, size))
     return fixed if _same(plain, fixed, example) else plain
 
 
@@ -63,19 +64,7 @@ def _fixed(convolution: nn.Conv2d, size: tuple[int, int]) -> nn.Module:
         missing.append(max(0, reach - size[axis]))
     down, across = missing
     even = down % 2 == across % 2 == 0
-    made = nn.Conv2d(
-        convolution.in_channels,
-        convolution.out_channels,
-        (convolution.kernel_size[0], convolution.kernel_size[1]),
-        (convolution.stride[0], convolution.stride[1]),
-        padding=(down // 2, across // 2) if even else 0,
-        dilation=(convolution.dilation[0], convolution.dilation[1]),
-        groups=convolution.groups,
-        bias=convolution.bias is not None,
-        device=convolution.weight.device,
-        dtype=convolution.weight.dtype,
-    )
-    made.weight, made.bias = convolution.weight, convolution.bias
+    made = plain_convolution(convolution, (down // 2, across // 2) if even else (0, 0))
     if even:
         return made
     before = across // 2, across - across // 2, down // 2, down - down // 2

@@ -200,6 +200,11 @@ class HeadSettings(Settings):
     log_variance: bool = False
     """Predict how uncertain the pose is, beside it."""
 
+    @property
+    def kept_grid(self) -> tuple[int, int] | None:
+        """The grid that a head brings its feature maps to, or None."""
+        return self.grid if self.kind in {"grid", "coordinates"} else None
+
     def check_together(self) -> None:
         """Refuse what the kind of head cannot have."""
         self.want(

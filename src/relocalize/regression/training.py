@@ -19,7 +19,7 @@ from relocalize.regression.data_sources import DataSource, FeatureSource, ImageS
 from relocalize.regression.depths import cell_rays, median_depth
 from relocalize.regression.device import Device, choose_device, kept_memory
 from relocalize.regression.distributed import Workers
-from relocalize.regression.feature_cache import FeatureCache, FeatureSettings
+from relocalize.regression.feature_cache import FeatureCache
 from relocalize.regression.half_precision import round_to_half, round_trained
 from relocalize.regression.heads import CoordinateHead
 from relocalize.regression.image_input import ImageInput
@@ -162,27 +162,12 @@ def _data_source(
     data: TrainingData, model: PoseRegressor, device: Device, workers: Workers
 ) -> DataSource:
     """Cached features where the backbone is frozen, else images."""
-    settings, cells = data.settings, model.head.cells
-    if not settings.backbone.frozen or settings.input.mean_image:
+    cells = model.head.cells
+    if not data.settings.backbone.frozen or data.settings.input.mean_image:
         return ImageSource(data, cells, device)
-    wanted = FeatureSettings(
-        stages=model.stages,
-        channels=settings.backbone.channels,
-        grid=settings.head.grid if settings.head.kind in {"grid", "coordinates"} else None,
-        copies=0 if settings.augment.is_none else settings.copies,
-        augment=settings.augment,
-        seed=settings.seed,
-    )
     cache = workers.leader_first(
         lambda: FeatureCache.prepare(
-            data.place,
-            data.frames,
-            data.images,
-            model.backbone,
-            wanted,
-            device,
-            principal_rows=data.train,
-            workers=worker_count(),
+            data, model.backbone, model.stages, device, workers=worker_count()
         )
     )
     for stage, channels in cache.principal.items():

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from relocalize.errors import LocalizerError
-from relocalize.regression.backbones.backbone import Backbone, Stage
+from relocalize.regression.backbones.backbone import Backbone, Stage, plain_convolution
 
 # MEAN_RGB and STDDEV_RGB of TensorFlow's efficientnet/lite/efficientnet_lite_builder.py.
 _MEAN = (127 / 255, 127 / 255, 127 / 255)
@@ -44,10 +44,8 @@ class EfficientNetLite(Backbone):
         ends = _group_ends(body)
         channels = [body._blocks[end]._project_conv.out_channels for end in ends]
         stages = {
-            f"group{number}": Stage(count, stride)
-            for number, (count, stride) in enumerate(
-                zip(channels, _GROUP_STRIDES, strict=True), start=1
-            )
+            f"group{row}": Stage(*each)
+            for row, each in enumerate(zip(channels, _GROUP_STRIDES, strict=True), start=1)
         }
         stages["head"] = Stage(body._conv_head.out_channels, 32)
         super().__init__(name, _MEAN, _STD, stages)
@@ -88,32 +86,11 @@ def packaged_weights(size: int) -> Path:
     return Path(getattr(package, f"EfficientnetLite{size}ModelFile").get_model_file_path())
 
 
-def efficientnet_lite0(name: str) -> EfficientNetLite:
-    """3.4 million parameters, trained at 224x224."""
-    return EfficientNetLite(name, 0)
-
-
-def efficientnet_lite1(name: str) -> EfficientNetLite:
-    """4.1 million parameters, trained at 240x240."""
-    return EfficientNetLite(name, 1)
-
-
-def efficientnet_lite2(name: str) -> EfficientNetLite:
-    """4.8 million parameters, trained at 260x260."""
-    return EfficientNetLite(name, 2)
-
-
 def _group_ends(body: Any) -> list[int]:
     # A group is the blocks from one change of width or stride to the next.
-    starts = [
-        row
-        for row, block in enumerate(body._blocks)
-        if not (
-            block._block_args.stride == 1
-            and block._block_args.input_filters == block._block_args.output_filters
-        )
-    ]
-    return [start - 1 for start in starts[1:]] + [len(body._blocks) - 1]
+    blocks = [block._block_args for block in body._blocks]
+    changes = [one.stride != 1 or one.input_filters != one.output_filters for one in blocks]
+    return [row - 1 for row in range(1, len(blocks)) if changes[row]] + [len(blocks) - 1]
 
 
 def _pad_inside(network: nn.Module) -> None:
@@ -122,14 +99,5 @@ def _pad_inside(network: nn.Module) -> None:
     for parent in network.modules():
         for name, child in parent.named_children():
             if isinstance(child, nn.Conv2d) and child.stride[0] == 1:
-                kernel = child.kernel_size[0]
-                plain = nn.Conv2d(
-                    child.in_channels,
-                    child.out_channels,
-                    kernel,
-                    padding=kernel // 2,
-                    groups=child.groups,
-                    bias=child.bias is not None,
-                )
-                plain.weight, plain.bias = child.weight, child.bias
-                setattr(parent, name, plain)
+                padding = child.kernel_size[0] // 2
+                setattr(parent, name, plain_convolution(child, (padding, padding)))
