@@ -138,7 +138,7 @@ def test_a_killed_preparation_goes_on_where_it_was(place, monkeypatch):
 def test_a_damaged_cache_is_made_again(place):
     frames = TrainingFrames.prepare(place, place.split("odd"), SMALL)
     pixels = np.array(frames.pixels)
-    (file,) = frames.folder.glob("pixels.*")
+    (file,) = cache_folder(place).glob("frames-*/pixels.*")
     with file.open("r+b") as handle:
         handle.truncate(1000)
     again = TrainingFrames.prepare(place, place.split("odd"), SMALL)

@@ -137,7 +137,7 @@ class RegressorLocalizer(Localizer):
         result = train(place, split, settings, folder)
         localizer = cls(
             result.model,
-            result.images,
+            result.data.images,
             result.views,
             result.validated.calibration,
             _facts(result, settings, place.unit),
@@ -346,7 +346,7 @@ def _work_folder(place: Place, split: Split | None, settings: TrainSettings) -> 
 def _facts(result: TrainResult, settings: TrainSettings, unit: str) -> TrainedFacts:
     counts, run = result.model.parameter_counts(), result.run
     validation = {
-        "images": result.validation,
+        "images": len(result.data.validation),
         "position": result.validated.answered.position,
         "unit": unit,
         "rotation_deg": result.validated.answered.rotation_deg,
@@ -359,12 +359,12 @@ def _facts(result: TrainResult, settings: TrainSettings, unit: str) -> TrainedFa
         "answers_by": "view" if result.validated.calibration.by_view else "pose",
     }
     training = {
-        "images": result.train,
+        "images": len(result.data.train),
         "epochs": run.epochs,
         "seconds": round(run.seconds, 2),
         "preparation_seconds": round(result.preparation_seconds, 2),
         "stopped": run.stopped,
-        "device": result.device,
+        "device": result.device.name,
         "backbone_weights": Path(result.weights.source).name or "none",
         "parameters": asdict(counts),
         "with": {package: version(package) for package in _WITH},

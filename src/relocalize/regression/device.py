@@ -98,10 +98,12 @@ def choose_device(
     Raises:
         LocalizerError: there is no such device here.
     """
-    if name not in get_args(DeviceName):
-        raise LocalizerError(f"no device {name!r}; there are {', '.join(get_args(DeviceName))}")
-    if threads < 1:
-        raise LocalizerError(f"{threads} threads; want at least 1")
+    for what, given, known in (
+        ("device", name, get_args(DeviceName)),
+        ("precision", precision, get_args(Precision)),
+    ):
+        if given not in known:
+            raise LocalizerError(f"no {what} {given!r}; there are {', '.join(known)}")
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         name = next((kind for kind, is_there in there.items() if is_there), "cpu")
@@ -109,8 +111,6 @@ def choose_device(
         raise LocalizerError(
             f"torch {torch.__version__} sees no {name} device here; use auto or cpu"
         )
-    if precision not in get_args(Precision):
-        raise LocalizerError(f"no precision {precision!r}; want {' | '.join(get_args(Precision))}")
     # Autocast and channels_last of MPS differ from one torch release to the next: float32 there.
     fast = {
         "cuda": name == "cuda" and torch.cuda.is_bf16_supported(),

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from relocalize import progress
-from relocalize.errors import DivergenceError, LocalizerError
+from relocalize.errors import DivergenceError
 from relocalize.regression.checkpoint import (
     CHECKPOINT,
     Interruption,
@@ -105,12 +105,6 @@ class RunLength:
     minutes: float | None = None
     preparation: float = 0.0
 
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or (self.minutes is not None and not self.minutes > 0):
-            raise LocalizerError(
-                f"a run of {self.epochs} epochs and {self.minutes} minutes; want more than 0"
-            )
-
     @property
     def training_seconds(self) -> float | None:
         """What `minutes` leaves to training, or None."""
@@ -182,14 +176,12 @@ class RunResult:
     Attributes:
         epochs: that were begun.
         best_epoch: the chosen one.
-        validation: of the chosen epoch.
         seconds: of training, those before a kill included, those lost in one not.
         stopped: why it ended early, or None.
     """
 
     epochs: int
     best_epoch: int
-    validation: Judgement
     seconds: float
     stopped: str | None
 
@@ -431,7 +423,6 @@ class _Trainer:
         return RunResult(
             epochs=state.epoch - 1,
             best_epoch=int(best["epoch"]),
-            validation=Judgement(best["position"], best["rotation_deg"], best["score"]),
             seconds=state.seconds,
             stopped=self._stopped,
         )

@@ -22,7 +22,6 @@ from relocalize.regression.distributed import Workers
 from relocalize.regression.feature_cache import FeatureCache
 from relocalize.regression.half_precision import round_to_half, round_trained
 from relocalize.regression.heads import CoordinateHead
-from relocalize.regression.image_input import ImageInput
 from relocalize.regression.loop import RunLength, RunPlan, RunResult, run
 from relocalize.regression.model import PoseRegressor, make_regressor
 from relocalize.regression.novelty import KnownViews
@@ -39,28 +38,24 @@ class TrainResult:
     """A trained regressor and how it came about.
 
     Attributes:
+        data: what it was trained on.
         model: in evaluation mode, on the processor, in float32.
-        images: how photos become its input.
-        views: what it was trained on, as it saw it.
+        views: the train images as it saw them.
         validated: what the validation images say of it.
-        run: the chosen epoch with its validation numbers, and the time that training took.
+        run: the chosen epoch, and the time that training took.
         weights: where the backbone's first weights came from.
-        train: number of train frames that were trained on.
-        validation: number of train frames that chose the epoch.
         preparation_seconds: before the first step of the last run: images, features, weights.
-        device: what it was trained on, for people.
+        device: that it was trained on.
     """
 
+    data: TrainingData
     model: PoseRegressor
-    images: ImageInput
     views: KnownViews
     validated: Validated
     run: RunResult
     weights: WeightsReport
-    train: int
-    validation: int
     preparation_seconds: float
-    device: str
+    device: Device
 
 
 def train(place: Place, split: Split | None, settings: TrainSettings, folder: Path) -> TrainResult:
@@ -106,18 +101,7 @@ def train(place: Place, split: Split | None, settings: TrainSettings, folder: Pa
             views = source.known_views(model)
         said = validated(data, model, views, device)
         model.to("cpu")
-    return TrainResult(
-        model=model,
-        images=data.images,
-        views=views,
-        validated=said,
-        run=result,
-        weights=weights,
-        train=len(data.train),
-        validation=len(data.validation),
-        preparation_seconds=preparation,
-        device=device.name,
-    )
+    return TrainResult(data, model, views, said, result, weights, preparation, device)
 
 
 def _untrained(data: TrainingData) -> tuple[PoseRegressor, WeightsReport]:

@@ -102,21 +102,3 @@ class Backbone(nn.Module):
     @abstractmethod
     def _walk(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield each stage's name and feature map, in the order of `stages`."""
-
-
-def plain_convolution(convolution: nn.Conv2d, padding: tuple[int, int]) -> nn.Conv2d:
-    """Torch's own convolution with the weights of one of another kind and this padding."""
-    plain = nn.Conv2d(
-        convolution.in_channels,
-        convolution.out_channels,
-        convolution.kernel_size,  # type: ignore[arg-type]
-        convolution.stride,  # type: ignore[arg-type]
-        padding=padding,
-        dilation=convolution.dilation,  # type: ignore[arg-type]
-        groups=convolution.groups,
-        bias=convolution.bias is not None,
-        device=convolution.weight.device,
-        dtype=convolution.weight.dtype,
-    )
-    plain.weight, plain.bias = convolution.weight, convolution.bias
-    return plain
