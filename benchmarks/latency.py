@@ -48,7 +48,7 @@ from relocalize.regression.image_input import ImageInput
 from relocalize.regression.model import PoseRegressor, make_regressor
 from relocalize.regression.onnx_export import INPUT, WorldPose, export_regressor
 from relocalize.regression.presets import preset
-from relocalize.regression.settings_json import with_fields
+from relocalize.regression.settings import with_fields
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]

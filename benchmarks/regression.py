@@ -33,7 +33,7 @@ from relocalize.localization.regressor import RegressorLocalizer
 from relocalize.localization.store import folder_of, is_current, store
 from relocalize.place import Place, Split
 from relocalize.regression.presets import PRESETS
-from relocalize.regression.settings_json import with_fields
+from relocalize.regression.settings import with_fields
 
 # Image retrieval in the same features, with the train images alone and with copies of them: the
 # regressor beside it is not asked, and hardly trained.

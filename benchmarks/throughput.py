@@ -42,18 +42,17 @@ from kitchen import kitchen_place
 from relocalize import progress
 from relocalize.place import Place, Split
 from relocalize.regression.augmentation import copy_rng
-from relocalize.regression.batches import epoch_batches
 from relocalize.regression.crops import random_crop
+from relocalize.regression.data_sources import epoch_batches
 from relocalize.regression.device import DeviceName, choose_device
 from relocalize.regression.frames import TrainingFrames
 from relocalize.regression.image_input import ImageInput
 from relocalize.regression.inference import as_float
 from relocalize.regression.losses import PoseTarget, make_loss
 from relocalize.regression.model import make_regressor
+from relocalize.regression.optimizer import learning_rate
 from relocalize.regression.presets import preset
-from relocalize.regression.schedule import learning_rate
-from relocalize.regression.settings import TrainSettings
-from relocalize.regression.settings_json import with_fields
+from relocalize.regression.settings import TrainSettings, with_fields
 from relocalize.regression.task import PoseTask
 from relocalize.regression.training import train
 from relocalize.regression.training_log import LOG

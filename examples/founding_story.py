@@ -52,9 +52,8 @@ from relocalize.mapping.moving import move_place
 from relocalize.mapping.register_photos import RegisterPhotosSettings, register_photos
 from relocalize.place import atomic
 from relocalize.place.folder import read_json
-from relocalize.regression.augmentation import AugmentSettings
 from relocalize.regression.presets import preset
-from relocalize.regression.settings import TrainSettings
+from relocalize.regression.settings import AugmentSettings, TrainSettings
 from relocalize.verbs.import_poses import import_poses
 from relocalize_synthetic import CorridorSettings, write_corridor
 

@@ -20,7 +20,7 @@ from relocalize.experiments.runs import Run
 from relocalize.experiments.stability import epoch_to_epoch, seed_to_seed
 from relocalize.experiments.summary import RunNumbers, best_of, configurations_of, effects_of
 from relocalize.regression.presets import preset
-from relocalize.regression.settings_json import with_fields
+from relocalize.regression.settings import with_fields
 
 
 def sweep_of(folder: Path, text: str) -> Sweep:
@@ -89,7 +89,8 @@ def test_presets_are_an_axis_and_none_is_no_value_where_a_setting_may_have_none(
         ("[grid]\noptimizer.batch_size = []", "want at least one value"),
         ("[grid]\noptimizer.batch_size = [64, 'many']", "setting optimizer.batch_size is 'many'; "
          "want int"),
-        ("[grid]\noptimizer.batch_size = [64, 0]", "setting optimizer.batch_size is 0; want 1 to"),
+        ("[grid]\noptimizer.batch_size = [64, 0]", "setting optimizer.batch_size is 0; "
+         "want int >= 1"),
         ("[grid]\noptimizer.learning_rate = [1, 1.0]", "the same settings twice: (1) and (1.0)"),
         ("[grid]\noptimizer.schedule = ['linear']", "is 'linear'; want constant | step | cosine"),
         ("[grid]\noptimizer.batch_size = [2024-01-01]", "setting optimizer.batch_size"),

@@ -28,8 +28,7 @@ from relocalize.localization.store import folder_of, store  # noqa: E402
 from relocalize.place import Place  # noqa: E402
 from relocalize.regression.image_input import ImageInput  # noqa: E402
 from relocalize.regression.presets import preset  # noqa: E402
-from relocalize.regression.settings import InputSettings  # noqa: E402
-from relocalize.regression.settings_json import with_fields  # noqa: E402
+from relocalize.regression.settings import InputSettings, with_fields  # noqa: E402
 from rendered_walk import CAMERA, SPLIT, make_walk_place  # noqa: E402
 
 # Little training: what is exported is what counts here.

@@ -24,8 +24,7 @@ from relocalize.localization.store import folder_of, store
 from relocalize.place import Place
 from relocalize.regression.inference import answers_to
 from relocalize.regression.presets import preset
-from relocalize.regression.settings import InputSettings
-from relocalize.regression.settings_json import with_fields
+from relocalize.regression.settings import InputSettings, with_fields
 from relocalize.regression.task import PoseTask
 from rendered_walk import CAMERA, SPLIT, make_walk_place, walk_poses
 

@@ -15,7 +15,7 @@ from relocalize.regression.depths import cell_depths, cell_middles, cell_rays  #
 from relocalize.regression.heads import CellOutput, PoseOutput, make_head  # noqa: E402
 from relocalize.regression.inference import depth_off  # noqa: E402
 from relocalize.regression.losses import PoseTarget, make_loss  # noqa: E402
-from relocalize.regression.pose_layer import aligned, resected  # noqa: E402
+from relocalize.regression.pose_layer import aligned, refined_pose  # noqa: E402
 from relocalize.regression.rotations import columns_from_matrix, matrix_from_6d  # noqa: E402
 from relocalize.regression.settings import HeadSettings, LossSettings, TrainSettings  # noqa: E402
 
@@ -88,7 +88,7 @@ def test_resection_finds_the_pose_from_a_rough_one_and_ignores_what_is_wrong():
     world, _, _ = scene(rotation, centre)
     world[:, ::10] += 2.0  # a tenth is nonsense
     rough, _ = poses(20, seed=1, turn_deg=6.0)
-    found, where, _ = resected(
+    found, where, _ = refined_pose(
         rotation @ rough,
         centre + 0.15,
         world,
@@ -111,7 +111,7 @@ def test_the_covariance_is_the_spread_of_noisy_resections():
     moved[..., :2] += noise * moved[..., 2:]
     world = moved @ rotation.transpose(1, 2) + centre[:, None]
     # Doubts that make all weights equal: the least-squares covariance.
-    found, where, covariance = resected(
+    found, where, covariance = refined_pose(
         rotation,
         centre,
         world,
@@ -137,7 +137,7 @@ def test_gradients_lead_cells_to_where_the_pose_gets_right():
     noisy = world + 0.05 * torch.randn(world.shape, generator=torch.Generator().manual_seed(1))
 
     def miss(off):
-        _, where, _ = resected(
+        _, where, _ = refined_pose(
             rotation, centre, noisy + off, RAYS, doubts, torch.tensor(2.0), steps=2
         )
         return (where - centre).norm(dim=1).mean()
@@ -274,7 +274,7 @@ def test_the_pose_layer_exports_to_onnx_and_gives_the_same():
         def forward(self, world, in_camera, doubts):
             rotation, centre = aligned(world, in_camera, doubts**-2)
             depth = torch.tensor(2.0)
-            return resected(rotation, centre, world, RAYS, doubts, depth, steps=5)
+            return refined_pose(rotation, centre, world, RAYS, doubts, depth, steps=5)
 
     rotation, centre = poses(1)
     world, in_camera, _ = scene(rotation, centre)

@@ -18,18 +18,27 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402  # after the skip
 
 from relocalize.errors import LocalizerError  # noqa: E402
-from relocalize.regression.augmentation import AugmentSettings  # noqa: E402
 from relocalize.regression.backbones import Backbone, Stage  # noqa: E402
+from relocalize.regression.data import TrainingData  # noqa: E402
 from relocalize.regression.device import Device  # noqa: E402
-from relocalize.regression.feature_cache import FeatureCache, FeatureSettings  # noqa: E402
+from relocalize.regression.feature_cache import FeatureCache  # noqa: E402
 from relocalize.regression.frames import TrainingFrames, cache_folder  # noqa: E402
 from relocalize.regression.image_input import ImageInput  # noqa: E402
-from relocalize.regression.settings import InputSettings  # noqa: E402
+from relocalize.regression.settings import (  # noqa: E402
+    AugmentSettings,
+    HeadSettings,
+    InputSettings,
+    TrainSettings,
+    with_fields,
+)
 
 INPUT = InputSettings(width=96, height=72)
 CPU = Device(torch.device("cpu"), None, channels_last=False)
 TURNING = AugmentSettings(roll_deg=10.0, turn_deg=12.0, zoom=1.2, jitter=0.3)
-SETTINGS = FeatureSettings(("shallow", "deep"), copies=3, augment=TURNING, seed=5)
+STAGES = ("shallow", "deep")
+SETTINGS = TrainSettings(
+    input=INPUT, augment=TURNING, head=HeadSettings("posenet"), copies=3, seed=5
+)
 
 
 class TinyBackbone(Backbone):
@@ -59,9 +68,21 @@ class TinyBackbone(Backbone):
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     torch.set_num_threads(1)
-    place = make_imaged_place(tmp_path_factory.mktemp("features") / "place")
+    return data_of(make_imaged_place(tmp_path_factory.mktemp("features") / "place"))
+
+
+def data_of(place):
+    """All train frames of a place, to train on."""
     frames = TrainingFrames.prepare(place, place.split("odd"), INPUT)
-    return place, frames, ImageInput(INPUT, frames.target)
+    images, rows = ImageInput(INPUT, frames.target), np.arange(len(frames))
+    return TrainingData(place, SETTINGS, frames, images, train=rows, validation=rows[:0])
+
+
+def features(data, backbone, *, stages=STAGES, workers=1, **changes):
+    """Kept features; ``changes`` are settings, their dots written as two underlines."""
+    fields = {name.replace("__", "."): value for name, value in changes.items()}
+    data = replace(data, settings=with_fields(data.settings, fields))
+    return FeatureCache.prepare(data, backbone, stages, CPU, workers=workers)
 
 
 def raw(backbone, pixels):
@@ -72,9 +93,9 @@ def raw(backbone, pixels):
 
 
 def test_rows_are_the_backbone_s_features_of_frames_and_copies(prepared):
-    place, frames, images = prepared
+    frames, images = prepared.frames, prepared.images
     backbone = TinyBackbone().freeze()
-    cache = FeatureCache.prepare(place, frames, images, backbone, SETTINGS, CPU)
+    cache = features(prepared, backbone)
     assert cache.copies == 4
     assert cache.maps["shallow"].shape == (48, 8, 18, 24)
     assert cache.maps["deep"].shape == (48, 16, 9, 12)
@@ -94,11 +115,9 @@ def test_rows_are_the_backbone_s_features_of_frames_and_copies(prepared):
 
 
 def test_principal_channels_keep_what_varies(prepared):
-    place, frames, images = prepared
     backbone = TinyBackbone().freeze()
-    whole = FeatureCache.prepare(place, frames, images, backbone, SETTINGS, CPU)
-    settings = replace(SETTINGS, channels=6)
-    reduced = FeatureCache.prepare(place, frames, images, backbone, settings, CPU)
+    whole = features(prepared, backbone)
+    reduced = features(prepared, backbone, backbone__channels=6)
     for stage in ("shallow", "deep"):
         channels = reduced.principal[stage]
         basis = channels.basis.numpy()
@@ -109,66 +128,53 @@ def test_principal_channels_keep_what_varies(prepared):
         assert np.allclose(channels.mean, cells.mean(axis=0), atol=1e-3)
         # As good as the best there is (numpy's SVD), and it comes back.
         spread = np.linalg.svd(cells - cells.mean(axis=0), compute_uv=False) ** 2
-        assert channels.share == pytest.approx(spread[:6].sum() / spread.sum(), abs=1e-3)
         kept = np.moveaxis(reduced.maps[stage][::4].astype(np.float32), 1, -1).reshape(-1, 6)
         lost = cells - (kept @ basis + channels.mean.numpy())
-        assert (lost**2).sum() / spread.sum() == pytest.approx(1 - channels.share, abs=2e-3)
+        assert (lost**2).sum() / spread.sum() == pytest.approx(
+            spread[6:].sum() / spread.sum(), abs=2e-3
+        )
 
 
-def test_whitened_channels_have_variance_one(prepared):
-    place, frames, images = prepared
-    settings = FeatureSettings(("deep",), channels=4, whiten=True)
-    cache = FeatureCache.prepare(place, frames, images, TinyBackbone().freeze(), settings, CPU)
-    cells = np.moveaxis(cache.maps["deep"].astype(np.float64), 1, -1).reshape(-1, 4)
-    assert np.allclose(cells.mean(axis=0), 0, atol=0.02)
-    assert np.allclose(np.cov(cells.T, bias=True), np.eye(4), atol=0.03)
-
-
-def test_principal_channels_are_learned_from_the_rows_that_were_named(prepared):
-    place, frames, images = prepared
-    settings = FeatureSettings(("deep",), channels=4)
+def test_principal_channels_are_learned_from_the_images_to_train_on(prepared):
+    frames = prepared.frames
     backbone = TinyBackbone().freeze()
-    rows = np.arange(6)
-    some = FeatureCache.prepare(place, frames, images, backbone, settings, CPU, principal_rows=rows)
+    some = features(
+        replace(prepared, train=np.arange(6)), backbone, stages=("deep",), backbone__channels=4
+    )
     cells = raw(backbone, np.asarray(frames.pixels[:6]))["deep"].movedim(1, -1).reshape(-1, 16)
     assert torch.allclose(some.principal["deep"].mean, cells.mean(0), atol=1e-4)
 
 
 def test_maps_on_a_grid_are_means_of_their_cells(prepared):
-    place, frames, images = prepared
     backbone = TinyBackbone().freeze()
-    whole = FeatureCache.prepare(place, frames, images, backbone, SETTINGS, CPU)
-    settings = replace(SETTINGS, grid=(3, 4))
-    cache = FeatureCache.prepare(place, frames, images, backbone, settings, CPU)
+    whole = features(prepared, backbone)
+    cache = features(prepared, backbone, head__kind="grid", head__grid=(3, 4))
     assert cache.maps["deep"].shape == (48, 16, 3, 4)
     means = whole.maps["deep"].astype(np.float32).reshape(48, 16, 3, 3, 4, 3).mean(axis=(3, 5))
     assert np.allclose(cache.maps["deep"], means, atol=2e-3)
 
 
 def test_nothing_is_computed_twice_and_other_weights_are_other_features(prepared):
-    place, frames, images = prepared
     first = TinyBackbone(seed=1).freeze()
-    FeatureCache.prepare(place, frames, images, first, SETTINGS, CPU)
+    features(prepared, first)
     TinyBackbone.seen = 0
-    again = FeatureCache.prepare(place, frames, images, first, SETTINGS, CPU)
+    again = features(prepared, first)
     assert TinyBackbone.seen <= 1  # the image that tells the maps' size
     other = TinyBackbone(seed=2).freeze()
-    different = FeatureCache.prepare(place, frames, images, other, SETTINGS, CPU)
+    different = features(prepared, other)
     assert different.key != again.key
     assert not np.array_equal(different.maps["deep"], again.maps["deep"])
     for change in ({"seed": 6}, {"copies": 2}, {"augment": AugmentSettings(turn_deg=3.0)}):
-        changed = replace(SETTINGS, **change)
-        assert FeatureCache.prepare(place, frames, images, first, changed, CPU).key != again.key
+        assert features(prepared, first, **change).key != again.key
 
 
 def test_workers_change_nothing(prepared):
-    place, frames, images = prepared
     backbone = TinyBackbone(seed=3).freeze()
-    one = FeatureCache.prepare(place, frames, images, backbone, SETTINGS, CPU)
+    one = features(prepared, backbone)
     maps = {stage: np.array(array) for stage, array in one.maps.items()}
-    for folder in cache_folder(place).glob("features-*"):
+    for folder in cache_folder(prepared.place).glob("features-*"):
         (folder / "about.json").unlink()
-    three = FeatureCache.prepare(place, frames, images, backbone, SETTINGS, CPU, workers=3)
+    three = features(prepared, backbone, workers=3)
     for stage, array in three.maps.items():
         assert np.array_equal(array, maps[stage])
 
@@ -176,7 +182,7 @@ def test_workers_change_nothing(prepared):
 _KILLED = """
     import os, signal, sys
     sys.path.insert(0, sys.argv[2])
-    import test_learning_feature_cache as tests
+    import test_regression_feature_cache as tests
     from relocalize.regression.disk_rows import DiskRows
     from relocalize.place import Place
 
@@ -196,10 +202,7 @@ _KILLED = """
 
 
 def principal_features(place, backbone):
-    frames = TrainingFrames.prepare(place, place.split("odd"), INPUT)
-    images = ImageInput(INPUT, frames.target)
-    settings = replace(SETTINGS, channels=6)
-    return FeatureCache.prepare(place, frames, images, backbone, settings, CPU)
+    return features(data_of(place), backbone, backbone__channels=6)
 
 
 @pytest.mark.slow
@@ -222,23 +225,18 @@ def test_a_run_that_was_killed_ends_with_the_features_of_one_that_was_not(tmp_pa
 
 
 def test_lost_principal_channels_cost_time_and_nothing_else(prepared):
-    place, frames, images = prepared
     backbone = TinyBackbone(seed=4).freeze()
-    settings = replace(SETTINGS, channels=6)
-    first = FeatureCache.prepare(place, frames, images, backbone, settings, CPU)
+    first = features(prepared, backbone, backbone__channels=6)
     maps = np.array(first.maps["deep"])
-    (cache_folder(place) / f"features-{first.key}" / "principal.npz").write_bytes(b"PK damaged")
-    again = FeatureCache.prepare(place, frames, images, backbone, settings, CPU)
+    (cache_folder(prepared.place) / f"features-{first.key}" / "principal.npz").write_bytes(
+        b"PK damaged"
+    )
+    again = features(prepared, backbone, backbone__channels=6)
     assert np.array_equal(again.maps["deep"], maps)
 
 
 def test_what_cannot_be_kept_is_one_line(prepared):
-    place, frames, images = prepared
     with pytest.raises(LocalizerError, match="freeze it"):
-        FeatureCache.prepare(place, frames, images, TinyBackbone(), SETTINGS, CPU)
+        features(prepared, TinyBackbone())
     with pytest.raises(LocalizerError, match="no feature map middle"):
-        FeatureCache.prepare(
-            place, frames, images, TinyBackbone().freeze(), FeatureSettings(("middle",)), CPU
-        )
-    with pytest.raises(LocalizerError, match="want at least one stage"):
-        FeatureSettings(())
+        features(prepared, TinyBackbone().freeze(), stages=("middle",))

@@ -15,10 +15,10 @@ from numbers_place import CAMERA
 from place_with_images import image_of, make_imaged_place
 from relocalize.errors import LocalizerError, PlaceError
 from relocalize.place import Place
-from relocalize.regression.augmentation import AugmentSettings, augment, copy_rng
+from relocalize.regression.augmentation import augment, copy_rng
 from relocalize.regression.canonical import warp
 from relocalize.regression.frames import TrainingFrames, cache_folder
-from relocalize.regression.settings import InputSettings
+from relocalize.regression.settings import AugmentSettings, InputSettings
 
 SMALL = InputSettings(width=96, height=72)
 PAPER = InputSettings(width=64, height=64, geometry="posenet")
@@ -138,7 +138,7 @@ def test_a_killed_preparation_goes_on_where_it_was(place, monkeypatch):
 def test_a_damaged_cache_is_made_again(place):
     frames = TrainingFrames.prepare(place, place.split("odd"), SMALL)
     pixels = np.array(frames.pixels)
-    (file,) = frames.folder.glob("pixels.*")
+    (file,) = cache_folder(place).glob("frames-*/pixels.*")
     with file.open("r+b") as handle:
         handle.truncate(1000)
     again = TrainingFrames.prepare(place, place.split("odd"), SMALL)

@@ -11,7 +11,7 @@ import pytest
 _SCRIPT = """
 import resource
 import torch
-from relocalize.regression.memory import kept_memory
+from relocalize.regression.device import kept_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

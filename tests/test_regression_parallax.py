@@ -7,9 +7,10 @@ from scipy.spatial.transform import Rotation
 pytest.importorskip("torch")
 
 from relocalize.geometry import Camera, Rigid3
-from relocalize.regression.augmentation import AugmentSettings, augment, copy_rng
+from relocalize.regression.augmentation import augment, copy_rng
 from relocalize.regression.depths import MIN_POINTS, median_depth
 from relocalize.regression.parallax import moved
+from relocalize.regression.settings import AugmentSettings
 
 SOURCE = Camera("SIMPLE_RADIAL", 640, 480, (520.0, 320.0, 240.0, -0.05))
 TARGET = Camera("PINHOLE", 256, 192, (208.0, 208.0, 128.0, 96.0))

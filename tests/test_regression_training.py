@@ -12,8 +12,7 @@ from torch import nn
 from relocalize.errors import LocalizerError
 from relocalize.regression.checkpoint import CHECKPOINT
 from relocalize.regression.device import choose_device
-from relocalize.regression.loop import Judgement, run
-from relocalize.regression.schedule import RunLength
+from relocalize.regression.loop import Judgement, RunLength, RunPlan, run
 from relocalize.regression.settings import OptimizerSettings
 from relocalize.regression.training_log import read_log
 
@@ -64,7 +63,7 @@ def train(task, folder, *, save_every=100.0, settings=SETTINGS, key="toy", **len
     folder.mkdir(exist_ok=True)
     length = RunLength(settings.epochs, **length)
     torch.manual_seed(3)
-    return run(task, settings, length, CPU, folder, key=key, checkpoint_minutes=save_every)
+    return run(task, RunPlan(settings, length, CPU, folder, key, checkpoint_minutes=save_every))
 
 
 def weights(task):

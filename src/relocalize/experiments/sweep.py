@@ -17,8 +17,7 @@ from typing import Any, cast
 from relocalize.errors import ExperimentError, LocalizerError, PlaceError
 from relocalize.place.folder import checked_name
 from relocalize.regression.presets import PRESETS, preset
-from relocalize.regression.settings import TrainSettings
-from relocalize.regression.settings_json import field_names, with_fields
+from relocalize.regression.settings import TrainSettings, field_names, with_fields
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -34,7 +34,7 @@ from relocalize.localization.saving import DESCRIPTION, read_description
 from relocalize.place import Place, Split, atomic
 from relocalize.regression.device import Device, choose_device
 from relocalize.regression.folding import folded
-from relocalize.regression.half_precision import halved
+from relocalize.regression.half_precision import as_stored
 from relocalize.regression.image_input import ImageInput
 from relocalize.regression.inference import Answers, answers_to
 from relocalize.regression.model import PoseRegressor, make_regressor
@@ -138,7 +138,7 @@ class RegressorLocalizer(Localizer):
         result = train(place, split, settings, folder)
         localizer = cls(
             result.model,
-            result.images,
+            result.data.images,
             result.views,
             result.validated.calibration,
             _facts(result, settings, place.unit),
@@ -242,7 +242,7 @@ class RegressorLocalizer(Localizer):
     def save(self, folder: Path) -> None:
         """Write weights, settings and the training's log into the empty ``folder``."""
         tensors = {
-            f"{_MODEL}{name}": halved(value.detach().cpu()).contiguous()
+            f"{_MODEL}{name}": as_stored(value.detach().cpu()).contiguous()
             for name, value in self.model.state_dict().items()
         }
         for name, array in self.views.to_arrays().items():
@@ -353,7 +353,7 @@ def _work_folder(place: Place, split: Split | None, settings: TrainSettings) -> 
 def _facts(result: TrainResult, settings: TrainSettings, unit: str) -> TrainedFacts:
     counts, run = result.model.parameter_counts(), result.run
     validation = {
-        "images": result.validation,
+        "images": len(result.data.validation),
         "position": result.validated.answered.position,
         "unit": unit,
         "rotation_deg": result.validated.answered.rotation_deg,
@@ -366,12 +366,12 @@ def _facts(result: TrainResult, settings: TrainSettings, unit: str) -> TrainedFa
         "answers_by": "view" if result.validated.calibration.by_view else "pose",
     }
     training = {
-        "images": result.train,
+        "images": len(result.data.train),
         "epochs": run.epochs,
         "seconds": round(run.seconds, 2),
         "preparation_seconds": round(result.preparation_seconds, 2),
         "stopped": run.stopped,
-        "device": result.device,
+        "device": result.device.name,
         "backbone_weights": Path(result.weights.source).name or "none",
         "parameters": asdict(counts),
         "with": {package: version(package) for package in _WITH},

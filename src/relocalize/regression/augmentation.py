@@ -11,18 +11,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from relocalize.errors import LocalizerError
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.regression.canonical import filled, shrunk, warp
 from relocalize.regression.parallax import moved, possible_shift
+from relocalize.regression.settings import AugmentSettings
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 _NOISE_SIDE = 512  # of the tile that noise is cut from
@@ -33,64 +32,6 @@ _SHARE = 0.5  # of the copies have another lens, a blur, patches: the rest stay 
 # each channel (white balance), +- factor of colourfulness. A jitter of 0.3 spans what a phone's
 # exposure and white balance do between two walks.
 _OFFSET, _CONTRAST, _GAMMA, _GAIN, _COLOURFULNESS = 0.4, 0.7, 1.8, 0.25, 0.8
-
-
-@dataclass(frozen=True)
-class AugmentSettings:
-    """How training images are varied, by default not at all; each copy's pose is exact."""
-
-    roll_deg: float = 0.0
-    """Largest rotation about the viewing direction, in degrees."""
-    turn_deg: float = 0.0
-    """Largest rotation to the left and right, in degrees."""
-    tilt_deg: float | None = None
-    """Largest rotation up and down, in degrees; none: as much as turn_deg."""
-    shift: float = 0.0
-    """Standard deviation of the shift in each direction, as a share of the median depth of what
-    the frame sees. Needs a map with points; surfaces between them are taken to be smooth."""
-    zoom: float = 1.0
-    """Largest factor of the focal length, and of one over it, of another lens whose image is
-    brought back to the canonical camera: a longer lens shows less, a shorter one is coarser."""
-    focal_doubt: float = 1.0
-    """Largest factor of the focal length, and of one over it, that stays in the image: teaches
-    to doubt the lens, at a cost, since an image magnified by 2% looks like one from nearer."""
-    jitter: float = 0.0
-    """Strength of changes of brightness, contrast, gamma, white balance and colour, 0 to 1."""
-    blur_px: float = 0.0
-    """Largest standard deviation of a blur in pixels, and a third of the longest motion streak."""
-    noise: float = 0.0
-    """Largest standard deviation of pixel noise, of 255."""
-    jpeg: float = 0.0
-    """Share of copies that went through JPEG of low quality."""
-    occlusion: float = 0.0
-    """Largest share of the image that is covered."""
-    fill: Literal["mean", "edge"] = "mean"
-    """What is shown beyond the image: a mean colour, or its edge drawn out."""
-
-    def __post_init__(self) -> None:
-        _check(0 <= self.roll_deg <= 180, "roll_deg", self.roll_deg, "0 to 180")
-        _check(0 <= self.turn_deg <= 60, "turn_deg", self.turn_deg, "0 to 60")
-        tilt = self.turn_deg if self.tilt_deg is None else self.tilt_deg
-        _check(0 <= tilt <= 60, "tilt_deg", tilt, "0 to 60")
-        _check(0 <= self.shift <= 0.3, "shift", self.shift, "0 to 0.3")
-        _check(1 <= self.zoom <= 4, "zoom", self.zoom, "1 to 4")
-        _check(1 <= self.focal_doubt <= 2, "focal_doubt", self.focal_doubt, "1 to 2")
-        _check(0 <= self.jitter <= 1, "jitter", self.jitter, "0 to 1")
-        _check(0 <= self.blur_px <= 20, "blur_px", self.blur_px, "0 to 20")
-        _check(0 <= self.noise <= 128, "noise", self.noise, "0 to 128")
-        _check(0 <= self.jpeg <= 1, "jpeg", self.jpeg, "0 to 1")
-        _check(0 <= self.occlusion <= 0.9, "occlusion", self.occlusion, "0 to 0.9")
-        _check(self.fill in {"mean", "edge"}, "fill", self.fill, "mean or edge")
-
-    @property
-    def is_none(self) -> bool:
-        """Whether copies equal their image."""
-        return self == AugmentSettings(fill=self.fill)
-
-
-def _check(holds: bool, name: str, value: object, want: str) -> None:
-    if not holds:
-        raise LocalizerError(f"augment.{name} is {value}; want {want}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -91,60 +91,42 @@ def warp(
     """
     source = shrunk(pixels, camera, target)
     height, width = source.shape[:2]
-    if target_from_camera is None or kept:
-        turn = None if target_from_camera is None else target_from_camera.tobytes()
-        table = _kept_table(camera, target, width, height, turn)
-    else:
-        table = _table(camera, target, width, height, target_from_camera)
-    sampled = cv2.remap(
-        source, table.whole, table.rest, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    turn = None if target_from_camera is None else np.float64(target_from_camera).tobytes()
+    # Photos share cameras; turns that are drawn at random come once.
+    table = _table if turn is None or kept else _table.__wrapped__
+    whole, rest, seen = table(camera, target, width, height, turn)
+    sampled = cv2.remap(source, whole, rest, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     result = np.asarray(sampled, dtype=np.uint8)
-    return (result if fill is None else filled(result, table.seen, fill)), table.seen
+    return (result if fill is None else filled(result, seen, fill)), seen
 
 
-@dataclass(frozen=True, eq=False)
-class _Table:
-    """Where each pixel of an image comes from, in the fixed-point numbers of `cv2.remap`.
-
-    Attributes:
-        whole: [h, w, 2] pixels.
-        rest: [h, w] what is left of them, in steps of 1/32.
-        seen: [h, w] whether the source has that point.
-    """
-
-    whole: NDArray[np.int16]
-    rest: NDArray[np.uint16]
-    seen: NDArray[np.bool_]
-
-
+@lru_cache(maxsize=64)  # of 350 kB
 def _table(
-    camera: Camera,
-    target: Camera,
-    width: int,
-    height: int,
-    target_from_camera: FloatArray | None = None,
-) -> _Table:
-    """For a source of ``width`` x ``height`` pixels, the camera's image resized."""
-    x, y, seen = source_pixels(camera, target, target_from_camera)
+    camera: Camera, target: Camera, width: int, height: int, turn: bytes | None
+) -> tuple[NDArray[np.int16], NDArray[np.uint16], NDArray[np.bool_]]:
+    """Where each pixel comes from in the camera's image resized to ``width`` x ``height``.
+
+    Args:
+        camera: of the image.
+        target: whose pixels they are.
+        width: pixels.
+        height: pixels.
+        turn: the bytes of target_from_camera [3, 3], or none.
+
+    Returns:
+        Whole pixels [h, w, 2] and what is left of them in steps of 1/32 [h, w], as `cv2.remap`
+        takes them; whether the image has that point [h, w].
+    """
+    rotation = None if turn is None else np.frombuffer(turn).reshape(3, 3)
+    x, y, seen = source_pixels(camera, target, rotation)
     # From the camera's pixels to those of the image at hand, counted from pixel centres.
     x *= np.float32(width / camera.width)
     y *= np.float32(height / camera.height)
     x -= np.float32(0.5)
     y -= np.float32(0.5)
     whole, rest = cv2.convertMaps(x, y, cv2.CV_16SC2)
-    return _Table(np.asarray(whole, np.int16), np.asarray(rest, np.uint16), seen)
-
-
-@lru_cache(maxsize=64)  # of 350 kB
-def _kept_table(
-    camera: Camera, target: Camera, width: int, height: int, turn: bytes | None
-) -> _Table:
-    """`_table`, kept, since photos share cameras; ``turn`` is the rotation's bytes, or none."""
-    rotation = None if turn is None else np.frombuffer(turn).reshape(3, 3)
-    table = _table(camera, target, width, height, rotation)
-    table.seen.flags.writeable = False
-    return table
+    seen.flags.writeable = False
+    return np.asarray(whole, np.int16), np.asarray(rest, np.uint16), seen
 
 
 def filled(
@@ -260,9 +242,10 @@ def _distorted(
     At a node every 8 pixels the spline is off by less than a thousandth of a pixel for phones and
     by less than a hundredth for a fisheye, at a tenth of the time.
     """
-    columns, rows = _node_weights(target.width), _node_weights(target.height)
+    columns, across_weights = _spline_nodes(target.width)
+    rows, down_weights = _spline_nodes(target.height)
     across, down = _target_rays(target)
-    nodes = _on_plane(rotation.T, columns.nodes_of(across), rows.nodes_of(down))[:2]
+    nodes = _on_plane(rotation.T, _between(across, columns), _between(down, rows))[:2]
     plane = np.stack(nodes, axis=-1).reshape(-1, 2).astype(np.float64)
     # What lies beyond the image goes on straight, so that the spline has no kink at its edge.
     radius = np.linalg.norm(plane, axis=1, keepdims=True)
@@ -274,9 +257,9 @@ def _distorted(
         step = 0.01
         at, less = before[outside], camera.img_from_cam(_at_depth_one(inner[outside] * (1 - step)))
         before[outside] = at + (at - less) / step * (np.minimum(far[outside], 4.0) - 1.0)
-    shape = (len(rows.at), len(columns.at))
+    shape = (len(rows), len(columns))
     x, y = (
-        rows.weights @ before[:, axis].astype(np.float32).reshape(shape) @ columns.weights.T
+        down_weights @ before[:, axis].astype(np.float32).reshape(shape) @ across_weights.T
         for axis in (0, 1)
     )
     return x, y
@@ -286,28 +269,17 @@ def _at_depth_one(plane: FloatArray) -> FloatArray:
     return np.column_stack([plane, np.ones(len(plane))])
 
 
-@dataclass(frozen=True, eq=False)
-class _Nodes:
-    """A cubic spline through a few of a line's pixels, as a matrix.
-
-    Attributes:
-        at: [n] positions of the nodes among the pixels.
-        weights: [pixels, n] of each node in each pixel.
-    """
-
-    at: FloatArray
-    weights: NDArray[np.float32]
-
-    def nodes_of(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The nodes' own values of a line that is straight."""
-        return np.interp(self.at, np.arange(len(values)), values).astype(np.float32)
-
-
 @lru_cache(maxsize=64)
-def _node_weights(pixels: int) -> _Nodes:
+def _spline_nodes(pixels: int) -> tuple[FloatArray, NDArray[np.float32]]:
+    """Nodes [n] of a cubic spline along a line of pixels, and their weights [pixels, n] in each."""
     at = np.linspace(0, pixels - 1, max(4, -(-pixels // _NODE_STEP) + 1))
     weights = CubicSpline(at, np.eye(len(at)))(np.arange(pixels))
-    return _Nodes(at, weights.astype(np.float32))
+    return at, weights.astype(np.float32)
+
+
+def _between(values: NDArray[np.float32], at: FloatArray) -> NDArray[np.float32]:
+    """The values of a straight line of pixels at places between them."""
+    return np.interp(at, np.arange(len(values)), values).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -370,12 +342,9 @@ def _target_rays(target: Camera) -> tuple[NDArray[np.float32], NDArray[np.float3
 def _visible_area(camera: Camera) -> float:
     """Area of the plane z = 1 that the middle lines of the image span."""
     lens(camera)
-    if camera.model in _UNDISTORTED:
-        x, y = camera.principal_point
-    else:
-        x, y = camera.width / 2, camera.height / 2
+    middle = (camera.width / 2, camera.height / 2)
+    x, y = camera.principal_point if camera.model in _UNDISTORTED else middle
     ends = camera.cam_from_img([[0.0, y], [camera.width, y], [x, 0.0], [x, camera.height]])
-    left, right, top, bottom = (ends[0, 0], ends[1, 0], ends[2, 1], ends[3, 1])
-    reaches = [-left, right, -top, bottom]
-    capped = [_WIDEST if not np.isfinite(value) else min(value, _WIDEST) for value in reaches]
-    return float((capped[0] + capped[1]) * (capped[2] + capped[3]))
+    reaches = np.array([-ends[0, 0], ends[1, 0], -ends[2, 1], ends[3, 1]])
+    left, right, up, down = np.where(np.isfinite(reaches), np.minimum(reaches, _WIDEST), _WIDEST)
+    return float((left + right) * (up + down))

@@ -1,13 +1,11 @@
-"""Checkpoints of a training under way: all that is needed to go on as if nothing had happened."""
+"""Checkpoints of a training under way: all that is needed to resume as if nothing had happened."""
 
 from __future__ import annotations
 
 import io
-import pickle
 import signal
 import threading
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,10 +24,8 @@ CHECKPOINT = "checkpoint.pt"
 def save_checkpoint(path: Path, key: str, state: dict[str, Any]) -> None:
     """Replace the checkpoint at ``path`` in one step.
 
-    Args:
-        path: of the file.
-        key: says what run this is of: settings, images, poses.
-        state: nested dicts and lists of tensors, numbers and strings, nothing executable.
+    ``key`` says what run it is of: settings, images, poses. ``state`` is nested dicts and lists of
+    tensors, numbers and strings, nothing executable.
     """
     data = io.BytesIO()
     torch.save({"key": key, "state": state}, data)
@@ -46,18 +42,9 @@ def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
             state: dict[str, Any] = stored["state"]
             return state
         why = "it is of other settings or images"
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-    ) as error:
+    except Exception as error:  # whatever a damaged file makes torch raise
         why = f"it is damaged ({type(error).__name__})"
-    progress.say(f"starting over: {path} is not gone on from, {why}")
+    progress.say(f"starting over: {path} is not resumed, {why}")
     return None
 
 
@@ -72,7 +59,7 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Go on with the random numbers of `random_state`."""
+    """Resume the random numbers of `random_state`."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from relocalize.errors import GeometryError
 from relocalize.geometry import Camera
-from relocalize.geometry.transforms import FloatArray
 from relocalize.regression.canonical import canonical_camera
 
 RESIZED_SIDE = 256  # the smaller side after resizing, of a crop of 224
@@ -40,22 +39,6 @@ class Crop:
         """The part [h, w, ...] of an image [H, W, ...], not copied."""
         bottom, right = self.top + self.camera.height, self.left + self.camera.width
         return image[self.top : bottom, self.left : right]
-
-    @property
-    def turn(self) -> FloatArray:
-        """Rotation [3, 3] from the camera's axes to those of one that looks at the part's middle.
-
-        A crop off the middle shows what a turned camera sees: for the paper's crops of a 4:3
-        image by up to 12 degrees, which its labels leave out.
-        """
-        middle = [self.camera.width / 2, self.camera.height / 2]
-        forward = np.append(self.camera.cam_from_img(middle)[0], 1.0)
-        forward /= np.linalg.norm(forward)
-        # The smallest rotation that takes the ray onto the axis (Rodrigues).
-        axis = np.cross(forward, [0.0, 0.0, 1.0])
-        cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-        rotation: FloatArray = np.eye(3) + cross + cross @ cross / (1.0 + forward[2])
-        return rotation
 
 
 def posenet_camera(cameras: Sequence[Camera], *, smaller_side: int = RESIZED_SIDE) -> Camera:
@@ -104,20 +87,6 @@ def posenet_crops(camera: Camera, count: int = 128, side: int = CROP_SIDE) -> li
     columns, rows = (longer, shorter) if across >= down else (shorter, longer)
     lefts, tops = _even(across, columns), _even(down, rows)
     return [_crop(camera, left, top, side) for top in tops for left in lefts]
-
-
-def mean_image(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The mean [h, w, 3] of images ``rows`` of [N, h, w, 3], in 0 to 255.
-
-    Raises:
-        GeometryError: no rows.
-    """
-    if not len(rows):
-        raise GeometryError("no images to take the mean of")
-    total = np.zeros(images.shape[1:], dtype=np.int64)
-    for row in rows:
-        total += images[row]
-    return (total / len(rows)).astype(np.float32)
 
 
 def _room(camera: Camera, side: int) -> tuple[int, int]:

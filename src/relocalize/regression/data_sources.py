@@ -1,12 +1,11 @@
-"""Where the batches of a training come from: images varied on the fly, or kept features."""
+"""Where the batches of a training come from: images varied on the fly, or cached features."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,15 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from relocalize.geometry.transforms import FloatArray
-from relocalize.regression.augmentation import AugmentSettings
-from relocalize.regression.batches import Rows
-from relocalize.regression.depths import cell_depths
+from relocalize.parallel import worker_count
+from relocalize.regression.data import TrainingData
 from relocalize.regression.device import Device
 from relocalize.regression.feature_cache import FeatureCache
-from relocalize.regression.frames import TrainingFrames
 from relocalize.regression.heads import PoseOutput
-from relocalize.regression.image_input import ImageInput
+from relocalize.regression.inference import Answers, answers_from, answers_to
 from relocalize.regression.model import PoseRegressor
+from relocalize.regression.novelty import Float32Array, KnownViews, described
+from relocalize.regression.time_blocks import Rows
+
+_DESCRIBED_AT_ONCE = 64  # images
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class Batch:
     rows: Rows
     inputs: NDArray[np.uint8] | Mapping[str, Tensor]
     world_from_cams: FloatArray
-    depths: FloatArray | None = None
+    depths: NDArray[np.float32] | None = None
 
     def outputs(self, model: PoseRegressor, device: Device) -> PoseOutput:
         """What the model says, in the device's format."""
@@ -58,117 +59,151 @@ class Batch:
             return model.from_features(maps)
 
 
-class Supply(Protocol):
-    """A source of batches; the same rows of the same epoch are the same batch."""
+class DataSource(ABC):
+    """A source of batches, and of what is asked of a network about the same images.
 
+    Attributes:
+        data: the images.
+        cells: rows and columns of the head's cells, whose depths batches have; None without.
+        device: that the network is on.
+    """
+
+    def __init__(self, data: TrainingData, cells: tuple[int, int] | None, device: Device) -> None:
+        self.data, self.cells, self.device = data, cells, device
+
+    @abstractmethod
     def batch(self, rows: Rows, epoch: int) -> Batch:
-        """These train frames, varied for this epoch."""
-        ...
+        """These train frames, varied for this epoch; the same whenever it is asked."""
+
+    @abstractmethod
+    def validation_answers(self, model: PoseRegressor) -> Answers:
+        """The network's answers to the validation images."""
+
+    @abstractmethod
+    def known_views(self, model: PoseRegressor) -> KnownViews:
+        """What the train images look like to the network."""
+
+    def close(self) -> None:  # noqa: B027 - not every source has some
+        """End its threads."""
 
 
-class ImageSupply:
+class ImageSource(DataSource):
     """Train frames varied anew in every epoch, several at a time."""
 
-    def __init__(
-        self,
-        frames: TrainingFrames,
-        images: ImageInput,
-        settings: AugmentSettings,
-        *,
-        seed: int,
-        workers: int,
-        cells: tuple[int, int] | None = None,
-    ) -> None:
-        self._frames, self._images, self._cells = frames, images, cells
-        self._settings, self._seed = settings, seed
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="augment")
+    def __init__(self, data: TrainingData, cells: tuple[int, int] | None, device: Device) -> None:
+        super().__init__(data, cells, device)
+        self._pool = ThreadPoolExecutor(worker_count(), thread_name_prefix="augment")
+        self._validation = data.images.of_frames(data.frames, data.validation)
 
     def batch(self, rows: Rows, epoch: int) -> Batch:
         """These train frames, varied for this epoch."""
+        data, settings = self.data, self.data.settings
 
         def varied(row: int) -> tuple[NDArray[np.uint8], FloatArray]:
-            return self._images.varied(
-                self._frames, row, self._settings, seed=self._seed, epoch=epoch
+            return data.images.varied(
+                data.frames, row, settings.augment, seed=settings.seed, epoch=epoch
             )
 
-        copies = list(self._pool.map(varied, [int(row) for row in rows]))
-        poses = np.stack([pose for _, pose in copies])
+        images, poses = zip(*self._pool.map(varied, rows.tolist()), strict=True)
         depths = None
-        if self._cells is not None:
-            pairs = zip(rows, poses, strict=True)
-            depths = np.stack([_depths(self._frames, int(r), p, self._cells) for r, p in pairs])
-        return Batch(rows, np.stack([image for image, _ in copies]), poses, depths)
+        if self.cells is not None:
+            pairs = zip(rows.tolist(), poses, strict=True)
+            depths = np.stack([data.depths(row, pose, self.cells) for row, pose in pairs])
+        return Batch(rows, np.stack(images), np.stack(poses), depths)
+
+    def validation_answers(self, model: PoseRegressor) -> Answers:
+        """The network's answers to the validation images."""
+        return answers_to(model, self._validation, self.device, samples=self.data.settings.samples)
+
+    def known_views(self, model: PoseRegressor) -> KnownViews:
+        """What the train images look like to the network."""
+        data = self.data
+        seen = answers_to(model, data.images.of_frames(data.frames, data.train), self.device)
+        return KnownViews.learn(seen.descriptions, data.train_poses)
 
     def close(self) -> None:
         """End its threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-class FeatureSupply:
-    """Kept features of frames and their copies: each epoch one of a frame's, all equally often."""
+class FeatureSource(DataSource):
+    """Cached features of frames and their copies: each epoch one of a frame's, equally often."""
 
     def __init__(
         self,
+        data: TrainingData,
+        cells: tuple[int, int] | None,
+        device: Device,
         cache: FeatureCache,
-        frames: TrainingFrames,
-        *,
-        seed: int,
-        cells: tuple[int, int] | None = None,
     ) -> None:
-        self._cache, self._frames, self._seed, self._cells = cache, frames, seed, cells
-        self._depths: dict[tuple[int, int], FloatArray] = {}
+        super().__init__(data, cells, device)
+        self._cache = cache
+        self._depths: dict[tuple[int, int], NDArray[np.float32]] = {}
+        found = cache.batch(data.validation, np.zeros_like(data.validation))
+        self._validation = {stage: maps.to(device.torch_device) for stage, maps in found.items()}
 
     def batch(self, rows: Rows, epoch: int) -> Batch:
         """One copy of each of these train frames."""
         frames, copies = self._cache.world_from_cams.shape[:2]
         round_, turn = divmod(epoch - 1, copies)
         order = np.tile(np.arange(copies), (frames, 1))
-        np.random.default_rng((self._seed, round_)).permuted(order, axis=1, out=order)
+        rng = np.random.default_rng((self.data.settings.seed, round_))
+        rng.permuted(order, axis=1, out=order)
         chosen = order[rows, turn]
         poses = self._cache.world_from_cams[rows, chosen]
         return Batch(rows, self._cache.batch(rows, chosen), poses, self._depths_of(rows, chosen))
 
-    def _depths_of(self, rows: Rows, copies: Rows) -> FloatArray | None:
+    def _depths_of(self, rows: Rows, copies: Rows) -> NDArray[np.float32] | None:
         """Of the cells, found when they are first asked for."""
-        if self._cells is None:
+        if self.cells is None:
             return None
-        found = []
-        for key in zip(rows.tolist(), copies.tolist(), strict=True):
+        keys = list(zip(rows.tolist(), copies.tolist(), strict=True))
+        for key in keys:
             if key not in self._depths:
                 pose = self._cache.world_from_cams[key]
-                self._depths[key] = _depths(self._frames, key[0], pose, self._cells)
-            found.append(self._depths[key])
-        return np.stack(found)
+                self._depths[key] = self.data.depths(key[0], pose, self.cells)
+        return np.stack([self._depths[key] for key in keys])
+
+    def validation_answers(self, model: PoseRegressor) -> Answers:
+        """The network's answers to the validation images."""
+        return answers_from(model, self._validation, samples=self.data.settings.samples)
+
+    def known_views(self, model: PoseRegressor) -> KnownViews:
+        """What the train images and copies of them look like to the frozen backbone."""
+        copies = min(self.data.settings.indexed_copies, self._cache.copies - 1)
+        if copies == 0:
+            return KnownViews.learn(*self._described(0))
+        found = (self._described(number) for number in range(1, copies + 1))
+        descriptions, poses = zip(*found, strict=True)
+        return KnownViews.learn(
+            *self._described(0), copies=(np.concatenate(descriptions), np.concatenate(poses))
+        )
+
+    def _described(self, copy: int) -> tuple[Float32Array, FloatArray]:
+        """Descriptions [N, D] of a copy of every train image, and their poses [N, 4, 4]."""
+        rows = self.data.train
+        parts = np.array_split(rows, -(-len(rows) // _DESCRIBED_AT_ONCE))
+        seen = [described(self._cache.batch(part, np.full_like(part, copy))) for part in parts]
+        return np.concatenate(seen), self._cache.world_from_cams[rows, copy]
 
 
-def _depths(
-    frames: TrainingFrames, row: int, world_from_cam: FloatArray, cells: tuple[int, int]
-) -> FloatArray:
-    found = cell_depths(frames.target, frames.points(row), world_from_cam, cells)
-    return found.astype(np.float32)
+class Prefetcher:
+    """Makes the next batch of a source while the network is at work on this one."""
 
-
-class Ahead:
-    """Makes the next batch while the network is at work on this one."""
-
-    def __init__(self, supply: Supply) -> None:
-        self._supply = supply
+    def __init__(self, source: DataSource, batches: Callable[[int], Sequence[Rows]]) -> None:
+        """Of a source; ``batches`` gives the rows of each batch of an epoch."""
+        self._source, self._batches = source, batches
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._next: tuple[tuple[int, int], Future[Batch]] | None = None
+        self._begun: dict[tuple[int, int], Future[Batch]] = {}
 
-    def take(
-        self, index: tuple[int, int], rows: Rows, following: tuple[tuple[int, int], Rows] | None
-    ) -> Batch:
-        """Batch ``index`` (epoch, number) of these rows; ``following`` is begun."""
-        if self._next is not None and self._next[0] == index:
-            batch = self._next[1].result()
-        else:
-            batch = self._supply.batch(rows, index[0])
-        self._next = None
-        if following is not None:
-            (epoch, number), its_rows = following
-            future = self._pool.submit(self._supply.batch, its_rows, epoch)
-            self._next = ((epoch, number), future)
+    def take(self, epoch: int, number: int) -> Batch:
+        """Batch ``number`` of an epoch; the one after it is begun."""
+        batches = self._batches(epoch)
+        future = self._begun.get((epoch, number))
+        batch = self._source.batch(batches[number], epoch) if future is None else future.result()
+        following = (epoch, number + 1) if number + 1 < len(batches) else (epoch + 1, 0)
+        rows = self._batches(following[0])[following[1]]
+        self._begun = {following: self._pool.submit(self._source.batch, rows, following[0])}
         return batch
 
     def close(self) -> None:
@@ -176,13 +211,41 @@ class Ahead:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-@contextmanager
-def ahead(supply: Supply) -> Iterator[Ahead]:
-    """`Ahead` of a supply; its threads end with the context."""
-    running = Ahead(supply)
-    try:
-        yield running
-    finally:
-        running.close()
-        if isinstance(supply, ImageSupply):
-            supply.close()
+def epoch_batches(rows: Rows, batch_size: int, *, seed: int, epoch: int) -> list[Rows]:
+    """The frames ``rows`` in random order, in batches of nearly equal size.
+
+    A last batch of a few frames would be a step of their noise, and batch normalisation cannot
+    do with one.
+
+    Args:
+        rows: of train frames.
+        batch_size: the largest.
+        seed: of the run.
+        epoch: from 1.
+    """
+    order = np.random.default_rng((seed, epoch)).permutation(rows)
+    return np.array_split(order, max(1, -(-len(order) // batch_size)))
+
+
+def epoch_tuples(data: TrainingData, epoch: int) -> list[Rows]:
+    """Batches of tuples of frames in time order, as many that each frame comes about once.
+
+    Tuples do not span captures, nor what was cut out for validation (they may bridge it, as
+    spacing does). A walk that is too short for the spacing has closer tuples.
+    """
+    rows, captures, loss = data.train, data.frames.captures, data.settings.loss
+    size, spacing = loss.tuple_size, loss.tuple_spacing
+    tuples = []
+    for capture in dict.fromkeys(captures[row] for row in rows):
+        walk = np.array([row for row in rows if captures[row] == capture])
+        step = max(1, min(spacing, (len(walk) - 1) // max(1, size - 1)))
+        last = len(walk) - step * (size - 1)
+        tuples += [walk[start : start + step * (size - 1) + 1 : step] for start in range(last)]
+    order = np.random.default_rng((data.settings.seed, epoch)).permutation(len(tuples))
+    kept = [tuples[index] for index in order[: max(1, -(-len(rows) // size))]]
+    count = max(1, -(-len(kept) * size // data.settings.optimizer.batch_size))
+    return [
+        np.concatenate([kept[index] for index in part])
+        for part in np.array_split(np.arange(len(kept)), count)
+        if len(part)
+    ]

@@ -1,6 +1,6 @@
 """Arrays on disk that are filled row by row, and whose finished rows outlive a kill.
 
-A row counts as done only after its bytes are on disk, so a run that was stopped anywhere goes on
+A row counts as done only after its bytes are on disk, so a run that was stopped anywhere resumes
 with the rows that are missing. What is here can always be made again: a reader that finds it
 damaged deletes it.
 """
@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from relocalize.errors import LocalizerError
 from relocalize.place import atomic
@@ -58,9 +59,8 @@ class DiskRows:
             arrays: layouts by name.
             kept: folders of the kind that may lie side by side.
         """
-        self._kept = kept
         self.folder, self.rows = folder, rows
-        self._arrays = dict(arrays)
+        self._arrays, self._kept = dict(arrays), kept
         self._written: list[slice] = []
 
     def make(self, about: Mapping[str, Any]) -> None:
@@ -74,10 +74,11 @@ class DiskRows:
         """
         if self._is_whole():
             return
-        need = sum(layout.row_bytes for layout in self._arrays.values()) * self.rows
-        try:
+        sizes = self._sizes()
+        need = sum(sizes.values())
+        with self._writing():
             shutil.rmtree(self.folder, ignore_errors=True)
-            _forget_others(self.folder, self._kept - 1)
+            self._forget_others()
             self.folder.mkdir(parents=True)
             free = shutil.disk_usage(self.folder).free
             if need + _SPARE_BYTES > free:
@@ -86,31 +87,52 @@ class DiskRows:
                     f"{self.folder.parent} needs {need / 1e6:.0f} MB for prepared images, and "
                     f"its disk has {free / 1e6:.0f} MB free; free some, or use smaller images"
                 )
-            for name, layout in self._arrays.items():
-                with self._path(name).open("wb") as file:
-                    file.truncate(layout.row_bytes * self.rows)
-            (self.folder / _DONE).write_bytes(bytes(self.rows))
+            for path, size in sizes.items():
+                with path.open("wb") as file:
+                    file.truncate(size)
             atomic.write_json(self.folder / _DESCRIPTION, dict(about))
-        except OSError as error:
-            raise LocalizerError(f"{self.folder} cannot be written: {error.strerror}") from error
 
     @property
     def is_complete(self) -> bool:
         """Whether every row is there; what is used is not forgotten soon."""
         if not self._is_whole() or len(self.missing):
             return False
-        _touch(self.folder / _DESCRIPTION)
+        with suppress(OSError):  # a Place that is only read
+            os.utime(self.folder / _DESCRIPTION)
         return True
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.bin"
 
+    def _sizes(self) -> dict[Path, int]:
+        """Bytes of each file."""
+        sizes = {self._path(n): layout.row_bytes * self.rows for n, layout in self._arrays.items()}
+        return {**sizes, self.folder / _DONE: self.rows}
+
     def _is_whole(self) -> bool:
         if not (self.folder / _DESCRIPTION).is_file():  # written last
             return False
-        sizes = {self._path(n): lay.row_bytes * self.rows for n, lay in self._arrays.items()}
-        sizes[self.folder / _DONE] = self.rows
-        return all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
+        return all(
+            path.is_file() and path.stat().st_size == size for path, size in self._sizes().items()
+        )
+
+    def _forget_others(self) -> None:
+        """Delete the folders of this kind that were used longest ago, but for a few."""
+        kind = self.folder.name.split("-")[0]
+        others = [
+            (path.stat().st_mtime_ns, path.parent)
+            for path in self.folder.parent.glob(f"{kind}-*/{_DESCRIPTION}")
+            if path.parent != self.folder
+        ]
+        for _, old in sorted(others)[: max(0, len(others) + 1 - self._kept)]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise LocalizerError(f"{self.folder} cannot be written: {error.strerror}") from error
 
     def forget(self) -> None:
         """Delete what is there."""
@@ -130,26 +152,21 @@ class DiskRows:
         """
         if values.keys() != self._arrays.keys():
             raise ValueError(f"got arrays {sorted(values)}, want {sorted(self._arrays)}")
-        count = 0
-        try:
-            for name, array in values.items():
-                layout = self._arrays[name]
-                if array.shape[1:] != layout.shape:
-                    raise ValueError(f"rows of {name} are {array.shape[1:]}, want {layout.shape}")
-                count = len(array)
-                # Not through a memory map: a full disk would end the process there.
-                with self._path(name).open("r+b") as file:
-                    file.seek(first * layout.row_bytes)
-                    file.write(np.ascontiguousarray(array, dtype=layout.dtype).data)
-        except OSError as error:
-            raise LocalizerError(f"{self.folder} cannot be written: {error.strerror}") from error
-        self._written.append(slice(first, first + count))
+        for name, array in values.items():
+            layout = self._arrays[name]
+            if array.shape[1:] != layout.shape:
+                raise ValueError(f"rows of {name} are {array.shape[1:]}, want {layout.shape}")
+            # Not by a memory map: a full disk would end the process there.
+            with self._writing(), self._path(name).open("r+b") as file:
+                file.seek(first * layout.row_bytes)
+                file.write(np.ascontiguousarray(array, dtype=layout.dtype).data)
+        self._written.append(slice(first, first + len(next(iter(values.values())))))
 
     def commit(self) -> None:
         """Have what was written survive, whatever happens next."""
         if not self._written:
             return
-        try:
+        with self._writing():
             for name in self._arrays:
                 with self._path(name).open("r+b") as file:
                     os.fsync(file.fileno())
@@ -159,34 +176,10 @@ class DiskRows:
                     file.write(b"\1" * (rows.stop - rows.start))
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as error:
-            raise LocalizerError(f"{self.folder} cannot be written: {error.strerror}") from error
         self._written.clear()
 
     def array(self, name: str) -> NDArray[Any]:
         """The array ``name`` [rows, ...], read from disk as it is touched; not writable."""
         layout = self._arrays[name]
-        dtype: DTypeLike = layout.dtype
-        return np.memmap(self._path(name), dtype=dtype, mode="r", shape=(self.rows, *layout.shape))
-
-
-def _forget_others(folder: Path, kept: int) -> None:
-    """Delete the folders beside ``folder`` of its kind that were used longest ago, but for a few.
-
-    A kind is what stands before the first ``-`` of a folder's name.
-    """
-    kind = folder.name.split("-")[0]
-    others = [
-        (path.stat().st_mtime_ns, path.parent)
-        for path in folder.parent.glob(f"{kind}-*/{_DESCRIPTION}")
-        if path.parent != folder
-    ]
-    for _, old in sorted(others)[: max(0, len(others) - kept)]:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _touch(path: Path) -> None:
-    try:
-        os.utime(path)
-    except OSError:  # a Place that is only read
-        return
+        shape = (self.rows, *layout.shape)
+        return np.memmap(self._path(name), dtype=np.dtype(layout.dtype), mode="r", shape=shape)

@@ -8,13 +8,16 @@ these, and knows only calls of ``forward``.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import distributed, nn
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,11 @@ class Workers:
         for tensor in module.state_dict().values():
             distributed.broadcast(tensor, src=0)
 
-    def wait(self) -> None:
-        """Until every process has come here."""
-        if self.count > 1:
+    def leader_first(self, make: Callable[[], Made]) -> Made:
+        """What ``make`` gives: the first process prepares it on disk, the others find it there."""
+        if not self.leads:
             distributed.barrier()
+        made = make()
+        if self.leads and self.count > 1:
+            distributed.barrier()
+        return made

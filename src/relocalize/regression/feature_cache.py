@@ -7,9 +7,11 @@ it. The copies are drawn once, so the number of them takes the place of epochs o
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,21 +23,17 @@ from relocalize import progress
 from relocalize.errors import LocalizerError
 from relocalize.geometry.transforms import FloatArray
 from relocalize.parallel import map_in_order
-from relocalize.place import Place
-from relocalize.regression.augmentation import AugmentSettings, copy_rng, draw_view
+from relocalize.place import atomic
+from relocalize.regression.augmentation import copy_rng, draw_view
 from relocalize.regression.backbones import Backbone
+from relocalize.regression.data import TrainingData
 from relocalize.regression.device import Device
 from relocalize.regression.disk_rows import DiskRows, RowLayout
 from relocalize.regression.folding import folded
-from relocalize.regression.frames import TrainingFrames, cache_folder
+from relocalize.regression.frames import cache_folder
 from relocalize.regression.heads import resized
-from relocalize.regression.image_input import ImageInput
-from relocalize.regression.principal_channels import (
-    ChannelStatistics,
-    PrincipalChannels,
-    read_principal,
-    write_principal,
-)
+from relocalize.regression.principal_channels import ChannelReduction, ChannelStatistics
+from relocalize.regression.time_blocks import Rows
 
 _VERSION = 2  # of how features are made; others are made again
 _PRINCIPAL = "principal.npz"
@@ -46,36 +44,6 @@ _BATCH = 32  # images; more gain nothing on a processor
 _HALF_LIMIT = 65504.0  # float16's largest number
 
 
-@dataclass(frozen=True)
-class FeatureSettings:
-    """What is kept.
-
-    Attributes:
-        stages: of the backbone, shallow to deep.
-        channels: principal channels kept of each stage; None keeps all.
-        whiten: scale principal channels to variance 1.
-        grid: rows and columns that maps are averaged to; None keeps them as they are.
-        copies: augmented copies of each frame, beside the frame itself.
-        augment: how copies differ.
-        seed: of the copies.
-    """
-
-    stages: tuple[str, ...]
-    channels: int | None = None
-    whiten: bool = False
-    grid: tuple[int, int] | None = None
-    copies: int = 0
-    augment: AugmentSettings = AugmentSettings()
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.stages or self.copies < 0:
-            raise LocalizerError(
-                f"features of stages {self.stages} and {self.copies} copies; "
-                "want at least one stage, and 0 or more copies"
-            )
-
-
 @dataclass(frozen=True, eq=False)
 class FeatureCache:
     """Feature maps of N frames and C copies of each; copy 0 is the frame itself.
@@ -84,39 +52,36 @@ class FeatureCache:
         maps: by stage [N * (C + 1), c, h, w] float16, read-only memory maps; row
             ``frame * (C + 1) + copy``.
         world_from_cams: [N, C + 1, 4, 4].
-        principal: by stage what was done to the channels; empty where all are kept.
+        principal: by stage how channels were reduced; empty where all are kept.
         key: of everything that the maps depend on.
     """
 
     maps: dict[str, NDArray[np.float16]]
     world_from_cams: FloatArray
-    principal: dict[str, PrincipalChannels]
+    principal: dict[str, ChannelReduction]
     key: str
 
     @classmethod
     def prepare(
         cls,
-        place: Place,
-        frames: TrainingFrames,
-        images: ImageInput,
+        data: TrainingData,
         backbone: Backbone,
-        settings: FeatureSettings,
+        stages: Sequence[str],
         device: Device,
         *,
-        principal_rows: NDArray[np.int64] | None = None,
         workers: int = 1,
     ) -> FeatureCache:
         """The features of all frames, computed unless they were before.
 
+        The settings of the training say how many copies are kept, how they differ, how many
+        principal channels of each stage (learnt from the images to train on, as they are), and
+        the grid that maps are averaged to where the head has one.
+
         Args:
-            place: whose cache it is.
-            frames: the train frames.
-            images: how they become the network's input.
+            data: the images.
             backbone: with its weights, frozen, on the device.
-            settings: what is kept.
+            stages: of the backbone, shallow to deep.
             device: that the backbone runs on.
-            principal_rows: frames that principal channels are learned from; default all. Leave
-                out those that validate.
             workers: threads that make copies while the backbone runs.
 
         Raises:
@@ -127,29 +92,24 @@ class FeatureCache:
             raise LocalizerError(
                 f"the features of {backbone.name} change as it is trained; freeze it to keep them"
             )
-        rows_for_principal = np.arange(len(frames)) if principal_rows is None else principal_rows
-        key = _fingerprint(frames, images, backbone, settings, device, rows_for_principal)
-        extractor = _Extractor(frames, images, folded(backbone), settings, device, workers)
-        layouts = extractor.layouts()
-        count = len(frames) * (settings.copies + 1)
-        rows = DiskRows(cache_folder(place) / f"features-{key}", count, layouts, kept=_KEPT)
-        principal = _known_principal(rows, settings)
+        key = _fingerprint(data, backbone, stages, device)
+        extractor = _Extractor(data, folded(backbone), tuple(stages), device, workers)
+        count = len(data.frames) * (data.copies + 1)
+        folder = cache_folder(data.place) / f"features-{key}"
+        rows = DiskRows(folder, count, extractor.layouts(), kept=_KEPT)
+        principal = _known_principal(rows, extractor)
         if principal is None or not rows.is_complete:
-            with place.lock(), device.running():
-                principal = _fill(rows, extractor, rows_for_principal)
-        return cls(
-            maps={stage: rows.array(stage) for stage in settings.stages},
-            world_from_cams=_poses(frames, settings),
-            principal=principal,
-            key=key,
-        )
+            with data.place.lock(), device.running():
+                principal = _fill(rows, extractor)
+        maps = {stage: rows.array(stage) for stage in stages}
+        return cls(maps, _poses(data), principal, key)
 
     @property
     def copies(self) -> int:
         """Copies of each frame, the frame itself counted: C + 1."""
         return int(self.world_from_cams.shape[1])
 
-    def batch(self, frames: NDArray[np.int64], copies: NDArray[np.int64]) -> dict[str, Tensor]:
+    def batch(self, frames: Rows, copies: Rows) -> dict[str, Tensor]:
         """Maps [B, c, h, w] float32 by stage of copies [B] of frames [B]."""
         rows = frames * self.copies + copies
         return {
@@ -162,23 +122,21 @@ class FeatureCache:
 class _Extractor:
     """Images of frames and copies, and what the backbone makes of them."""
 
-    frames: TrainingFrames
-    images: ImageInput
+    data: TrainingData
     backbone: Backbone
-    settings: FeatureSettings
+    stages: tuple[str, ...]
     device: Device
     workers: int
 
     def image(self, frame: int, copy: int) -> NDArray[np.uint8]:
         """[h, w, 3] of a copy of a frame."""
+        data, settings = self.data, self.data.settings
         if copy == 0:
-            pixels: NDArray[np.uint8] = self.images.of_frames(self.frames, np.array([frame]))[0]
+            pixels: NDArray[np.uint8] = data.images.of_frames(data.frames, np.array([frame]))[0]
             return pixels
-        settings = self.settings
-        pixels, _ = self.images.varied(
-            self.frames, frame, settings.augment, seed=settings.seed, epoch=copy
-        )
-        return pixels
+        return data.images.varied(
+            data.frames, frame, settings.augment, seed=settings.seed, epoch=copy
+        )[0]
 
     def maps(self, pixels: NDArray[np.uint8]) -> dict[str, Tensor]:
         """Raw feature maps [B, C, H, W] float32, on the device, of images [B, h, w, 3]."""
@@ -188,8 +146,8 @@ class _Extractor:
             for values in (self.backbone.mean, self.backbone.std)
         )
         with torch.inference_mode(), self.device.mixed():
-            maps = self.backbone((images - mean) / std, stages=self.settings.stages)
-        return {stage: maps[stage].float() for stage in self.settings.stages}
+            maps = self.backbone((images - mean) / std, stages=self.stages)
+        return {stage: maps[stage].float() for stage in self.stages}
 
     def batches(
         self, keys: Sequence[tuple[int, int]]
@@ -204,52 +162,80 @@ class _Extractor:
         for part, batch in zip(parts, made, strict=True):
             yield part, self.maps(batch)
 
+    def channels(self, stage: str) -> int:
+        """How many are kept of a stage."""
+        all_of_them = self.backbone.stages[stage].channels
+        return min(all_of_them, self.data.settings.backbone.channels or all_of_them)
+
     def layouts(self) -> dict[str, RowLayout]:
         """Of a row of each stage, by trying one image."""
         with self.device.running():
             maps = self.maps(self.image(0, 0)[None])
-        layouts = {}
+        grid = self.data.settings.head.kept_grid
+        return {
+            stage: RowLayout((self.channels(stage), *(grid or found.shape[2:])), "float16")
+            for stage, found in maps.items()
+        }
+
+    def kept(
+        self, maps: Mapping[str, Tensor], principal: Mapping[str, ChannelReduction]
+    ) -> dict[str, NDArray[np.float16]]:
+        """What is written of raw maps."""
+        rows = {}
+        grid = self.data.settings.head.kept_grid
         for stage, found in maps.items():
-            channels = min(found.shape[1], self.settings.channels or found.shape[1])
-            size = self.settings.grid or tuple(found.shape[2:])
-            layouts[stage] = RowLayout((channels, *size), "float16")
-        return layouts
+            cells = (found if grid is None else resized(found, grid)).cpu()
+            reduced = principal[stage](cells) if stage in principal else cells
+            rows[stage] = reduced.clamp(-_HALF_LIMIT, _HALF_LIMIT).half().numpy()
+        return rows
+
+    def learn_principal(self) -> dict[str, ChannelReduction]:
+        """Principal channels of train frames as they are, evenly over them."""
+        rows = self.data.train
+        count = min(len(rows), _PRINCIPAL_FRAMES)
+        chosen = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
+        statistics = {
+            stage: ChannelStatistics(self.backbone.stages[stage].channels) for stage in self.stages
+        }
+        with progress.bar("principal channels", count, "images") as bar:
+            for part, maps in self.batches([(int(row), 0) for row in chosen]):
+                for stage, found in maps.items():
+                    statistics[stage].add(found)
+                bar.advance(len(part))
+        return {stage: one.principal(self.channels(stage)) for stage, one in statistics.items()}
 
 
-def _poses(frames: TrainingFrames, settings: FeatureSettings) -> FloatArray:
+def _poses(data: TrainingData) -> FloatArray:
     """[N, C + 1, 4, 4]."""
-    poses = np.repeat(frames.world_from_cams[:, None], settings.copies + 1, axis=1)
+    settings, frames = data.settings, data.frames
+    poses = np.repeat(frames.world_from_cams[:, None], data.copies + 1, axis=1)
     for frame in range(len(frames)):
         points = frames.points(frame) if settings.augment.shift else None
-        for copy in range(1, settings.copies + 1):
+        for copy in range(1, data.copies + 1):
             view = draw_view(copy_rng(settings.seed, copy, frame), settings.augment)
             poses[frame, copy] = view.world_from_cam(frames.world_from_cams[frame], points)
     return poses
 
 
 def _fingerprint(
-    frames: TrainingFrames,
-    images: ImageInput,
-    backbone: Backbone,
-    settings: FeatureSettings,
-    device: Device,
-    principal_rows: NDArray[np.int64],
+    data: TrainingData, backbone: Backbone, stages: Sequence[str], device: Device
 ) -> str:
+    settings, frames = data.settings, data.frames
     digest = hashlib.sha256()
-    kept = asdict(settings)
-    if not settings.copies:
-        kept["augment"] = kept["seed"] = None
     about: list[Any] = [
         _VERSION,
         frames.key,
-        kept,
-        asdict(images),
+        list(stages),
+        settings.head.kept_grid,
+        data.copies,
+        [asdict(settings.augment), settings.seed] if data.copies else None,
+        asdict(data.images),
         backbone.name,
         str(device.autocast),
-        principal_rows.tolist() if settings.channels else None,
+        [settings.backbone.channels, data.train.tolist()] if settings.backbone.channels else None,
     ]
     digest.update(json.dumps(about).encode())
-    if settings.copies and settings.augment.shift:
+    if data.copies and settings.augment.shift:
         # Only then do images depend on poses and points.
         digest.update(frames.world_from_cams.tobytes())
         for row in range(len(frames)):
@@ -260,73 +246,51 @@ def _fingerprint(
     return digest.hexdigest()[:16]
 
 
-def _known_principal(
-    rows: DiskRows, settings: FeatureSettings
-) -> dict[str, PrincipalChannels] | None:
-    if settings.channels is None:
-        return {}
-    return read_principal(rows.folder / _PRINCIPAL, settings.stages)
-
-
-def _fill(
-    rows: DiskRows, extractor: _Extractor, principal_rows: NDArray[np.int64]
-) -> dict[str, PrincipalChannels]:
-    settings = extractor.settings
-    principal = _known_principal(rows, settings)
+def _fill(rows: DiskRows, extractor: _Extractor) -> dict[str, ChannelReduction]:
+    data = extractor.data
+    principal = _known_principal(rows, extractor)
     if principal is None:
         # Rows that were made with principal channels which are lost mean nothing.
         rows.forget()
-    rows.make({"frames": len(extractor.frames), "settings": asdict(settings)})
+    rows.make({"frames": len(data.frames), "settings": asdict(data.settings)})
     if principal is None:
-        principal = _learned_principal(extractor, principal_rows)
-        write_principal(rows.folder / _PRINCIPAL, principal)
+        principal = extractor.learn_principal()
+        _write_principal(rows.folder / _PRINCIPAL, principal)
     # Whole batches, so that a run that was killed ends with the same numbers as one that was not.
-    keys = [divmod(row, settings.copies + 1) for row in range(rows.rows)]
+    keys = [divmod(row, data.copies + 1) for row in range(rows.rows)]
     missing = np.unique(rows.missing // _BATCH)
     todo = [key for at in missing for key in keys[at * _BATCH : (at + 1) * _BATCH]]
     with progress.bar(f"features by {extractor.backbone.name}", len(todo), "images") as bar:
         for part, maps in extractor.batches(todo):
-            first = part[0][0] * (settings.copies + 1) + part[0][1]
-            kept = {stage: _kept(maps[stage], principal.get(stage), settings) for stage in maps}
-            rows.write(first, kept)
+            first = part[0][0] * (data.copies + 1) + part[0][1]
+            rows.write(first, extractor.kept(maps, principal))
             rows.commit()
             bar.advance(len(part))
     return principal
 
 
-def _kept(
-    maps: Tensor, principal: PrincipalChannels | None, settings: FeatureSettings
-) -> NDArray[np.float16]:
-    if settings.grid is not None:
-        maps = resized(maps, settings.grid)
-    maps = maps.cpu()
-    if principal is not None:
-        maps = principal.of(maps)
-    return maps.clamp(-_HALF_LIMIT, _HALF_LIMIT).half().numpy()
+def _known_principal(rows: DiskRows, extractor: _Extractor) -> dict[str, ChannelReduction] | None:
+    """Those that are on disk; None where they are not whole."""
+    if extractor.data.settings.backbone.channels is None:
+        return {}
+    found = {}
+    try:
+        with np.load(rows.folder / _PRINCIPAL, allow_pickle=False) as arrays:
+            for stage in extractor.stages:
+                mean, basis = (torch.from_numpy(arrays[f"{stage}.{n}"]) for n in ("mean", "basis"))
+                found[stage] = ChannelReduction(len(mean), len(basis))
+                found[stage].load_state_dict({"mean": mean, "basis": basis})
+    except Exception:  # whatever is wrong with it, it can be made again
+        return None
+    return found
 
 
-def _learned_principal(
-    extractor: _Extractor, rows: NDArray[np.int64]
-) -> dict[str, PrincipalChannels]:
-    """Principal channels of train frames as they are, evenly over ``rows``."""
-    count = min(len(rows), _PRINCIPAL_FRAMES)
-    if not count:
-        raise LocalizerError("no train frames to learn principal channels from")
-    chosen = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
-    statistics = {
-        stage: ChannelStatistics(extractor.backbone.stages[stage].channels)
-        for stage in extractor.settings.stages
+def _write_principal(path: Path, principal: Mapping[str, ChannelReduction]) -> None:
+    arrays = {
+        f"{stage}.{name}": value.numpy()
+        for stage, reduction in principal.items()
+        for name, value in reduction.state_dict().items()
     }
-    with progress.bar("principal channels", count, "images") as bar:
-        for part, maps in extractor.batches([(int(row), 0) for row in chosen]):
-            for stage, found in maps.items():
-                statistics[stage].add(found)
-            bar.advance(len(part))
-    channels = extractor.settings.channels
-    return {
-        stage: found.principal(
-            min(channels or 0, extractor.backbone.stages[stage].channels),
-            whiten=extractor.settings.whiten,
-        )
-        for stage, found in statistics.items()
-    }
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    atomic.write_bytes(path, buffer.getvalue())

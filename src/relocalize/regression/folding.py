@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,68 +32,42 @@ def folded(backbone: AnyBackbone) -> AnyBackbone:
     """
     plain = copy.deepcopy(backbone).freeze()
     faster = copy.deepcopy(plain)
-    for names in _pairs(plain):
-        convolution, norm = (faster.get_submodule(name) for name in names)
-        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            _replace(faster, names[0], fuse_conv_bn_eval(convolution, norm))
-            _replace(faster, names[1], nn.Identity())
-    return faster.freeze() if _agree(plain, faster) else plain
-
-
-def _pairs(backbone: Backbone) -> list[tuple[str, str]]:
-    """Names of convolutions and of the batch norms that take their output as it is."""
-    made_by: dict[int, str] = {}
-    outputs: list[Tensor] = []  # held, so that no two have the same address
-    pairs: list[tuple[str, str]] = []
-    handles = []
-
-    def note_output(name: str, output: Tensor) -> None:
-        outputs.append(output)
-        made_by[id(output)] = name
-
-    def note_input(name: str, value: Tensor) -> None:
-        if id(value) in made_by:
-            pairs.append((made_by[id(value)], name))
-
-    for name, module in backbone.named_modules():
-        if isinstance(module, nn.Conv2d):
-            handles.append(
-                module.register_forward_hook(
-                    lambda _module, _inputs, output, name=name: note_output(name, output)
-                )
-            )
-        elif isinstance(module, nn.BatchNorm2d):
-            handles.append(
-                module.register_forward_pre_hook(
-                    lambda _module, inputs, name=name: note_input(name, inputs[0])
-                )
-            )
+    weights = next(backbone.parameters())
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 3, SMALLEST_SIDE, SMALLEST_SIDE, generator=generator)
+    image = noise.to(weights.device, weights.dtype)
     with torch.no_grad():
-        backbone(_a_image(backbone))
+        for before, after in _pairs(plain, image):
+            layers: list[Any] = [faster.get_submodule(name) for name in (before, after)]
+            faster.set_submodule(before, fuse_conv_bn_eval(*layers))
+            faster.set_submodule(after, nn.Identity())
+        expected, found = plain(image), faster.freeze()(image)
+    same = all(
+        bool((found[stage] - maps).abs().max() <= _TOLERANCE * maps.abs().max())
+        for stage, maps in expected.items()
+    )
+    return faster if same else plain
+
+
+def _pairs(backbone: Backbone, image: Tensor) -> list[tuple[str, str]]:
+    """Names of convolutions and of the batch norms that take their output as it is."""
+    made: dict[int, tuple[str, Tensor]] = {}  # by address; held, so that no two have the same
+    pairs: list[tuple[str, str]] = []
+
+    def note(name: str, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        if isinstance(module, nn.Conv2d):
+            made[id(output)] = (name, output)
+        elif id(inputs[0]) in made:
+            pairs.append((made[id(inputs[0])][0], name))
+
+    handles = [
+        module.register_forward_hook(partial(note, name))
+        for name, module in backbone.named_modules()
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+    ]
+    backbone(image)
     for handle in handles:
         handle.remove()
     # A module that runs twice has one set of weights for two places.
     runs = Counter(name for pair in pairs for name in pair)
     return [pair for pair in pairs if runs[pair[0]] == runs[pair[1]] == 1]
-
-
-def _agree(plain: Backbone, faster: Backbone) -> bool:
-    image = _a_image(plain)
-    with torch.no_grad():
-        before, after = plain(image), faster(image)
-    return all(
-        bool((after[stage] - maps).abs().max() <= _TOLERANCE * maps.abs().max())
-        for stage, maps in before.items()
-    )
-
-
-def _a_image(backbone: Backbone) -> Tensor:
-    weights = next(backbone.parameters())
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn(1, 3, SMALLEST_SIDE, SMALLEST_SIDE, generator=generator)
-    return image.to(weights.device, weights.dtype)
-
-
-def _replace(root: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, last = name.rpartition(".")
-    setattr(root.get_submodule(parent), last, module)

@@ -32,10 +32,8 @@ from relocalize.regression.disk_rows import DiskRows, RowLayout
 from relocalize.regression.settings import InputSettings
 from relocalize.regression.time_blocks import Rows, time_blocks
 
-__all__ = ["ObservedPoints", "TrainingFrames", "cache_folder", "time_blocks"]
-
 _VERSION = 2  # of how images are prepared; others are made again
-_BLOCK = 64  # frames between two points that a killed run goes on from
+_BLOCK = 64  # frames between two points that a killed run resumes from
 _LEAST_VIEWS = 2  # train frames that see a map point, or it is not theirs
 
 
@@ -65,7 +63,6 @@ class TrainingFrames:
         target: the camera that all images were brought to.
         pixels: [N, h, w, 3] uint8 RGB, what ``target`` sees; a read-only memory map.
         key: of the images, their cameras and the target, but not the poses.
-        folder: of the cache.
     """
 
     names: tuple[str, ...]
@@ -76,7 +73,6 @@ class TrainingFrames:
     target: Camera
     pixels: NDArray[np.uint8]
     key: str
-    folder: Path
     _sources: NDArray[np.uint8]
     _map: MapModel
 
@@ -107,14 +103,13 @@ class TrainingFrames:
         cameras = tuple(image.camera for image in images)
         target = input_camera(cameras, settings)
         key = _fingerprint(place, images, target)
-        folder = cache_folder(place) / f"frames-{key}"
         shapes = [shrunk_shape(camera, target) for camera in dict.fromkeys(cameras)]
         source_bytes = max(height * width * 3 for height, width in shapes)
         layouts = {
             "pixels": RowLayout((target.height, target.width, 3), "uint8"),
             "sources": RowLayout((source_bytes,), "uint8"),
         }
-        rows = DiskRows(folder, len(images), layouts)
+        rows = DiskRows(cache_folder(place) / f"frames-{key}", len(images), layouts)
         if not rows.is_complete:
             with place.lock():
                 rows.make({"frames": len(images), "target": asdict(target)})
@@ -128,7 +123,6 @@ class TrainingFrames:
             target=target,
             pixels=rows.array("pixels"),
             key=key,
-            folder=folder,
             _sources=rows.array("sources"),
             _map=place.map,
         )
@@ -149,13 +143,12 @@ class TrainingFrames:
         self, share: float, *, where: Literal["even", "end"] = "even"
     ) -> tuple[Rows, Rows]:
         """Rows that train and rows that validate, as `time_blocks` cuts them."""
-        centres = self.world_from_cams[:, :3, 3]
         return time_blocks(
             self.names,
             share,
             captures=self.captures,
             times=self.times,
-            centres=centres,
+            centres=self.world_from_cams[:, :3, 3],
             where=where,
         )
 

@@ -16,11 +16,11 @@ from scipy.spatial.transform import Rotation
 
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray
-from relocalize.regression.augmentation import AugmentSettings, augment, copy_rng
+from relocalize.regression.augmentation import augment, copy_rng
 from relocalize.regression.canonical import warp
 from relocalize.regression.crops import centre_crop, posenet_crops, random_crop
 from relocalize.regression.frames import TrainingFrames
-from relocalize.regression.settings import InputSettings
+from relocalize.regression.settings import AugmentSettings, InputSettings
 
 Pixels = NDArray[np.uint8]
 

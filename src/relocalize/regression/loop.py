@@ -8,19 +8,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from relocalize import progress
 from relocalize.errors import DivergenceError
-from relocalize.regression.averaging import WeightAverage
 from relocalize.regression.checkpoint import (
     CHECKPOINT,
     Interruption,
@@ -32,17 +29,19 @@ from relocalize.regression.checkpoint import (
 )
 from relocalize.regression.device import Device
 from relocalize.regression.distributed import Workers
-from relocalize.regression.schedule import RunLength, learning_rate
+from relocalize.regression.optimizer import WeightAverage, learning_rate, make_optimizer
 from relocalize.regression.settings import OptimizerSettings
+from relocalize.regression.time_blocks import Rows
 from relocalize.regression.training_log import TrainingLog
 
-Rows = NDArray[np.int64]
 # A constant answer has a validation score of 1. A run whose score is this many times worse than
 # that and than its own best, three epochs in a row, has diverged; a single bad epoch is common
 # with high learning rates, and slow starters begin far off.
 _DIVERGED_SCORE = 10.0
 _DIVERGED_EPOCHS = 3
 _SAID_EVERY = 15.0  # seconds between two lines on how validation goes
+# A run whose preparation took most of its minutes still trains for this share of them.
+_LEAST_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,61 @@ class Task(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class RunLength:
+    """How long a run is: epochs, or minutes where those are over first.
+
+    Time counts while the run is at work: from the start of its preparation (caching included),
+    and after a kill on from the checkpoint that it resumes, so that neither the pause nor the
+    work that was lost is taken off the budget.
+
+    Attributes:
+        epochs: passes over the train images.
+        minutes: of the whole run, preparation included; None sets no bound.
+        preparation: seconds before the first batch.
+    """
+
+    epochs: int
+    minutes: float | None = None
+    preparation: float = 0.0
+
+    @property
+    def training_seconds(self) -> float | None:
+        """What `minutes` leaves to training, or None."""
+        if self.minutes is None:
+            return None
+        return max(60 * self.minutes - self.preparation, _LEAST_SHARE * 60 * self.minutes)
+
+    def share(self, epochs: float, seconds: float) -> float:
+        """How much of the run is over, 0 to 1, after ``epochs`` in ``seconds`` of training."""
+        bound = self.training_seconds
+        of_time = 0.0 if bound is None else seconds / bound
+        return min(1.0, max(epochs / self.epochs, of_time))
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """How a task is trained.
+
+    Attributes:
+        optimizer: and its learning rate.
+        length: of the run.
+        device: that the task's module is on.
+        folder: for the checkpoint and the log.
+        key: of everything that the result depends on; a checkpoint of another is not resumed.
+        checkpoint_minutes: from one checkpoint to the next.
+        workers: the processes that train together.
+    """
+
+    optimizer: OptimizerSettings
+    length: RunLength
+    device: Device
+    folder: Path
+    key: str
+    checkpoint_minutes: float = 2.0
+    workers: Workers = Workers()
+
+
 @dataclass(eq=False)
 class RunState:
     """Where a run is.
@@ -122,55 +176,41 @@ class RunResult:
     Attributes:
         epochs: that were begun.
         best_epoch: the chosen one.
-        validation: of the chosen epoch.
         seconds: of training, those before a kill included, those lost in one not.
         stopped: why it ended early, or None.
     """
 
     epochs: int
     best_epoch: int
-    validation: Judgement
     seconds: float
     stopped: str | None
 
 
-def run(
-    task: Task,
-    settings: OptimizerSettings,
-    length: RunLength,
-    device: Device,
-    folder: Path,
-    *,
-    key: str,
-    checkpoint_minutes: float = 2.0,
-    workers: Workers = Workers(),
-) -> RunResult:
-    """Train, or go on where a killed run of the same ``key`` left its checkpoint in ``folder``.
+def run(task: Task, plan: RunPlan) -> RunResult:
+    """Train, or resume where a killed run of the same key left its checkpoint.
 
     The loss is averaged over images, the learning rate set before every step, and each epoch
     judged on validation images with averaged weights where there are such. What a run draws at
     random depends on the epoch alone or is in the checkpoint, so that a run that was killed ends
-    with the weights of one that was not (with ``length.minutes`` the clock decides too).
+    with the weights of one that was not (with a bound of minutes the clock decides too).
 
     Raises:
         DivergenceError: the loss is not finite, or grows without end, before any good epoch.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after a checkpoint was written.
     """
-    trainer = _Trainer(task, settings, length, device, workers)
-    path = folder / CHECKPOINT
-    stored = load_checkpoint(path, key)
+    trainer = _Trainer(task, plan)
+    stored = load_checkpoint(plan.folder / CHECKPOINT, plan.key)
     if stored is not None:
         trainer.restore(stored)
         state = trainer.state
-        progress.say(f"going on at epoch {state.epoch}, after {state.seconds:.0f} s of training")
-    workers.same_state(task.module)
-    log = TrainingLog(folder, epochs_done=trainer.state.epoch - 1) if workers.leads else None
+        progress.say(f"resuming at epoch {state.epoch}, after {state.seconds:.0f} s of training")
+    plan.workers.same_state(task.module)
+    log = None
+    if plan.workers.leads:
+        log = TrainingLog(plan.folder, epochs_done=trainer.state.epoch - 1)
     try:
-        with (
-            interruptible(checkpoint_minutes) as interruption,
-            _RunBar.shown(trainer, length) as bar,
-        ):
-            for row in trainer.epochs(path if workers.leads else None, key, interruption, bar):
+        with interruptible(plan.checkpoint_minutes) as interruption, trainer.bar() as bar:
+            for row in trainer.epochs(interruption, bar):
                 if log is not None:
                     log.add(row)
     finally:
@@ -179,73 +219,52 @@ def run(
     return trainer.finish()
 
 
-class _RunBar:
-    """Progress in images, or in seconds where those bound the run."""
-
-    def __init__(self, bar: progress.Bar, *, in_seconds: bool) -> None:
-        self._bar, self._in_seconds = bar, in_seconds
-        self._done = 0
-
-    @classmethod
-    @contextmanager
-    def shown(cls, trainer: _Trainer, length: RunLength) -> Iterator[_RunBar]:
-        """The bar of a run, from where it is."""
-        seconds = length.training_seconds
-        per_epoch = sum(len(rows) for rows in trainer.task.batches(1))
-        total = per_epoch * length.epochs if seconds is None else math.ceil(seconds)
-        unit = "images" if seconds is None else "s"
-        with progress.bar("training", total, unit) as bar:
-            running = cls(bar, in_seconds=seconds is not None)
-            state = trainer.state
-            running.at((state.epoch - 1) * per_epoch + state.images, state.seconds)
-            yield running
-
-    def at(self, images: int, seconds: float) -> None:
-        """So far this many images of the run were seen, in so many seconds."""
-        done = int(seconds) if self._in_seconds else images
-        self._bar.advance(done - self._done)
-        self._done = done
-
-
 class _Trainer:
     """A run under way."""
 
-    def __init__(
-        self,
-        task: Task,
-        settings: OptimizerSettings,
-        length: RunLength,
-        device: Device,
-        workers: Workers,
-    ) -> None:
-        self.task, self.settings, self.length = task, settings, length
-        self.device, self.workers = device, workers
+    def __init__(self, task: Task, plan: RunPlan) -> None:
+        self.task, self.plan = task, plan
         self.state = RunState()
         groups = task.parameter_groups()
         self._rate_shares = [float(group.pop("lr", 1.0)) for group in groups]
         self._parameters = [parameter for group in groups for parameter in group["params"]]
-        self._optimizer = _make_optimizer(settings, groups)
-        self._average = WeightAverage(task.module, settings.ema) if settings.ema else None
+        self._optimizer = make_optimizer(plan.optimizer, groups)
+        decay = plan.optimizer.ema
+        self._average = WeightAverage(task.module, decay) if decay else None
+        self._images_per_epoch = sum(len(rows) for rows in task.batches(1))
         self._stopped: str | None = None
         self._said = time.monotonic()
+        self._shown = 0
+
+    def bar(self) -> AbstractContextManager[progress.Bar]:
+        """Progress in images, or in seconds where those bound the run."""
+        seconds = self.plan.length.training_seconds
+        if seconds is None:
+            return progress.bar("training", self._images_per_epoch * self.plan.length.epochs)
+        return progress.bar("training", math.ceil(seconds), "s")
+
+    def _show(self, bar: progress.Bar) -> None:
+        state = self.state
+        done = (state.epoch - 1) * self._images_per_epoch + state.images
+        if self.plan.length.training_seconds is not None:
+            done = int(state.seconds)
+        bar.advance(done - self._shown)
+        self._shown = done
 
     # -- epochs and steps ------------------------------------------------------------------
 
-    def epochs(
-        self, path: Path | None, key: str, interruption: Interruption, bar: _RunBar
-    ) -> Iterator[dict[str, Any]]:
+    def epochs(self, interruption: Interruption, bar: progress.Bar) -> Iterator[dict[str, Any]]:
         """Train; yields what the log says of each epoch as it ends."""
-        state = self.state
-        while state.epoch <= self.length.epochs and self._stopped is None:
+        state, plan = self.state, self.plan
+        while state.epoch <= plan.length.epochs and self._stopped is None:
             batches = self.task.batches(state.epoch)
-            before = (state.epoch - 1) * sum(len(rows) for rows in batches)
             over = state.images > 0 and self._share(len(batches)) >= 1.0
             while state.batch < len(batches) and not over and self._stopped is None:
                 self._step(len(batches[state.batch]), len(batches))
                 over = self._share(len(batches)) >= 1.0
-                bar.at(before + state.images, state.seconds)
-                if interruption.due and path is not None:
-                    save_checkpoint(path, key, self.to_state())
+                self._show(bar)
+                if interruption.due and plan.workers.leads:
+                    save_checkpoint(plan.folder / CHECKPOINT, plan.key, self.to_state())
                     interruption.saved()
             if state.images:
                 yield self._end_epoch()
@@ -254,24 +273,26 @@ class _Trainer:
 
     def _share(self, batches: int) -> float:
         epochs = self.state.epoch - 1 + self.state.batch / batches
-        (seconds,) = self.workers.agree([self.state.seconds], self.device.torch_device)
-        return self.length.share(epochs, seconds)
+        (seconds,) = self._agreed(self.state.seconds)
+        return self.plan.length.share(epochs, seconds)
+
+    def _agreed(self, *numbers: float) -> list[float]:
+        """The first process's numbers."""
+        return self.plan.workers.agree(list(numbers), self.plan.device.torch_device)
 
     def _step(self, images: int, batches: int) -> None:
-        state, started = self.state, time.perf_counter()
+        state, plan, started = self.state, self.plan, time.perf_counter()
         share = self._share(batches)
-        rate = learning_rate(self.settings, share)
+        rate = learning_rate(plan.optimizer, share)
         for group, part in zip(self._optimizer.param_groups, self._rate_shares, strict=True):
             group["lr"] = rate * part
         self.task.module.train()
         loss = self.task.loss(state.epoch, state.batch, share)
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward([loss])
-        self.workers.average_gradients(self._parameters)
-        length = nn.utils.clip_grad_norm_(self._parameters, self.settings.clip or math.inf)
-        value, norm = self.workers.agree(
-            [float(loss.detach()), float(length)], self.device.torch_device
-        )
+        plan.workers.average_gradients(self._parameters)
+        length = nn.utils.clip_grad_norm_(self._parameters, plan.optimizer.clip or math.inf)
+        value, norm = self._agreed(float(loss.detach()), float(length))
         if not (math.isfinite(value) and math.isfinite(norm)):
             what = "the loss" if not math.isfinite(value) else "its gradient"
             self._stopped = (
@@ -295,26 +316,11 @@ class _Trainer:
         state, started = self.state, time.perf_counter()
         training_seconds = state.epoch_seconds
         judgement = self._judge()
-        usual = math.inf if state.best is None else max(1.0, state.best["score"])
-        if not math.isfinite(judgement.score) or judgement.score > _DIVERGED_SCORE * usual:
-            state.bad_epochs += 1
-        else:
-            state.bad_epochs = 0
-        if state.bad_epochs >= _DIVERGED_EPOCHS and self._stopped is None:
-            self._stopped = (
-                f"it diverged: for {state.bad_epochs} epochs validation is far worse than before, "
-                f"now {judgement.score:.3g} times as bad as a constant answer"
-            )
-        is_best = math.isfinite(judgement.score) and (
-            state.best is None or judgement.score < state.best["score"]
-        )
+        self._stop_if_diverged(judgement.score)
+        best = math.inf if state.best is None else state.best["score"]
+        is_best = math.isfinite(judgement.score) and judgement.score < best
         if is_best:
-            state.best = {
-                "epoch": float(state.epoch),
-                "position": judgement.position,
-                "rotation_deg": judgement.rotation_deg,
-                "score": judgement.score,
-            }
+            state.best = {"epoch": float(state.epoch), **asdict(judgement)}
             state.best_weights = self._weights()
         self._count_time(started)
         row = {
@@ -334,8 +340,19 @@ class _Trainer:
         state.loss_sum, state.images, state.epoch_seconds = 0.0, 0, 0.0
         return row
 
+    def _stop_if_diverged(self, score: float) -> None:
+        state = self.state
+        usual = math.inf if state.best is None else max(1.0, state.best["score"])
+        bad = not math.isfinite(score) or score > _DIVERGED_SCORE * usual
+        state.bad_epochs = state.bad_epochs + 1 if bad else 0
+        if state.bad_epochs >= _DIVERGED_EPOCHS and self._stopped is None:
+            self._stopped = (
+                f"it diverged: for {state.bad_epochs} epochs validation is far worse than before, "
+                f"now {score:.3g} times as bad as a constant answer"
+            )
+
     def _say(self, row: dict[str, Any]) -> None:
-        if not self.workers.leads or time.monotonic() - self._said < _SAID_EVERY:
+        if not self.plan.workers.leads or time.monotonic() - self._said < _SAID_EVERY:
             return
         self._said = time.monotonic()
         best = self.state.best
@@ -348,21 +365,15 @@ class _Trainer:
         )
 
     def _judge(self) -> Judgement:
-        self.workers.same_state(self.task.module)
-        if not self.workers.leads:
-            numbers = [0.0, 0.0, 0.0]
-        else:
-            judgement = self._judged_here()
-            numbers = [judgement.position, judgement.rotation_deg, judgement.score]
-        return Judgement(*self.workers.agree(numbers, self.device.torch_device))
-
-    def _judged_here(self) -> Judgement:
-        self.task.module.eval()
-        with torch.no_grad():
-            if self._average is None:
-                return self.task.judge()
-            with self._average.applied():
-                return self.task.judge()
+        """Of the first process's network, averaged weights included."""
+        self.plan.workers.same_state(self.task.module)
+        judgement = Judgement(0.0, 0.0, 0.0)
+        if self.plan.workers.leads:
+            self.task.module.eval()
+            average = nullcontext() if self._average is None else self._average.applied()
+            with torch.no_grad(), average:
+                judgement = self.task.judge()
+        return Judgement(*self._agreed(*astuple(judgement)))
 
     # -- state -----------------------------------------------------------------------------
 
@@ -374,27 +385,22 @@ class _Trainer:
 
     def to_state(self) -> dict[str, Any]:
         """All of the run."""
-        average = self._average
         return {
             "run": dict(vars(self.state)),
             "module": _moving_state(self.task.module),
             "optimizer": self._optimizer.state_dict(),
-            "average": None
-            if average is None
-            else {"steps": average.steps, "weights": average.average},
-            "random": random_state(self.device.torch_device),
+            "average": None if self._average is None else self._average.state(),
+            "random": random_state(self.plan.device.torch_device),
         }
 
     def restore(self, stored: dict[str, Any]) -> None:
-        """Go on with what `to_state` gave."""
+        """Resume from what `to_state` gave."""
         self.state = RunState(**stored["run"])
         self.task.module.load_state_dict(stored["module"], strict=False)
         self._optimizer.load_state_dict(stored["optimizer"])
         if self._average is not None and stored["average"] is not None:
-            self._average.steps = stored["average"]["steps"]
-            for name, value in stored["average"]["weights"].items():
-                self._average.average[name].copy_(value)
-        set_random_state(stored["random"], self.device.torch_device)
+            self._average.restore(stored["average"])
+        set_random_state(stored["random"], self.plan.device.torch_device)
 
     def finish(self) -> RunResult:
         """Put the chosen epoch's weights into the module."""
@@ -406,10 +412,10 @@ class _Trainer:
             )
         self.task.module.load_state_dict(state.best_weights, strict=False)
         self.task.module.eval()
-        if self._stopped and self.workers.leads:
+        if self._stopped and self.plan.workers.leads:
             progress.say(f"training stopped early: {self._stopped}; the best epoch before is kept")
         best = state.best
-        if best["score"] > 1.0 and self.workers.leads:
+        if best["score"] > 1.0 and self.plan.workers.leads:
             progress.say(
                 f"this regressor does no better than a constant answer on validation images "
                 f"({best['score']:.2f} times its error); train it for longer"
@@ -417,7 +423,6 @@ class _Trainer:
         return RunResult(
             epochs=state.epoch - 1,
             best_epoch=int(best["epoch"]),
-            validation=Judgement(best["position"], best["rotation_deg"], best["score"]),
             seconds=state.seconds,
             stopped=self._stopped,
         )
@@ -431,15 +436,3 @@ def _moving_state(module: nn.Module) -> dict[str, torch.Tensor]:
         for name, value in module.state_dict().items()
         if name not in frozen
     }
-
-
-def _make_optimizer(
-    settings: OptimizerSettings, groups: list[dict[str, Any]]
-) -> torch.optim.Optimizer:
-    rate, decay = settings.learning_rate, settings.weight_decay
-    if settings.name == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=settings.momentum, weight_decay=decay)
-    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-    return kind(
-        groups, lr=rate, betas=(settings.momentum, 0.999), eps=settings.eps, weight_decay=decay
-    )

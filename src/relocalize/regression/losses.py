@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from relocalize.errors import LocalizerError
 from relocalize.regression.model import PoseOutput, rotation_matrices
-from relocalize.regression.pose_layer import resected
+from relocalize.regression.pose_layer import refined_pose
 from relocalize.regression.rotations import (
     columns_from_matrix,
     log_from_matrix,
@@ -273,7 +273,7 @@ class CoordinateLoss(PoseLoss):
         if total.requires_grad:
             slopes = torch.autograd.grad(total, said, retain_graph=True)
             scene, log_doubt = map(_no_steeper, said, slopes)
-        rotation, centre, _ = resected(
+        rotation, centre, _ = refined_pose(
             target.rotation,
             target.position,
             scene,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from relocalize.errors import LocalizerError
 from relocalize.regression.backbones import Backbone, Stage, make_backbone
 from relocalize.regression.heads import PoseOutput, make_head
+from relocalize.regression.principal_channels import ChannelReduction
 from relocalize.regression.rotations import matrix_from_6d, matrix_from_log, matrix_from_quaternion
 from relocalize.regression.settings import Orientation, TrainSettings
 
@@ -103,16 +104,12 @@ class PoseRegressor(nn.Module):
         output: PoseOutput = self.head(features)
         return output
 
-    def sample(self, images: Tensor, count: int) -> PoseOutput:
+    def sample_from_features(self, features: Mapping[str, Tensor], count: int) -> PoseOutput:
         """``count`` answers to each image with dropout left on: tensors [count, B, ...].
 
         Bayesian PoseNet (Kendall, Cipolla, ICRA 2016): their mean is the answer and their spread
-        its uncertainty. The backbone has no dropout and runs once.
+        its uncertainty. The backbone has no dropout.
         """
-        return self.sample_from_features(self.features(images), count)
-
-    def sample_from_features(self, features: Mapping[str, Tensor], count: int) -> PoseOutput:
-        """As `sample`, of cached features."""
         repeated = {
             name: maps.repeat(count, *(1,) * (maps.ndim - 1)) for name, maps in features.items()
         }
@@ -194,43 +191,6 @@ class PoseRegressor(nn.Module):
             head=sum(weights.numel() for weights in self.head.parameters()),
             trained=sum(w.numel() for w in self.parameters() if w.requires_grad),
         )
-
-
-class ChannelReduction(nn.Module):
-    """A feature map's channels relative to their mean, along fixed directions (PCA).
-
-    Attributes:
-        mean: [C] mean of the channels.
-        basis: [c, C] orthonormal rows.
-    """
-
-    mean: Tensor
-    basis: Tensor
-
-    def __init__(self, channels: int, kept: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("basis", torch.eye(kept, channels))
-
-    def set(self, mean: Tensor, basis: Tensor) -> None:
-        """Take over the mean [C] and the basis [c, C] of train features.
-
-        Raises:
-            LocalizerError: they have other shapes.
-        """
-        if mean.shape != self.mean.shape or basis.shape != self.basis.shape:
-            raise LocalizerError(
-                f"principal channels of shape {tuple(basis.shape)}; "
-                f"this model has {tuple(self.basis.shape)}"
-            )
-        self.mean.copy_(mean)
-        self.basis.copy_(basis)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Maps [B, c, H, W] of maps [B, C, H, W], in float32 as kept features are."""
-        with torch.autocast(features.device.type, enabled=False):
-            offset = self.basis @ self.mean
-            return nn.functional.conv2d(features.float(), self.basis[:, :, None, None], -offset)
 
 
 def rotation_matrices(rotation: Tensor, orientation: Orientation) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 import logging
@@ -20,7 +19,6 @@ from torch import Tensor, nn
 
 from relocalize.errors import LocalizerError
 from relocalize.place import atomic
-from relocalize.regression.fixed_paddings import with_fixed_paddings
 from relocalize.regression.model import PoseRegressor
 
 # The first with GroupNorm's and LayerNorm's own operators, and what every runtime since
@@ -102,8 +100,7 @@ def export_regressor(
         LocalizerError: as of `export_onnx`.
     """
     images = pixels.movedim(-1, 1).float()
-    module = with_fixed_paddings(copy.deepcopy(WorldPose(regressor)).eval(), images[:1])
-    return export_onnx(module, images, OUTPUTS, path, metadata)
+    return export_onnx(WorldPose(regressor), images, OUTPUTS, path, metadata)
 
 
 def export_onnx(

@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from relocalize.regression.rotations import matrix_from_quaternion
+
 # A cell's weight falls to a half where its residual is so many times what it expects.
 _CAUCHY = 2.0
 _SOFT_STEPS = 2  # before the last step this tolerance is twice, before that four times as wide
@@ -37,12 +39,12 @@ def aligned(scene: Tensor, in_camera: Tensor, weights: Tensor) -> tuple[Tensor, 
     scene_middle = (share * scene).sum(1, keepdim=True)
     camera_middle = (share * in_camera).sum(1, keepdim=True)
     M = (share * (in_camera - camera_middle)).transpose(1, 2) @ (scene - scene_middle)
-    rotation = _rotation(_leading(_horn(M)))
+    rotation = matrix_from_quaternion(_leading(_horn(M)))
     centre = scene_middle[:, 0] - (rotation @ camera_middle[:, 0, :, None])[..., 0]
     return rotation, centre
 
 
-def resected(
+def refined_pose(
     rotation: Tensor,
     centre: Tensor,
     scene: Tensor,
@@ -103,18 +105,7 @@ def _jacobian(u: Tensor, v: Tensor, z: Tensor) -> Tensor:
 def _turn(vector: Tensor) -> Tensor:
     """Rotations [B, 3, 3] of rotation vectors [B, 3], exact to their third power."""
     quaternion = torch.cat((torch.ones_like(vector[:, :1]), vector / 2), 1)
-    return _rotation(quaternion)
-
-
-def _rotation(quaternion: Tensor) -> Tensor:
-    """Rotations [B, 3, 3] of w-first quaternions [B, 4] of any length."""
-    w, x, y, z = (quaternion / quaternion.norm(dim=1, keepdim=True)).unbind(1)
-    rows = (
-        torch.stack((1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)), 1),
-        torch.stack((2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)), 1),
-        torch.stack((2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)), 1),
-    )
-    return torch.stack(rows, 1)
+    return matrix_from_quaternion(quaternion)
 
 
 def _horn(M: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from relocalize.errors import LocalizerError
-from relocalize.regression.augmentation import AugmentSettings
 from relocalize.regression.settings import (
+    AugmentSettings,
     BackboneSettings,
     HeadSettings,
     InputSettings,

@@ -6,40 +6,33 @@ each frame of a building do not fit on a disk.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from relocalize.errors import LocalizerError
-from relocalize.place import atomic
-
-_LEAST_SHARE = 1e-6  # of the largest variance; less is rounding, and is not magnified
 
 
-@dataclass(frozen=True, eq=False)
-class PrincipalChannels:
-    """A change of channels: ``basis @ (features - mean)``.
+class ChannelReduction(nn.Module):
+    """A feature map's channels relative to their mean, along fixed directions (PCA).
 
     Attributes:
-        mean: [C] of the channels.
-        basis: [c, C] rows from the largest variance down: orthonormal, or, whitened, scaled so
-            that each new channel has variance 1.
-        share: of the variance that is kept, 0 to 1.
+        mean: [C] mean of the channels.
+        basis: [c, C] orthonormal rows, from the largest variance down.
     """
 
     mean: Tensor
     basis: Tensor
-    share: float
 
-    def of(self, maps: Tensor) -> Tensor:
-        """Maps [B, c, H, W] of maps [B, C, H, W]."""
-        offset = self.basis @ self.mean
-        return torch.nn.functional.conv2d(maps, self.basis[:, :, None, None], -offset)
+    def __init__(self, channels: int, kept: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("basis", torch.eye(kept, channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps [B, c, H, W] of maps [B, C, H, W], in float32 as kept features are."""
+        with torch.autocast(features.device.type, enabled=False):
+            offset = self.basis @ self.mean
+            return nn.functional.conv2d(features.float(), self.basis[:, :, None, None], -offset)
 
 
 class ChannelStatistics:
@@ -57,8 +50,8 @@ class ChannelStatistics:
         self._sum += cells.sum(0, dtype=torch.float64)
         self._products += (cells.T @ cells).double()
 
-    def principal(self, kept: int, *, whiten: bool = False) -> PrincipalChannels:
-        """The ``kept`` directions of largest variance (PCA).
+    def principal(self, kept: int) -> ChannelReduction:
+        """The reduction to the ``kept`` directions of largest variance.
 
         Raises:
             LocalizerError: too few cells were taken in, or they are not finite.
@@ -70,42 +63,10 @@ class ChannelStatistics:
             )
         mean = self._sum / self._count
         covariance = self._products / self._count - torch.outer(mean, mean)
-        variances, directions = torch.linalg.eigh(covariance)
-        variances = variances.flip(0).clamp(min=0)
-        basis = directions.flip(1)[:, :kept].T.contiguous()
+        basis = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :kept].T.contiguous()
         # An eigenvector and its opposite are the same direction: one of them, always.
         largest = basis.abs().argmax(1, keepdim=True)
         basis = basis * basis.gather(1, largest).sign()
-        if whiten:
-            floor = max(float(variances[0]) * _LEAST_SHARE, 1e-30)
-            basis = basis / variances[: len(basis)].clamp(min=floor).sqrt()[:, None]
-        share = float(variances[: len(basis)].sum() / variances.sum().clamp(min=1e-30))
-        return PrincipalChannels(mean.float(), basis.float(), share)
-
-
-def write_principal(path: Path, principal: Mapping[str, PrincipalChannels]) -> None:
-    """Keep the principal channels of each stage in one file."""
-    arrays = {}
-    for stage, channels in principal.items():
-        arrays[f"{stage}.mean"] = channels.mean.numpy()
-        arrays[f"{stage}.basis"] = channels.basis.numpy()
-        arrays[f"{stage}.share"] = np.array(channels.share)
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    atomic.write_bytes(path, buffer.getvalue())
-
-
-def read_principal(path: Path, stages: tuple[str, ...]) -> dict[str, PrincipalChannels] | None:
-    """What `write_principal` wrote for ``stages``, or None where it is not whole."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {
-                stage: PrincipalChannels(
-                    torch.from_numpy(arrays[f"{stage}.mean"]),
-                    torch.from_numpy(arrays[f"{stage}.basis"]),
-                    float(arrays[f"{stage}.share"]),
-                )
-                for stage in stages
-            }
-    except Exception:  # whatever is wrong with it, it can be made again
-        return None
+        reduction = ChannelReduction(len(mean), kept)
+        reduction.load_state_dict({"mean": mean.float(), "basis": basis.float()})
+        return reduction

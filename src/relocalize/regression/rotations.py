@@ -130,17 +130,3 @@ def matrix_from_6d(columns: Tensor) -> Tensor:
 def columns_from_matrix(matrix: Tensor) -> Tensor:
     """The 6D form [..., 6] of rotation matrices [..., 3, 3]."""
     return torch.cat((matrix[..., :, 0], matrix[..., :, 1]), -1)
-
-
-def angle_between(first: Tensor, second: Tensor) -> Tensor:
-    """Angles in radians [...], 0 to pi, between rotation matrices [..., 3, 3].
-
-    By the arc tangent of sine and cosine, which is exact near 0 and near pi, where the arc cosine
-    of the trace loses half of the digits and has no gradient.
-    """
-    turn = first.transpose(-1, -2) @ second
-    quat = quaternion_from_matrix(turn)
-    length = quat[..., 1:].square().sum(-1, keepdim=True)
-    # A square root has no gradient at 0; there the angle's is taken as 0.
-    length = torch.where(length > 0, length, _TINY**2).sqrt() * (length > 0)
-    return 2 * torch.atan2(length, quat[..., :1]).squeeze(-1)

@@ -5,166 +5,230 @@ The text below each field is its help on the command line. Nothing here imports 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
 
 from relocalize.errors import LocalizerError
-from relocalize.regression.augmentation import AugmentSettings
-from relocalize.regression.settings_json import settings_from_json, settings_to_json
+from relocalize.plain import to_plain
 
 Orientation = Literal["quaternion", "log_quaternion", "6d"]
 HeadKind = Literal["posenet", "founding", "lstm", "attention", "grid", "coordinates"]
 LossKind = Literal["beta", "homoscedastic", "reprojection", "heteroscedastic", "coordinates"]
+Name = Annotated[str, Meta(min_length=1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+DropoutShare = Annotated[float, Meta(ge=0, lt=1)]
+PositiveShare = Annotated[float, Meta(gt=0, le=1)]
+Positive = Annotated[float, Meta(gt=0, le=1e12)]
+Weight = Annotated[float, Meta(ge=0, le=1e12)]
+Logarithm = Annotated[float, Meta(ge=-20, le=20)]
+Angle = Annotated[float, Meta(ge=0, le=60)]
+InputSide = Annotated[int, Meta(ge=64, le=2048)]
+GridSide = Annotated[int, Meta(ge=1, le=64)]
+Width = Annotated[int, Meta(ge=1, le=16384)]
+Count = Annotated[int, Meta(ge=1, le=100_000_000)]
+CountOrNone = Annotated[int, Meta(ge=0, le=1000)]
+
+SettingsType = TypeVar("SettingsType", bound="Settings")
+_HINTS: dict[type, dict[str, Any]] = {}  # the types of each class's fields, once asked for
+_NO_VALUE = "none"  # what is written for no value where a file has no null: TOML
 
 
 @dataclass(frozen=True)
-class BackboneSettings:
+class Settings:
+    """What all settings share: each field is checked against its type and bounds when it is set."""
+
+    section: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for name, hint in _hints(type(self)).items():
+            value = getattr(self, name)
+            if not isinstance(value, Settings):
+                object.__setattr__(self, name, _checked(self.section + name, value, hint))
+        self.check_together()
+
+    def check_together(self) -> None:
+        """Raise LocalizerError where fields that are right alone do not go together."""
+
+    def want(self, holds: bool, name: str, wanted: str) -> None:
+        """Raise LocalizerError unless it holds; ``name`` is the field to change."""
+        if not holds:
+            value: object = self
+            for part in name.split("."):
+                value = getattr(value, part)
+            raise _refused(self.section + name, value, f"want {wanted}")
+
+
+@dataclass(frozen=True)
+class BackboneSettings(Settings):
     """The network that turns an image into feature maps."""
 
-    name: str = "efficientnet_lite0"
+    section: ClassVar[str] = "backbone."
+
+    name: Name = "efficientnet_lite0"
     """googlenet, googlenet_caffe, resnet18, resnet34, resnet50, efficientnet_lite0 to
     efficientnet_lite2, or timm:<model>."""
-    weights: str = "imagenet"
+    weights: Name = "imagenet"
     """Where its weights come from: imagenet, places365, none, or a file."""
     frozen: bool = True
     """Keep its weights as they are; its features are then computed once and kept on disk."""
     stages: tuple[str, ...] = ()
     """The stages whose feature maps the head sees, shallow to deep; none: the deepest one."""
-    channels: int | None = None
+    channels: Count | None = None
     """Principal channels kept of each stage's feature map (a frozen backbone only); none: all."""
-    learning_rate_share: float = 1.0
+    learning_rate_share: Share = 1.0
     """Its learning rate as a share of the head's, where it is not frozen."""
 
-    def __post_init__(self) -> None:
-        _check(bool(self.name), "backbone.name", self.name, "a name")
-        _check(bool(self.weights), "backbone.weights", self.weights, "imagenet, none, or a file")
-        _check(
-            self.channels is None or self.channels >= 1, "backbone.channels", self.channels, ">= 1"
-        )
-        _check(
+    def check_together(self) -> None:
+        """Refuse principal channels of a backbone that is trained."""
+        self.want(
             self.channels is None or self.frozen,
-            "backbone.channels",
-            self.channels,
+            "channels",
             "none where the backbone is trained: its principal channels would change",
         )
-        _share("backbone.learning_rate_share", self.learning_rate_share)
 
 
 @dataclass(frozen=True)
-class InputSettings:
+class InputSettings(Settings):
     """How an image becomes the network's input."""
 
-    width: int = 256
+    section: ClassVar[str] = "input."
+
+    width: InputSide = 256
     """Width of the input in pixels."""
-    height: int = 192
+    height: InputSide = 192
     """Height of the input in pixels."""
     geometry: Literal["canonical", "posenet"] = "canonical"
     """canonical: every image is warped to one undistorted pinhole camera. posenet: as in the
     paper, the shorter side becomes 256 and a crop is taken, random in training."""
     mean_image: bool = False
     """Subtract the mean image of the train images (the paper's) in place of a mean colour."""
-    test_crops: int = 1
+    test_crops: Annotated[int, Meta(ge=1, le=1024)] = 1
     """Images of a photo that it is answered by, their poses averaged. canonical: 1, or 5 with
     those of the camera turned by 5 degrees to each side. posenet: crops; the paper has 1 or 128."""
 
-    def __post_init__(self) -> None:
-        for name in ("width", "height"):
-            value = getattr(self, name)
-            _check(64 <= value <= 2048, f"input.{name}", value, "64 to 2048")
-        _check(
-            self.geometry == "canonical" or self.width == self.height,
-            "input.height",
-            self.height,
-            f"the width, {self.width}, for crops",
+    def check_together(self) -> None:
+        """Refuse what only the other geometry has."""
+        crops = self.geometry == "posenet"
+        self.want(
+            not crops or self.width == self.height, "height", f"the width, {self.width}, for crops"
         )
-        _check(1 <= self.test_crops <= 1024, "input.test_crops", self.test_crops, "1 to 1024")
-        _check(
-            self.geometry == "posenet" or self.test_crops in {1, 5},
-            "input.test_crops",
-            self.test_crops,
-            "1 or 5 with canonical geometry",
+        self.want(
+            crops or self.test_crops in {1, 5}, "test_crops", "1 or 5 with canonical geometry"
         )
-        _check(
-            self.geometry == "posenet" or not self.mean_image,
-            "input.geometry",
-            self.geometry,
-            "posenet for a mean image",
-        )
+        self.want(crops or not self.mean_image, "geometry", "posenet for a mean image")
 
 
 @dataclass(frozen=True)
-class HeadSettings:
+class AugmentSettings(Settings):
+    """How training images are varied, by default not at all; each copy's pose is exact."""
+
+    section: ClassVar[str] = "augment."
+
+    roll_deg: Annotated[float, Meta(ge=0, le=180)] = 0.0
+    """Largest rotation about the viewing direction, in degrees."""
+    turn_deg: Angle = 0.0
+    """Largest rotation to the left and right, in degrees."""
+    tilt_deg: Angle | None = None
+    """Largest rotation up and down, in degrees; none: as much as turn_deg."""
+    shift: Annotated[float, Meta(ge=0, le=0.3)] = 0.0
+    """Standard deviation of the shift in each direction, as a share of the median depth of what
+    the frame sees. Needs a map with points; surfaces between them are taken to be smooth."""
+    zoom: Annotated[float, Meta(ge=1, le=4)] = 1.0
+    """Largest factor of the focal length, and of one over it, of another lens whose image is
+    brought back to the canonical camera: a longer lens shows less, a shorter one is coarser."""
+    focal_doubt: Annotated[float, Meta(ge=1, le=2)] = 1.0
+    """Largest factor of the focal length, and of one over it, that stays in the image: teaches
+    to doubt the lens, at a cost, since an image magnified by 2% looks like one from nearer."""
+    jitter: Share = 0.0
+    """Strength of changes of brightness, contrast, gamma, white balance and colour, 0 to 1."""
+    blur_px: Annotated[float, Meta(ge=0, le=20)] = 0.0
+    """Largest standard deviation of a blur in pixels, and a third of the longest motion streak."""
+    noise: Annotated[float, Meta(ge=0, le=128)] = 0.0
+    """Largest standard deviation of pixel noise, of 255."""
+    jpeg: Share = 0.0
+    """Share of copies that went through JPEG of low quality."""
+    occlusion: Annotated[float, Meta(ge=0, le=0.9)] = 0.0
+    """Largest share of the image that is covered."""
+    fill: Literal["mean", "edge"] = "mean"
+    """What is shown beyond the image: a mean colour, or its edge drawn out."""
+
+    @property
+    def is_none(self) -> bool:
+        """Whether copies equal their image."""
+        return self == AugmentSettings(fill=self.fill)
+
+
+@dataclass(frozen=True)
+class HeadSettings(Settings):
     """The layers that turn feature maps into a pose."""
+
+    section: ClassVar[str] = "head."
 
     kind: HeadKind = "grid"
     """posenet (2015), founding (average pool, 512), lstm (PoseLSTM), attention (AtLoc), grid
     (where a feature is in the image is kept), or coordinates (ours: cells say where in the place
     they look, and the pose follows)."""
-    width: int = 128
+    width: Width = 128
     """Channels of its layers: 2048 in posenet, lstm and attention as published, 512 in founding."""
-    dropout: float = 0.1
+    dropout: DropoutShare = 0.1
     """Share of its features left out at random in training."""
     orientation: Orientation = "6d"
     """What it regresses for the orientation: a w-first quaternion, its logarithm, or two columns of
     the rotation matrix."""
-    map_dropout: float = 0.0
+    map_dropout: DropoutShare = 0.0
     """Share of the deepest feature map left out before it is averaged (Bayesian PoseNet)."""
     auxiliary: bool = False
     """The two further heads in the middle of GoogLeNet (posenet and lstm heads)."""
-    grid: tuple[int, int] = (6, 8)
+    grid: tuple[GridSide, GridSide] = (6, 8)
     """Rows and columns that all feature maps are brought to (grid and coordinates heads)."""
-    blocks: int = 2
+    blocks: Annotated[int, Meta(ge=0, le=32)] = 2
     """Residual blocks (grid and coordinates heads)."""
-    drawn_cells: int = 64
+    drawn_cells: Count = 64
     """Cells of the grid that a training step looks at, drawn anew each time (coordinates head)."""
-    context_dropout: float = 0.0
+    context_dropout: DropoutShare = 0.0
     """Share left out at random in training of what cells are told of the whole image (coordinates
     head)."""
     pooling: Literal["flatten", "attention"] = "flatten"
     """How the cells of the grid become one vector (grid head)."""
-    hidden: int = 256
+    hidden: Width = 256
     """Width of the layer between the cells and the pose (grid head); states of each LSTM."""
     log_variance: bool = False
     """Predict how uncertain the pose is, beside it."""
 
-    def __post_init__(self) -> None:
-        for name in ("width", "hidden"):
-            value = getattr(self, name)
-            _check(1 <= value <= 16384, f"head.{name}", value, "1 to 16384")
-        for name in ("dropout", "map_dropout", "context_dropout"):
-            value = getattr(self, name)
-            _check(0 <= value < 1, f"head.{name}", value, "0 to below 1")
-        _check(
-            len(self.grid) == 2 and all(1 <= side <= 64 for side in self.grid),
-            "head.grid",
-            self.grid,
-            "rows and columns of 1 to 64",
-        )
-        _check(0 <= self.blocks <= 32, "head.blocks", self.blocks, "0 to 32")
-        _check(self.drawn_cells >= 1, "head.drawn_cells", self.drawn_cells, "1 or more")
-        _check(
+    @property
+    def kept_grid(self) -> tuple[int, int] | None:
+        """The grid that a head brings its feature maps to, or None."""
+        return self.grid if self.kind in {"grid", "coordinates"} else None
+
+    def check_together(self) -> None:
+        """Refuse what the kind of head cannot have."""
+        self.want(
             self.kind != "coordinates" or self.orientation == "6d",
-            "head.orientation",
-            self.orientation,
+            "orientation",
             "6d for the coordinates head, which makes rotation matrices",
         )
-        _check(
+        self.want(
             not self.auxiliary or self.kind in {"posenet", "lstm"},
-            "head.auxiliary",
-            self.auxiliary,
+            "auxiliary",
             "false where the head is not posenet or lstm",
         )
-        _check(
+        self.want(
             self.kind != "lstm" or self.width % 32 == 0,
-            "head.width",
-            self.width,
+            "width",
             "a multiple of 32 for the lstm head, which reads it as 32 rows",
         )
 
 
 @dataclass(frozen=True)
-class LossSettings:
+class LossSettings(Settings):
     """What training makes small."""
+
+    section: ClassVar[str] = "loss."
 
     kind: LossKind = "homoscedastic"
     """beta (PoseNet 2015), homoscedastic (learned weights, 2017), reprojection (map points, 2017),
@@ -175,102 +239,75 @@ class LossSettings:
     the mean square."""
     unit: Literal["world", "standardised"] = "standardised"
     """Of position differences: the Place's unit, as published, or the spread of train positions."""
-    beta: float = 500.0
+    beta: Positive = 500.0
     """Weight of the orientation against the position (beta loss)."""
     normalise: bool = True
     """Make a predicted quaternion a unit one before it is compared (PoseNet 2015 does not)."""
-    position_weight: float = 0.0
+    position_weight: Logarithm = 0.0
     """Start of the learned position weight s_x, a logarithm (homoscedastic loss)."""
-    rotation_weight: float = -3.0
+    rotation_weight: Logarithm = -3.0
     """Start of the learned orientation weight s_q, a logarithm (homoscedastic loss)."""
-    auxiliary_weight: float = 0.3
+    auxiliary_weight: Weight = 0.3
     """Weight of each auxiliary head's loss."""
-    relative_weight: float = 0.0
+    relative_weight: Weight = 0.0
     """Weight of the relative poses between the frames of a tuple (MapNet)."""
-    tuple_size: int = 1
+    tuple_size: Annotated[int, Meta(ge=1, le=32)] = 1
     """Frames that are trained on together; more than 1 for relative poses."""
-    tuple_spacing: int = 10
+    tuple_spacing: Count = 10
     """Frames from one of a tuple to the next."""
-    points: int = 128
+    points: Annotated[int, Meta(ge=1, le=4096)] = 128
     """Map points per frame (reprojection loss)."""
-    pretrain: float = 0.5
+    pretrain: Share = 0.5
     """Share of the run before the reprojection loss takes over from learned weights, or before the
     pose joins in (coordinates loss)."""
-    depth_weight: float = 3.0
+    depth_weight: Weight = 3.0
     """Weight of the depth of what cells see, where the map knows it (coordinates loss)."""
-    pose_weight: float = 10.0
+    pose_weight: Weight = 10.0
     """Weight of the pose that follows from the cells (coordinates loss)."""
 
-    def __post_init__(self) -> None:
-        _check(self.beta > 0, "loss.beta", self.beta, "above 0")
-        for name in ("auxiliary_weight", "relative_weight", "depth_weight", "pose_weight"):
-            _check(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "0 or more")
-        for name in ("position_weight", "rotation_weight"):
-            value = getattr(self, name)
-            _check(-20 <= value <= 20, f"loss.{name}", value, "-20 to 20, a logarithm")
-        _check(1 <= self.tuple_size <= 32, "loss.tuple_size", self.tuple_size, "1 to 32")
-        _check(self.tuple_spacing >= 1, "loss.tuple_spacing", self.tuple_spacing, ">= 1")
-        _check(
+    def check_together(self) -> None:
+        """Refuse relative poses of single frames."""
+        self.want(
             self.relative_weight == 0 or self.tuple_size > 1,
-            "loss.tuple_size",
-            self.tuple_size,
+            "tuple_size",
             "2 or more for relative poses",
         )
-        _check(1 <= self.points <= 4096, "loss.points", self.points, "1 to 4096")
-        _share("loss.pretrain", self.pretrain)
 
 
 @dataclass(frozen=True)
-class OptimizerSettings:
+class OptimizerSettings(Settings):
     """How the loss is made small."""
+
+    section: ClassVar[str] = "optimizer."
 
     name: Literal["adam", "adamw", "sgd"] = "adamw"
     """The optimizer."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, Meta(gt=0, le=10)] = 1e-3
     """The learning rate, after warming up."""
-    weight_decay: float = 1e-4
+    weight_decay: Weight = 1e-4
     """Weight decay; adam and sgd add it to the gradient, adamw shrinks the weights."""
-    eps: float = 1e-8
+    eps: Positive = 1e-8
     """The number in the denominator of adam and adamw."""
-    momentum: float = 0.9
+    momentum: DropoutShare = 0.9
     """Momentum of sgd; the first beta of adam and adamw."""
     schedule: Literal["constant", "step", "cosine"] = "cosine"
     """How the learning rate goes down over the run."""
-    step_share: float = 1 / 3
+    step_share: PositiveShare = 1 / 3
     """Share of the run from one step to the next (step schedule)."""
-    step_factor: float = 0.5
+    step_factor: PositiveShare = 0.5
     """What each step multiplies the learning rate by (step schedule)."""
-    warm_up: float = 0.0
+    warm_up: DropoutShare = 0.0
     """Share of the run in which the learning rate rises from 0."""
-    clip: float | None = None
+    clip: Positive | None = None
     """Longest gradient; longer ones are shortened to it."""
-    ema: float | None = None
+    ema: Annotated[float, Meta(gt=0, lt=1)] | None = None
     """Decay per step of a moving average of the weights, which is what is kept."""
-    batch_size: int = 64
+    batch_size: Annotated[int, Meta(ge=1, le=65536)] = 64
     """Frames per step."""
-    epochs: int | None = 200
+    epochs: Annotated[int, Meta(ge=1, le=1_000_000)] | None = 200
     """Times that each train frame is seen; none: as many as the steps take."""
-    steps: int = 2000
+    steps: Count = 2000
     """Steps of a run without epochs: few train frames are seen more often than many."""
-
-    def __post_init__(self) -> None:
-        _check(0 < self.learning_rate <= 10, "optimizer.learning_rate", self.learning_rate, "> 0")
-        _check(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
-        _check(self.eps > 0, "optimizer.eps", self.eps, "above 0")
-        _check(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "0 to below 1")
-        _check(0 < self.step_share <= 1, "optimizer.step_share", self.step_share, "above 0 to 1")
-        _check(0 < self.step_factor <= 1, "optimizer.step_factor", self.step_factor, "above 0 to 1")
-        _check(0 <= self.warm_up < 1, "optimizer.warm_up", self.warm_up, "0 to below 1")
-        _check(self.clip is None or self.clip > 0, "optimizer.clip", self.clip, "above 0, or none")
-        _check(self.ema is None or 0 < self.ema < 1, "optimizer.ema", self.ema, "between 0 and 1")
-        _check(1 <= self.batch_size <= 65536, "optimizer.batch_size", self.batch_size, "1 to 65536")
-        _check(
-            self.epochs is None or 1 <= self.epochs <= 1_000_000,
-            "optimizer.epochs",
-            self.epochs,
-            "1 to 1000000, or none",
-        )
-        _check(1 <= self.steps <= 100_000_000, "optimizer.steps", self.steps, "1 to 100000000")
 
     def epochs_of(self, batches: int) -> int:
         """Epochs of a run, of so many batches each."""
@@ -278,7 +315,7 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainSettings(Settings):
     """A whole training; two equal ones on the same Place give the same regressor."""
 
     preset: str = "default"
@@ -289,97 +326,151 @@ class TrainSettings:
     head: HeadSettings = field(default_factory=HeadSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-    copies: int = 10
+    copies: CountOrNone = 10
     """Augmented copies of each frame whose features are kept (frozen backbone)."""
-    indexed_copies: int = 10
+    indexed_copies: CountOrNone = 10
     """Of these copies, how many of each frame are among the views that photos are compared with, to
     tell how sure an answer is and for answers by the nearest view (frozen backbone)."""
     answer: Literal["pose", "view", "validation"] = "pose"
     """What a photo is answered with: the regressed pose, the pose of the most similar view (image
     retrieval), or that of the two which was better on the validation images."""
-    samples: int = 0
+    samples: CountOrNone = 0
     """Answers per photo with dropout left on, averaged (Bayesian PoseNet: 40); 0: one without."""
-    validation_share: float = 0.1
+    validation_share: Annotated[float, Meta(gt=0, le=0.5)] = 0.1
     """Share of the train frames, whole blocks of time, that choose the epoch and are not trained
     on."""
-    minutes: float | None = None
+    minutes: Positive | None = None
     """Time that training may take; schedules adapt to it. None: until the last epoch."""
-    checkpoint_minutes: float = 2.0
+    checkpoint_minutes: Positive = 2.0
     """Minutes from one checkpoint to the next."""
-    seed: int = 0
+    seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
     """Of everything random."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
-    threads: int = 1
+    threads: Annotated[int, Meta(ge=1, le=256)] = 1
     """CPU threads; more than one is slower where cores are shared."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the arithmetic; auto takes bfloat16 where the hardware has it."""
 
-    def __post_init__(self) -> None:
-        _check(0 <= self.copies <= 1000, "copies", self.copies, "0 to 1000")
-        _check(self.indexed_copies >= 0, "indexed_copies", self.indexed_copies, "0 or more")
-        _check(0 <= self.samples <= 1000, "samples", self.samples, "0 to 1000")
-        _check(
-            self.samples == 0 or self.head.dropout > 0 or self.head.map_dropout > 0,
+    def check_together(self) -> None:
+        """Refuse heads, losses and backbones that do not go together."""
+        head, loss = self.head, self.loss.kind
+        self.want(
+            self.samples == 0 or head.dropout > 0 or head.map_dropout > 0,
             "samples",
-            self.samples,
             "0 where head.dropout is 0",
         )
-        _check(
-            0 < self.validation_share <= 0.5,
-            "validation_share",
-            self.validation_share,
-            "above 0 to 0.5",
-        )
-        _check(self.minutes is None or self.minutes > 0, "minutes", self.minutes, "above 0")
-        _check(
-            self.checkpoint_minutes > 0, "checkpoint_minutes", self.checkpoint_minutes, "above 0"
-        )
-        _check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
-        _check(1 <= self.threads <= 256, "threads", self.threads, "1 to 256")
-        _check(
-            self.loss.kind != "heteroscedastic" or self.head.log_variance,
+        self.want(
+            loss != "heteroscedastic" or head.log_variance,
             "head.log_variance",
-            self.head.log_variance,
             "true for the heteroscedastic loss",
         )
-        _check(
-            (self.loss.kind == "coordinates") == (self.head.kind == "coordinates"),
+        self.want(
+            (loss == "coordinates") == (head.kind == "coordinates"),
             "loss.kind",
-            self.loss.kind,
             "coordinates with the coordinates head, and with no other",
         )
-        _check(
-            self.head.kind != "coordinates" or self.input.geometry == "canonical",
+        self.want(
+            head.kind != "coordinates" or self.input.geometry == "canonical",
             "input.geometry",
-            self.input.geometry,
-            "canonical for the coordinates head, which looks through one known camera",
+            "canonical for the coordinates head, which is for one known camera",
         )
-        _check(
-            not self.head.auxiliary or self.backbone.name.startswith("googlenet"),
+        self.want(
+            not head.auxiliary or self.backbone.name.startswith("googlenet"),
             "head.auxiliary",
-            self.head.auxiliary,
             "false where the backbone is not googlenet",
         )
 
     def to_json(self) -> str:
         """As a JSON object, which `from_json` reads."""
-        return settings_to_json(self)
+        return json.dumps(to_plain(self), indent=2, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> TrainSettings:
-        """The settings of `to_json`.
+        """The settings of `to_json`; fields that are left out have their default.
 
         Raises:
             LocalizerError: one line that names the field and what it wants.
         """
-        return settings_from_json(cls, text)
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:  # of digits, too
+            raise LocalizerError(f"the settings are no JSON: {str(error)[:100]}") from error
+        return _updated(cls(), values, "")
 
 
-def _check(right: bool, name: str, value: object, wanted: str) -> None:
-    if not right:
-        raise LocalizerError(f"setting {name} is {repr(value)[:80]}; want {wanted}")
+# --- as JSON, and single fields replaced -------------------------------------------------------
 
 
-def _share(name: str, value: float) -> None:
-    _check(0 <= value <= 1, name, value, "a share, 0 to 1")
+def with_fields(settings: SettingsType, values: Mapping[str, object]) -> SettingsType:
+    """``settings`` with fields replaced, named with dots: ``{"optimizer.batch_size": 128}``.
+
+    Where a field may be None, and is no string, ``"none"`` is None too.
+
+    Raises:
+        LocalizerError: there is no such field, or it cannot have the value.
+    """
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        *outer, last = name.split(".")
+        branch = tree
+        for part in outer:
+            branch = branch.setdefault(part, {})
+            if not isinstance(branch, dict):
+                raise LocalizerError(f"setting {name[:80]!r}: {part} is given as a whole too")
+        branch[last] = value
+    return _updated(settings, tree, "")
+
+
+def field_names(kind: type[Settings]) -> tuple[str, ...]:
+    """Every field's dotted name, those of nested settings included, in order."""
+    names: list[str] = []
+    for name, hint in _hints(kind).items():
+        nested = isinstance(hint, type) and issubclass(hint, Settings)
+        names += field_names(hint) if nested else [kind.section + name]
+    return tuple(names)
+
+
+def _updated(settings: SettingsType, values: object, where: str) -> SettingsType:
+    """All fields of one value at once: some are only right together."""
+    if not isinstance(values, Mapping):
+        raise LocalizerError(f"settings {where or 'file'}: {_shown(values)}; want an object")
+    hints = _hints(type(settings))
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in hints:
+            raise LocalizerError(f"no setting {where + name[:80]!r}; there are {', '.join(hints)}")
+        options, now = get_args(hints[name]), getattr(settings, name)
+        if isinstance(now, Settings) and not isinstance(value, Settings):
+            changes[name] = _updated(now, value, f"{where}{name}.")
+        elif value == _NO_VALUE and type(None) in options and str not in options:
+            changes[name] = None
+        else:
+            changes[name] = value
+    return replace(settings, **changes)
+
+
+def _hints(kind: type[Settings]) -> dict[str, Any]:
+    if kind not in _HINTS:
+        hints = get_type_hints(kind, include_extras=True)
+        _HINTS[kind] = {one.name: hints[one.name] for one in fields(kind)}
+    return _HINTS[kind]
+
+
+def _checked(name: str, value: object, hint: Any) -> object:
+    """The value as the field has it, a list as a tuple."""
+    try:
+        return msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        wanted = str(error).replace("`", "").replace("Expected", "want")
+        if get_origin(hint) is Literal:
+            wanted = f"want {' | '.join(get_args(hint))}"
+        raise _refused(name, value, wanted) from None
+
+
+def _refused(name: str, value: object, wanted: str) -> LocalizerError:
+    return LocalizerError(f"setting {name} is {_shown(value)}; {wanted}")
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:80]

@@ -1,4 +1,4 @@
-"""What validation images say of a trained regressor: what to answer with, and what doubts mean."""
+"""What validation images say of a trained regressor: its errors, and what its sigmas are worth."""
 
 from __future__ import annotations
 
@@ -8,22 +8,57 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from relocalize.geometry.transforms import FloatArray
-from relocalize.regression.batches import Rows
+from relocalize.geometry.transforms import FloatArray, mean_rotation
+from relocalize.regression.data import TrainingData
 from relocalize.regression.device import Device
-from relocalize.regression.frames import TrainingFrames
-from relocalize.regression.image_input import ImageInput
 from relocalize.regression.inference import Answers, answers_to
 from relocalize.regression.loop import Judgement
 from relocalize.regression.model import PoseRegressor
 from relocalize.regression.novelty import KnownViews
-from relocalize.regression.settings import TrainSettings
-from relocalize.regression.task import Yardstick
 from relocalize.regression.uncertainty import Calibration, Signs, pose_distances
 
 # Validation images that are shown upside down and varied, and how many varied copies in all.
 _MOST, _FEWEST_COPIES = 100, 50
 _HALF_TURN = np.diag([-1.0, -1.0, 1.0])  # about the viewing direction: upside down
+
+
+@dataclass(frozen=True, eq=False)
+class ConstantBaseline:
+    """The errors of a constant answer on validation images, which others are measured by.
+
+    Attributes:
+        world_from_cams: [V, 4, 4] of the validation images.
+        position: median distance of the train images' mean pose from them.
+        rotation: likewise, in radians.
+    """
+
+    world_from_cams: FloatArray
+    position: float
+    rotation: float
+
+    @classmethod
+    def of(cls, data: TrainingData) -> ConstantBaseline:
+        """From train and validation poses."""
+        train, validation = data.train_poses, data.validation_poses
+        mean = np.eye(4)
+        mean[:3, :3] = mean_rotation(list(train[:, :3, :3]))
+        mean[:3, 3] = np.median(train[:, :3, 3], axis=0)
+        errors = pose_distances(np.tile(mean, (len(validation), 1, 1)), validation)
+        position, rotation = np.maximum(np.median(errors, axis=0), 1e-9)
+        return cls(validation, float(position), float(rotation))
+
+    def judge(self, world_from_cams: FloatArray) -> Judgement:
+        """Of answers to the validation images.
+
+        The score is the median over images of half the position error and half the rotation
+        error, each as a share of the constant answer's median.
+        """
+        errors = pose_distances(world_from_cams, self.world_from_cams)
+        relative = errors / (self.position, self.rotation)
+        position, rotation = np.median(errors, axis=0)
+        return Judgement(
+            float(position), float(np.degrees(rotation)), float(np.median(relative.mean(axis=1)))
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,28 +77,17 @@ class Validated:
 
 
 def validated(
-    model: PoseRegressor,
-    settings: TrainSettings,
-    device: Device,
-    *,
-    views: KnownViews,
-    yardstick: Yardstick,
-    images: ImageInput,
-    frames: TrainingFrames,
-    rows: Rows,
+    data: TrainingData, model: PoseRegressor, views: KnownViews, device: Device
 ) -> Validated:
     """Show the validation images as photos would be, as they are, varied, and upside down.
 
     Args:
-        model: trained.
-        settings: of its training, which copies of the images are varied by too.
-        device: the model is on.
+        data: with the validation images.
+        model: trained, on the device.
         views: what the train images look like to it.
-        yardstick: of the validation images.
-        images: how it is shown photos.
-        frames: with the validation images.
-        rows: which of them these are.
+        device: the model is on.
     """
+    settings, images, frames = data.settings, data.images, data.frames
 
     def answers(shown: Iterable[NDArray[np.uint8]], turns: FloatArray | None) -> Answers:
         return Answers.joined(
@@ -72,9 +96,10 @@ def validated(
         )
 
     turns = images.turns
-    upright = answers((images.of_frame(frames, int(row)) for row in rows), turns)
+    upright = answers((images.of_frame(frames, int(row)) for row in data.validation), turns)
+    baseline = ConstantBaseline.of(data)
     nearest = views.compare(upright.descriptions).nearest
-    by_pose, by_view = yardstick.judge(upright.world_from_cams), yardstick.judge(nearest)
+    by_pose, by_view = baseline.judge(upright.world_from_cams), baseline.judge(nearest)
     takes_view = settings.answer == "view" or (
         settings.answer == "validation" and by_view.score < by_pose.score
     )
@@ -84,7 +109,7 @@ def validated(
             return given
         return replace(given, world_from_cams=views.compare(given.descriptions).nearest)
 
-    some = [int(row) for row in rows[:: -(-len(rows) // _MOST)]]
+    some = data.validation[:: -(-len(data.validation) // _MOST)].tolist()
     each = 1 if settings.augment.is_none else -(-_FEWEST_COPIES // len(some))
     copies, poses = zip(
         *(
@@ -112,6 +137,6 @@ def validated(
 
 def signs_of(answers: Answers, views: KnownViews) -> Signs:
     """What tells of the errors of answers."""
-    familiar = views.compare(answers.descriptions)
-    away = pose_distances(answers.world_from_cams, familiar.nearest)
-    return Signs(familiar.novelty, away, answers.variance)
+    nearest = views.compare(answers.descriptions)
+    away = pose_distances(answers.world_from_cams, nearest.nearest)
+    return Signs(nearest.novelty, away, answers.variance)

@@ -15,8 +15,7 @@ from relocalize.localization.store import folder_of, is_current, store
 from relocalize.place import Place, Split
 from relocalize.regression import require_torch
 from relocalize.regression.presets import preset as named_preset
-from relocalize.regression.settings import TrainSettings
-from relocalize.regression.settings_json import with_fields
+from relocalize.regression.settings import TrainSettings, with_fields
 
 if TYPE_CHECKING:
     from relocalize.localization.regressor import RegressorLocalizer

@@ -29,7 +29,7 @@ class Backbone(nn.Module):
         name: the registry's name of it.
         mean: what to subtract from RGB in 0..1, as when its weights were trained.
         std: what to divide by after that.
-        stages: its feature maps, from shallow to deep; the last is what `pool` averages.
+        stages: its feature maps, from shallow to deep.
         frozen: whether `freeze` has been called.
     """
 
@@ -88,10 +88,6 @@ class Backbone(nn.Module):
             if len(found) == len(wanted):
                 break
         return found
-
-    def pool(self, features: Mapping[str, Tensor]) -> Tensor:
-        """The deepest feature map averaged over the image: ``[B, channels]``."""
-        return features[self.deepest].mean(dim=(2, 3))
 
     def freeze(self) -> Self:
         """Fix the weights, and batch norm's running statistics too, whatever `train` says."""

@@ -147,13 +147,3 @@ class GoogLeNet(Backbone):
             x = self.get_submodule(name)(x)
             if name in self.stages:
                 yield name, x
-
-
-def googlenet(name: str) -> GoogLeNet:
-    """Torchvision's network; its weights were ported from TensorFlow."""
-    return GoogLeNet(name, caffe=False)
-
-
-def googlenet_caffe(name: str) -> GoogLeNet:
-    """The paper's network, which PoseNet starts from."""
-    return GoogLeNet(name, caffe=True)

@@ -113,18 +113,3 @@ def _shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Sequential
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
     )
-
-
-def resnet18(name: str) -> ResNet:
-    """18 layers in basic blocks."""
-    return ResNet(name, BasicBlock, (2, 2, 2, 2))
-
-
-def resnet34(name: str) -> ResNet:
-    """34 layers in basic blocks."""
-    return ResNet(name, BasicBlock, (3, 4, 6, 3))
-
-
-def resnet50(name: str) -> ResNet:
-    """50 layers in bottleneck blocks."""
-    return ResNet(name, Bottleneck, (3, 4, 6, 3))

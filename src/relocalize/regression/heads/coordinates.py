@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from relocalize.regression.backbones.backbone import Stage
 from relocalize.regression.heads.head import CellOutput, Head, PoseOutput, resized
-from relocalize.regression.pose_layer import aligned, resected
+from relocalize.regression.pose_layer import aligned, refined_pose
 from relocalize.regression.rotations import columns_from_matrix
 from relocalize.regression.settings import HeadSettings
 
@@ -124,7 +124,7 @@ class CoordinateHead(Head):
         rotation, centre = aligned(found.scene, rays * found.depth[..., None], doubts**-2)
         if self.training:
             return PoseOutput(centre, columns_from_matrix(rotation), cells=found)
-        rotation, centre, covariance = resected(
+        rotation, centre, covariance = refined_pose(
             rotation, centre, found.scene, found.rays, doubts, self.depth, steps=_STEPS
         )
         # The shift is along the camera's axes, and asked for along those of the world.

@@ -1,5 +1,5 @@
 """Trained weights of backbones: where they are published, and how to load them safely."""
 
-from relocalize.regression.weights.loading import DATA_SETS, WeightsReport, load_weights
+from relocalize.regression.weights.loading import WeightsReport, load_weights
 
-__all__ = ["DATA_SETS", "WeightsReport", "load_weights"]
+__all__ = ["WeightsReport", "load_weights"]
