@@ -23,7 +23,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relocalize.errors import GeometryError
-from relocalize.geometry.alignment_fit import Matches, Sums, fit, information, leave_one_out, skew
+from relocalize.geometry.alignment_fit import (
+    Matches,
+    Similarities,
+    Sums,
+    fit,
+    information,
+    leave_one_out,
+    skew,
+)
 from relocalize.geometry.transforms import FloatArray, Rigid3, Similarity3
 
 # 1 good centre in 15,000 is beyond 5 sigma if the noise is normal; that of real cameras has longer
@@ -254,21 +262,7 @@ def _first_inliers(matches: Matches, extent: float, seed: int) -> NDArray[np.boo
     return best
 
 
-@dataclass(frozen=True, eq=False)
-class _Transforms:
-    """Similarities [H], as arrays."""
-
-    scales: FloatArray
-    rotations: FloatArray
-    translations: FloatArray
-
-    def of(self, row: int) -> _Transforms:
-        """One of them."""
-        rows = slice(row, row + 1)
-        return _Transforms(self.scales[rows], self.rotations[rows], self.translations[rows])
-
-
-def _hypotheses(matches: Matches, extent: float, rng: np.random.Generator) -> _Transforms:
+def _hypotheses(matches: Matches, extent: float, rng: np.random.Generator) -> Similarities:
     size = 2 if matches.turns is not None else 3
     rows = _samples(len(matches), size, rng)
     if not matches.fix_scale:
@@ -280,7 +274,7 @@ def _hypotheses(matches: Matches, extent: float, rng: np.random.Generator) -> _T
             raise GeometryError("no two camera centres differ, so the scale cannot be determined")
     turns = None if matches.turns is None else matches.turns[rows]
     sums = Sums.of(matches.a[rows], matches.b[rows], turns)
-    return _Transforms(*sums.solve(extent, fix_scale=matches.fix_scale))
+    return sums.solve(extent, fix_scale=matches.fix_scale)
 
 
 def _samples(count: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -294,7 +288,7 @@ def _samples(count: int, size: int, rng: np.random.Generator) -> NDArray[np.int6
 
 def _polished(
     matches: Matches,
-    start: _Transforms,
+    start: Similarities,
     extent: float,
     bound: Callable[[FloatArray], float],
 ) -> FloatArray:
@@ -307,12 +301,12 @@ def _polished(
         inside = matches.of(near)
         turns = None if inside.turns is None else inside.turns[None]
         sums = Sums.of(inside.a[None], inside.b[None], turns)
-        fitted = _Transforms(*sums.solve(extent, fix_scale=matches.fix_scale))
+        fitted = sums.solve(extent, fix_scale=matches.fix_scale)
         misfits = _misfits(matches, fitted, extent)[0]
     return misfits
 
 
-def _misfits(matches: Matches, b_from_a: _Transforms, extent: float) -> FloatArray:
+def _misfits(matches: Matches, b_from_a: Similarities, extent: float) -> FloatArray:
     """[H, N] residuals of centres in units of the extent, and of orientations in radians, added.
 
     Added for each match, because centre and orientation of one camera have to be right together.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from relocalize.errors import GeometryError
 from relocalize.geometry.alignment import Alignment, align_points
@@ -141,10 +142,9 @@ def _robust_mean(rotations: Sequence[FloatArray]) -> FloatArray:
 
 
 def _described(turn: FloatArray) -> str:
-    angle = rotation_angle_deg(turn)
-    values, vectors = np.linalg.eig(turn)
-    axis = np.real(vectors[:, int(np.abs(values - 1).argmin())])
-    off_axis = np.degrees(np.arccos(min(1.0, float(np.abs(axis).max()))))
-    about = "xyz"[int(np.abs(axis).argmax())]
+    vector = np.abs(Rotation.from_matrix(turn).as_rotvec(degrees=True))
+    angle = float(np.linalg.norm(vector))
+    off_axis = np.degrees(np.arccos(min(1.0, float(vector.max()) / max(angle, 1e-9))))
+    about = "xyz"[int(vector.argmax())]
     words = f"{angle:.0f} degrees"
     return f"{words} about its {about} axis" if off_axis < _CONSTANT_TURN_DEG else words

@@ -16,11 +16,17 @@ length at which the two noises weigh the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relocalize.geometry.transforms import FloatArray, Similarity3, rotation_angles
+from relocalize.geometry.transforms import (
+    FloatArray,
+    Similarity3,
+    nearest_rotation,
+    rotation_angles,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +61,24 @@ class Matches:
         return position, rotation_angles(b_from_a.rotation.T @ self.turns)
 
 
+class Similarities(NamedTuple):
+    """Similarities ``b_from_a`` [...], as arrays."""
+
+    scales: FloatArray
+    rotations: FloatArray
+    translations: FloatArray
+
+    def of(self, row: int) -> Similarities:
+        """One of a list [H] of them, as a list."""
+        rows = slice(row, row + 1)
+        return Similarities(self.scales[rows], self.rotations[rows], self.translations[rows])
+
+
 @dataclass(frozen=True, eq=False)
 class Sums:
     """What the closed form needs of a set of matches, or [...] of many sets.
 
     Attributes:
-        count: [...].
         mean_a: [..., 3].
         mean_b: [..., 3].
         cross: [..., 3, 3], sum of (b - mean_b)(a - mean_a)^T.
@@ -69,7 +87,6 @@ class Sums:
         turns: [..., 3, 3], sum of the rotations that cameras say.
     """
 
-    count: FloatArray
     mean_a: FloatArray
     mean_b: FloatArray
     cross: FloatArray
@@ -84,7 +101,6 @@ class Sums:
         off_a, off_b = a - mean_a[..., None, :], b - mean_b[..., None, :]
         cross = np.swapaxes(off_b, -1, -2) @ off_a
         return cls(
-            count=np.full(a.shape[:-2], float(a.shape[-2])),
             mean_a=mean_a,
             mean_b=mean_b,
             cross=cross,
@@ -93,16 +109,16 @@ class Sums:
             turns=np.zeros_like(cross) if turns is None else turns.sum(axis=-3),
         )
 
-    def solve(self, lever: float, *, fix_scale: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Scales [...], rotations [..., 3, 3] and translations [..., 3] of the least squares."""
+    def solve(self, lever: float, *, fix_scale: bool) -> Similarities:
+        """The transforms of the least squares."""
         tiny = np.finfo(np.float64).tiny
         scale = np.sqrt(np.maximum(self.square_b, tiny) / np.maximum(self.square_a, tiny))
         if fix_scale:
             scale = np.ones_like(scale)
         weighed = scale[..., None, None] * self.cross + 0.5 * lever**2 * self.turns
-        rotation = _nearest_rotations(weighed)
+        rotation = nearest_rotation(weighed)
         turned = np.einsum("...ij,...j->...i", rotation, self.mean_a)
-        return scale, rotation, self.mean_b - scale[..., None] * turned
+        return Similarities(scale, rotation, self.mean_b - scale[..., None] * turned)
 
 
 def fit(matches: Matches, lever: float) -> Similarity3:
@@ -122,7 +138,6 @@ def leave_one_out(matches: Matches, lever: float) -> tuple[FloatArray, FloatArra
     whole = Sums.of(a, b, matches.turns)
     turns = np.zeros((count, 3, 3)) if matches.turns is None else matches.turns
     sums = Sums(
-        count=np.full(count, count - 1.0),
         mean_a=-a / (count - 1),
         mean_b=-b / (count - 1),
         cross=whole.cross - share * b[:, :, None] * a[:, None, :],
@@ -164,10 +179,3 @@ def skew(vector: FloatArray) -> FloatArray:
     """[3, 3] whose product with x is the cross product of ``vector`` and x."""
     x, y, z = vector
     return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-
-
-def _nearest_rotations(matrices: FloatArray) -> FloatArray:
-    u, _, vt = np.linalg.svd(matrices)
-    u[..., :, 2] *= np.sign(np.linalg.det(u @ vt))[..., None]
-    result: FloatArray = u @ vt
-    return result

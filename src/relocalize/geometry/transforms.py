@@ -87,10 +87,10 @@ def determinant(matrix: FloatArray) -> float:
 
 
 def nearest_rotation(matrix: FloatArray) -> FloatArray:
-    """The rotation [3, 3] nearest to ``matrix`` in the Frobenius norm (SVD)."""
+    """The rotations [..., 3, 3] nearest to matrices in the Frobenius norm (SVD)."""
     u, _, vt = np.linalg.svd(matrix)
-    sign = np.sign(np.linalg.det(u @ vt))
-    result: FloatArray = u @ np.diag([1.0, 1.0, sign]) @ vt
+    u[..., :, 2] *= np.sign(np.linalg.det(u @ vt))[..., None]
+    result: FloatArray = u @ vt
     return result
 
 
@@ -270,6 +270,17 @@ def rotvec_from_rotation(rotation: FloatArray) -> FloatArray:
         return np.zeros(3)
     rotvec: FloatArray = np.array(axis) * (2 * np.arctan2(half_sine, w) / half_sine)
     return rotvec
+
+
+def position_error(estimated_world_from_cam: Rigid3, true_world_from_cam: Rigid3) -> float:
+    """Distance between the camera centres, in the world's unit."""
+    difference = estimated_world_from_cam.translation - true_world_from_cam.translation
+    return float(np.linalg.norm(difference))
+
+
+def rotation_error_deg(estimated_world_from_cam: Rigid3, true_world_from_cam: Rigid3) -> float:
+    """The angle of ``estimated^-1 * true``, in [0, 180] degrees."""
+    return rotation_angle_deg(estimated_world_from_cam.rotation.T @ true_world_from_cam.rotation)
 
 
 def mean_rotation(rotations: Sequence[FloatArray]) -> FloatArray:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from relocalize.geometry import Camera
+from relocalize.plain import from_plain
 
 
 @dataclass(frozen=True)
@@ -73,32 +73,16 @@ class Capture:
         """The camera prior of one image."""
         return self.cameras[image.camera]
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Capture:
-        """From plain values; raises KeyError or TypeError where they are not a capture."""
-
-        def rows(key: str) -> Sequence[dict[str, Any]]:
-            return value.get(key) or ()
-
+        """From plain values; raises ValueError or GeometryError where they are not a capture."""
         settings = dict(value.get("settings") or {})
         # Version 0.1 told a calibrated camera from EXIF's by a setting of the capture.
-        exact = value["kind"] == "imported" or settings.pop("calibrated", False)
-
-        def camera(row: dict[str, Any]) -> Camera:
-            found = Camera.from_json(row)
-            given = "focal_is_known" in row and found.known == "approximate"
-            return replace(found, known="exact") if given and exact else found
-
-        return cls(
-            name=value["name"],
-            kind=value["kind"],
-            source=value["source"],
-            cameras=tuple(map(camera, rows("cameras"))),
-            images=tuple(CapturedImage(**row) for row in rows("images")),
-            dropped=tuple(DroppedFrame(**row) for row in rows("dropped")),
-            settings=settings,
-        )
+        exact = value.get("kind") == "imported" or settings.pop("calibrated", False)
+        cameras = []
+        for row in value.get("cameras") or ():
+            camera = Camera.from_json(row)
+            given = "focal_is_known" in row and camera.known == "approximate"
+            cameras.append(replace(camera, known="exact") if given and exact else camera)
+        made = from_plain(cls, {**value, "cameras": [], "settings": settings})
+        return replace(made, cameras=tuple(cameras))

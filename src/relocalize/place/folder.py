@@ -23,6 +23,7 @@ from relocalize.place.from_above import svg_from_above
 from relocalize.place.lock import write_lock
 from relocalize.place.model import MapModel, Points, PosedImage
 from relocalize.place.splits import Split
+from relocalize.plain import from_plain
 
 SCHEMA = 1
 MAP_UNIT = "map unit"
@@ -78,8 +79,20 @@ class _Manifest:
     created_with: str
     frame: Frame
     captures: tuple[str, ...]
-    poses_from: str | None
+    poses_from: str | None = None
     moves: tuple[Move, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.captures:
+            checked_name(name, "capture")
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """What `MOVED` says of the Place: all moves of the map beside it, and the frame since then."""
+
+    moves: tuple[Move, ...]
+    frame: Frame
 
 
 class Place:
@@ -194,16 +207,9 @@ class Place:
                 "update relocalize"
             )
         try:
-            return _Manifest(
-                schema=schema,
-                name=str(value["name"]),
-                created_with=str(value["created_with"]),
-                frame=Frame(**value["frame"]),
-                captures=tuple(checked_name(name, "capture") for name in value["captures"]),
-                poses_from=value.get("poses_from"),
-                moves=_moves(value.get("moves") or []),
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            # A key of the frame that nobody knows may change what the others mean.
+            return replace(from_plain(_Manifest, value), frame=Frame(**value["frame"]))
+        except (ValueError, TypeError) as error:
             raise PlaceError(f"{self._manifest_path} is damaged: {error}") from error
 
     def _write_manifest(self, manifest: _Manifest) -> None:
@@ -252,12 +258,11 @@ class Place:
         if not path.is_file():
             return
         # A record that is damaged, or a Place that cannot be written, is left as it is.
-        with suppress(PlaceError, KeyError, TypeError, ValueError):
-            value = read_json(path)
-            moves, frame = _moves(value["moves"]), Frame(**value["frame"])
+        with suppress(PlaceError, ValueError):
+            moved = from_plain(_Moved, read_json(path))
             known = self._manifest().moves
-            if len(moves) == len(known) + 1 and moves[:-1] == known:
-                self.record_moves(moves, frame)
+            if len(moved.moves) == len(known) + 1 and moved.moves[:-1] == known:
+                self.record_moves(moved.moves, moved.frame)
 
     # -- captures and images ---------------------------------------------------------------
 
@@ -290,7 +295,7 @@ class Place:
         """Add a capture, or replace the record of the one with its name."""
         checked_name(capture.name, "capture")
         with self.lock():
-            atomic.write_json(self.root / "captures" / f"{capture.name}.json", capture.to_json())
+            atomic.write_json(self.root / "captures" / f"{capture.name}.json", asdict(capture))
             manifest = self._manifest()
             if capture.name not in manifest.captures:
                 captures = (*manifest.captures, capture.name)
@@ -436,20 +441,6 @@ class Place:
     def report_dir(self, name: str) -> Path:
         """Where the report ``name`` is or will be."""
         return self.root / "reports" / checked_name(name, "report")
-
-
-def _moves(rows: list[dict[str, Any]]) -> tuple[Move, ...]:
-    """Moves of plain values; raises KeyError, TypeError or ValueError where they are none."""
-    return tuple(
-        Move(
-            scale=float(row["scale"]),
-            quat_wxyz=tuple(float(value) for value in row["quat_wxyz"]),
-            translation=tuple(float(value) for value in row["translation"]),
-            onto=str(row["onto"]),
-            frame_before=Frame(**row["frame_before"]),
-        )
-        for row in rows
-    )
 
 
 def checked_name(name: str, what: str) -> str:
