@@ -104,7 +104,7 @@ class Beliefs:
 
 def prices(exam: Exam, frames: TwoFrames, beliefs: Beliefs, out: Path) -> list[Price]:
     """All rows, the right one first."""
-    doctor = Doctor(exam, out)
+    checks = Checks(exam, out)
 
     def held_against(mistake: str, truth: Mapping[str, Rigid3], said: str) -> Price:
         return Price(mistake, *exam.errors(truth), believed=False, said=said)
@@ -114,8 +114,8 @@ def prices(exam: Exam, frames: TwoFrames, beliefs: Beliefs, out: Path) -> list[P
         said += f" / the regressor refuses {refused} of {len(exam.photos)} photos"
         return Price(mistake, *exam.errors(how=how), believed=False, said=said)
 
-    unscaled, mean, every = _wrong_transforms(frames, doctor)
-    scale, misread = frames.first_from_second.scale, doctor.misread()
+    unscaled, mean, every = _wrong_transforms(frames, checks)
+    scale, misread = frames.first_from_second.scale, checks.misread()
     shifted = skipped_rows(list(frames.second), frames.second, ROWS_SKIPPED)
 
     def photos(poses: Mapping[str, Rigid3], move: Callable[[Rigid3], Rigid3]) -> Poses:
@@ -135,19 +135,19 @@ def prices(exam: Exam, frames: TwoFrames, beliefs: Beliefs, out: Path) -> list[P
         held_against(
             "quaternions read w last",
             {name: written_w_last(pose) for name, pose in exam.truth.items()},
-            doctor.of_w_last(),
+            checks.of_w_last(),
         ),
-        held_against("another tool's angles", photos(misread, right), doctor.of_angles()),
+        held_against("another tool's angles", photos(misread, right), checks.of_angles()),
         held_against(
             "averaged, no scale, other angles",
             photos(misread, lambda pose: moved_by_matrix(every, pose)),
             said_by(lambda: Rigid3.from_matrix(every)),
         ),
         held_against(
-            "one row skipped as header", photos(shifted, right), doctor.of_shifted(shifted)
+            "one row skipped as header", photos(shifted, right), checks.of_shifted(shifted)
         ),
-        asked("second camera taken as the first", FIRST_CAMERA, doctor.of_camera(FIRST_CAMERA)),
-        asked("squeezed to the first one's shape", SQUEEZED, doctor.of_camera(SQUEEZED)),
+        asked("second camera taken as the first", FIRST_CAMERA, checks.of_camera(FIRST_CAMERA)),
+        asked("squeezed to the first one's shape", SQUEEZED, checks.of_camera(SQUEEZED)),
         Price(
             "validation by shuffled frames",
             beliefs.shuffled,
@@ -163,14 +163,14 @@ def prices(exam: Exam, frames: TwoFrames, beliefs: Beliefs, out: Path) -> list[P
 
 
 def _wrong_transforms(
-    frames: TwoFrames, doctor: Doctor
+    frames: TwoFrames, checks: Checks
 ) -> tuple[Similarity3, np.ndarray, np.ndarray]:
     """No scale; averaged matrices; averaged matrices of wrong angles without scale."""
     ties, right = list(frames.ties), frames.first_from_second
     in_first = list(frames.ties.values())
     in_second = [frames.second[name] for name in ties]
     good = [frames.second[name].translation for name in ties if name not in frames.wrong]
-    misread = doctor.misread()
+    misread = checks.misread()
     return (
         without_scale(right, np.array(good)),
         averaged_matrix(in_first, [scaled(pose, right.scale) for pose in in_second]),
@@ -187,7 +187,7 @@ def said_by(attempt: Callable[[], object]) -> str:
     return ""
 
 
-class Doctor:
+class Checks:
     """`relocalize check` of each mistake's files; what it says is kept, since it takes seconds."""
 
     def __init__(self, exam: Exam, out: Path) -> None:

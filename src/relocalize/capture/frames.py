@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from relocalize import progress
-from relocalize.capture.photo_set import capture_photos, photos_in
+from relocalize.capture.photo_set import capture_photos, photos_in, shown
 from relocalize.capture.photos import PHOTO_SUFFIXES
 from relocalize.capture.selection import DEFAULT_SELECTION, SelectionSettings
 from relocalize.capture.video_frames import capture_video, check_video
@@ -77,18 +77,8 @@ def capture_frames(
         # One image can join a Place but not found one.
         least = 1 if captures else 2
         if photos is None:
-            return capture_video(
-                paths[0],
-                workspace,
-                name,
-                job,
-                count=count,
-                every_s=every_s,
-                settings=settings,
-                least=least,
-            )
-        shown = paths[0].name if len(paths) == 1 else f"{len(paths)} files"
-        return capture_photos(photos, workspace, name, shown, job, least=least)
+            return capture_video(paths[0], workspace, settings, least=least)
+        return capture_photos(photos, workspace, shown(paths), least=least)
 
 
 def _given(source: str | Path | Sequence[str | Path]) -> list[Path]:

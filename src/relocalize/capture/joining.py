@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relocalize import progress
-from relocalize.capture.photo_set import PhotoRow, file_names, photos_in, take_photo
+from relocalize.capture.photo_set import PhotoRow, file_names, photos_in, shown, take_photo
 from relocalize.capture.workspace import check_name, source_id
 from relocalize.errors import CaptureError
 from relocalize.geometry import Camera
@@ -59,7 +59,7 @@ def join_photos(
     paths = [photo for source in sources for photo in _photos(source)]
     checked_name(name, "capture")
     with place.lock():
-        capture = place.captures.get(name) or Capture(name, "photos", _shown(sources), (), ())
+        capture = place.captures.get(name) or Capture(name, "photos", shown(sources), (), ())
         if capture.kind != "photos":
             raise CaptureError(
                 f"capture {name!r} of {place.root} is of kind {capture.kind!r} and takes no "
@@ -81,10 +81,6 @@ def _photos(source: Path) -> list[Path]:
     if not source.exists():
         raise CaptureError(f"{source} does not exist; give photos or folders of photos")
     return [source]
-
-
-def _shown(sources: Sequence[Path]) -> str:
-    return sources[0].name if len(sources) == 1 else f"{len(sources)} files"
 
 
 class _Joining:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 
@@ -43,6 +42,11 @@ def photos_in(folder: Path) -> list[Path]:
     return photos
 
 
+def shown(sources: Sequence[Path]) -> str:
+    """What a capture's record says it was made from."""
+    return sources[0].name if len(sources) == 1 else f"{len(sources)} files"
+
+
 @dataclass(frozen=True)
 class PhotoRow:
     """What became of one photo; a line of the journal that a resumed run reads."""
@@ -57,26 +61,22 @@ class PhotoRow:
 def capture_photos(
     paths: list[Path],
     workspace: Workspace,
-    name: str,
     source: str,
-    job: dict[str, Any],
     *,
     least: int,
 ) -> Capture:
-    """Make the capture ``name`` of photos.
+    """Make a capture of photos.
 
     Args:
         paths: the photos.
         workspace: of this capture.
-        name: of the capture.
         source: what the record says it was made from.
-        job: what the capture depends on, kept with it.
         least: fewer readable photos are an error.
 
     Raises:
         CaptureError: fewer than ``least`` photos can be read.
     """
-    names = file_names(paths)
+    name, names = workspace.name, file_names(paths)
     journal = workspace.folder / "photos.jsonl"
     folder = workspace.images
     done = _read_journal(journal, folder)
@@ -116,7 +116,7 @@ def capture_photos(
         cameras=tuple(camera for camera, _ in keys if camera is not None),
         images=images,
         dropped=tuple(dropped),
-        settings=job,
+        settings=workspace.job,
     )
     title = f"{name}: {len(images)} of {len(paths)} photos of {source}"
     thumbnails = [Thumbnail(folder / row.name, row.name) for row in kept]

@@ -135,7 +135,7 @@ class Video:
         announced_s: length that the container announces, or None.
         announced_frames: frames that it announces or that follow from its rate, or None.
         frame_s: nominal time from one frame to the next.
-        damaged_packets: pieces that could not be decoded so far.
+        damaged_packets: packets that could not be decoded so far.
         broke: why reading ended before the end of the file, or None.
     """
 
@@ -201,7 +201,7 @@ class Video:
         if short:
             message += f" of {announced:.1f}"
         if self.damaged_packets:
-            message += f", {self.damaged_packets} pieces of it are damaged"
+            message += f", {self.damaged_packets} packets of it are damaged"
         return message + (f" ({self.broke})" if self.broke else "")
 
     def images_from(self, number: int, stamp: int | None) -> Iterator[tuple[int, Image]]:

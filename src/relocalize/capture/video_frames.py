@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -42,34 +41,23 @@ def frame_name(number: int) -> str:
 
 
 def capture_video(
-    path: Path,
-    workspace: Workspace,
-    name: str,
-    job: dict[str, Any],
-    *,
-    count: int | None,
-    every_s: float | None,
-    settings: SelectionSettings,
-    least: int,
+    path: Path, workspace: Workspace, settings: SelectionSettings, *, least: int
 ) -> Capture:
-    """Make the capture ``name`` of a video.
+    """Make a capture of a video.
 
     Args:
         path: the video.
-        workspace: of this capture.
-        name: of the capture.
-        job: what the capture depends on, kept with it.
-        count: how many frames to keep, about.
-        every_s: keep a frame each so many seconds.
+        workspace: of this capture; its job says how many frames to keep, or at which rate.
         settings: of the selection.
         least: fewer kept frames are an error.
 
     Raises:
         CaptureError: the video gives fewer frames than ``least``.
     """
+    name, count = workspace.name, workspace.job["count"]
     measured = measure(path, workspace.folder / "curve.npz")
     curve = measured.curve
-    selection = select(curve, settings, count=count, every_s=every_s)
+    selection = select(curve, settings, count=count, every_s=workspace.job["every_s"])
     if len(selection.kept) < least:
         workspace.abandon()
         raise CaptureError(
@@ -90,16 +78,15 @@ def capture_video(
         )
         for number in selection.kept
     )
-    dropped = list(_dropped(measured, selection))
     capture = Capture(
         name=name,
         kind="video",
         source=path.name,
         cameras=(camera,),
         images=images,
-        dropped=tuple(dropped),
+        dropped=tuple(_dropped(measured, selection)),
         settings={
-            **job,
+            **workspace.job,
             "frames_in_source": len(curve),
             "seconds": round(float(curve.times[-1]), 3),
             "broke": measured.broke,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,12 @@ class Workspace:
     Its images are written into `images` and moved to ``images/<name>`` all at once by
     `publish`; the capture's record follows. A job is what the images depend on (source and
     settings): the work of another job on the same name is thrown away.
+
+    Attributes:
+        name: of the capture.
+        job: what it depends on, as plain values.
+        folder: where it grows.
+        final: where its images will be.
     """
 
     def __init__(self, place: Place, name: str, job: dict[str, Any]) -> None:
@@ -28,11 +35,13 @@ class Workspace:
         Raises:
             CaptureError: images of unknown origin already lie in ``images/<name>``.
         """
-        self._place, self._name = place, checked_name(name, "capture")
+        self._place, self.name, self.job = place, checked_name(name, "capture"), job
         self.folder = place.root / f".capturing-{name}"
         self.final = place.images_dir / name
         job_file = self.folder / "job.json"
-        former = self._former_job(job_file)
+        former: dict[str, Any] | None = None
+        with suppress(PlaceError):
+            former = read_json(job_file)
         if self.final.exists() and former != job:
             raise CaptureError(
                 f"{self.final} holds images that no capture of the Place lists; "
@@ -44,13 +53,6 @@ class Workspace:
                 shutil.rmtree(self.folder, ignore_errors=True)
             shutil.rmtree(self.folder / "images", ignore_errors=True)
             atomic.write_json(job_file, job)
-
-    @staticmethod
-    def _former_job(job_file: Path) -> dict[str, Any] | None:
-        try:
-            return read_json(job_file)
-        except PlaceError:
-            return None
 
     @property
     def images(self) -> Path:
@@ -71,7 +73,7 @@ class Workspace:
         if images != self.final:
             self.final.parent.mkdir(exist_ok=True)
             images.rename(self.final)
-        atomic.write_bytes(self._place.root / "captures" / f"{self._name}.png", sheet)
+        atomic.write_bytes(self._place.root / "captures" / f"{self.name}.png", sheet)
         self._place.write_capture(capture)
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -73,7 +73,7 @@ def read(path: Path) -> Registration:
         FormatError: a file cannot be read, holds no pose, or is mostly something else.
     """
     path = _trajectory_of(path)
-    sensor = _sensor_beside(path)
+    sensor = _camera_sensor(path)
     rows = PoseRows(path, NAME, CONVENTION, _LAYOUT).read(_take, ",")
     registration = rows.registration(unit=METRE, scale_from="the format's unit, metres")
     remark = (
@@ -108,7 +108,7 @@ def _take(rows: PoseRows, cells: list[str]) -> None:
 # -- the camera ------------------------------------------------------------------------------
 
 
-def _sensor_beside(path: Path) -> _Sensor | None:
+def _camera_sensor(path: Path) -> _Sensor | None:
     """The camera of the ``sensor.yaml`` beside the file, or of ``cam0`` in its data set."""
     for candidate in (path.with_name(_SENSOR), path.parent.parent / "cam0" / _SENSOR):
         if candidate.is_file():

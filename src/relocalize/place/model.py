@@ -7,7 +7,7 @@ map's evidence: that is how imported poses of test images are kept apart from wh
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +41,8 @@ class PosedImage:
     camera: Camera
     camera_id: int
     cam_from_world: Rigid3
-    keypoints: NDArray[np.float32]
-    point_rows: NDArray[np.int64]
+    keypoints: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    point_rows: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def world_from_cam(self) -> Rigid3:

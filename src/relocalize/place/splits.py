@@ -267,11 +267,11 @@ def _split(
     near: NDArray[np.bool_],
     settings: dict[str, Any],
 ) -> Split:
-    tested, beside = int(is_test.sum()), int((near & ~is_test).sum())
-    if not tested or tested + beside == len(names):
+    tested, neither = int(is_test.sum()), int((near & ~is_test).sum())
+    if not tested or tested + neither == len(names):
         raise PlaceError(
-            f"split {name!r} would have {tested} test and {len(names) - tested - beside} train "
-            f"images of {len(names)}, with {beside} beside test images on neither side; "
+            f"split {name!r} would have {tested} test and {len(names) - tested - neither} train "
+            f"images of {len(names)}, with {neither} next to test images on neither side; "
             + ("test more of them" if not tested else "test fewer of them, or leave a smaller gap")
         )
     return Split(

@@ -113,7 +113,7 @@ def export(
     posed, not_in_split = _posed_images(place, cut, capture)
     sizes = sorted({(one.width, one.height) for one in posed.model.cameras.values()})
     changes = {size: Resizing.to(size, resize, aspect) for size in sizes if resize is not None}
-    with _beside(out) as aside:
+    with _unfinished(out) as aside:
         mean = _mean_image(place, posed, changes) if mean_image else None
         if changes:
             posed = _resized(place, posed, changes, aside / "images")
@@ -142,7 +142,7 @@ def export(
 
 
 @contextmanager
-def _beside(out: Path) -> Iterator[Path]:
+def _unfinished(out: Path) -> Iterator[Path]:
     """A hidden folder on the disk of ``out``, which becomes it in one step.
 
     What a kill leaves of it is cleared away by the next export to the same place.

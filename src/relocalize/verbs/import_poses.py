@@ -16,7 +16,7 @@ from relocalize import progress
 from relocalize.checking import CheckReport, proven
 from relocalize.errors import FormatError
 from relocalize.formats import AUTO, Registration, match_names, read_registration
-from relocalize.formats.images import ImageFile, find_images, frame_index
+from relocalize.formats.images import FoundImages, ImageFile, find_images, frame_index
 from relocalize.formats.posed_images import place_image
 from relocalize.formats.text import read_lines, rows_in
 from relocalize.geometry import Camera
@@ -158,13 +158,6 @@ def import_poses(
         fingerprint = _fingerprint(registration, found, unit)
         unchanged = _is_there(place, capture, fingerprint, found)
         if not unchanged:
-            record = _capture(registration, found, files.left_out, capture)
-            # In one step for every reader.
-            with atomic.new_folder(place.images_dir / capture) as folder:
-                for image in progress.track(found, "images into the Place"):
-                    place_image(image.file, folder / image.name.removeprefix(f"{capture}/"))
-            place.write_capture(record)
-            _write_poses(place, registration, found, unit, f"{convention} by {proof.said_by}")
             settings = {
                 "fingerprint": fingerprint,
                 "convention": convention,
@@ -176,7 +169,7 @@ def import_poses(
                     if image.listed in registration.columns
                 },
             }
-            place.write_capture(replace(record, settings=settings))
+            _write(place, registration, files, capture, settings, unit)
         if cut and (cut.name not in place.split_names or place.split(cut.name) != cut):
             place.write_split(cut)
     return ImportReport(
@@ -213,84 +206,78 @@ def _refuse_other_poses(place: Place, capture: str) -> None:
         )
 
 
-# -- records ---------------------------------------------------------------------------------
-
-
-def _capture(
-    registration: Registration,
-    found: Sequence[ImageFile],
-    left_out: tuple[DroppedFrame, ...],
-    name: str,
-) -> Capture:
-    cameras, camera_rows = _distinct_cameras(registration, found)
-    return Capture(
-        name=name,
-        kind="imported",
-        source=registration.source,
-        cameras=cameras,
-        images=tuple(
-            CapturedImage(image.name, camera=row, frame_index=frame_index(image.name))
-            for image, row in zip(found, camera_rows, strict=True)
-        ),
-        dropped=left_out,
-    )
-
-
-def _write_poses(
+def _write(
     place: Place,
     registration: Registration,
-    found: Sequence[ImageFile],
+    files: FoundImages,
+    capture: str,
+    settings: dict[str, Any],
     unit: str,
-    convention: str,
 ) -> None:
-    scale_from = registration.scale_from if unit == registration.unit else "stated at import"
+    """Images, capture and map of an import; the capture has its settings once all is there."""
+    found = files.usable
+    cameras, rows = _distinct_cameras(registration, found)
+    images = tuple(
+        CapturedImage(image.name, camera=row, frame_index=frame_index(image.name))
+        for image, row in zip(found, rows, strict=True)
+    )
+    record = Capture(
+        capture, "imported", registration.source, cameras, images, dropped=files.left_out
+    )
+    # In one step for every reader.
+    with atomic.new_folder(place.images_dir / capture) as folder:
+        for image in progress.track(found, "images into the Place"):
+            place_image(image.file, folder / image.name.removeprefix(f"{capture}/"))
+    place.write_capture(record)
     # Where the new poses come from is said first: a kill before the map leaves no map, not one
     # of unknown origin.
     shutil.rmtree(place.map_dir, ignore_errors=True)
+    convention = f"{settings['convention']} by {settings['convention_from']}"
+    scale_from = registration.scale_from if unit == registration.unit else "stated at import"
     place.record_poses(
         poses_from=f"imported: {registration.source} ({registration.format}; {convention})",
         frame=Frame(unit=unit, scale_from=scale_from if unit == METRE else None),
     )
     with atomic.new_folder(place.map_dir) as folder:
-        _posed_model(registration, found).write(folder)
+        _model(registration, found, cameras, rows).write(folder)
+    place.write_capture(replace(record, settings=settings))
 
 
 def _distinct_cameras(
     registration: Registration, found: Sequence[ImageFile]
 ) -> tuple[tuple[Camera, ...], list[int]]:
     """The distinct cameras of the images, and each image's index among them."""
-    index_of: dict[tuple[int | None, Camera], int] = {}
-    rows = []
-    for image in found:
-        camera = registration.camera_of(image.listed, image.width, image.height)
-        # Two cameras of the file with equal numbers stay two: the file says they are.
-        key = (registration.poses[image.listed][1], camera)
-        rows.append(index_of.setdefault(key, len(index_of)))
-    return tuple(camera for _, camera in index_of), rows
+    # Two cameras of the file with equal numbers stay two: the file says they are.
+    keys = [
+        (
+            registration.poses[image.listed][1],
+            registration.camera_of(image.listed, image.width, image.height),
+        )
+        for image in found
+    ]
+    index_of = {key: index for index, key in enumerate(dict.fromkeys(keys))}
+    return tuple(camera for _, camera in index_of), [index_of[key] for key in keys]
 
 
-def _posed_model(registration: Registration, found: Sequence[ImageFile]) -> MapModel:
+def _model(
+    registration: Registration,
+    found: Sequence[ImageFile],
+    cameras: Sequence[Camera],
+    rows: Sequence[int],
+) -> MapModel:
     """The posed images under their names in the Place, with the points that they observe."""
-    cameras, camera_rows = _distinct_cameras(registration, found)
     model = registration.model and registration.model.only(image.listed for image in found)
     images = {}
-    for image, row in sorted(zip(found, camera_rows, strict=True), key=lambda pair: pair[0].name):
-        keypoints = np.zeros((0, 2), dtype=np.float32)
-        point_rows = np.zeros(0, dtype=np.int64)
+    for image, row in sorted(zip(found, rows, strict=True), key=lambda pair: pair[0].name):
+        pose = registration.poses[image.listed][0]
+        posed = PosedImage(image.name, cameras[row], row + 1, pose)
         if model is not None:
             theirs = model.images[image.listed]
             size = np.array([theirs.camera.width, theirs.camera.height])
             scale = np.array([image.width, image.height]) / size
             keypoints = (theirs.keypoints * scale).astype(np.float32)
-            point_rows = theirs.point_rows
-        images[image.name] = PosedImage(
-            name=image.name,
-            camera=cameras[row],
-            camera_id=row + 1,
-            cam_from_world=registration.poses[image.listed][0],
-            keypoints=keypoints,
-            point_rows=point_rows,
-        )
+            posed = replace(posed, keypoints=keypoints, point_rows=theirs.point_rows)
+        images[image.name] = posed
     return MapModel(images, Points.none() if model is None else model.points)
 
 
