@@ -13,7 +13,12 @@ from relocalize.errors import LocalizerError
 from relocalize.regression.backbones import Backbone, Stage, make_backbone
 from relocalize.regression.heads import PoseOutput, make_head
 from relocalize.regression.principal_channels import ChannelReduction
-from relocalize.regression.rotations import matrix_from_6d, matrix_from_log, matrix_from_quaternion
+from relocalize.regression.rotations import (
+    matrix_from_6d,
+    matrix_from_log,
+    matrix_from_quaternion,
+    nearest_rotation,
+)
 from relocalize.regression.settings import Orientation, TrainSettings
 
 __all__ = ["ParameterCounts", "PoseOutput", "PoseRegressor", "make_regressor"]
@@ -152,24 +157,20 @@ class PoseRegressor(nn.Module):
         """Take over train statistics, and begin at the mean pose.
 
         Args:
-            positions: [N, 3] camera centres of the train images.
-            rotations: [N, 3, 3] world_from_cam of them.
+            positions: [N, 3] camera centres of the train images, on the processor.
+            rotations: [N, 3, 3] world_from_cam of them, likewise.
         """
         if len(positions) == 0:
             raise LocalizerError("no statistics of 0 train images; does the split have any?")
-        # On the CPU, because not every device has float64.
-        exact = positions.detach().cpu().double()
+        exact = positions.double()
         mean = exact.mean(0)
         scale = (exact - mean).square().mean().sqrt()
         if not bool(torch.isfinite(scale)):
             raise LocalizerError("the train positions are not all finite numbers")
         self.position_mean.copy_(mean)
         self.position_scale.copy_(scale if scale > _LEAST_SCALE else torch.ones(()))
-        # The nearest rotation to the mean of matrices, as geometry.transforms.mean_rotation.
-        u, _, vt = torch.linalg.svd(rotations.detach().cpu().double().mean(0))
-        signs = torch.ones(3, dtype=u.dtype)
-        signs[2] = torch.linalg.det(u @ vt).sign()
-        self.head.start_at((u * signs) @ vt)
+        # As geometry.transforms.mean_rotation.
+        self.head.start_at(nearest_rotation(rotations.double().mean(0)))
 
     def set_input_mean(self, image: Tensor) -> None:
         """Take over the mean [3, H, W] of the train images, RGB in 0..1.
