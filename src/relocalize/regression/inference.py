@@ -34,7 +34,7 @@ class Answers:
             Place's unit) and the rotation vector (camera axes, radians); None without either.
         descriptions: [N, D] of what the network saw, for `KnownViews`.
         depth_off: [N] logarithm of how many times as far away things look as they are from there,
-            by cells that are sure: not 0 through a wrong lens. None where no cells say depths.
+            by cells that are sure: not 0 for a wrong focal length. None where no cells say depths.
     """
 
     world_from_cams: FloatArray

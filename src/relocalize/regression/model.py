@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,8 +19,6 @@ from relocalize.regression.rotations import (
     nearest_rotation,
 )
 from relocalize.regression.settings import Orientation, TrainSettings
-
-__all__ = ["ParameterCounts", "PoseOutput", "PoseRegressor", "make_regressor"]
 
 _LEAST_SCALE = 1e-6  # of positions, in their unit: below it all train images are in one place
 
@@ -92,13 +89,9 @@ class PoseRegressor(nn.Module):
         """What `from_features` wants, of normalised images [B, 3, H, W]."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone.frozen):
             maps: dict[str, Tensor] = self.backbone(images, stages=self.stages)
-            return {name: self._reduced(name, maps[name]) for name in self.stages}
-
-    def _reduced(self, stage: str, features: Tensor) -> Tensor:
-        if stage not in self.reduction:
-            return features
-        reduced: Tensor = self.reduction[stage](features)
-        return reduced
+            for stage, reduction in self.reduction.items():
+                maps[stage] = reduction(maps[stage])
+        return {stage: maps[stage] for stage in self.stages}
 
     def forward(self, images: Tensor) -> PoseOutput:
         """The poses of normalised images [B, 3, H, W]."""
@@ -118,29 +111,18 @@ class PoseRegressor(nn.Module):
         repeated = {
             name: maps.repeat(count, *(1,) * (maps.ndim - 1)) for name, maps in features.items()
         }
-        with self._dropout_on():
-            output = self.from_features(repeated)
+        dropouts = [module for module in self.head.modules() if isinstance(module, nn.Dropout)]
+        for module in dropouts:
+            module.train()
+        output = self.from_features(repeated)
+        for module in dropouts:
+            module.train(self.training)
         log_variance = output.log_variance
         return PoseOutput(
             output.position.view(count, -1, 3),
             output.rotation.view(count, -1, output.rotation.shape[-1]),
             None if log_variance is None else log_variance.view(count, -1, 6),
         )
-
-    @contextmanager
-    def _dropout_on(self) -> Iterator[None]:
-        changed = [
-            module
-            for module in self.head.modules()
-            if isinstance(module, nn.Dropout) and not module.training
-        ]
-        for module in changed:
-            module.train()
-        try:
-            yield
-        finally:
-            for module in changed:
-                module.eval()
 
     def poses(self, output: PoseOutput) -> tuple[Tensor, Tensor]:
         """Camera centres [..., 3] in the Place's unit, rotations world_from_cam [..., 3, 3]."""

@@ -32,13 +32,7 @@ class PoseTask:
     def __init__(
         self, data: TrainingData, model: PoseRegressor, source: DataSource, workers: Workers
     ) -> None:
-        """Make the task; `close` it when the training is over.
-
-        Args:
-            data: the images.
-            model: on the source's device.
-            source: of the batches.
-            workers: the processes that train.
+        """Make the task of a model on the source's device; `close` it when the training is over.
 
         Raises:
             LocalizerError: the loss needs map points, and the train images see none.
