@@ -47,7 +47,6 @@ from relocalize.regression.data_sources import epoch_batches
 from relocalize.regression.device import DeviceName, choose_device
 from relocalize.regression.frames import TrainingFrames
 from relocalize.regression.image_input import ImageInput
-from relocalize.regression.inference import as_float
 from relocalize.regression.losses import PoseTarget, make_loss
 from relocalize.regression.model import make_regressor
 from relocalize.regression.optimizer import learning_rate
@@ -181,7 +180,7 @@ def straightforward(
         for images, positions, rotations in loader:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(chosen, (epoch - 1) / epochs)
-            output = as_float(model(images.to(device)))
+            output = model(images.to(device))
             target = PoseTarget(
                 model.standardised(positions.to(device).float()), rotations.to(device)
             )

@@ -22,7 +22,7 @@ class Train:
     """Train a camera pose regressor on a Place.
 
     The settings are those of a preset, and any of them can be given beside it. The same command
-    after an interruption goes on where it was.
+    after an interruption resumes where it was.
     """
 
     place: tyro.conf.Positional[Path]

@@ -8,11 +8,7 @@ from relocalize.errors import LocalizerError
 
 
 def require_torch() -> None:
-    """Raise one clear line where torch, or what a training needs beside it, is not installed.
-
-    Raises:
-        LocalizerError: it is not.
-    """
+    """Raise LocalizerError where torch, or what else a training needs, is not installed."""
     for package in ("torch", "safetensors", "tensorboard"):
         if find_spec(package) is None:
             raise LocalizerError(

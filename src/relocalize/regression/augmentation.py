@@ -36,7 +36,7 @@ _OFFSET, _CONTRAST, _GAMMA, _GAIN, _COLOURFULNESS = 0.4, 0.7, 1.8, 0.25, 0.8
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The camera that a copy is seen through.
+    """The camera of a copy.
 
     Attributes:
         view_from_cam: rotation [3, 3] from the image's camera axes to the copy's.
@@ -149,20 +149,21 @@ def show(
     step: FloatArray | None = None,
     points_in_cam: FloatArray | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The image [h, w, 3] seen through ``view``, its edge drawn out, and what it shows [h, w].
+    """The image [h, w, 3] that ``view`` sees, its edge drawn out, and what it shows [h, w].
 
     One warp of the original pixels, or two for a camera that is moved by ``step`` [3] among
     ``points_in_cam`` [P, 3]. Raises GeometryError as `canonical.warp`.
     """
-    through = view.camera(target)
+    copy_camera = view.camera(target)
     source = pixels
     if view.coarseness > 1.0:
-        source = shrunk(pixels, camera, _coarser(through, view.coarseness))
+        sides = (round(side / view.coarseness) for side in (target.width, target.height))
+        source = shrunk(pixels, camera, copy_camera.resized(*(max(1, side) for side in sides)))
     shifted = None
     if step is not None and points_in_cam is not None:
-        through_from_cam = Rigid3(view.view_from_cam, -view.view_from_cam @ step)
-        shifted = moved(source, camera, through, through_from_cam, points_in_cam)
-    copy, seen = shifted or warp(source, camera, through, view.view_from_cam, fill=None)
+        copy_from_cam = Rigid3(view.view_from_cam, -view.view_from_cam @ step)
+        shifted = moved(source, camera, copy_camera, copy_from_cam, points_in_cam)
+    copy, seen = shifted or warp(source, camera, copy_camera, view.view_from_cam, fill=None)
     if min(view.shown) < 1.0:
         height, width = seen.shape
         right, bottom = round(view.shown[0] * width), round(view.shown[1] * height)
@@ -176,7 +177,7 @@ def show(
 def jitter(
     pixels: NDArray[np.uint8], rng: np.random.Generator, settings: AugmentSettings
 ) -> NDArray[np.uint8]:
-    """The image [h, w, 3] in other light, through a worse camera, with things in the way."""
+    """The image [h, w, 3] in other light, by a worse camera, with things in the way."""
     result = _relit(pixels, rng, settings.jitter) if settings.jitter > 0 else pixels
     if settings.occlusion > 0 and rng.random() < _SHARE:
         result = _occluded(result, rng, rng.uniform(0.0, settings.occlusion))
@@ -187,11 +188,6 @@ def jitter(
     if rng.random() < settings.jpeg:
         result = _compressed(result, int(rng.integers(*_JPEG_QUALITIES)))
     return result
-
-
-def _coarser(camera: Camera, coarseness: float) -> Camera:
-    width, height = (max(1, round(side / coarseness)) for side in (camera.width, camera.height))
-    return camera.resized(width, height)
 
 
 def _relit(

@@ -104,18 +104,10 @@ def warp(
 def _table(
     camera: Camera, target: Camera, width: int, height: int, turn: bytes | None
 ) -> tuple[NDArray[np.int16], NDArray[np.uint16], NDArray[np.bool_]]:
-    """Where each pixel comes from in the camera's image resized to ``width`` x ``height``.
+    """Where each target pixel comes from in the camera's image of ``width`` x ``height``.
 
-    Args:
-        camera: of the image.
-        target: whose pixels they are.
-        width: pixels.
-        height: pixels.
-        turn: the bytes of target_from_camera [3, 3], or none.
-
-    Returns:
-        Whole pixels [h, w, 2] and what is left of them in steps of 1/32 [h, w], as `cv2.remap`
-        takes them; whether the image has that point [h, w].
+    ``turn`` is the bytes of target_from_camera [3, 3]. Returns whole pixels [h, w, 2] and what is
+    left of them in steps of 1/32 [h, w], for `cv2.remap`, and whether the image has them [h, w].
     """
     rotation = None if turn is None else np.frombuffer(turn).reshape(3, 3)
     x, y, seen = source_pixels(camera, target, rotation)

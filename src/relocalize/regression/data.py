@@ -52,7 +52,7 @@ class TrainingData:
             LocalizerError: too few images, or none that has a pose.
         """
         frames = TrainingFrames.prepare(place, split, settings.input)
-        # A split that asks where a walk goes on is prepared for by the same question.
+        # A split that asks for the end of a walk is prepared for by the same question.
         asks_for_end = split is not None and split.rule == "later"
         train, validation = frames.validation(
             settings.validation_share, where="end" if asks_for_end else "even"

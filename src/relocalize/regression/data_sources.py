@@ -215,13 +215,7 @@ def epoch_batches(rows: Rows, batch_size: int, *, seed: int, epoch: int) -> list
     """The frames ``rows`` in random order, in batches of nearly equal size.
 
     A last batch of a few frames would be a step of their noise, and batch normalisation cannot
-    do with one.
-
-    Args:
-        rows: of train frames.
-        batch_size: the largest.
-        seed: of the run.
-        epoch: from 1.
+    do with one. The same for the same seed and epoch.
     """
     order = np.random.default_rng((seed, epoch)).permutation(rows)
     return np.array_split(order, max(1, -(-len(order) // batch_size)))

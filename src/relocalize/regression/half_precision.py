@@ -9,7 +9,6 @@ from torch import nn
 
 from relocalize.regression.device import Device
 from relocalize.regression.heads import PoseOutput
-from relocalize.regression.inference import as_float
 from relocalize.regression.model import PoseRegressor
 
 _EQUAL = 1e-3  # largest change of a standardised position or a number of the orientation
@@ -60,7 +59,7 @@ def _large(module: nn.Module) -> list[nn.Parameter]:
 def _outputs(
     model: PoseRegressor, images: NDArray[np.uint8], device: Device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions and rotations as they are regressed, in float32."""
+    """Positions and rotations as they are regressed."""
     pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device.torch_device)
-    output: PoseOutput = as_float(model(device.images(model.normalise(pixels))))
+    output: PoseOutput = model(device.images(model.normalise(pixels)))
     return output.position, output.rotation

@@ -18,7 +18,7 @@ from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray
 from relocalize.regression.augmentation import augment, copy_rng
 from relocalize.regression.canonical import warp
-from relocalize.regression.crops import centre_crop, posenet_crops, random_crop
+from relocalize.regression.crops import posenet_crops, random_crop
 from relocalize.regression.frames import TrainingFrames
 from relocalize.regression.settings import AugmentSettings, InputSettings
 
@@ -143,10 +143,8 @@ class ImageInput:
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width of the input in pixels."""
-        if self.settings.geometry == "canonical":
-            return self.target.height, self.target.width
-        crop = centre_crop(self.target, self._side).camera
-        return crop.height, crop.width
+        canonical = self.settings.geometry == "canonical"
+        return (self.target.height, self.target.width) if canonical else (self._side, self._side)
 
 
 def _turns(count: int) -> FloatArray:

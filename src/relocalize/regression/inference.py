@@ -16,6 +16,7 @@ from relocalize.regression.device import Device
 from relocalize.regression.heads import PoseOutput
 from relocalize.regression.model import PoseRegressor, rotation_matrices
 from relocalize.regression.novelty import Float32Array, described
+from relocalize.regression.rotations import nearest_rotation
 
 _AT_ONCE = 32  # images per forward pass
 _DROPOUT_SEED = 0  # the same photo gets the same samples
@@ -33,7 +34,7 @@ class Answers:
             Place's unit) and the rotation vector (camera axes, radians); None without either.
         descriptions: [N, D] of what the network saw, for `KnownViews`.
         depth_off: [N] logarithm of how many times as far away things look as they are from there,
-            by cells that are sure: not 0 through a wrong lens. None where no cells say depths.
+            by cells that are sure: not 0 for a wrong focal length. None where no cells say depths.
     """
 
     world_from_cams: FloatArray
@@ -126,15 +127,15 @@ def answers_from(
 ) -> Answers:
     """The answers to images of these features: maps [N, C, H, W] by stage name."""
     if samples == 0:
-        output = as_float(model.from_features(features))
+        output = model.from_features(features)
         positions, rotations = model.poses(output)
         spread: Tensor | None = None
     else:
         with torch.random.fork_rng():
             torch.manual_seed(_DROPOUT_SEED)
-            output = as_float(model.sample_from_features(features, samples))
+            output = model.sample_from_features(features, samples)
         every_position, every_rotation = model.poses(output)
-        positions, rotations = every_position.mean(0), _nearest_rotations(every_rotation.mean(0))
+        positions, rotations = every_position.mean(0), nearest_rotation(every_rotation.mean(0))
         spread = _spread(every_position, positions, every_rotation, rotations)
     variance = spread
     if output.log_variance is not None:
@@ -169,25 +170,6 @@ def depth_off(output: PoseOutput) -> FloatArray | None:
     middle = (weight < weight[:, -1:] / 2).sum(1, keepdim=True)
     median: FloatArray = off.gather(1, order).gather(1, middle)[:, 0].cpu().numpy()
     return median
-
-
-def as_float(output: PoseOutput) -> PoseOutput:
-    """The output in float32, whatever its network computed in."""
-    return PoseOutput(
-        output.position.float(),
-        output.rotation.float(),
-        None if output.log_variance is None else output.log_variance.float(),
-        tuple(as_float(auxiliary) for auxiliary in output.auxiliary),
-        output.cells,  # in float32 already
-    )
-
-
-def _nearest_rotations(matrices: Tensor) -> Tensor:
-    u, _, vt = torch.linalg.svd(matrices.cpu().double())
-    signs = torch.ones_like(u[..., 0])
-    signs[..., 2] = torch.linalg.det(u @ vt).sign()
-    nearest: Tensor = (u * signs[..., None, :]) @ vt
-    return nearest
 
 
 def _spread(positions: Tensor, mean: Tensor, rotations: Tensor, middle: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from relocalize.errors import LocalizerError
-from relocalize.regression.model import PoseOutput, rotation_matrices
+from relocalize.regression.heads import CellOutput, PoseOutput
+from relocalize.regression.model import rotation_matrices
 from relocalize.regression.pose_layer import refined_pose
 from relocalize.regression.rotations import (
     columns_from_matrix,
@@ -261,17 +262,29 @@ class CoordinateLoss(PoseLoss):
         off = (seen[..., :2] - cells.rays * seen[..., 2:]).square().sum(-1)
         nearest = torch.maximum(seen[..., 2], _LEAST_DIVISOR * true_depth)
         # The length has no gradient where the difference is 0.
-        beside = (off + 1e-12).sqrt() / nearest
-        likelihood = beside * (-cells.log_doubt).exp() + cells.log_doubt
+        miss = (off + 1e-12).sqrt() / nearest
+        likelihood = miss * (-cells.log_doubt).exp() + cells.log_doubt
         depth = (seen[..., 2] - true_depth).abs() + (cells.depth - true_depth).abs() / 3
         loss = likelihood + self.settings.depth_weight * trust * depth / true_depth
         total = loss[known].mean()
         if self.run_share < self.settings.pretrain:
             return total
         typical = (true_depth * known).sum(1) / known.sum(1).clamp(min=1)
+        pose = self._of_pose(cells, target, total, typical)
+        # Where cells make no pose yet, its gradient leads nowhere, and would drown all others.
+        near = known.any(1) & (pose.detach() < _LARGEST_MISS)
+        if not bool(near.any()):
+            return total
+        joined: Tensor = total + self.settings.pose_weight * (pose[near] / (1 + pose[near])).mean()
+        return joined
+
+    def _of_pose(
+        self, cells: CellOutput, target: PoseTarget, others: Tensor, typical: Tensor
+    ) -> Tensor:
+        """The error [B] of the pose that cells make, beside ``others``; ``typical`` depths [B]."""
         scene, log_doubt = said = cells.scene, cells.log_doubt
-        if total.requires_grad:
-            slopes = torch.autograd.grad(total, said, retain_graph=True)
+        if others.requires_grad:
+            slopes = torch.autograd.grad(others, said, retain_graph=True)
             scene, log_doubt = map(_no_steeper, said, slopes)
         rotation, centre, _ = refined_pose(
             target.rotation,
@@ -284,14 +297,8 @@ class CoordinateLoss(PoseLoss):
         )
         shift = (centre - target.position).norm(dim=1) / typical.clamp(min=1e-6)
         turn = (rotation - target.rotation).flatten(1).norm(dim=1)
-        miss = 2 * shift + 3 * turn
-        # Where cells make no pose yet, its gradient leads nowhere, and would drown all others.
-        near = known.any(1) & (miss.detach() < _LARGEST_MISS)
-        if not bool(near.any()):
-            return total
-        pose = (miss[near] / (1 + miss[near])).mean()
-        joined: Tensor = total + self.settings.pose_weight * pose
-        return joined
+        error: Tensor = 2 * shift + 3 * turn
+        return error
 
 
 def _no_steeper(said: Tensor, than: Tensor) -> Tensor:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +12,13 @@ from relocalize.errors import LocalizerError
 from relocalize.regression.backbones import Backbone, Stage, make_backbone
 from relocalize.regression.heads import PoseOutput, make_head
 from relocalize.regression.principal_channels import ChannelReduction
-from relocalize.regression.rotations import matrix_from_6d, matrix_from_log, matrix_from_quaternion
+from relocalize.regression.rotations import (
+    matrix_from_6d,
+    matrix_from_log,
+    matrix_from_quaternion,
+    nearest_rotation,
+)
 from relocalize.regression.settings import Orientation, TrainSettings
-
-__all__ = ["ParameterCounts", "PoseOutput", "PoseRegressor", "make_regressor"]
 
 _LEAST_SCALE = 1e-6  # of positions, in their unit: below it all train images are in one place
 
@@ -87,13 +89,9 @@ class PoseRegressor(nn.Module):
         """What `from_features` wants, of normalised images [B, 3, H, W]."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone.frozen):
             maps: dict[str, Tensor] = self.backbone(images, stages=self.stages)
-            return {name: self._reduced(name, maps[name]) for name in self.stages}
-
-    def _reduced(self, stage: str, features: Tensor) -> Tensor:
-        if stage not in self.reduction:
-            return features
-        reduced: Tensor = self.reduction[stage](features)
-        return reduced
+            for stage, reduction in self.reduction.items():
+                maps[stage] = reduction(maps[stage])
+        return {stage: maps[stage] for stage in self.stages}
 
     def forward(self, images: Tensor) -> PoseOutput:
         """The poses of normalised images [B, 3, H, W]."""
@@ -113,29 +111,18 @@ class PoseRegressor(nn.Module):
         repeated = {
             name: maps.repeat(count, *(1,) * (maps.ndim - 1)) for name, maps in features.items()
         }
-        with self._dropout_on():
-            output = self.from_features(repeated)
+        dropouts = [module for module in self.head.modules() if isinstance(module, nn.Dropout)]
+        for module in dropouts:
+            module.train()
+        output = self.from_features(repeated)
+        for module in dropouts:
+            module.train(self.training)
         log_variance = output.log_variance
         return PoseOutput(
             output.position.view(count, -1, 3),
             output.rotation.view(count, -1, output.rotation.shape[-1]),
             None if log_variance is None else log_variance.view(count, -1, 6),
         )
-
-    @contextmanager
-    def _dropout_on(self) -> Iterator[None]:
-        changed = [
-            module
-            for module in self.head.modules()
-            if isinstance(module, nn.Dropout) and not module.training
-        ]
-        for module in changed:
-            module.train()
-        try:
-            yield
-        finally:
-            for module in changed:
-                module.eval()
 
     def poses(self, output: PoseOutput) -> tuple[Tensor, Tensor]:
         """Camera centres [..., 3] in the Place's unit, rotations world_from_cam [..., 3, 3]."""
@@ -152,24 +139,20 @@ class PoseRegressor(nn.Module):
         """Take over train statistics, and begin at the mean pose.
 
         Args:
-            positions: [N, 3] camera centres of the train images.
-            rotations: [N, 3, 3] world_from_cam of them.
+            positions: [N, 3] camera centres of the train images, on the processor.
+            rotations: [N, 3, 3] world_from_cam of them, likewise.
         """
         if len(positions) == 0:
             raise LocalizerError("no statistics of 0 train images; does the split have any?")
-        # On the CPU, because not every device has float64.
-        exact = positions.detach().cpu().double()
+        exact = positions.double()
         mean = exact.mean(0)
         scale = (exact - mean).square().mean().sqrt()
         if not bool(torch.isfinite(scale)):
             raise LocalizerError("the train positions are not all finite numbers")
         self.position_mean.copy_(mean)
         self.position_scale.copy_(scale if scale > _LEAST_SCALE else torch.ones(()))
-        # The nearest rotation to the mean of matrices, as geometry.transforms.mean_rotation.
-        u, _, vt = torch.linalg.svd(rotations.detach().cpu().double().mean(0))
-        signs = torch.ones(3, dtype=u.dtype)
-        signs[2] = torch.linalg.det(u @ vt).sign()
-        self.head.start_at((u * signs) @ vt)
+        # As geometry.transforms.mean_rotation.
+        self.head.start_at(nearest_rotation(rotations.double().mean(0)))
 
     def set_input_mean(self, image: Tensor) -> None:
         """Take over the mean [3, H, W] of the train images, RGB in 0..1.

@@ -26,6 +26,8 @@ _MOST_DIRECTIONS = 256  # principal ones that are kept of descriptions
 _MOST_VIEWS = 4000  # that are kept: 2 MB; and twice as many copies of them
 _MOST_FOR_DIRECTIONS = 1500  # views that the principal directions are found from
 
+_PREFIX = "familiar."  # of their names in a file
+
 Float32Array = NDArray[np.float32]
 
 
@@ -44,7 +46,7 @@ def described(features: Mapping[str, torch.Tensor]) -> Float32Array:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Photos beside the most familiar train views.
+    """Photos compared with the train views.
 
     Attributes:
         novelty: [B] 0 for a train image, about 1 for what has nothing in common with any.
@@ -66,7 +68,7 @@ class KnownViews:
             before what is off them is left out.
         world_from_cams: [N + C, 4, 4].
         count: N; the copies stand behind the views. They are nearer to a photo from between the
-            views, but do not make it familiar: what is shown beyond an image's edge in all copies
+            views, but do not make it less novel: what is shown beyond an image's edge in all copies
             would make a photo of a wrong focal length, with edges too, look like them.
     """
 
@@ -117,40 +119,35 @@ class KnownViews:
         """For a file."""
         poses = self.world_from_cams
         quats = Rotation.from_matrix(poses[:, :3, :3]).as_quat(canonical=True, scalar_first=True)
-        return {
-            "familiar.mean": self.mean,
-            "familiar.basis": self.basis.astype(np.float16),
-            "familiar.vectors": self.vectors.astype(np.float16),
-            "familiar.quat_wxyz": quats.astype(np.float32),
-            "familiar.positions": poses[:, :3, 3].astype(np.float32),
-            "familiar.count": np.array([self.count], dtype=np.int64),
+        arrays: dict[str, NDArray[np.generic]] = {
+            "mean": self.mean,
+            "basis": self.basis.astype(np.float16),
+            "vectors": self.vectors.astype(np.float16),
+            "quat_wxyz": quats.astype(np.float32),
+            "positions": poses[:, :3, 3].astype(np.float32),
+            "count": np.array([self.count], dtype=np.int64),
         }
+        return {_PREFIX + name: array for name, array in arrays.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> KnownViews:
         """What `to_arrays` gave; raises KeyError or ValueError for damaged ones."""
         mean, basis, vectors, quats, positions = (
-            np.asarray(arrays[f"familiar.{name}"])
+            np.asarray(arrays[_PREFIX + name], dtype=np.float32)
             for name in ("mean", "basis", "vectors", "quat_wxyz", "positions")
         )
-        count, views = len(vectors), int(np.asarray(arrays["familiar.count"]).reshape(()))
+        count, views = len(vectors), int(np.asarray(arrays[f"{_PREFIX}count"]).reshape(()))
         if (
             not 1 <= views <= count
             or basis.shape != (vectors.shape[1], len(mean))
             or quats.shape != (count, 4)
             or positions.shape != (count, 3)
         ):
-            raise ValueError("arrays of familiar views do not fit each other")
+            raise ValueError("arrays of known views do not fit each other")
         poses = np.tile(np.eye(4), (count, 1, 1))
         poses[:, :3, :3] = Rotation.from_quat(quats, scalar_first=True).as_matrix()
         poses[:, :3, 3] = positions
-        return cls(
-            mean.astype(np.float32),
-            basis.astype(np.float32),
-            vectors.astype(np.float32),
-            poses,
-            views,
-        )
+        return cls(mean, basis, vectors, poses, views)
 
 
 def _spread(count: int, most: int) -> NDArray[np.int64]:

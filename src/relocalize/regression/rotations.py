@@ -127,6 +127,18 @@ def matrix_from_6d(columns: Tensor) -> Tensor:
     return torch.stack((first, second, torch.linalg.cross(first, second)), -1)
 
 
+def nearest_rotation(matrices: Tensor) -> Tensor:
+    """The rotations [..., 3, 3] nearest to matrices, in float64 on the processor.
+
+    On the processor, because not every device has float64.
+    """
+    u, _, vt = torch.linalg.svd(matrices.detach().cpu().double())
+    signs = torch.ones_like(u[..., 0])
+    signs[..., 2] = torch.linalg.det(u @ vt).sign()
+    nearest: Tensor = (u * signs[..., None, :]) @ vt
+    return nearest
+
+
 def columns_from_matrix(matrix: Tensor) -> Tensor:
     """The 6D form [..., 6] of rotation matrices [..., 3, 3]."""
     return torch.cat((matrix[..., :, 0], matrix[..., :, 1]), -1)

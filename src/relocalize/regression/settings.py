@@ -6,8 +6,9 @@ The text below each field is its help on the command line. Nothing here imports 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -49,18 +50,17 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, Settings):
                 object.__setattr__(self, name, _checked(self.section + name, value, hint))
-        self.check_together()
+        for holds, name, wanted in self.rules():
+            if not holds:
+                value = attrgetter(name)(self)
+                raise _refused(self.section + name, value, f"want {wanted}")
 
-    def check_together(self) -> None:
-        """Raise LocalizerError where fields that are right alone do not go together."""
+    def rules(self) -> Iterable[tuple[bool, str, str]]:
+        """What fields that are right alone have to keep together.
 
-    def want(self, holds: bool, name: str, wanted: str) -> None:
-        """Raise LocalizerError unless it holds; ``name`` is the field to change."""
-        if not holds:
-            value: object = self
-            for part in name.split("."):
-                value = getattr(value, part)
-            raise _refused(self.section + name, value, f"want {wanted}")
+        Yields whether it holds, the field to change where it does not, and what that wants.
+        """
+        return ()
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,10 @@ class BackboneSettings(Settings):
     learning_rate_share: Share = 1.0
     """Its learning rate as a share of the head's, where it is not frozen."""
 
-    def check_together(self) -> None:
-        """Refuse principal channels of a backbone that is trained."""
-        self.want(
-            self.channels is None or self.frozen,
-            "channels",
-            "none where the backbone is trained: its principal channels would change",
-        )
+    def rules(self) -> Iterable[tuple[bool, str, str]]:
+        """Principal channels are those of a frozen backbone."""
+        wanted = "none where the backbone is trained: its principal channels would change"
+        yield self.channels is None or self.frozen, "channels", wanted
 
 
 @dataclass(frozen=True)
@@ -111,16 +108,14 @@ class InputSettings(Settings):
     """Images of a photo that it is answered by, their poses averaged. canonical: 1, or 5 with
     those of the camera turned by 5 degrees to each side. posenet: crops; the paper has 1 or 128."""
 
-    def check_together(self) -> None:
-        """Refuse what only the other geometry has."""
+    def rules(self) -> Iterable[tuple[bool, str, str]]:
+        """Crops are square, and alone have a mean image and any number of them."""
         crops = self.geometry == "posenet"
-        self.want(
-            not crops or self.width == self.height, "height", f"the width, {self.width}, for crops"
-        )
-        self.want(
-            crops or self.test_crops in {1, 5}, "test_crops", "1 or 5 with canonical geometry"
-        )
-        self.want(crops or not self.mean_image, "geometry", "posenet for a mean image")
+        square = not crops or self.width == self.height
+        yield square, "height", f"the width, {self.width}, for crops"
+        few = self.test_crops in {1, 5}
+        yield crops or few, "test_crops", "1 or 5 with canonical geometry"
+        yield crops or not self.mean_image, "geometry", "posenet for a mean image"
 
 
 @dataclass(frozen=True)
@@ -205,23 +200,16 @@ class HeadSettings(Settings):
         """The grid that a head brings its feature maps to, or None."""
         return self.grid if self.kind in {"grid", "coordinates"} else None
 
-    def check_together(self) -> None:
-        """Refuse what the kind of head cannot have."""
-        self.want(
-            self.kind != "coordinates" or self.orientation == "6d",
-            "orientation",
-            "6d for the coordinates head, which makes rotation matrices",
-        )
-        self.want(
-            not self.auxiliary or self.kind in {"posenet", "lstm"},
-            "auxiliary",
-            "false where the head is not posenet or lstm",
-        )
-        self.want(
-            self.kind != "lstm" or self.width % 32 == 0,
-            "width",
-            "a multiple of 32 for the lstm head, which reads it as 32 rows",
-        )
+    def rules(self) -> Iterable[tuple[bool, str, str]]:
+        """Each kind of head has fields of its own."""
+        matrices = self.kind != "coordinates" or self.orientation == "6d"
+        wanted = "6d for the coordinates head, which makes rotation matrices"
+        yield matrices, "orientation", wanted
+        can_have_sides = self.kind in {"posenet", "lstm"}
+        wanted = "false where the head is not posenet or lstm"
+        yield can_have_sides or not self.auxiliary, "auxiliary", wanted
+        wanted = "a multiple of 32 for the lstm head, which reads it as 32 rows"
+        yield self.kind != "lstm" or self.width % 32 == 0, "width", wanted
 
 
 @dataclass(frozen=True)
@@ -265,13 +253,10 @@ class LossSettings(Settings):
     pose_weight: Weight = 10.0
     """Weight of the pose that follows from the cells (coordinates loss)."""
 
-    def check_together(self) -> None:
-        """Refuse relative poses of single frames."""
-        self.want(
-            self.relative_weight == 0 or self.tuple_size > 1,
-            "tuple_size",
-            "2 or more for relative poses",
-        )
+    def rules(self) -> Iterable[tuple[bool, str, str]]:
+        """Relative poses are of several frames."""
+        several = self.relative_weight == 0 or self.tuple_size > 1
+        yield several, "tuple_size", "2 or more for relative poses"
 
 
 @dataclass(frozen=True)
@@ -352,34 +337,21 @@ class TrainSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the arithmetic; auto takes bfloat16 where the hardware has it."""
 
-    def check_together(self) -> None:
-        """Refuse heads, losses and backbones that do not go together."""
+    def rules(self) -> Iterable[tuple[bool, str, str]]:
+        """Heads, losses and backbones have to go together."""
         head, loss = self.head, self.loss.kind
-        self.want(
-            self.samples == 0 or head.dropout > 0 or head.map_dropout > 0,
-            "samples",
-            "0 where head.dropout is 0",
-        )
-        self.want(
-            loss != "heteroscedastic" or head.log_variance,
-            "head.log_variance",
-            "true for the heteroscedastic loss",
-        )
-        self.want(
-            (loss == "coordinates") == (head.kind == "coordinates"),
-            "loss.kind",
-            "coordinates with the coordinates head, and with no other",
-        )
-        self.want(
-            head.kind != "coordinates" or self.input.geometry == "canonical",
-            "input.geometry",
-            "canonical for the coordinates head, which is for one known camera",
-        )
-        self.want(
-            not head.auxiliary or self.backbone.name.startswith("googlenet"),
-            "head.auxiliary",
-            "false where the backbone is not googlenet",
-        )
+        drops = head.dropout > 0 or head.map_dropout > 0
+        yield self.samples == 0 or drops, "samples", "0 where head.dropout is 0"
+        predicts = loss != "heteroscedastic" or head.log_variance
+        yield predicts, "head.log_variance", "true for the heteroscedastic loss"
+        coordinates = head.kind == "coordinates"
+        wanted = "coordinates with the coordinates head, and with no other"
+        yield (loss == "coordinates") == coordinates, "loss.kind", wanted
+        wanted = "canonical for the coordinates head, which is for one known camera"
+        yield not coordinates or self.input.geometry == "canonical", "input.geometry", wanted
+        googlenet = self.backbone.name.startswith("googlenet")
+        wanted = "false where the backbone is not googlenet"
+        yield googlenet or not head.auxiliary, "head.auxiliary", wanted
 
     def to_json(self) -> str:
         """As a JSON object, which `from_json` reads."""

@@ -19,7 +19,6 @@ from relocalize.regression.data_sources import (
 )
 from relocalize.regression.distributed import Workers
 from relocalize.regression.frames import ObservedPoints
-from relocalize.regression.inference import as_float
 from relocalize.regression.loop import Judgement
 from relocalize.regression.losses import PoseTarget, make_loss
 from relocalize.regression.model import PoseRegressor
@@ -33,13 +32,7 @@ class PoseTask:
     def __init__(
         self, data: TrainingData, model: PoseRegressor, source: DataSource, workers: Workers
     ) -> None:
-        """Make the task; `close` it when the training is over.
-
-        Args:
-            data: the images.
-            model: on the source's device.
-            source: of the batches.
-            workers: the processes that train.
+        """Make the task of a model on the source's device; `close` it when the training is over.
 
         Raises:
             LocalizerError: the loss needs map points, and the train images see none.
@@ -92,7 +85,7 @@ class PoseTask:
         """The loss of a batch of an epoch."""
         batch = self._prefetcher.take(epoch, number)
         self._loss.run_share = share
-        output = as_float(batch.outputs(self._model, self._source.device))
+        output = batch.outputs(self._model, self._source.device)
         value: Tensor = self._loss(output, self._target(batch))
         return value
 

@@ -17,7 +17,7 @@ EVENTS = "tensorboard"  # the folder of TensorBoard's event files
 class TrainingLog:
     """Writes each epoch down as it ends.
 
-    A training that goes on after a kill drops what its log says beyond its checkpoint.
+    A training that resumes after a kill drops what its log says beyond its checkpoint.
     """
 
     def __init__(self, folder: Path, *, epochs_done: int) -> None:

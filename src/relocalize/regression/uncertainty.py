@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
 from relocalize.geometry.transforms import FloatArray
+from relocalize.plain import from_plain
 
 # Within 1 sigma of every axis of a Gaussian in three dimensions lies this share: the ellipsoid
 # whose squared radius is the median-like 68.3% quantile of chi-squared with 3 degrees.
@@ -101,12 +102,12 @@ class Calibration:
         each other: of a photo that is farther away they tell nothing.
 
         Upside-down validation images have the place's colours and textures and show no view of it.
-        A photo is not of this place when it is nearer to them than to the least familiar upright
-        one: halfway between that one's novelty and the median of theirs. The largest sigma that
-        is an answer lies likewise between the largest upright one and the median of theirs,
-        halfway in its logarithm, but is at least five times the upright one. An answer is sure
-        where its sigma is below that of nearly all upside-down images, and at most twice the
-        largest upright one; a sure one is taken up to the least novel upside-down image.
+        A photo is not of this place when its novelty is beyond the middle between the most novel
+        upright one and the median of theirs. The largest sigma that is an answer lies likewise
+        between the largest upright one and the median of theirs, halfway in its logarithm, but is
+        at least five times the upright one. An answer is sure where its sigma is below that of
+        nearly all upside-down images, and at most twice the largest upright one; a sure one is
+        taken up to the least novel upside-down image.
 
         Args:
             upright: of validation images as they are.
@@ -123,13 +124,13 @@ class Calibration:
             typical, least = np.quantile(lost, (0.5, _NEARLY_NONE))
             largest.append(max(_BEYOND_USUAL * usual, math.sqrt(usual * float(typical))))
             sure.append(min(_SURE * usual, float(least)) if least > usual else 0.0)
-        familiar = float(upright.novelty.max())
+        novelty = float(upright.novelty.max())
         return cls(
             position=weights[0],
             rotation=weights[1],
             largest_position=largest[0],
             largest_rotation=largest[1],
-            largest_novelty=max(familiar, (familiar + float(np.median(turned.novelty))) / 2),
+            largest_novelty=max(novelty, (novelty + float(np.median(turned.novelty))) / 2),
             sure_novelty=float(turned.novelty.min()),
             sure_position=sure[0],
             sure_rotation=sure[1],
@@ -174,18 +175,13 @@ class Calibration:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Calibration:
-        """What `to_json` gave; raises KeyError, TypeError or ValueError for something else."""
-        position, rotation = (
-            tuple(float(value) for value in values[name]) for name in ("position", "rotation")
-        )
-        parts = ("position", "rotation", "novelty")
-        limits = {
-            f"{of}_{n}": float(values[f"{of}_{n}"]) for of in ("largest", "sure") for n in parts
-        }
-        numbers = [*position, *rotation, *limits.values()]
-        if not 2 <= len(position) == len(rotation) <= 3 or not np.isfinite(numbers).all():
-            raise ValueError(f"no calibration: {dict(values)}")
-        return cls(position, rotation, **limits, by_view=bool(values["by_view"]))
+        """What `to_json` gave; raises ValueError for something else."""
+        found = from_plain(cls, values)
+        if not 2 <= len(found.position) == len(found.rotation) <= 3 or not all(
+            np.isfinite(value).all() for value in asdict(found).values()
+        ):
+            raise ValueError(f"no calibration: {values}")
+        return found
 
 
 def pose_distances(world_from_cams: FloatArray, others: FloatArray) -> FloatArray:

@@ -12,7 +12,6 @@ from relocalize.regression.heads.head import CellOutput, Head, PoseOutput, resiz
 from relocalize.regression.heads.published import (
     AUXILIARY_STAGES,
     AttentionHead,
-    FoundingHead,
     LstmHead,
     PoseNetHead,
 )
@@ -22,7 +21,7 @@ __all__ = ["HEADS", "CellOutput", "CoordinateHead", "Head", "PoseOutput", "make_
 
 HEADS = {
     "posenet": PoseNetHead,
-    "founding": FoundingHead,
+    "founding": PoseNetHead,
     "lstm": LstmHead,
     "attention": AttentionHead,
     "grid": GridHead,

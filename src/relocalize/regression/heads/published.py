@@ -1,4 +1,4 @@
-"""Heads as published: PoseNet's, the founding experiments', PoseLSTM's, AtLoc's.
+"""Heads as published: PoseNet's, PoseLSTM's, AtLoc's.
 
 Sizes that a paper leaves open are those of the authors' or the most used public code, and
 docs/presets.md says which.
@@ -20,60 +20,48 @@ from relocalize.regression.settings import HeadSettings
 AUXILIARY_STAGES = ("inception4a", "inception4d")
 
 
-class _PooledHead(Head):
-    """A head that averages the deepest map over the image and widens it: `feature` [B, C]."""
+class PoseNetHead(Head):
+    """PoseNet (Kendall, Grimes, Cipolla, ICCV 2015): a localization feature, then the pose.
 
-    def __init__(self, stages: tuple[str, ...], channels: int, settings: HeadSettings) -> None:
-        super().__init__(stages)
-        self.map_dropout = nn.Dropout(settings.map_dropout)
-        self.feature = nn.Linear(channels, settings.width)
-        nn.init.kaiming_normal_(self.feature.weight)
-        nn.init.zeros_(self.feature.bias)
-        self.dropout = nn.Dropout(settings.dropout)
-
-    def pooled(self, features: Mapping[str, Tensor]) -> Tensor:
-        """The averaged, widened feature [B, width], not below 0."""
-        averaged = self.map_dropout(features[self.stages[-1]]).mean((2, 3))
-        return functional.relu(self.feature(averaged))
-
-
-class _HeadWithSides(_PooledHead):
-    """A pooled head that may have an `AuxiliaryHead` on each of GoogLeNet's two branches."""
+    The paper's section 3.1: in place of GoogLeNet's classifier the deepest map averaged over the
+    image, a fully connected layer of 2048, ReLU, dropout 0.5, and the pose; in place of each
+    auxiliary classifier a pose too. The founding experiments have the same on a ResNet, with a
+    layer of 512.
+    """
 
     def __init__(
         self, stages: tuple[str, ...], maps: Mapping[str, Stage], settings: HeadSettings
     ) -> None:
         sides = AUXILIARY_STAGES if settings.auxiliary else ()
         main = [stage for stage in stages if stage not in sides][-1]
-        super().__init__((*sides, main), maps[main].channels, settings)
+        super().__init__((*sides, main))
+        self.map_dropout = nn.Dropout(settings.map_dropout)
+        self.feature = nn.Linear(maps[main].channels, settings.width)
+        nn.init.kaiming_normal_(self.feature.weight)
+        nn.init.zeros_(self.feature.bias)
+        self.dropout = nn.Dropout(settings.dropout)
         self.auxiliary = nn.ModuleDict(
             {stage: AuxiliaryHead(maps[stage].channels, settings) for stage in sides}
         )
+        self.pose = PoseLayers(self.add_layers(settings), settings)
 
-    def with_sides(self, output: PoseOutput, features: Mapping[str, Tensor]) -> PoseOutput:
-        """The output and, in training, those of the auxiliary heads."""
+    def add_layers(self, settings: HeadSettings) -> int:
+        """Make the layers of `changed`; the width of what that gives."""
+        return settings.width
+
+    def changed(self, feature: Tensor) -> Tensor:
+        """What comes between the feature [B, width] and the pose."""
+        return feature
+
+    def forward(self, features: Mapping[str, Tensor]) -> PoseOutput:
+        """The pose and, in training, those of the auxiliary heads."""
+        averaged = self.map_dropout(features[self.stages[-1]]).mean((2, 3))
+        feature = self.changed(functional.relu(self.feature(averaged)))
+        output: PoseOutput = self.pose(self.dropout(feature))
         if not self.training:
             return output
         sides = tuple(head(features[stage]) for stage, head in self.auxiliary.items())
         return output._replace(auxiliary=sides)
-
-
-class PoseNetHead(_HeadWithSides):
-    """PoseNet (Kendall, Grimes, Cipolla, ICCV 2015): a localization feature, then the pose.
-
-    The paper's section 3.1: in place of GoogLeNet's classifier a fully connected layer of 2048,
-    ReLU, dropout 0.5, and the pose; in place of each auxiliary classifier a pose too.
-    """
-
-    def __init__(
-        self, stages: tuple[str, ...], maps: Mapping[str, Stage], settings: HeadSettings
-    ) -> None:
-        super().__init__(stages, maps, settings)
-        self.pose = PoseLayers(settings.width, settings)
-
-    def forward(self, features: Mapping[str, Tensor]) -> PoseOutput:
-        """The pose and, in training, those of the auxiliary heads."""
-        return self.with_sides(self.pose(self.dropout(self.pooled(features))), features)
 
 
 class AuxiliaryHead(nn.Module):
@@ -104,35 +92,18 @@ class AuxiliaryHead(nn.Module):
         return pose
 
 
-class FoundingHead(_PooledHead):
-    """The founding experiments' head on a ResNet: average pool, 512, ReLU, dropout, pose."""
-
-    def __init__(
-        self, stages: tuple[str, ...], maps: Mapping[str, Stage], settings: HeadSettings
-    ) -> None:
-        super().__init__(stages[-1:], maps[stages[-1]].channels, settings)
-        self.pose = PoseLayers(settings.width, settings)
-
-    def forward(self, features: Mapping[str, Tensor]) -> PoseOutput:
-        """The pose."""
-        output: PoseOutput = self.pose(self.dropout(self.pooled(features)))
-        return output
-
-
-class LstmHead(_HeadWithSides):
+class LstmHead(PoseNetHead):
     """PoseLSTM (Walch et al., ICCV 2017): LSTMs shorten the feature in place of a wide layer."""
 
-    def __init__(
-        self, stages: tuple[str, ...], maps: Mapping[str, Stage], settings: HeadSettings
-    ) -> None:
-        super().__init__(stages, maps, settings)
+    def add_layers(self, settings: HeadSettings) -> int:
+        """Make the LSTMs."""
         self.lstm = FourDirectionLstm(settings.width, settings.hidden)
-        self.pose = PoseLayers(4 * settings.hidden, settings)
+        return 4 * settings.hidden
 
-    def forward(self, features: Mapping[str, Tensor]) -> PoseOutput:
-        """The pose and, in training, those of the auxiliary heads."""
-        states = self.lstm(self.pooled(features))
-        return self.with_sides(self.pose(self.dropout(states)), features)
+    def changed(self, feature: Tensor) -> Tensor:
+        """The LSTMs' last states [B, 4 hidden]."""
+        states: Tensor = self.lstm(feature)
+        return states
 
 
 class FourDirectionLstm(nn.Module):
@@ -157,17 +128,15 @@ class FourDirectionLstm(nn.Module):
         return torch.cat((*down_up, *right_left), 1)
 
 
-class AttentionHead(_PooledHead):
+class AttentionHead(PoseNetHead):
     """AtLoc (Wang et al., AAAI 2020): the feature attends to itself before the pose.
 
     With x the 2048-d feature and theta, phi, g linear maps to an eighth of it, equation 3:
     ``y = softmax(phi(x) theta(x)^T) g(x)``, an outer product, and ``W y + x`` goes on to the pose.
     """
 
-    def __init__(
-        self, stages: tuple[str, ...], maps: Mapping[str, Stage], settings: HeadSettings
-    ) -> None:
-        super().__init__(stages[-1:], maps[stages[-1]].channels, settings)
+    def add_layers(self, settings: HeadSettings) -> int:
+        """Make the linear maps."""
         inner = max(1, settings.width // 8)
         self.theta = nn.Linear(settings.width, inner)
         self.phi = nn.Linear(settings.width, inner)
@@ -176,12 +145,11 @@ class AttentionHead(_PooledHead):
         for layer in (self.theta, self.phi, self.value, self.widen):
             nn.init.kaiming_normal_(layer.weight)
             nn.init.zeros_(layer.bias)
-        self.pose = PoseLayers(settings.width, settings)
+        return settings.width
 
-    def forward(self, features: Mapping[str, Tensor]) -> PoseOutput:
-        """The pose."""
-        x = self.pooled(features)
-        similarity = self.phi(x)[:, :, None] * self.theta(x)[:, None, :]
-        attended = (similarity.softmax(-1) @ self.value(x)[:, :, None]).squeeze(-1)
-        output: PoseOutput = self.pose(self.dropout(self.widen(attended) + x))
-        return output
+    def changed(self, feature: Tensor) -> Tensor:
+        """The feature [B, width] and what it attends to."""
+        similarity = self.phi(feature)[:, :, None] * self.theta(feature)[:, None, :]
+        attended = (similarity.softmax(-1) @ self.value(feature)[:, :, None]).squeeze(-1)
+        both: Tensor = self.widen(attended) + feature
+        return both

@@ -10,7 +10,6 @@ import io
 import math
 import pickle
 import re
-import struct
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -94,25 +93,14 @@ class _Array:
         if kind.is_object:
             # np.save of a dict: an array of no dimensions whose one item is the dict.
             (self.value,) = raw
-        else:
-            self.value = _from_bytes(raw, kind, shape, "F" if fortran else "C")
-
-
-def _from_bytes(raw: Any, kind: _DType, shape: tuple[int, ...], order: Any) -> NDArray[Any]:
-    # Python 2's bytes come as text.
-    data = raw.encode("latin-1") if isinstance(raw, str) else raw
-    return np.frombuffer(data, kind.dtype).reshape(shape, order=order)
-
-
-def _frombuffer(raw: Any, kind: _DType, shape: tuple[int, ...], order: Any) -> _Array:
-    array = _Array()
-    array.value = _from_bytes(raw, kind, shape, order)
-    return array
+            return
+        data = raw.encode("latin-1") if isinstance(raw, str) else raw  # Python 2's bytes
+        self.value = np.frombuffer(data, kind.dtype).reshape(shape, order="F" if fortran else "C")
 
 
 _KNOWN_NAMES = {
-    "multiarray._reconstruct": _Array,
-    "numeric._frombuffer": _frombuffer,
+    "numpy.core.multiarray._reconstruct": _Array,
+    "numpy._core.multiarray._reconstruct": _Array,
     "numpy.ndarray": _Array,
     "numpy.dtype": _DType,
     # How Python 3 writes an array's bytes when it is told to write as Python 2 does.
@@ -123,25 +111,21 @@ _KNOWN_NAMES = {
 class _LayerUnpickler(pickle._Unpickler):
     """Knows how numpy writes an array; nothing that a pickle names is imported or called.
 
-    The unpickler in Python, because the one in C makes room for any place that a pickle asks for.
+    The unpickler in Python, because the one in C makes room for any place that a pickle asks for;
+    without the operation that would make room for as many bytes as it asks for.
     """
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        code: load
+        for code, load in pickle._Unpickler.dispatch.items()
+        if code != pickle.BYTEARRAY8[0]
+    }
 
     def find_class(self, module: str, name: str) -> Any:
         """What stands for a name."""
-        known = re.sub(r"^numpy\._?core\.", "", module)
-        if f"{known}.{name}" not in _KNOWN_NAMES:
+        if f"{module}.{name}" not in _KNOWN_NAMES:
             raise FormatError(f"asks for {module}.{name}"[:120])
-        return _KNOWN_NAMES[f"{known}.{name}"]
-
-    def load_bytearray8(self: Any) -> None:
-        """Read the bytes that are there, where Python's own would make room for all first."""
-        (count,) = struct.unpack("<Q", self.read(8))
-        self.append(self.read(count))
-
-    dispatch: ClassVar[dict[int, Any]] = {
-        **pickle._Unpickler.dispatch,
-        pickle.BYTEARRAY8[0]: load_bytearray8,
-    }
+        return _KNOWN_NAMES[f"{module}.{name}"]
 
 
 def _unpickled(data: bytes, path: Path) -> Any:
