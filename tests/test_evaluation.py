@@ -540,9 +540,9 @@ def test_another_splits_evaluation_stands_beside(walk, script, capsys):
     names = [f"walk/{name}" for name in walk_poses()]
     walk.write_split(Split("random", "random", tuple(names[::2]), tuple(names[1::2])))
     with pytest.raises(EvaluationError, match=r"relocalize evaluate .* --split random"):
-        evaluate(walk, split="fifth", other_split="random")
+        evaluate(walk, split="fifth", beside="random")
     evaluate(walk, split="random")
-    result = evaluate(walk, split="fifth", other_split="random").to_json()
+    result = evaluate(walk, split="fifth", beside="random").to_json()
     assert result["beside"]["rule"] == "random"
     assert result["beside"]["localizers"]["structure"]["n"] == 20
     assert stored(walk, "fifth")["beside"] == result["beside"]
@@ -553,7 +553,7 @@ def test_another_splits_evaluation_stands_beside(walk, script, capsys):
     assert "structure: 3.00 cm, 1.00 deg, 100% in 5 cm 5°, 0 failed" in out
     walk.record_poses(poses_from="structure from motion", frame=type(walk.frame)())
     with pytest.raises(EvaluationError, match="unit 'metre'"):
-        evaluate(walk, split="fifth", other_split="random")
+        evaluate(walk, split="fifth", beside="random")
 
 
 def test_the_table_greys_what_is_below_the_truths_own_error(walk, script, tmp_path):

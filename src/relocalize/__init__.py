@@ -23,6 +23,7 @@ import PIL.Image  # noqa: F401  # for the libz that it loads, see above
 if TYPE_CHECKING:
     from relocalize.errors import RelocalizeError
     from relocalize.evaluation.scored_files import score
+    from relocalize.evaluation.scoring import evaluate
     from relocalize.geometry import Camera, Rigid3, Similarity3
     from relocalize.localization import Localizer, PoseEstimate, fitted
     from relocalize.localization.query import Query
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from relocalize.verbs.align import align
     from relocalize.verbs.build import BuildReport, BuildSettings, build
     from relocalize.verbs.check import check
-    from relocalize.verbs.evaluate import evaluate
     from relocalize.verbs.export import export
     from relocalize.verbs.frames import frames
     from relocalize.verbs.import_poses import import_poses
@@ -62,7 +62,7 @@ _MODULES = {
     "align": "relocalize.verbs.align",
     "build": "relocalize.verbs.build",
     "check": "relocalize.verbs.check",
-    "evaluate": "relocalize.verbs.evaluate",
+    "evaluate": "relocalize.evaluation.scoring",
     "export": "relocalize.verbs.export",
     "fitted": "relocalize.localization",
     "frames": "relocalize.verbs.frames",

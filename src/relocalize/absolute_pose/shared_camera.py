@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from relocalize.absolute_pose.pose_solver import PoseSolver
 from relocalize.absolute_pose.refinement import Freedom, Lens, refine
 from relocalize.absolute_pose.solve import Matches, Solved, camera_of
 from relocalize.geometry import Camera, Rigid3
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, rotations_from_rotvecs
 
 MAX_PHOTOS = 40  # more photos of a camera do not make its calibration better in any figure
 # Photos whose own focal length is further off than this from the median take no part: a wrong
@@ -71,7 +70,7 @@ class SharedCamera:
             for sign in (1, -1):
                 step = np.zeros(6)
                 step[axis] = sign * _POSE_STEP * (depth if axis < 3 else 1.0)
-                turn = Rotation.from_rotvec(step[3:]).as_matrix()
+                turn = rotations_from_rotvecs(step[3:])
                 moved = Rigid3(
                     world_from_cam.rotation @ turn, world_from_cam.translation + step[:3]
                 )

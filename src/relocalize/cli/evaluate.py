@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from relocalize.evaluation.scoring import evaluate
 from relocalize.evaluation.table import results_table
-from relocalize.verbs.evaluate import evaluate
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Evaluate:
         result = evaluate(
             self.place,
             split=self.split,
-            localizers=self.localizer,
+            localizers=self.localizer or None,
             truth=self.truth,
             beside=self.beside,
             together=self.together,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import signal
 import sys
+import textwrap
 from collections.abc import Callable
-from dataclasses import make_dataclass
 from importlib import import_module
 from typing import Any, Protocol
-
-import tyro
 
 from relocalize import progress
 from relocalize.errors import RelocalizeError
@@ -23,6 +22,8 @@ class Command(Protocol):
         """Do it; the return value is the exit code."""
         ...
 
+
+_ABOUT = "From a walk-through video of a place to a camera relocalizer."
 
 # Where each is in this room, and the first line of its docstring, so that listing them imports
 # none; in the order in which a newcomer meets them.
@@ -108,9 +109,19 @@ def command_class(name: str) -> type[Command]:
 
 
 def _parsed(given: list[str]) -> Command:
-    if not given or given[0] not in COMMANDS:
-        return _listed(given)
-    name, *rest = given
+    name, *rest = given or [""]
+    if name in {"-h", "--help"}:
+        print(_listing())
+        sys.exit(0)
+    if name not in COMMANDS:
+        print(_listing(), file=sys.stderr)
+        if name:
+            similar = difflib.get_close_matches(name, COMMANDS, n=1)
+            meant = f"; did you mean {similar[0]}?" if similar else ""
+            print(f"\nerror: there is no command {name!r}{meant}", file=sys.stderr)
+        sys.exit(2)
+    import tyro  # noqa: PLC0415 - the list of commands needs no parser
+
     kind: Any = command_class(name)
     if hasattr(kind, "with_defaults_of"):
         kind = kind.with_defaults_of(rest)
@@ -118,16 +129,14 @@ def _parsed(given: list[str]) -> Command:
     return command
 
 
-def _listed(given: list[str]) -> Command:
-    """What tyro makes of arguments that name no command: the list of commands, or an error."""
-    named: dict[str, Callable[..., Any]] = {
-        name: make_dataclass("Listed", [], namespace={"__doc__": help_line})
-        for name, (_, help_line) in COMMANDS.items()
-    }
-    command: Command = tyro.extras.subcommand_cli_from_dict(
-        named, prog="relocalize", args=given, sort_subcommands=False
-    )
-    return command
+def _listing() -> str:
+    column = max(map(len, COMMANDS)) + 4
+    lines = ["usage: relocalize COMMAND ...", "", _ABOUT, ""]
+    for name, (_, help_line) in COMMANDS.items():
+        start = f"  {name}".ljust(column)
+        indent = " " * column
+        lines += textwrap.wrap(help_line, 80, initial_indent=start, subsequent_indent=indent)
+    return "\n".join([*lines, "", "relocalize COMMAND --help says what a command takes."])
 
 
 def run_command(parse: Callable[[], Command]) -> None:

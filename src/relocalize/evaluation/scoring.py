@@ -34,12 +34,12 @@ _LOG = "answers.jsonl"  # of an evaluation under way
 
 
 def evaluate(
-    place: Place,
+    place: Place | str | Path,
     *,
     split: str | None = None,
     localizers: Sequence[str] | None = None,
     truth: str | Path | None = None,
-    other_split: str | None = None,
+    beside: str | None = None,
     together: bool = False,
 ) -> Evaluation:
     """Localize a split's test images with each localizer, fitted on its train images.
@@ -47,13 +47,13 @@ def evaluate(
     The result is stored as ``reports/<split>/results.json``.
 
     Args:
-        place: with a map.
+        place: the Place or its folder; it has a map.
         split: name of a stored split; None takes the only one, or makes one by blocks of time.
         localizers: their names; the baselines are always there as well. None takes all that were
             trained on the split.
         truth: poses of another origin (any format in `formats.FORMATS`) to measure against;
             None measures against the Place's own poses.
-        other_split: one that was evaluated before, to be compared with.
+        beside: another split that was evaluated before, to be compared with.
         together: localize all test images at once, so that those that share an unknown camera
             calibrate it together; otherwise each one by itself, as it comes to a service.
 
@@ -61,13 +61,14 @@ def evaluate(
         EvaluationError: no test image has a true pose, or the truth does not fit the Place.
         RelocalizeError: the Place lacks a map, or a localizer cannot be fitted.
     """
+    place = Place.of(place)
     chosen = split_of(place, split)
     truth = Path(truth) if truth else None
     compared = truth_from_file(truth, place, chosen) if truth else truth_of_place(place)
     images, not_scored = _scored(chosen, compared)
     if localizers is None:
         localizers = trained_on(place, chosen)
-    other = summary_of_split(place, other_split, unit=compared.unit) if other_split else None
+    other = summary_of_split(place, beside, unit=compared.unit) if beside else None
     _say_if_mapped_from_others(place, chosen)
     _say_if_dropped(place, chosen)
     train = _train_poses(place, chosen)
