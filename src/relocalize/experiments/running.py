@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relocalize import evaluation, progress
-from relocalize.experiments.curves_figure import curves_figure
+from relocalize.experiments.curves import draw_curves
 from relocalize.experiments.engines import ENGINES, check_engine
-from relocalize.experiments.experiment import Experiment
+from relocalize.experiments.experiment import Experiment, RunNumbers
 from relocalize.experiments.held_out import HeldOutErrors, score_test_images
 from relocalize.experiments.names import EXPERIMENTS, FIGURE, PAGE, RESULTS
 from relocalize.experiments.page import experiment_page
 from relocalize.experiments.runs import Run, runs_of
-from relocalize.experiments.summary import RunNumbers
 from relocalize.experiments.sweep import Sweep
 from relocalize.place import Place, Split, atomic
 from relocalize.place.lock import write_lock
-from relocalize.plotting.figure import save_figure
 from relocalize.regression import require_torch
 from relocalize.regression.frames import TrainingFrames
 
@@ -61,7 +59,7 @@ def run_experiment(
         test = score_test_images(place, split, sweep.name, runs) if evaluate else {}
         experiment = _experiment(place, sweep, split, engine, runs, test)
         _write(experiment, folder)
-        save_figure(curves_figure(experiment), folder / FIGURE)
+        draw_curves(experiment, folder / FIGURE)
     return experiment, folder
 
 
@@ -81,7 +79,7 @@ def _experiment(
     test: dict[str, HeldOutErrors] | None = None,
 ) -> Experiment:
     done = [(run, result) for run in runs if (result := run.result()) is not None]
-    logs = [tuple(run.log()) for run, _ in done]
+    logs = tuple(run.log() for run, _ in done)
     return Experiment(
         sweep=sweep,
         place=place.name,
@@ -89,10 +87,8 @@ def _experiment(
         unit=place.unit,
         engine=engine,
         planned=len(runs),
-        runs=tuple(
-            RunNumbers.of(run, result, rows) for (run, result), rows in zip(done, logs, strict=True)
-        ),
-        logs=tuple(logs),
+        runs=tuple(RunNumbers.of(*one, log) for one, log in zip(done, logs, strict=True)),
+        logs=logs,
         test=test or {},
     )
 

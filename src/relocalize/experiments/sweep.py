@@ -29,6 +29,7 @@ _MAX_BYTES = 1 << 20  # of a sweep file; a large one has a few thousand
 _MOST_RUNS = 10_000
 _MOST_LETTERS = 40  # of a name, which begins the names of localizers
 _PRESET = "preset"
+_NONE = "none"  # no value, where a setting may have none
 # Settings that a sweep says elsewhere, and where.
 _ELSEWHERE = {"seed": "seeds = [0, 1]", "minutes": "minutes = 10"}
 _SUFFIX = ".toml"
@@ -48,11 +49,6 @@ class Configuration:
 
     values: Mapping[str, object]
     settings: TrainSettings
-
-    @property
-    def label(self) -> str:
-        """The values alone, for people."""
-        return ", ".join(shown(value) for value in self.values.values()) or self.settings.preset
 
 
 @dataclass(frozen=True)
@@ -80,27 +76,30 @@ class Sweep:
     split: str | None = None
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
-        _check(isinstance(self.about, str), "about", self.about, "a text")
-        _check(
-            isinstance(self.preset, str),
-            _PRESET,
-            self.preset,
-            "one of them, and several as preset = [...] below [grid]",
-        )
-        _check(
-            bool(self.seeds) and all(type(seed) is int and 0 <= seed < 2**32 for seed in self.seeds)
-            and len(set(self.seeds)) == len(self.seeds),
-            "seeds",
-            list(self.seeds),
-            "different whole numbers, as in seeds = [0, 1, 2]",
-        )  # fmt: skip
-        minutes = self.minutes
+        seeds, minutes = self.seeds, self.minutes
+        whole = all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds)
         right = type(minutes) in {int, float} and 0 < cast(float, minutes) < math.inf
-        _check(minutes is None or right, "minutes", minutes, "a number above 0")
-        _check(
-            self.split is None or isinstance(self.split, str), "split", self.split, "a split's name"
-        )
+        named = isinstance(self.name, str) and len(self.name) <= _MOST_LETTERS
+        for name, is_right, wanted in (
+            ("name", named, f"a text of at most {_MOST_LETTERS} letters"),
+            ("about", isinstance(self.about, str), "a text"),
+            (
+                _PRESET,
+                isinstance(self.preset, str),
+                "one of them, and several as preset = [...] below [grid]",
+            ),
+            (
+                "seeds",
+                bool(seeds) and whole and len(set(seeds)) == len(seeds),
+                "different whole numbers, as in seeds = [0, 1, 2]",
+            ),
+            ("minutes", minutes is None or right, "a number above 0"),
+            ("split", self.split is None or isinstance(self.split, str), "a split's name"),
+        ):
+            if not is_right:
+                value = getattr(self, name)
+                raise _refused(name, list(value) if name == "seeds" else value, wanted)
+        checked_name(self.name, "sweep")
         both = sorted(self.settings.keys() & self.grid.keys())
         if both:
             raise ExperimentError(f"{both[0]} is in [settings] and in [grid]; keep one of them")
@@ -112,15 +111,17 @@ class Sweep:
         if runs > _MOST_RUNS:
             raise ExperimentError(f"the grid has {runs} runs; want at most {_MOST_RUNS}")
         for name, values in self.grid.items():
-            _check(bool(values), f"{name} in [grid]", list(values), "at least one value")
+            if not values:
+                raise _refused(f"{name} in [grid]", [], "at least one value")
         labels: dict[TrainSettings, str] = {}
         for point in self.configurations:
+            label = self.label(point.values)
             if point.settings in labels:
                 raise ExperimentError(
                     f"the grid has the same settings twice: ({labels[point.settings]}) and "
-                    f"({point.label}); leave one of the values out"
+                    f"({label}); leave one of the values out"
                 )
-            labels[point.settings] = point.label
+            labels[point.settings] = label
 
     @property
     def configurations(self) -> list[Configuration]:
@@ -133,11 +134,33 @@ class Sweep:
         for values in itertools.product(*self.grid.values()):
             point = dict(zip(self.grid, values, strict=True))
             changes = {**self.settings, **point}
-            begun = preset(_preset_name(changes.pop(_PRESET, self.preset)))
+            begun_as = changes.pop(_PRESET, self.preset)
+            if not isinstance(begun_as, str):
+                raise _refused(_PRESET, begun_as, f"one of {', '.join(PRESETS)}")
+            begun = preset(begun_as)
             if self.minutes is not None:
                 begun = replace(begun, minutes=float(self.minutes))
             found.append(Configuration(point, with_fields(begun, changes)))
         return found
+
+    @property
+    def heads(self) -> list[str]:
+        """A short name of each axis: the last part of its name, where that says which it is."""
+        parts = [axis.rpartition(".") for axis in self.grid]
+        # What backbone.name and head.kind are is said by what stands before.
+        short = [before if last in {"name", "kind"} else last for before, _, last in parts]
+        return [
+            (one if one and short.count(one) == 1 else axis).replace("_", " ")
+            for axis, one in zip(self.grid, short, strict=True)
+        ]
+
+    def label(self, values: Mapping[str, object]) -> str:
+        """A configuration's values for people; a word says what it is, a number does not."""
+        words = [
+            value if isinstance(value, str) and value != _NONE else f"{head} {shown(value)}"
+            for head, value in zip(self.heads, values.values(), strict=True)
+        ]
+        return ", ".join(words) or self.preset
 
     def with_changes(
         self,
@@ -276,16 +299,6 @@ def _flat(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     return flat
 
 
-def _check_name(name: object) -> None:
-    _check(
-        isinstance(name, str) and len(name) <= _MOST_LETTERS,
-        "name",
-        name,
-        f"a text of at most {_MOST_LETTERS} letters",
-    )
-    checked_name(cast(str, name), "sweep")
-
-
 def _check_setting(name: str) -> None:
     if name in _ELSEWHERE:
         raise ExperimentError(f"{name} is no setting of a grid; want {_ELSEWHERE[name]} above it")
@@ -297,20 +310,13 @@ def _check_setting(name: str) -> None:
         )
 
 
-def _preset_name(value: object) -> str:
-    if not isinstance(value, str):
-        raise ExperimentError(f"preset is {_short(value)}; want one of {', '.join(PRESETS)}")
-    return value
-
-
 def _meant(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _check(right: bool, name: str, value: object, wanted: str) -> None:
-    if not right:
-        raise ExperimentError(f"{name} is {_short(value)}; want {wanted}")
+def _refused(name: str, value: object, wanted: str) -> ExperimentError:
+    return ExperimentError(f"{name} is {_short(value)}; want {wanted}")
 
 
 def _short(value: object) -> str:

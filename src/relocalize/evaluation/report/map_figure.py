@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from relocalize.evaluation.report.figures import FONT, Figure, layout_of
 from relocalize.evaluation.report.scene import Scene
 from relocalize.evaluation.report.stored import Results
 from relocalize.geometry.transforms import FloatArray
+from relocalize.plotting.chart import FONT, Figure, plotly_layout
 
 ARROW_FACTORS = (1, 3, 10, 30, 100)
 _TYPICAL_ARROW = 0.03  # of the view's width: seen, and not across its neighbours
@@ -71,7 +71,7 @@ def map_figure(scene: Scene, results: Results) -> Figure:
         "tickfont": FONT | {"size": 11.5},
         "automargin": True,
     }
-    layout = layout_of(height=560) | {
+    layout = plotly_layout() | {
         "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
         "xaxis": axis | {"range": [float(low[0]), float(high[0])]},
         "yaxis": axis | {"range": [float(low[1]), float(high[1])], "scaleanchor": "x"},

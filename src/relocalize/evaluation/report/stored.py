@@ -14,12 +14,19 @@ import numpy as np
 
 from relocalize.errors import EvaluationError, GeometryError, PlaceError
 from relocalize.evaluation.names import BASELINES, RESULTS, RESULTS_SCHEMA
-from relocalize.evaluation.report.colors import MOST_COLORS, Line, lines_of
 from relocalize.evaluation.table import NONE, degrees, length
 from relocalize.geometry import Similarity3
 from relocalize.geometry.transforms import FloatArray, rotation_from_quat_wxyz
 from relocalize.place import Place
 from relocalize.place.folder import METRE, read_json
+from relocalize.plotting.chart import COLORS, Line, lines_of
+
+# The same on every page, quiet, and apart from each other in grey print.
+_BASELINES = {
+    "constant": Line("#8b939c", "dot"),
+    "retrieval": Line("#c58a1b", "dash"),
+    "structure": Line("#2f7fd1"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,14 +108,13 @@ class Results:
     @property
     def foremost(self) -> list[str]:
         """The localizers that figures show at first: baselines, and as many as have a colour."""
-        shown = {*BASELINES, *self._best_first[:MOST_COLORS]}
+        shown = {*BASELINES, *self._best_first[: len(COLORS)]}
         return [name for name in self.names if name in shown]
 
     @cached_property
     def lines(self) -> dict[str, Line]:
         """How each localizer is drawn in every figure, in the table's order."""
-        others = [name for name in self.names if name in BASELINES]
-        drawn = lines_of([*self._best_first, *others])
+        drawn = lines_of(self._best_first) | _BASELINES
         return {name: drawn[name] for name in self.names}
 
     @property
@@ -182,9 +188,13 @@ class Results:
             return float(self.factor * found["median_position"])
         return float(found["median_rotation_deg"])
 
+    def number(self, value: float | None) -> str:
+        """A stored length in `length_unit`."""
+        return length(value, metric=self.is_metric)
+
     def length(self, value: float | None) -> str:
         """A stored length with its unit."""
-        shown = length(value, metric=self.is_metric)
+        shown = self.number(value)
         return shown if shown == NONE else f"{shown} {self.length_unit}"
 
     def error_words(self, image: dict[str, Any], name: str) -> str:
