@@ -100,7 +100,7 @@ def test_presets_are_an_axis_and_none_is_no_value_where_a_setting_may_have_none(
         ("preset = 'posenet-1999'", "no preset 'posenet-1999'; there are default"),
         ("[grid]\npreset = [1]", "preset is 1; want one of default"),
         ("seeds = 3", "seeds is 3; want a list"),
-        ("seeds = [1, 1]", "seeds is [1, 1]; want different whole numbers"),
+        ("seeds = [1, 1]", "seeds is [1, 1]; want a list of different whole numbers"),
         ("seeds = [-1]", "seeds is [-1]"),
         ("seeds = []", "seeds is []"),
         ("seeds = [true]", "seeds is [True]"),

@@ -49,7 +49,6 @@ def draw_curves(experiment: Experiment, path: Path) -> None:
     columns = min(_COLUMNS, max(1, len(cells)))
     bands = max(1, math.ceil(len(cells) / columns))
     size = (_WIDTH * columns + 0.6, 2 * _HEIGHT * bands + 0.9)
-    losses = _loss_range(experiment)
     with figure_in(*size, path) as figure:
         for index, runs in enumerate(cells):
             band, left = divmod(index, columns)
@@ -57,7 +56,7 @@ def draw_curves(experiment: Experiment, path: Path) -> None:
             for below, (key, color) in enumerate(_DRAWN.items()):
                 place = columns * (2 * band + below) + left + 1
                 axes = figure.add_subplot(2 * bands, columns, place)
-                chart = _chart(experiment, key, runs, {label: Line(color)}, losses)
+                chart = _chart(experiment, key, runs, {label: Line(color)})
                 draw_chart(axes, chart)
                 axes.set_ylabel(chart.y.label if left == 0 else "")
                 if key == _LOSS:
@@ -79,13 +78,7 @@ def _loss_range(experiment: Experiment) -> tuple[float, float] | None:
     return low - margin, high + margin
 
 
-def _chart(
-    experiment: Experiment,
-    key: str,
-    runs: _Runs,
-    lines: Mapping[str, Line],
-    losses: tuple[float, float] | None = None,
-) -> Chart:
+def _chart(experiment: Experiment, key: str, runs: _Runs, lines: Mapping[str, Line]) -> Chart:
     """A number of some runs epoch by epoch, and their learning rates dotted on the right axis."""
     rates: list[Series] = []
     curves: list[Series] = []
@@ -110,7 +103,7 @@ def _chart(
         _POSITION: f"validation ({short_unit(experiment.unit)})",
         _ROTATION: "validation (deg)",
     }
-    limits = losses if key == _LOSS else _error_range(experiment, key)
+    limits = _loss_range(experiment) if key == _LOSS else _error_range(experiment, key)
     return Chart(
         Axis("epoch"),
         Axis(names[key], limits, is_log=key != _LOSS),
@@ -138,9 +131,7 @@ def _cells(experiment: Experiment) -> list[list[tuple[RunNumbers, LogRows]]]:
 
 
 def _heading(experiment: Experiment, drawn: int) -> str:
-    rows = len(experiment.configurations)
-    some = f", the {drawn} best of {rows} configurations" if drawn < rows else ""
-    return (
-        f"{experiment.sweep.name} on {experiment.place}{some}: train loss, validation error, and "
-        "the learning rate (dotted, right axes)"
-    )
+    rows, words = len(experiment.configurations), f"{experiment.sweep.name} on {experiment.place}"
+    if drawn < rows:
+        words += f", the {drawn} best of {rows} configurations"
+    return f"{words}: train loss, validation error, and the learning rate (dotted, right axes)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -195,14 +195,14 @@ class Experiment:
     @cached_property
     def configurations(self) -> list[ConfigurationNumbers]:
         """The table's rows, in the order of the runs."""
-        return [ConfigurationNumbers.of(runs) for runs in self._groups(lambda run: run.values)]
+        return [ConfigurationNumbers.of(runs) for runs in self._groups()]
 
     @cached_property
     def effects(self) -> list[Effect]:
         """Each value of each axis that has several, over all runs that have it."""
         effects: list[Effect] = []
         for axis in self.runs[0].values if self.runs else ():
-            groups = self._groups(lambda run, axis=axis: run.values[axis])
+            groups = self._groups(axis)
             effects += [
                 Effect(
                     axis=axis,
@@ -250,11 +250,11 @@ class Experiment:
         strict: dict[str, Any] = _strict(to_plain(content))
         return strict
 
-    def _groups(self, key: Callable[[RunNumbers], object]) -> list[list[RunNumbers]]:
-        """Runs of the same key together, in the order in which keys come first."""
+    def _groups(self, axis: str | None = None) -> list[list[RunNumbers]]:
+        """Runs of the same values, or of the same value of an axis, in the sweep's order."""
         groups: dict[str, list[RunNumbers]] = {}
         for run in self.runs:
-            groups.setdefault(repr(key(run)), []).append(run)
+            groups.setdefault(repr(run.values[axis] if axis else run.values), []).append(run)
         return list(groups.values())
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from relocalize.experiments.curves import configuration_lines, curve_charts
 from relocalize.experiments.experiment import Experiment
-from relocalize.experiments.names import RESULTS
 from relocalize.experiments.table import (
     effect_table,
     footnotes,
@@ -25,8 +24,6 @@ def experiment_page(experiment: Experiment, results: dict[str, Any]) -> str:
         experiment: as far as it is done.
         results: its `Experiment.to_json`.
     """
-    made = results["made"]
-    versions = ", ".join(f"{name} {number}" for name, number in made["with"].items())
     charts = curve_charts(experiment)
     return html_page(
         "relocalize.experiments",
@@ -40,16 +37,6 @@ def experiment_page(experiment: Experiment, results: dict[str, Any]) -> str:
         footnotes=footnotes(experiment),
         effects=effect_table(experiment),
         test=test_table(experiment),
-        made=[
-            ("Finished", made["finished"]),
-            (
-                "With",
-                f"{versions}; Python {made['python']}, {made['machine']}; {made['engine']} engine",
-            ),
-            ("Errors on", results["errors_on"]),
-            (
-                "Numbers",
-                f"{RESULTS} beside this page; settings, log and regressor in each run's folder",
-            ),
-        ],
+        made=results["made"],
+        errors_on=results["errors_on"],
     )

@@ -9,10 +9,10 @@ import difflib
 import itertools
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from relocalize.errors import ExperimentError, LocalizerError, PlaceError
 from relocalize.place.folder import checked_name
@@ -33,6 +33,36 @@ _NONE = "none"  # no value, where a setting may have none
 # Settings that a sweep says elsewhere, and where.
 _ELSEWHERE = {"seed": "seeds = [0, 1]", "minutes": "minutes = 10"}
 _SUFFIX = ".toml"
+
+# What a field of a sweep is, and how to say it.
+_WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (
+        lambda name: isinstance(name, str) and len(name) <= _MOST_LETTERS,
+        f"a text of at most {_MOST_LETTERS} letters",
+    ),
+    "about": (lambda about: isinstance(about, str), "a text"),
+    _PRESET: (
+        lambda name: isinstance(name, str),
+        "one of them, and several as preset = [...] below [grid]",
+    ),
+    "settings": (lambda table: isinstance(table, dict), "a table"),
+    "grid": (lambda table: isinstance(table, dict), "a table"),
+    "seeds": (
+        lambda seeds: (
+            isinstance(seeds, tuple)
+            and all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds)
+            and len(seeds) == len(set(seeds)) > 0
+        ),
+        "a list of different whole numbers, as in seeds = [0, 1, 2]",
+    ),
+    "minutes": (
+        lambda minutes: (
+            minutes is None or (type(minutes) in {int, float} and 0 < minutes < math.inf)
+        ),
+        "a number above 0",
+    ),
+    "split": (lambda name: name is None or isinstance(name, str), "a split's name"),
+}
 
 # The sweeps that come with relocalize, by name.
 SHIPPED = {path.stem: path for path in sorted(Path(__file__).parent.glob(f"*{_SUFFIX}"))}
@@ -76,29 +106,10 @@ class Sweep:
     split: str | None = None
 
     def __post_init__(self) -> None:
-        seeds, minutes = self.seeds, self.minutes
-        whole = all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds)
-        right = type(minutes) in {int, float} and 0 < cast(float, minutes) < math.inf
-        named = isinstance(self.name, str) and len(self.name) <= _MOST_LETTERS
-        for name, is_right, wanted in (
-            ("name", named, f"a text of at most {_MOST_LETTERS} letters"),
-            ("about", isinstance(self.about, str), "a text"),
-            (
-                _PRESET,
-                isinstance(self.preset, str),
-                "one of them, and several as preset = [...] below [grid]",
-            ),
-            (
-                "seeds",
-                bool(seeds) and whole and len(set(seeds)) == len(seeds),
-                "different whole numbers, as in seeds = [0, 1, 2]",
-            ),
-            ("minutes", minutes is None or right, "a number above 0"),
-            ("split", self.split is None or isinstance(self.split, str), "a split's name"),
-        ):
-            if not is_right:
-                value = getattr(self, name)
-                raise _refused(name, list(value) if name == "seeds" else value, wanted)
+        for name, (is_right, wanted) in _WANTED.items():
+            value = getattr(self, name)
+            if not is_right(value):
+                raise _refused(name, list(value) if isinstance(value, tuple) else value, wanted)
         checked_name(self.name, "sweep")
         both = sorted(self.settings.keys() & self.grid.keys())
         if both:
@@ -107,12 +118,15 @@ class Sweep:
             _check_setting(name)
         if _PRESET in self.settings:
             raise ExperimentError('preset is in [settings]; want it above, as preset = "default"')
+        for name, values in self.grid.items():
+            if not isinstance(values, tuple):
+                wanted = "a list of values to try, or put it below [settings]"
+                raise _refused(f"{name} in [grid]", values, wanted)
+            if not values:
+                raise _refused(f"{name} in [grid]", [], "at least one value")
         runs = math.prod(len(values) for values in self.grid.values()) * len(self.seeds)
         if runs > _MOST_RUNS:
             raise ExperimentError(f"the grid has {runs} runs; want at most {_MOST_RUNS}")
-        for name, values in self.grid.items():
-            if not values:
-                raise _refused(f"{name} in [grid]", [], "at least one value")
         labels: dict[TrainSettings, str] = {}
         for point in self.configurations:
             label = self.label(point.values)
@@ -223,7 +237,20 @@ def find_sweep(given: str | Path) -> Sweep:
     except (ValueError, RecursionError) as error:
         what = " ".join(str(error).split())[:120]
         raise ExperimentError(f"{path} is no TOML file: {what}") from error
-    return _sweep_of(values, path)
+    known = [one.name for one in fields(Sweep)]
+    for name in values:
+        if name not in known:
+            raise ExperimentError(
+                f"{path}: no key {name[:80]!r}{_meant(name, known)}; there are {', '.join(known)}, "
+                "and a setting belongs below [settings] or [grid]"
+            )
+    told = {"name": path.stem, "settings": {}, "grid": {}} | values
+    told |= {key: _flat(told[key]) for key in ("settings", "grid")}
+    if isinstance(told["grid"], dict):
+        told["grid"] = {name: _as_tuple(listed) for name, listed in told["grid"].items()}
+    if "seeds" in told:
+        told["seeds"] = _as_tuple(told["seeds"])
+    return _built(str(path), **told)
 
 
 def read_override(text: str) -> tuple[str, object]:
@@ -250,37 +277,6 @@ def shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _sweep_of(values: dict[str, Any], path: Path) -> Sweep:
-    known = [one.name for one in fields(Sweep)]
-    for name in values:
-        if name not in known:
-            raise ExperimentError(
-                f"{path}: no key {name[:80]!r}{_meant(name, known)}; there are {', '.join(known)}, "
-                "and a setting belongs below [settings] or [grid]"
-            )
-    for table in ("settings", "grid"):
-        if not isinstance(values.get(table, {}), dict):
-            raise ExperimentError(f"{path}: {table} is {_short(values[table])}; want a table")
-    if not isinstance(seeds := values.get("seeds", [0]), list):
-        raise ExperimentError(f"{path}: seeds is {_short(seeds)}; want a list, as in [0, 1, 2]")
-    grid: dict[str, tuple[object, ...]] = {}
-    for name, listed in _flat(values.get("grid", {})).items():
-        if not isinstance(listed, list):
-            raise ExperimentError(
-                f"{path}: {name} in [grid] is {_short(listed)}; want a list of values to try, or "
-                "put it below [settings]"
-            )
-        grid[name] = tuple(listed)
-    told = {
-        "name": path.stem,
-        **values,
-        "settings": _flat(values.get("settings", {})),
-        "grid": grid,
-        "seeds": tuple(seeds),
-    }
-    return _built(str(path), **told)
-
-
 def _built(where: str, **values: Any) -> Sweep:
     try:
         return Sweep(**values)
@@ -288,15 +284,18 @@ def _built(where: str, **values: Any) -> Sweep:
         raise ExperimentError(f"{where}: {error}") from error
 
 
-def _flat(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """Tables within tables as dotted names; TOML writes ``a.b = 1`` as the one or the other."""
-    flat: dict[str, object] = {}
-    for name, value in table.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
+def _flat(value: Any, prefix: str = "") -> Any:
+    """Tables within a table as dotted names; TOML writes ``a.b = 1`` as the one or the other."""
+    if not isinstance(value, dict):
+        return value if not prefix else {prefix: value}
+    flat: dict[str, Any] = {}
+    for name, one in value.items():
+        flat |= _flat(one, f"{prefix}.{name}".lstrip("."))
     return flat
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _check_setting(name: str) -> None:

@@ -73,13 +73,12 @@ def main_table(experiment: Experiment, *, brief: bool = False) -> Table:
         ("ended", full or len(_ends(experiment)) > 1, _ended),
     )
     chosen = [(head, cell) for head, is_shown, cell in columns if is_shown]
-    sweep, best, first = experiment.sweep, experiment.best, "configuration"
+    sweep, best = experiment.sweep, experiment.best
+    first = (brief and ", ".join(sweep.heads)) or "configuration"
 
     def name_of(row: ConfigurationNumbers) -> str:
         return (brief and ", ".join(map(shown, row.values.values()))) or sweep.label(row.values)
 
-    if brief:
-        first = ", ".join(sweep.heads) or "preset"
     rows = [(name_of(row), [cell(row) for _, cell in chosen]) for row in experiment.configurations]
     lead = name_of(best) if best is not None and len(rows) > 1 else None
     return Table.of([(first,), *(head.split() for head, _ in chosen)], rows, lead)
@@ -113,36 +112,21 @@ def footnotes(experiment: Experiment) -> list[str]:
 def effect_table(experiment: Experiment) -> Table:
     """Each value of each axis, over all runs that have it."""
     heads = ("runs", f"error {_unit(experiment)}", "error deg", "epoch to epoch")
-    rows = [
-        (
-            f"{effect.axis} {shown(effect.value)}",
-            (
-                str(effect.runs),
-                _length(experiment, effect.position),
-                _degrees(effect.rotation_deg),
-                _percent_more(effect.position_jump),
-            ),
-        )
-        for effect in experiment.effects
-    ]
+    rows = []
+    for one in experiment.effects:
+        errors = (_length(experiment, one.position), _degrees(one.rotation_deg))
+        cells = (str(one.runs), *errors, _percent_more(one.position_jump))
+        rows.append((f"{one.axis} {shown(one.value)}", cells))
     return Table.of([("all runs with",), *map(str.split, heads)], rows)
 
 
 def test_table(experiment: Experiment) -> Table:
     """Errors on the test images, by run and baseline."""
     heads = (f"error {_unit(experiment)}", "error deg", "images", "failed")
-    rows = [
-        (
-            name,
-            (
-                _length(experiment, errors.position),
-                _degrees(errors.rotation_deg),
-                str(errors.images),
-                str(errors.failed),
-            ),
-        )
-        for name, errors in experiment.test.items()
-    ]
+    rows = []
+    for name, one in experiment.test.items():
+        errors = (_length(experiment, one.position), _degrees(one.rotation_deg))
+        rows.append((name, (*errors, str(one.images), str(one.failed))))
     return Table.of([("run or baseline",), *map(str.split, heads)], rows)
 
 
@@ -176,15 +160,11 @@ def _seconds(value: float | None) -> str:
 
 
 def _length(experiment: Experiment, value: float | None) -> str:
-    return length(_finite(value), metric=experiment.unit == METRE)
+    return length(None if value == math.inf else value, metric=experiment.unit == METRE)
 
 
 def _degrees(value: float | None) -> str:
-    return degrees(_finite(value))
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    return degrees(None if value == math.inf else value)
 
 
 def _wrapped(line: str) -> Text:

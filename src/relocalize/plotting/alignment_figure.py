@@ -80,7 +80,8 @@ def _mark_outliers(axes: Axes, found: FoundFrame, after: FloatArray, reference: 
         return
     lines = list(np.stack([after[rows], reference[rows]], axis=1))
     axes.add_collection(LineCollection(lines, colors=_OUTLIER, linewidths=0.9, zorder=6))
-    ring = {"facecolors": "none", "edgecolors": _OUTLIER, "linewidths": 1.0, "zorder": 6}
-    axes.scatter(*reference[rows].T, s=60, label=f"outliers ({len(rows)})", **ring)
+    x, y = reference[rows].T
+    label = f"outliers ({len(rows)})"
+    axes.scatter(x, y, s=60, facecolors="none", edgecolors=_OUTLIER, label=label, zorder=6)
     if len(rows) <= _MOST_NAMED:
         draw_names(axes, reference[rows], [found.names[row].rsplit("/", 1)[-1] for row in rows])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relocalize.geometry.transforms import FloatArray
 
@@ -24,7 +25,7 @@ COLORS = ("#c2558f", "#2c9c78", "#c9603a", "#8464c9", "#4a9fb5")
 _DASHES = ("solid", "dashdot", "longdash")  # once all colours are taken, twice and so on
 _STROKES = {"solid": "none", "dash": "5 3", "dot": "2 2", "dashdot": "7 2 2 2", "longdash": "9 2"}
 # What a round number of a logarithmic axis begins with, most first.
-_ROUND = ([d / 10 for d in range(10, 100)], [d / 2 for d in range(2, 20)], (1, 2, 5), (1,))
+_ROUND = (np.arange(10, 100) / 10, np.arange(2, 20) / 2, range(1, 10), (1, 2, 5), (1,))
 _MOST_TICKS = 9
 _DIGITS = 4  # significant ones: a page of a thousand images stays small
 
@@ -113,7 +114,7 @@ class Series:
     size: float = 6
     opacity: float = 1
     hover: str = ""
-    images: FloatArray | None = None
+    images: NDArray[np.int64] | None = None
     is_right: bool = False
 
 

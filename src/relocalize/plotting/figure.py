@@ -22,12 +22,12 @@ from relocalize.geometry.transforms import FloatArray
 from relocalize.place import atomic
 from relocalize.place.folder import METRE
 
-INK, SOFT, GRID = "#1d2329", "#5d6670", "#e8eaed"
+INK, SOFT = "#1d2329", "#5d6670"
 _TICK = 0.035  # length of a viewing direction, of the longer side of what is drawn
 # A direction is drawn where the camera has moved by so much of the longer side since the last
 # one, or turned by so much of a unit vector: one for each of a thousand frames would be a band.
 _TICK_STEP, _TICK_TURN = 0.012, 0.15
-_SUFFIXES = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
+_SUFFIXES = (".png", ".svg", ".pdf")
 _DOTS_PER_INCH = 200
 _LONGEST = 44  # characters of a name in a figure
 # Where a name may stand, in points from what it names, and which end of it is there.
@@ -46,6 +46,12 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "relocalize",  # the same figure is the same file
     "axes.edgecolor": SOFT,
     "axes.labelcolor": INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#e8eaed",
+    "grid.linewidth": 0.6,
     "xtick.color": SOFT,
     "ytick.color": SOFT,
     "text.color": INK,
@@ -73,7 +79,7 @@ def figure_in(width: float, height: float, *paths: Path) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
         yield figure
         for path in paths:
-            kind = _SUFFIXES[path.suffix.lower()]
+            kind = path.suffix.lower()[1:]
             # Without the date, the same figure is the same file.
             metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
             file = io.BytesIO()
@@ -115,10 +121,6 @@ def draw_ground(
     axes.set_ylim(middle[1] - half[1], middle[1] + half[1])
     axes.set_xlabel(f"{labels[0]} ({short_unit(unit)})")
     axes.set_ylabel(f"{labels[1]} ({short_unit(unit)})")
-    axes.grid(color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    for edge in ("top", "right"):
-        axes.spines[edge].set_visible(False)
     _draw_scale_bar(axes, 2 * half, unit)
     return side
 
@@ -177,7 +179,8 @@ def draw_cameras(
         ends = positions[rows] + _TICK * side * directions[rows]
         lines = np.stack([positions[rows], ends], axis=1)
         axes.add_collection(LineCollection(list(lines), colors=color, linewidths=0.8, zorder=4))
-    axes.scatter(*positions.T, s=size**2, color=color, linewidths=0, label=label, zorder=5)
+    x, y = positions.T
+    axes.scatter(x, y, s=size**2, color=color, linewidths=0, label=label, zorder=5)
 
 
 def _spaced(positions: FloatArray, directions: FloatArray) -> NDArray[np.int64]:
@@ -201,16 +204,17 @@ def _unbroken(positions: FloatArray) -> list[FloatArray]:
     return np.split(positions, np.flatnonzero(steps > limit) + 1)
 
 
-def draw_points(axes: Axes, points: FloatArray, colors: NDArray[np.uint8] | None) -> None:
-    """Map points [N, 2] in the background, in their colours or grey."""
-    shade = "#b9c0c7" if colors is None else colors / 255.0
-    look = {"alpha": 0.5, "linewidths": 0, "zorder": 1, "rasterized": True}
-    axes.scatter(*points.T, s=1.2, c=shade, **look)
+def draw_points(axes: Axes, points: FloatArray, colors: NDArray[np.uint8]) -> None:
+    """Map points [N, 2] in the background, in their colours [N, 3]."""
+    x, y = points.T
+    axes.scatter(x, y, s=1.2, c=colors / 255.0, alpha=0.5, linewidths=0, zorder=1, rasterized=True)
 
 
 def draw_names(axes: Axes, positions: FloatArray, names: Sequence[str]) -> int:
     """Write names beside positions [N, 2] where there is room; returns how many there are."""
-    axes.get_figure(root=True).draw_without_rendering()
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()
     room = axes.get_window_extent().get_points()
     taken: list[FloatArray] = []
     for name, (x, y) in zip(names, positions.tolist(), strict=True):

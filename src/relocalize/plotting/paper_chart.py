@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from relocalize.plotting.chart import SOFT_INK, Axis, Chart, Line
-from relocalize.plotting.figure import GRID, SOFT
+from relocalize.plotting.figure import SOFT
 
 # By plotly's name.
 _DASHES: dict[str, Literal["-", "--", ":", "-."] | tuple[int, tuple[int, int]]] = {
@@ -33,11 +33,17 @@ _DOTS = 100  # so many are pixels in a vector graphic, which stays small
 
 def draw_chart(axes: Axes, chart: Chart, names: Collection[str] | None = None) -> None:
     """Draw a chart; of its series those of some names alone."""
-    right = axes.twinx() if chart.right is not None else None
-    axes.grid(color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    for one in (axes, *([] if right is None else [right])):
-        one.spines["top"].set_visible(False)
+    right = None
+    if chart.right is not None:
+        right = axes.twinx()
+        right.grid(visible=False)
+        right.spines["right"].set_visible(True)
+        right.set_ylim(chart.right.limits)
+        right.yaxis.set_major_locator(MaxNLocator(3))
+        right.yaxis.set_major_formatter(FuncFormatter(_short))
+        # What is learnt lies above how fast it is.
+        axes.set_zorder(right.get_zorder() + 1)
+        axes.patch.set_visible(False)
     if chart.shade is not None:
         axes.axvspan(*chart.shade, color="#000000", alpha=0.06, linewidth=0)
     if chart.rule is not None:
@@ -63,15 +69,6 @@ def draw_chart(axes: Axes, chart: Chart, names: Collection[str] | None = None) -
         )
     _set_up(axes, "x", chart.x)
     _set_up(axes, "y", chart.y)
-    if right is None:
-        axes.spines["right"].set_visible(False)
-    elif chart.right is not None:
-        right.set_ylim(chart.right.limits)
-        right.yaxis.set_major_locator(MaxNLocator(3))
-        right.yaxis.set_major_formatter(FuncFormatter(_short))
-        # What is learnt lies above how fast it is.
-        axes.set_zorder(right.get_zorder() + 1)
-        axes.patch.set_visible(False)
 
 
 def draw_legend(figure: Figure, lines: Mapping[str, Line]) -> None:

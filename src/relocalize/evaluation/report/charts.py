@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -79,11 +80,9 @@ def _leakage(results: Results, key: str) -> Chart:
         shown = np.where(failed, high, np.maximum(errors, low))
         for rows, size, marker in ((~failed, 5, "circle"), (failed, 8, "x")):
             if rows.any():
-                images, dots = np.flatnonzero(rows), {"width": 0, "opacity": 0.45}
-                series.append(
-                    Series(name, apart[rows], shown[rows], line, marker=marker, size=size,
-                           images=images, **dots)
-                )  # fmt: skip
+                dots = Series(name, apart[rows], shown[rows], line, width=0, opacity=0.45)
+                images = np.flatnonzero(rows)
+                series.append(replace(dots, marker=marker, size=size, images=images))
         medians = _numbers(one["localizers"][name][median] for one in bins)
         series.append(Series(name, middles, factor * medians, line, marker="circle", size=7))
     nearest, farthest = max(float(apart.min()), low), min(float(apart.max()), high)
@@ -134,10 +133,8 @@ def learning_charts(results: Results) -> dict[str, Chart]:
             line, hover = results.lines[name], f"{name}, epoch %{{x}}: <b>%{{y:.3g}}</b>"
             series.append(Series(name, epochs, values, line, width=2, hover=hover))
             kept = epochs == found["kept"]
-            series.append(
-                Series(name, epochs[kept], values[kept], line, width=0, marker="ring", size=11,
-                       hover=f"{name} as of epoch %{{x}} was kept")
-            )  # fmt: skip
+            ring = Series(name, epochs[kept], values[kept], line, width=0, marker="ring", size=11)
+            series.append(replace(ring, hover=f"{name} as of epoch %{{x}} was kept"))
             shown.append(values[values > 0])
         positive = np.concatenate(shown)
         axis = Axis(label)

@@ -14,9 +14,9 @@ from relocalize.evaluation.report.photos import photo_panels
 from relocalize.evaluation.report.scene import Scene, train_images
 from relocalize.evaluation.report.stored import Results
 from relocalize.evaluation.report.thumbnails import thumbnails
-from relocalize.evaluation.table import percent, threshold_label
+from relocalize.evaluation.table import degrees, percent, threshold_label
 from relocalize.place import Place, atomic
-from relocalize.plotting.chart import plotly_figure
+from relocalize.plotting.chart import Line, plotly_figure
 from relocalize.plotting.page import html_page
 
 # A page stays below 10 MB, of which the figures' script takes 4.6 and the large photos of each
@@ -65,45 +65,25 @@ def _shown(place: Place, results: Results) -> dict[str, Any]:
         (learning, 260),
     ):
         figures |= {name: plotly_figure(chart, height=height) for name, chart in drawn.items()}
-    accuracy, (differences, others) = (
-        tables.accuracy_table(results),
-        tables.difference_tables(results),
-    )
     away = {name: outside(results, scene, name) for name in results.names}
-    correlations = results.raw["leakage"]["distance"]["rank_correlation"]
-    other = results.raw["beside"]
+    differences, others = tables.difference_tables(results)
     return {
         "title": f"{place.name}: {results.split}",
         "place": place.name,
+        "scale_from": place.frame.scale_from or "nothing fixed the scale",
         "figures": figures,
-        "summary": facts.summary(results),
-        "tiles": facts.tiles(results),
-        "measured": facts.measured(place, results),
-        "accuracy": accuracy,
-        "has_intervals": any(cell.small for cell in accuracy.cells),
-        "has_faint": any(cell.is_faint for cell in accuracy.cells),
-        "has_infinite": any(results.row(n)["median_position"] is None for n in results.names),
-        "more": tables.more_table(results),
+        "accuracy": tables.accuracy_table(results),
         "differences": differences,
         "other_differences": others,
+        "other_split": tables.other_split_table(results),
         "outside": [f"{count} of {name}" for name, count in away.items() if count],
         "arrow_factors": ARROW_FACTORS,
         "lead_threshold": threshold_label(LEAD_THRESHOLD, " and "),
-        "beyond_constant": [n for n in results.foremost if n != "constant"] or results.names,
-        "correlations": [
-            f"{name} {'−' if one < 0 else ''}{abs(one):.2f}"
-            for name, one in correlations.items()
-            if one is not None
-        ],
-        "other_split": tables.other_split_table(results),
-        "other_split_near": other and facts.away(results, other["nearest_train_view"]),
         "stating": _lines(results, results.raw["calibration"]),
-        "within_two_sigmas": _within_two_sigmas(results),
+        "two_sigmas": _TWO_SIGMAS,
         "learning": list(learning),
         "trained": _lines(results, results.raw["made"]["learning_curves"]),
         "panels": photo_panels(place, results, train),
-        "made": facts.made(results),
-        "settings": facts.settings(results),
     }
 
 
@@ -117,30 +97,20 @@ def _page(shown: dict[str, Any], results: Results, thumbs: list[str | None]) -> 
             [results.error_words(row, name) for name in results.names] for row in results.images
         ],
     }
-    missing = thumbs.count(None)
     return html_page(
         "relocalize.evaluation.report",
         "report.html",
         **shown,
         results=results,
+        raw=results.raw,
         images=images,
-        missing=missing,
+        words=facts,
+        more_table=tables.more_table,
+        degrees=degrees,
+        percent=percent,
     )
 
 
-def _lines(results: Results, found: dict[str, Any]) -> dict[str, Any]:
+def _lines(results: Results, found: dict[str, Any]) -> dict[str, Line]:
     """How those are drawn of which there is something."""
     return {name: line for name, line in results.lines.items() if found.get(name)}
-
-
-def _within_two_sigmas(results: Results) -> str:
-    """How many errors lie where `_TWO_SIGMAS` of them should, in words."""
-    said = []
-    for name in _lines(results, results.raw["calibration"]):
-        found = results.raw["calibration"][name]
-        at = found["expected"].index(_TWO_SIGMAS)
-        said.append(
-            f"{name} {percent(found['position'][at])} % of positions and "
-            f"{percent(found['rotation'][at])} % of rotations"
-        )
-    return f"Where {percent(_TWO_SIGMAS)} % should lie: {', '.join(said)}."

@@ -75,8 +75,8 @@ def _draw_from_above(figure: Figure, scene: Scene, results: Results) -> None:
     draw_ground(axes, seen, ("along the walk", "across"), results.raw["unit"])
     limits = axes.axis()
     draw_points(axes, scene.points, scene.colors)
-    dots = {"linewidths": 0}
-    axes.scatter(*scene.train.T, s=5, color=_QUIET, zorder=2, label="train views", **dots)
+    x, y = scene.train.T
+    axes.scatter(x, y, s=5, color=_QUIET, linewidths=0, zorder=2, label="train views")
     color, factor = results.lines[results.lead].color, arrow_factor(results, scene)
     ends = scene.of_world(results.positions(results.lead))
     known = np.isfinite(ends).all(axis=1)
@@ -89,9 +89,10 @@ def _draw_from_above(figure: Figure, scene: Scene, results: Results) -> None:
         label=f"error of {results.lead}" + (f", × {factor}" if factor > 1 else ""),
     )
     axes.add_collection(errors)
-    axes.scatter(*scene.true.T, s=7, color=INK, zorder=5, label="test views", **dots)
+    x, y = scene.true.T
+    axes.scatter(x, y, s=7, color=INK, linewidths=0, zorder=5, label="test views")
     if not known.all():
-        failed = {"marker": "x", "color": color, "label": "not localized"}
-        axes.scatter(*scene.true[~known].T, s=28, zorder=6, **failed)
+        x, y = scene.true[~known].T
+        axes.scatter(x, y, s=28, marker="x", color=color, zorder=6, label="not localized")
     axes.axis(limits)
     figure.legend(loc="outside upper left", ncols=4, fontsize=8, handletextpad=0.4)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from jinja2 import UndefinedError
 
 from relocalize.errors import EvaluationError, GeometryError, PlaceError
 from relocalize.evaluation.names import BASELINES, RESULTS, RESULTS_SCHEMA
@@ -72,7 +74,7 @@ class Results:
             yield
         except KeyError as error:
             raise self._damaged(f"{error} is missing") from error
-        except (TypeError, IndexError, ValueError, GeometryError) as error:
+        except (TypeError, IndexError, ValueError, GeometryError, UndefinedError) as error:
             raise self._damaged(str(error)) from error
 
     def _damaged(self, fault: str) -> PlaceError:
@@ -146,8 +148,7 @@ class Results:
     @property
     def images(self) -> list[dict[str, Any]]:
         """Every test image."""
-        rows: list[dict[str, Any]] = self.raw["per_image"]
-        return rows
+        return cast(list[dict[str, Any]], self.raw["per_image"])
 
     @cached_property
     def true_positions(self) -> FloatArray:
@@ -165,8 +166,7 @@ class Results:
 
     def row(self, name: str) -> dict[str, Any]:
         """A localizer's row of the table."""
-        row: dict[str, Any] = self.raw["localizers"][name]
-        return row
+        return cast(dict[str, Any], self.raw["localizers"][name])
 
     def positions(self, name: str) -> FloatArray:
         """[N, 3] as a localizer estimated them, in the truth's frame; NaN where it failed."""
@@ -184,9 +184,10 @@ class Results:
         found = self.raw["truth_sigma"]
         if not found:
             return None
-        if key == "position_error":
-            return float(self.factor * found["median_position"])
-        return float(found["median_rotation_deg"])
+        is_position = key == "position_error"
+        return float(
+            self.factor * found["median_position"] if is_position else found["median_rotation_deg"]
+        )
 
     def number(self, value: float | None) -> str:
         """A stored length in `length_unit`."""
@@ -213,14 +214,8 @@ def _fault(raw: dict[str, Any]) -> str | None:
         return "no localizer"
     if not isinstance(raw.get("per_image"), list) or not raw["per_image"]:
         return "no image"
-    return None if _is_finite(raw) else "a number that is not finite"
-
-
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, dict):
-        return all(map(_is_finite, value.values()))
-    if isinstance(value, list):
-        return all(map(_is_finite, value))
-    return True
+    try:
+        json.dumps(raw, allow_nan=False)
+    except ValueError:
+        return "a number that is not finite"
+    return None

@@ -111,7 +111,8 @@ def difference_tables(results: Results) -> tuple[Table, Table]:
     }
     if results.is_metric:
         heads[_RECALL] = f"within {threshold_label(LEAD_THRESHOLD)}, %"
-    ours, others = [], []
+    ours: list[tuple[str, list[Cell]]] = []
+    others: list[tuple[str, list[Cell]]] = []
     for (a, b), found in pairs.items():
         first, second = (a, b) if a == results.lead else (b, a)
         cells = [_difference(found.get(metric), results, turned=first != a) for metric in heads]
