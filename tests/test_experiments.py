@@ -14,11 +14,10 @@ import tyro
 from relocalize.cli.experiment import Experiment as ExperimentCommand
 from relocalize.errors import ExperimentError
 from relocalize.experiments import SHIPPED, Sweep, find_sweep, read_override
-from relocalize.experiments.experiment import Experiment
+from relocalize.experiments.experiment import Experiment, RunNumbers
 from relocalize.experiments.page import experiment_page
 from relocalize.experiments.runs import Run
 from relocalize.experiments.stability import epoch_to_epoch, seed_to_seed
-from relocalize.experiments.summary import RunNumbers, best_of, configurations_of, effects_of
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import with_fields
 
@@ -91,7 +90,8 @@ def test_presets_are_an_axis_and_none_is_no_value_where_a_setting_may_have_none(
          "want int"),
         ("[grid]\noptimizer.batch_size = [64, 0]", "setting optimizer.batch_size is 0; "
          "want int >= 1"),
-        ("[grid]\noptimizer.learning_rate = [1, 1.0]", "the same settings twice: (1) and (1.0)"),
+        ("[grid]\noptimizer.learning_rate = [1, 1.0]", "same settings twice: (learning rate "
+          "1) and (learning rate 1.0)"),
         ("[grid]\noptimizer.schedule = ['linear']", "is 'linear'; want constant | step | cosine"),
         ("[grid]\noptimizer.batch_size = [2024-01-01]", "setting optimizer.batch_size"),
         ("[grid]\nseed = [1, 2]", "want seeds = [0, 1] above it"),
@@ -101,7 +101,7 @@ def test_presets_are_an_axis_and_none_is_no_value_where_a_setting_may_have_none(
         ("preset = 'posenet-1999'", "no preset 'posenet-1999'; there are default"),
         ("[grid]\npreset = [1]", "preset is 1; want one of default"),
         ("seeds = 3", "seeds is 3; want a list"),
-        ("seeds = [1, 1]", "seeds is [1, 1]; want different whole numbers"),
+        ("seeds = [1, 1]", "seeds is [1, 1]; want a list of different whole numbers"),
         ("seeds = [-1]", "seeds is [-1]"),
         ("seeds = []", "seeds is []"),
         ("seeds = [true]", "seeds is [True]"),
@@ -310,8 +310,15 @@ def runs(tmp_path) -> list[RunNumbers]:
     ]
 
 
+def experiment_of(runs: list[RunNumbers], about: str = "") -> Experiment:
+    sweep = Sweep("given", about, grid={"copies": (0, 5)}, seeds=(0, 1, 2))
+    logs = tuple(() for _ in runs)
+    return Experiment(sweep, "place", "walk", "metre", "local", 6, tuple(runs), logs, {})
+
+
 def test_the_table_has_medians_ranges_and_jumps_that_one_computes_by_hand(runs):
-    first, second = configurations_of(runs)
+    experiment = experiment_of(runs)
+    first, second = experiment.configurations
     assert (first.values, first.runs, first.diverged) == ({"copies": 0}, 3, 0)
     assert first.position == 0.3
     assert first.position_range == (0.2, 0.4)
@@ -330,22 +337,20 @@ def test_the_table_has_medians_ranges_and_jumps_that_one_computes_by_hand(runs):
     assert second.position_jump == pytest.approx(2.0)  # one epoch alone has no jump
     assert second.position_seeds == math.inf
     assert second.ended == ("last epoch", "diverged")
-    assert best_of([first, second]) is first
+    assert experiment.best is first
     assert runs[0].seconds == 3.0 + 4.0 + 5.0 + 5.0
 
 
 def test_each_value_of_an_axis_is_summed_up_over_all_its_runs(runs):
-    zero, five = effects_of(runs)
+    zero, five = experiment_of(runs).effects
     assert (zero.axis, zero.value, zero.runs) == ("copies", 0, 3)
     assert zero.position == 0.3
     assert (five.value, five.runs, five.position) == (5, 2, math.inf)
-    assert effects_of(runs[:3]) == []
+    assert experiment_of(runs[:3]).effects == []
 
 
 def test_numbers_that_are_infinite_are_null_in_json_and_dashes_on_the_page(runs):
-    sweep = Sweep("given", "</script><b>", grid={"copies": (0, 5)}, seeds=(0, 1, 2))
-    logs = tuple(() for _ in runs)
-    experiment = Experiment(sweep, "place", "walk", "metre", "local", 6, tuple(runs), logs, {})
+    experiment = experiment_of(runs, about="</script><b>")
     content = experiment.to_json()
     text = json.dumps(content, allow_nan=False)
     assert json.loads(text)["configurations"][1]["position"] is None
@@ -354,7 +359,7 @@ def test_numbers_that_are_infinite_are_null_in_json_and_dashes_on_the_page(runs)
     page = experiment_page(experiment, content)
     assert "&lt;/script&gt;&lt;b&gt;" in page
     assert "5 of 6 runs" in page
-    assert "<td>–</td>" in page
+    assert "<span>–</span>" in page
     assert "src=" not in page.split("<body>")[1]
 
 

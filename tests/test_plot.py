@@ -123,12 +123,11 @@ def test_a_thousand_cameras_stay_readable(tmp_path: Path) -> None:
 
 def page_data(page: Path) -> tuple[list[dict], dict]:
     """The traces and the layout of a page."""
-    text = page.read_text()
-    start = text.index('Plotly.newPlot("scene", ') + len('Plotly.newPlot("scene", ')
-    decoder = json.JSONDecoder()
-    traces, end = decoder.raw_decode(text[start:])
-    layout, _ = decoder.raw_decode(text[start + end + 2 :])
-    return traces, layout
+    found = re.search(
+        r'<script id="figures" type="application/json">(.*?)</script>', page.read_text()
+    )
+    scene = json.loads(found.group(1))["scene"]
+    return scene["data"], scene["layout"]
 
 
 def test_the_page_is_self_contained_and_has_every_frustum(place: Place, tmp_path: Path) -> None:
@@ -136,6 +135,7 @@ def test_the_page_is_self_contained_and_has_every_frustum(place: Place, tmp_path
     plot_place(place, out, PlotSettings(points=True))
     text = out.read_text()
     assert "<script src" not in text and "<link" not in text
+    assert "default-src 'none'" in text and "prefers-color-scheme" in text
     traces, layout = page_data(out)
     assert layout["scene"]["aspectmode"] == "data"
     assert layout["scene"]["xaxis"]["title"]["text"] == "x (m)"
