@@ -311,7 +311,7 @@ def runs(tmp_path) -> list[RunNumbers]:
 
 def experiment_of(runs: list[RunNumbers], about: str = "") -> Experiment:
     sweep = Sweep("given", about, grid={"copies": (0, 5)}, seeds=(0, 1, 2))
-    logs = tuple(() for _ in runs)
+    logs = {run.name: () for run in runs}
     return Experiment(sweep, "place", "walk", "metre", "local", 6, tuple(runs), logs, {})
 
 
