@@ -42,7 +42,7 @@ def run_experiment(
 
     Raises:
         RelocalizeError: the sweep cannot be trained on this Place, or not by this engine.
-        KeyboardInterrupt: after checkpoints were written; the same call goes on.
+        KeyboardInterrupt: after checkpoints were written; the same call resumes.
     """
     require_torch()
     check_engine(engine)
