@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import tyro
 
+from headless_browser import browser_page
 from relocalize.cli.experiment import Experiment as ExperimentCommand
 from relocalize.errors import ExperimentError
 from relocalize.experiments import SHIPPED, Sweep, find_sweep, read_override
@@ -20,6 +21,7 @@ from relocalize.experiments.runs import Run
 from relocalize.experiments.stability import epoch_to_epoch, seed_to_seed
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import with_fields
+from relocalize.regression.training_log import read_log
 
 
 def sweep_of(folder: Path, text: str) -> Sweep:
@@ -312,7 +314,7 @@ def runs(tmp_path) -> list[RunNumbers]:
 
 def experiment_of(runs: list[RunNumbers], about: str = "") -> Experiment:
     sweep = Sweep("given", about, grid={"copies": (0, 5)}, seeds=(0, 1, 2))
-    logs = tuple(() for _ in runs)
+    logs = {run.name: () for run in runs}
     return Experiment(sweep, "place", "walk", "metre", "local", 6, tuple(runs), logs, {})
 
 
@@ -361,6 +363,31 @@ def test_numbers_that_are_infinite_are_null_in_json_and_dashes_on_the_page(runs)
     assert "5 of 6 runs" in page
     assert "<span>–</span>" in page
     assert "src=" not in page.split("<body>")[1]
+
+
+def test_the_pages_curves_are_switched_by_configuration(tmp_path):
+    curve = [(0.9, 9.0), (0.5, 5.0), (0.4, 6.0)]
+    runs = [
+        run_of(tmp_path / f"{copies}{seed}", {"copies": copies}, seed, curve)
+        for copies in (0, 5)
+        for seed in (0, 1)
+    ]
+    logs = {run.name: read_log(tmp_path / run.name) for run in runs}
+    sweep = Sweep("given", grid={"copies": (0, 5)}, seeds=(0, 1))
+    experiment = Experiment(sweep, "place", "walk", "metre", "local", 4, tuple(runs), logs, {})
+    out = tmp_path / "index.html"
+    out.write_text(experiment_page(experiment, experiment.to_json()))
+    drawn = "document.getElementById('validation_position').data.filter(one => one.visible)"
+    with browser_page() as page:
+        page.goto(out.as_uri())
+        page.wait_for_function("document.querySelectorAll('.js-plotly-plot').length === 3")
+        # Of each of four runs its curve, the chosen epoch, and the learning rate.
+        assert page.evaluate(f"{drawn}.length") == 12
+        page.locator(".legend").get_by_text("copies 5").click()
+        assert set(page.evaluate(f"{drawn}.map(one => one.name)")) == {"copies 0"}
+        page.locator(".legend").get_by_text("copies 5").dblclick()
+        assert set(page.evaluate(f"{drawn}.map(one => one.name)")) == {"copies 5"}
+        assert page.complaints == []
 
 
 def test_a_damaged_result_is_a_run_to_do_again(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from relocalize.experiments.experiment import Experiment, LogRows, RunNumbers, column
+from relocalize.experiments.experiment import Experiment, RunNumbers, column
 from relocalize.plotting.chart import COLORS, Axis, Chart, Line, Series, lines_of
 from relocalize.plotting.figure import figure_in, short_unit, shortened
 from relocalize.plotting.paper_chart import draw_chart
@@ -23,7 +23,6 @@ _NARROWEST, _MARGIN = 1.5, 1.08  # factors, of logarithmic axes
 _MOST = 24  # configurations in one image; the page has all
 _COLUMNS = 4
 _WIDTH, _HEIGHT = 3.1, 1.75  # of a panel, inches
-_Runs = Iterable[tuple[RunNumbers, LogRows]]
 
 
 def configuration_lines(experiment: Experiment) -> dict[str, Line]:
@@ -35,8 +34,8 @@ def configuration_lines(experiment: Experiment) -> dict[str, Line]:
 def curve_charts(experiment: Experiment) -> dict[str, Chart]:
     """Train loss, validation position and rotation error of all runs, by name of the number."""
     lines = configuration_lines(experiment)
-    runs = list(zip(experiment.runs, experiment.logs, strict=True))
-    return {key: _chart(experiment, key, runs, lines) for key in (_LOSS, _POSITION, _ROTATION)}
+    numbers = (_LOSS, _POSITION, _ROTATION)
+    return {key: _chart(experiment, key, experiment.runs, lines) for key in numbers}
 
 
 def draw_curves(experiment: Experiment, path: Path) -> None:
@@ -45,14 +44,16 @@ def draw_curves(experiment: Experiment, path: Path) -> None:
     Of many configurations those of the best score. Panels of a kind share their scale where they
     can be compared.
     """
-    cells = _cells(experiment)
+    cells = experiment.groups()
+    best = sorted(cells, key=lambda runs: min(run.score for run in runs))[:_MOST]
+    cells = [runs for runs in cells if runs in best]
     columns = min(_COLUMNS, max(1, len(cells)))
     bands = max(1, math.ceil(len(cells) / columns))
     size = (_WIDTH * columns + 0.6, 2 * _HEIGHT * bands + 0.9)
     with figure_in(*size, path) as figure:
         for index, runs in enumerate(cells):
             band, left = divmod(index, columns)
-            label = experiment.sweep.label(runs[0][0].values)
+            label = experiment.sweep.label(runs[0].values)
             for below, (key, color) in enumerate(_DRAWN.items()):
                 place = columns * (2 * band + below) + left + 1
                 axes = figure.add_subplot(2 * bands, columns, place)
@@ -70,7 +71,7 @@ def draw_curves(experiment: Experiment, path: Path) -> None:
 def _loss_range(experiment: Experiment) -> tuple[float, float] | None:
     """Of all train losses, where the sweep compares losses of one kind."""
     kinds = {"loss", "preset"} & {axis.split(".")[0] for axis in experiment.sweep.grid}
-    rows = [row for log in experiment.logs for row in log if row[_LOSS] is not None]
+    rows = [row for log in experiment.logs.values() for row in log if row[_LOSS] is not None]
     if kinds or not rows:
         return None
     low, high = (end(row[_LOSS] for row in rows) for end in (min, max))
@@ -78,11 +79,14 @@ def _loss_range(experiment: Experiment) -> tuple[float, float] | None:
     return low - margin, high + margin
 
 
-def _chart(experiment: Experiment, key: str, runs: _Runs, lines: Mapping[str, Line]) -> Chart:
+def _chart(
+    experiment: Experiment, key: str, runs: Iterable[RunNumbers], lines: Mapping[str, Line]
+) -> Chart:
     """A number of some runs epoch by epoch, and their learning rates dotted on the right axis."""
     rates: list[Series] = []
     curves: list[Series] = []
-    for run, log in runs:
+    for run in runs:
+        log = experiment.logs[run.name]
         label = experiment.sweep.label(run.values)
         line = lines[label]
         what = f"{escape(label)}, seed {run.seed}<br>epoch %{{x}}: "
@@ -114,20 +118,10 @@ def _chart(experiment: Experiment, key: str, runs: _Runs, lines: Mapping[str, Li
 
 def _error_range(experiment: Experiment, key: str) -> tuple[float, float]:
     """From below the least to above the largest of an error in the logs."""
-    values = [row[key] for log in experiment.logs for row in log if row[key]]
+    values = [row[key] for log in experiment.logs.values() for row in log if row[key]]
     low, high = min(values, default=1.0), max(values, default=1.0)
     wider = max(_MARGIN, math.sqrt(_NARROWEST * low / high))
     return low / wider, high * wider
-
-
-def _cells(experiment: Experiment) -> list[list[tuple[RunNumbers, LogRows]]]:
-    """The runs of each configuration with their logs; of many, those of the best score."""
-    cells: dict[str, list[tuple[RunNumbers, LogRows]]] = {}
-    for run, log in zip(experiment.runs, experiment.logs, strict=True):
-        cells.setdefault(experiment.sweep.label(run.values), []).append((run, log))
-    scores = {label: min(run.score for run, _ in cell) for label, cell in cells.items()}
-    best = sorted(cells, key=lambda label: scores[label])[:_MOST]
-    return [cell for label, cell in cells.items() if label in best]
 
 
 def _heading(experiment: Experiment, drawn: int) -> str:

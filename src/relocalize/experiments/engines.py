@@ -130,5 +130,5 @@ def _result(ray: Any, task: Any) -> None:
         raise
     except ray.exceptions.RayError as error:
         raise ExperimentError(
-            f"Ray could not do a run: {_first_line(error)}; the same command goes on from here"
+            f"Ray could not do a run: {_first_line(error)}; run the same command again to resume"
         ) from error

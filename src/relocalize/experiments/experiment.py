@@ -178,7 +178,7 @@ class Experiment:
         engine: that did the runs.
         planned: how many runs the sweep has.
         runs: those that are done, in the sweep's order.
-        logs: rows per epoch of each of them.
+        logs: rows per epoch of each of them, by its name.
         test: errors on test images by the run's name; none unless they were asked for.
     """
 
@@ -189,20 +189,27 @@ class Experiment:
     engine: str
     planned: int
     runs: tuple[RunNumbers, ...]
-    logs: tuple[LogRows, ...]
+    logs: Mapping[str, LogRows]
     test: dict[str, HeldOutErrors]
+
+    def groups(self, axis: str | None = None) -> list[list[RunNumbers]]:
+        """Runs of the same values, or of the same value of an axis, in the sweep's order."""
+        groups: dict[str, list[RunNumbers]] = {}
+        for run in self.runs:
+            groups.setdefault(repr(run.values[axis] if axis else run.values), []).append(run)
+        return list(groups.values())
 
     @cached_property
     def configurations(self) -> list[ConfigurationNumbers]:
         """The table's rows, in the order of the runs."""
-        return [ConfigurationNumbers.of(runs) for runs in self._groups()]
+        return [ConfigurationNumbers.of(runs) for runs in self.groups()]
 
     @cached_property
     def effects(self) -> list[Effect]:
         """Each value of each axis that has several, over all runs that have it."""
         effects: list[Effect] = []
         for axis in self.runs[0].values if self.runs else ():
-            groups = self._groups(axis)
+            groups = self.groups(axis)
             effects += [
                 Effect(
                     axis=axis,
@@ -249,13 +256,6 @@ class Experiment:
         }
         strict: dict[str, Any] = _strict(to_plain(content))
         return strict
-
-    def _groups(self, axis: str | None = None) -> list[list[RunNumbers]]:
-        """Runs of the same values, or of the same value of an axis, in the sweep's order."""
-        groups: dict[str, list[RunNumbers]] = {}
-        for run in self.runs:
-            groups.setdefault(repr(run.values[axis] if axis else run.values), []).append(run)
-        return list(groups.values())
 
 
 def column(log: LogRows, name: str, missing: float) -> list[float]:

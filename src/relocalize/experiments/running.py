@@ -42,7 +42,7 @@ def run_experiment(
 
     Raises:
         RelocalizeError: the sweep cannot be trained on this Place, or not by this engine.
-        KeyboardInterrupt: after checkpoints were written; the same call goes on.
+        KeyboardInterrupt: after checkpoints were written; the same call resumes.
     """
     require_torch()
     check_engine(engine)
@@ -81,7 +81,7 @@ def _experiment(
     test: dict[str, HeldOutErrors] | None = None,
 ) -> Experiment:
     done = [(run, result) for run in runs if (result := run.result()) is not None]
-    logs = tuple(run.log() for run, _ in done)
+    logs = {run.folder.name: run.log() for run, _ in done}
     return Experiment(
         sweep=sweep,
         place=place.name,
@@ -89,7 +89,7 @@ def _experiment(
         unit=place.unit,
         engine=engine,
         planned=len(runs),
-        runs=tuple(RunNumbers.of(*one, log) for one, log in zip(done, logs, strict=True)),
+        runs=tuple(RunNumbers.of(run, result, logs[run.folder.name]) for run, result in done),
         logs=logs,
         test=test or {},
     )

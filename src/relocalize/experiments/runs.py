@@ -61,7 +61,7 @@ class Run:
         return read_log(self.folder)
 
     def work(self) -> None:
-        """Train, or go on where a killed process left it, and write the result.
+        """Train, or resume what a killed process left, and write the result.
 
         A training that diverges has that as its result.
 

@@ -41,7 +41,7 @@ def _errors(results: Results, key: str) -> Chart:
         series.append(Series(name, x, y, line, steps="hv", hover=hover))
     sigma = results.truth_sigma(key)
     rule = 100 * LEAD_THRESHOLD.position_m if key == POSITION else LEAD_THRESHOLD.rotation_deg
-    unit = results.axis_unit if key == POSITION else "°"
+    unit = results.length_unit if key == POSITION else "°"
     return Chart(
         Axis(_label(results, key), (low, high), is_log=True),
         Axis("% of test images", (0, 102)),
@@ -63,7 +63,7 @@ def leakage_charts(results: Results) -> dict[str, Chart]:
 def _leakage(results: Results, key: str) -> Chart:
     if key == POSITION:
         measure, stored, median = "distance", "nearest_train_distance", "median_position"
-        factor, label = results.factor, f"distance of the nearest train view, {results.axis_unit}"
+        factor, label = results.factor, f"distance of the nearest train view, {results.length_unit}"
     else:
         measure, stored, median = "angle_deg", "nearest_train_angle_deg", "median_rotation_deg"
         factor, label = 1.0, "angle to the nearest train view, °"
@@ -146,7 +146,7 @@ def learning_charts(results: Results) -> dict[str, Chart]:
 
 
 def _label(results: Results, key: str) -> str:
-    return f"position error, {results.axis_unit}" if key == POSITION else "rotation error, °"
+    return f"position error, {results.length_unit}" if key == POSITION else "rotation error, °"
 
 
 def _error_range(results: Results, key: str) -> tuple[float, float]:

@@ -126,12 +126,7 @@ class Results:
 
     @property
     def length_unit(self) -> str:
-        """What `length` counts in, short."""
-        return "cm" if self.is_metric else "units"
-
-    @property
-    def axis_unit(self) -> str:
-        """The same for an axis."""
+        """What `length` counts in."""
         return "cm" if self.is_metric else "map units"
 
     @property
