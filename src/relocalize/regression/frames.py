@@ -88,12 +88,7 @@ class TrainingFrames:
         """The posed train images of a split (without one: all), decoded unless they were before.
 
         With ``posenet`` geometry the frames are the resized images that crops are cut from.
-
-        Args:
-            place: with a map.
-            split: whose train side it is.
-            settings: size and geometry of the input.
-            workers: threads; default: one per processor.
+        ``workers`` are threads, by default one per processor.
 
         Raises:
             LocalizerError: none of the train images has a pose, or the disk is full.

@@ -69,19 +69,14 @@ class Answers:
         mean[:3, :3] = middle.as_matrix()
         off = np.hstack([positions - mean[:3, 3], (middle.inv() * turned_back).as_rotvec()])
         spread = variance + off**2
-        return Answers(
-            mean[None],
-            np.concatenate(
-                [
-                    np.average(spread[:, columns], axis=0, weights=weights)
-                    for columns, weights in zip(_PARTS, (of_position, of_rotation), strict=True)
-                ]
-            )[None],
-            self.descriptions.mean(axis=0, keepdims=True)
-            if turns is None
-            else self.descriptions[:1],
-            None if self.depth_off is None else self.depth_off[:1],
-        )
+        variances = [
+            np.average(spread[:, columns], axis=0, weights=weights)
+            for columns, weights in zip(_PARTS, (of_position, of_rotation), strict=True)
+        ]
+        described = self.descriptions
+        described = described.mean(axis=0, keepdims=True) if turns is None else described[:1]
+        depth_off = None if self.depth_off is None else self.depth_off[:1]
+        return Answers(mean[None], np.concatenate(variances)[None], described, depth_off)
 
     @classmethod
     def joined(cls, parts: Iterable[Answers]) -> Answers:
