@@ -45,20 +45,14 @@ _HALF_LIMIT = 65504.0  # float16's largest number
 
 @dataclass(frozen=True, eq=False)
 class FeatureCache:
-    """Feature maps of N frames and C copies of each; copy 0 is the frame itself.
+    """Feature maps of N frames and C copies of each; copy 0 is the frame itself."""
 
-    Attributes:
-        maps: by stage [N * (C + 1), c, h, w] float16, read-only memory maps; row
-            ``frame * (C + 1) + copy``.
-        world_from_cams: [N, C + 1, 4, 4].
-        principal: by stage how channels were reduced; empty where all are kept.
-        key: of everything that the maps depend on.
-    """
-
+    # by stage [N * (C + 1), c, h, w] float16, read-only memory maps; row ``frame * (C + 1) + copy``
     maps: dict[str, NDArray[np.float16]]
-    world_from_cams: FloatArray
+    world_from_cams: FloatArray  # [N, C + 1, 4, 4]
+    # by stage how channels were reduced; empty where all are kept
     principal: dict[str, ChannelReduction]
-    key: str
+    key: str  # of everything that the maps depend on
 
     @classmethod
     def prepare(
