@@ -228,7 +228,7 @@ def test_lost_principal_channels_cost_time_and_nothing_else(prepared):
     backbone = TinyBackbone(seed=4).freeze()
     first = features(prepared, backbone, backbone__channels=6)
     maps = np.array(first.maps["deep"])
-    (cache_folder(prepared.place) / f"features-{first.key}" / "principal.npz").write_bytes(
+    (cache_folder(prepared.place) / f"features-{first.key}" / "principal.pt").write_bytes(
         b"PK damaged"
     )
     again = features(prepared, backbone, backbone__channels=6)

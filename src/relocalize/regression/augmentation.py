@@ -36,21 +36,14 @@ _OFFSET, _CONTRAST, _GAMMA, _GAIN, _COLOURFULNESS = 0.4, 0.7, 1.8, 0.25, 0.8
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The camera of a copy.
+    """The camera of a copy."""
 
-    Attributes:
-        view_from_cam: rotation [3, 3] from the image's camera axes to the copy's.
-        focal: factor on the target's focal length that the copy keeps.
-        shown: width and height of the middle part that is shown, as shares of the target's.
-        coarseness: how many target pixels one pixel of the other lens spans, at least 1.
-        shift: [3] of the centre, along the image's camera axes, in median depths.
-    """
-
-    view_from_cam: FloatArray
-    focal: float
+    view_from_cam: FloatArray  # rotation [3, 3] from the image's camera axes to the copy's
+    focal: float  # factor on the target's focal length that the copy keeps
+    # width and height of the middle part that is shown, as shares of the target's
     shown: tuple[float, float]
-    coarseness: float
-    shift: FloatArray
+    coarseness: float  # how many target pixels one pixel of the other lens spans, at least 1
+    shift: FloatArray  # [3] of the centre, along the image's camera axes, in median depths
 
     def world_from_cam(
         self, world_from_cam: FloatArray, points: FloatArray | None = None

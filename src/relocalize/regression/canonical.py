@@ -276,17 +276,12 @@ def _between(values: NDArray[np.float32], at: FloatArray) -> NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Lens:
-    """What warping needs of a camera.
+    """What warping needs of a camera."""
 
-    Attributes:
-        focal_px: mean focal length.
-        calibration: [3, 3]; the identity for a lens that distorts.
-        reach: the largest distance from the axis, at z = 1, that its image shows; None for a
-            lens without distortion.
-    """
-
-    focal_px: float
-    calibration: FloatArray
+    focal_px: float  # mean focal length
+    calibration: FloatArray  # [3, 3]; the identity for a lens that distorts
+    # the largest distance from the axis, at z = 1, that its image shows; None for a lens without
+    # distortion
     reach: float | None
 
 

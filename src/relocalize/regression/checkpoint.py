@@ -69,15 +69,10 @@ def set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> No
 
 @dataclass
 class Interruption:
-    """Whether somebody asked this process to stop, and when a checkpoint is due.
+    """Whether somebody asked this process to stop, and when a checkpoint is due."""
 
-    Attributes:
-        minutes: between two checkpoints.
-        asked: that Ctrl-C or SIGTERM came.
-    """
-
-    minutes: float
-    asked: bool = False
+    minutes: float  # between two checkpoints
+    asked: bool = False  # that Ctrl-C or SIGTERM came
     _last: float = field(default_factory=time.monotonic)
 
     @property

@@ -23,17 +23,11 @@ CROP_SIDE = 224
 
 @dataclass(frozen=True)
 class Crop:
-    """A part of an image, and the camera that sees just that part.
+    """A part of an image, and the camera that sees just that part."""
 
-    Attributes:
-        left: pixels of the image to the left of it.
-        top: pixels of the image above it.
-        camera: of the part: the image's, its principal point moved.
-    """
-
-    left: int
-    top: int
-    camera: Camera
+    left: int  # pixels of the image to the left of it
+    top: int  # pixels of the image above it
+    camera: Camera  # of the part: the image's, its principal point moved
 
     def of(self, image: NDArray[np.generic]) -> NDArray[np.generic]:
         """The part [h, w, ...] of an image [H, W, ...], not copied."""

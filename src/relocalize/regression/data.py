@@ -24,23 +24,14 @@ _NOT_OF_THE_RESULT = ("checkpoint_minutes", "threads", "minutes")
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """Train images, those to train on and those to validate on.
+    """Train images, those to train on and those to validate on."""
 
-    Attributes:
-        place: that they are of.
-        settings: of the training.
-        frames: all train images of the split that have a pose.
-        images: how they become the network's input.
-        train: rows of the frames to train on.
-        validation: rows of those that choose the epoch and calibrate the uncertainty.
-    """
-
-    place: Place
-    settings: TrainSettings
-    frames: TrainingFrames
-    images: ImageInput
-    train: Rows
-    validation: Rows
+    place: Place  # that they are of
+    settings: TrainSettings  # of the training
+    frames: TrainingFrames  # all train images of the split that have a pose
+    images: ImageInput  # how they become the network's input
+    train: Rows  # rows of the frames to train on
+    validation: Rows  # rows of those that choose the epoch and calibrate the uncertainty
 
     @classmethod
     def prepare(cls, place: Place, split: Split | None, settings: TrainSettings) -> TrainingData:

@@ -28,19 +28,13 @@ _DESCRIBED_AT_ONCE = 64  # images
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What a step is made from.
+    """What a step is made from."""
 
-    Attributes:
-        rows: [B] train frames that it shows.
-        inputs: images [B, h, w, 3] uint8, or feature maps [B, C, H, W] float32 by stage.
-        world_from_cams: [B, 4, 4], of what the inputs show.
-        depths: [B, 2, cells] of what the head's cells see, as `cell_depths`; None where the head
-            has no cells.
-    """
-
-    rows: Rows
+    rows: Rows  # [B] train frames that it shows
+    # images [B, h, w, 3] uint8, or feature maps [B, C, H, W] float32 by stage
     inputs: NDArray[np.uint8] | Mapping[str, Tensor]
-    world_from_cams: FloatArray
+    world_from_cams: FloatArray  # [B, 4, 4], of what the inputs show
+    # [B, 2, cells] of what the head's cells see, as `cell_depths`; None where the head has no cells
     depths: NDArray[np.float32] | None = None
 
     def outputs(self, model: PoseRegressor, device: Device) -> PoseOutput:

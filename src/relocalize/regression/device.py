@@ -24,19 +24,13 @@ _NEVER = 2**31 - 1  # bytes at the heap's end, the largest that mallopt takes
 
 @dataclass(frozen=True)
 class Device:
-    """Where and how a network runs.
+    """Where and how a network runs."""
 
-    Attributes:
-        torch_device: of its tensors.
-        autocast: the 16-bit format that convolutions and products run in, or None for float32.
-        channels_last: whether images lie in memory with their channels innermost.
-        threads: native threads of a processor; on shared cores two can be ten times slower
-            than one.
-    """
-
-    torch_device: torch.device
+    torch_device: torch.device  # of its tensors
+    # the 16-bit format that convolutions and products run in, or None for float32
     autocast: torch.dtype | None
-    channels_last: bool
+    channels_last: bool  # whether images lie in memory with their channels innermost
+    # native threads of a processor; on shared cores two can be ten times slower than one
     threads: int = 1
 
     @property

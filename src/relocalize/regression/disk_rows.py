@@ -53,11 +53,8 @@ class DiskRows:
     ) -> None:
         """Name the arrays; nothing is read or written yet.
 
-        Args:
-            folder: named ``<kind>-<key>``, the key of everything that the rows depend on.
-            rows: of each array.
-            arrays: layouts by name.
-            kept: folders of the kind that may lie side by side.
+        The folder is named ``<kind>-<key>``, by the key of everything that the rows depend on;
+        ``kept`` folders of the kind may lie side by side.
         """
         self.folder, self.rows = folder, rows
         self._arrays, self._kept = dict(arrays), kept
@@ -66,8 +63,7 @@ class DiskRows:
     def make(self, about: Mapping[str, Any]) -> None:
         """Make the arrays, empty, unless they are there; folders unused for long go.
 
-        Args:
-            about: what the folder says of itself, for people.
+        ``about`` is what the folder says of itself, for people.
 
         Raises:
             LocalizerError: there is no room on the disk, or it cannot be written.

@@ -22,17 +22,11 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Workers:
-    """The processes of a training; without ``torchrun`` this one alone.
+    """The processes of a training; without ``torchrun`` this one alone."""
 
-    Attributes:
-        rank: of this process; 0 writes.
-        count: how many there are.
-        local_rank: of this process on its machine, the number of its GPU.
-    """
-
-    rank: int = 0
-    count: int = 1
-    local_rank: int = 0
+    rank: int = 0  # of this process; 0 writes
+    count: int = 1  # how many there are
+    local_rank: int = 0  # of this process on its machine, the number of its GPU
 
     @classmethod
     def from_environment(cls) -> Workers:

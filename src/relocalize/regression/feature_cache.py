@@ -11,7 +11,6 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,8 +34,8 @@ from relocalize.regression.heads import resized
 from relocalize.regression.principal_channels import ChannelReduction, ChannelStatistics
 from relocalize.regression.time_blocks import Rows
 
-_VERSION = 2  # of how features are made; others are made again
-_PRINCIPAL = "principal.npz"
+_VERSION = 3  # of how features are made; others are made again
+_PRINCIPAL = "principal.pt"
 _KEPT = 3  # caches that lie side by side; each may take a gigabyte
 # Cells of these many frames give the leading directions of 1280 channels to a few percent.
 _PRINCIPAL_FRAMES = 256
@@ -46,20 +45,14 @@ _HALF_LIMIT = 65504.0  # float16's largest number
 
 @dataclass(frozen=True, eq=False)
 class FeatureCache:
-    """Feature maps of N frames and C copies of each; copy 0 is the frame itself.
+    """Feature maps of N frames and C copies of each; copy 0 is the frame itself."""
 
-    Attributes:
-        maps: by stage [N * (C + 1), c, h, w] float16, read-only memory maps; row
-            ``frame * (C + 1) + copy``.
-        world_from_cams: [N, C + 1, 4, 4].
-        principal: by stage how channels were reduced; empty where all are kept.
-        key: of everything that the maps depend on.
-    """
-
+    # by stage [N * (C + 1), c, h, w] float16, read-only memory maps; row ``frame * (C + 1) + copy``
     maps: dict[str, NDArray[np.float16]]
-    world_from_cams: FloatArray
+    world_from_cams: FloatArray  # [N, C + 1, 4, 4]
+    # by stage how channels were reduced; empty where all are kept
     principal: dict[str, ChannelReduction]
-    key: str
+    key: str  # of everything that the maps depend on
 
     @classmethod
     def prepare(
@@ -255,7 +248,9 @@ def _fill(rows: DiskRows, extractor: _Extractor) -> dict[str, ChannelReduction]:
     rows.make({"frames": len(data.frames), "settings": asdict(data.settings)})
     if principal is None:
         principal = extractor.learn_principal()
-        _write_principal(rows.folder / _PRINCIPAL, principal)
+        buffer = io.BytesIO()
+        torch.save({stage: dict(one.state_dict()) for stage, one in principal.items()}, buffer)
+        atomic.write_bytes(rows.folder / _PRINCIPAL, buffer.getvalue())
     # Whole batches, so that a run that was killed ends with the same numbers as one that was not.
     keys = [divmod(row, data.copies + 1) for row in range(rows.rows)]
     missing = np.unique(rows.missing // _BATCH)
@@ -273,24 +268,8 @@ def _known_principal(rows: DiskRows, extractor: _Extractor) -> dict[str, Channel
     """Those that are on disk; None where they are not whole."""
     if extractor.data.settings.backbone.channels is None:
         return {}
-    found = {}
     try:
-        with np.load(rows.folder / _PRINCIPAL, allow_pickle=False) as arrays:
-            for stage in extractor.stages:
-                mean, basis = (torch.from_numpy(arrays[f"{stage}.{n}"]) for n in ("mean", "basis"))
-                found[stage] = ChannelReduction(len(mean), len(basis))
-                found[stage].load_state_dict({"mean": mean, "basis": basis})
+        stored = torch.load(rows.folder / _PRINCIPAL, weights_only=True)
+        return {stage: ChannelReduction.of(**stored[stage]) for stage in extractor.stages}
     except Exception:  # whatever is wrong with it, it can be made again
         return None
-    return found
-
-
-def _write_principal(path: Path, principal: Mapping[str, ChannelReduction]) -> None:
-    arrays = {
-        f"{stage}.{name}": value.numpy()
-        for stage, reduction in principal.items()
-        for name, value in reduction.state_dict().items()
-    }
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    atomic.write_bytes(path, buffer.getvalue())

@@ -39,40 +39,26 @@ _LEAST_VIEWS = 2  # train frames that see a map point, or it is not theirs
 
 @dataclass(frozen=True, eq=False)
 class ObservedPoints:
-    """Map points that frames see, padded.
+    """Map points that frames see, padded."""
 
-    Attributes:
-        positions: [N, P, 3] in the world, 0 where there are fewer than P.
-        seen: [N, P] which of them are points.
-    """
-
-    positions: NDArray[np.float32]
-    seen: NDArray[np.bool_]
+    positions: NDArray[np.float32]  # [N, P, 3] in the world, 0 where there are fewer than P
+    seen: NDArray[np.bool_]  # [N, P] which of them are points
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingFrames:
-    """Train frames, in the order of captures and of time within each.
+    """Train frames, in the order of captures and of time within each."""
 
-    Attributes:
-        names: below ``images/``.
-        captures: of each frame.
-        times: [N] seconds, or numbers of frames or files, within the capture; NaN for neither.
-        cameras: of each frame, as the map has them.
-        world_from_cams: [N, 4, 4].
-        target: the camera that all images were brought to.
-        pixels: [N, h, w, 3] uint8 RGB, what ``target`` sees; a read-only memory map.
-        key: of the images, their cameras and the target, but not the poses.
-    """
-
-    names: tuple[str, ...]
-    captures: tuple[str, ...]
+    names: tuple[str, ...]  # below ``images/``
+    captures: tuple[str, ...]  # of each frame
+    # [N] seconds, or numbers of frames or files, within the capture; NaN for neither
     times: FloatArray
-    cameras: tuple[Camera, ...]
-    world_from_cams: FloatArray
-    target: Camera
+    cameras: tuple[Camera, ...]  # of each frame, as the map has them
+    world_from_cams: FloatArray  # [N, 4, 4]
+    target: Camera  # the camera that all images were brought to
+    # [N, h, w, 3] uint8 RGB, what ``target`` sees; a read-only memory map
     pixels: NDArray[np.uint8]
-    key: str
+    key: str  # of the images, their cameras and the target, but not the poses
     _sources: NDArray[np.uint8]
     _map: MapModel
 
@@ -88,12 +74,7 @@ class TrainingFrames:
         """The posed train images of a split (without one: all), decoded unless they were before.
 
         With ``posenet`` geometry the frames are the resized images that crops are cut from.
-
-        Args:
-            place: with a map.
-            split: whose train side it is.
-            settings: size and geometry of the input.
-            workers: threads; default: one per processor.
+        ``workers`` are threads, by default one per processor.
 
         Raises:
             LocalizerError: none of the train images has a pose, or the disk is full.

@@ -31,15 +31,10 @@ _TURNS_DEG = ((0.0, 0.0), (5.0, 0.0), (-5.0, 0.0), (0.0, 5.0), (0.0, -5.0))
 
 @dataclass(frozen=True)
 class ImageInput:
-    """From images to the network's input.
+    """From images to the network's input."""
 
-    Attributes:
-        settings: size and geometry.
-        target: the camera that images are brought to; PoseNet's crops are cut from its image.
-    """
-
-    settings: InputSettings
-    target: Camera
+    settings: InputSettings  # size and geometry
+    target: Camera  # the camera that images are brought to; PoseNet's crops are cut from its image
 
     @property
     def _side(self) -> int:

@@ -26,20 +26,15 @@ _PARTS = (slice(0, 3), slice(3, 6))  # of variances: the centre's and the rotati
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Answers to N images.
+    """Answers to N images."""
 
-    Attributes:
-        world_from_cams: [N, 4, 4].
-        variance: [N, 6] predicted and sampled variances added, of the centre (world axes, the
-            Place's unit) and the rotation vector (camera axes, radians); None without either.
-        descriptions: [N, D] of what the network saw, for `KnownViews`.
-        depth_off: [N] logarithm of how many times as far away things look as they are from there,
-            by cells that are sure: not 0 for a wrong focal length. None where no cells say depths.
-    """
-
-    world_from_cams: FloatArray
+    world_from_cams: FloatArray  # [N, 4, 4]
+    # [N, 6] predicted and sampled variances added, of the centre (world axes, the Place's unit) and
+    # the rotation vector (camera axes, radians); None without either
     variance: FloatArray | None
-    descriptions: Float32Array
+    descriptions: Float32Array  # [N, D] of what the network saw, for `KnownViews`
+    # [N] logarithm of how many times as far away things look as they are from there, by cells that
+    # are sure: not 0 for a wrong focal length. None where no cells say depths.
     depth_off: FloatArray | None = None
 
     def averaged(self, turns: FloatArray | None = None) -> Answers:
@@ -69,19 +64,14 @@ class Answers:
         mean[:3, :3] = middle.as_matrix()
         off = np.hstack([positions - mean[:3, 3], (middle.inv() * turned_back).as_rotvec()])
         spread = variance + off**2
-        return Answers(
-            mean[None],
-            np.concatenate(
-                [
-                    np.average(spread[:, columns], axis=0, weights=weights)
-                    for columns, weights in zip(_PARTS, (of_position, of_rotation), strict=True)
-                ]
-            )[None],
-            self.descriptions.mean(axis=0, keepdims=True)
-            if turns is None
-            else self.descriptions[:1],
-            None if self.depth_off is None else self.depth_off[:1],
-        )
+        variances = [
+            np.average(spread[:, columns], axis=0, weights=weights)
+            for columns, weights in zip(_PARTS, (of_position, of_rotation), strict=True)
+        ]
+        described = self.descriptions
+        described = described.mean(axis=0, keepdims=True) if turns is None else described[:1]
+        depth_off = None if self.depth_off is None else self.depth_off[:1]
+        return Answers(mean[None], np.concatenate(variances)[None], described, depth_off)
 
     @classmethod
     def joined(cls, parts: Iterable[Answers]) -> Answers:

@@ -46,17 +46,11 @@ _LEAST_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Judgement:
-    """How a network does on the validation images, in evaluation mode.
+    """How a network does on the validation images, in evaluation mode."""
 
-    Attributes:
-        position: median distance of camera centres, in the Place's unit.
-        rotation_deg: median angle.
-        score: what the epoch is chosen by, the lower the better; a constant answer has about 1.
-    """
-
-    position: float
-    rotation_deg: float
-    score: float
+    position: float  # median distance of camera centres, in the Place's unit
+    rotation_deg: float  # median angle
+    score: float  # what the epoch is chosen by, the lower the better; a constant answer has about 1
 
 
 class Task(Protocol):
@@ -94,16 +88,11 @@ class RunLength:
     Time counts while the run is at work: from the start of its preparation (caching included),
     and after a kill on from the checkpoint that it resumes, so that neither the pause nor the
     work that was lost is taken off the budget.
-
-    Attributes:
-        epochs: passes over the train images.
-        minutes: of the whole run, preparation included; None sets no bound.
-        preparation: seconds before the first batch.
     """
 
-    epochs: int
-    minutes: float | None = None
-    preparation: float = 0.0
+    epochs: int  # passes over the train images
+    minutes: float | None = None  # of the whole run, preparation included; None sets no bound
+    preparation: float = 0.0  # seconds before the first batch
 
     @property
     def training_seconds(self) -> float | None:
@@ -121,69 +110,40 @@ class RunLength:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """How a task is trained.
+    """How a task is trained."""
 
-    Attributes:
-        optimizer: and its learning rate.
-        length: of the run.
-        device: that the task's module is on.
-        folder: for the checkpoint and the log.
-        key: of everything that the result depends on; a checkpoint of another is not resumed.
-        checkpoint_minutes: from one checkpoint to the next.
-        workers: the processes that train together.
-    """
-
-    optimizer: OptimizerSettings
-    length: RunLength
-    device: Device
-    folder: Path
-    key: str
-    checkpoint_minutes: float = 2.0
-    workers: Workers = Workers()
+    optimizer: OptimizerSettings  # and its learning rate
+    length: RunLength  # of the run
+    device: Device  # that the task's module is on
+    folder: Path  # for the checkpoint and the log
+    key: str  # of everything that the result depends on; a checkpoint of another is not resumed
+    checkpoint_minutes: float = 2.0  # from one checkpoint to the next
+    workers: Workers = Workers()  # the processes that train together
 
 
 @dataclass(eq=False)
 class RunState:
-    """Where a run is.
+    """Where a run is."""
 
-    Attributes:
-        epoch: that is under way, from 1.
-        batch: of it that comes next, from 0.
-        seconds: of training so far.
-        loss_sum: of the images of this epoch so far.
-        images: of this epoch so far.
-        epoch_seconds: of this epoch so far.
-        bad_epochs: in a row that look like divergence.
-        best: the epoch chosen so far, or None.
-        best_weights: of that epoch, by name.
-    """
-
-    epoch: int = 1
-    batch: int = 0
-    seconds: float = 0.0
-    loss_sum: float = 0.0
-    images: int = 0
-    epoch_seconds: float = 0.0
-    bad_epochs: int = 0
-    best: dict[str, float] | None = None
-    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    epoch: int = 1  # that is under way, from 1
+    batch: int = 0  # of it that comes next, from 0
+    seconds: float = 0.0  # of training so far
+    loss_sum: float = 0.0  # of the images of this epoch so far
+    images: int = 0  # of this epoch so far
+    epoch_seconds: float = 0.0  # of this epoch so far
+    bad_epochs: int = 0  # in a row that look like divergence
+    best: dict[str, float] | None = None  # the epoch chosen so far, or None
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)  # of that epoch, by name
 
 
 @dataclass(frozen=True, eq=False)
 class RunResult:
-    """What a run ended with; the task's module has the weights of the chosen epoch.
+    """What a run ended with; the task's module has the weights of the chosen epoch."""
 
-    Attributes:
-        epochs: that were begun.
-        best_epoch: the chosen one.
-        seconds: of training, those before a kill included, those lost in one not.
-        stopped: why it ended early, or None.
-    """
-
-    epochs: int
-    best_epoch: int
-    seconds: float
-    stopped: str | None
+    epochs: int  # that were begun
+    best_epoch: int  # the chosen one
+    seconds: float  # of training, those before a kill included, those lost in one not
+    stopped: str | None  # why it ended early, or None
 
 
 def run(task: Task, plan: RunPlan) -> RunResult:

@@ -43,24 +43,17 @@ _LEAST_LOG_VARIANCE, _MOST_LOG_VARIANCE = -12.0, 8.0
 
 
 class PoseTarget(NamedTuple):
-    """The true poses of B images, and what else losses need.
+    """The true poses of B images, and what else losses need."""
 
-    Attributes:
-        position: [B, 3] camera centres, standardised as the model's.
-        rotation: [B, 3, 3] world_from_cam.
-        points: [B, P, 3] map points that each image sees, standardised as positions are.
-        visible: [B, P] which of them are there; the rest are padding.
-        group: [B] number of the tuple that each image is of; those of one tuple follow each
-            other in time.
-        depths: [B, 2, cells] depth of what each cell sees, standardised as positions are, and how
-            far it is to be trusted; 0 where the map says nothing.
-    """
-
-    position: Tensor
-    rotation: Tensor
+    position: Tensor  # [B, 3] camera centres, standardised as the model's
+    rotation: Tensor  # [B, 3, 3] world_from_cam
+    # [B, P, 3] map points that each image sees, standardised as positions are
     points: Tensor | None = None
-    visible: Tensor | None = None
+    visible: Tensor | None = None  # [B, P] which of them are there; the rest are padding
+    # [B] number of the tuple that each image is of; those of one tuple follow each other in time
     group: Tensor | None = None
+    # [B, 2, cells] depth of what each cell sees, standardised as positions are, and how far it is
+    # to be trusted; 0 where the map says nothing
     depths: Tensor | None = None
 
 

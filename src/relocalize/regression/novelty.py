@@ -46,36 +46,25 @@ def described(features: Mapping[str, torch.Tensor]) -> Float32Array:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Photos compared with the train views.
+    """Photos compared with the train views."""
 
-    Attributes:
-        novelty: [B] 0 for a train image, about 1 for what has nothing in common with any.
-        nearest: [B, 4, 4] world_from_cam of the most similar train view, or copy of one.
-    """
-
-    novelty: FloatArray
-    nearest: FloatArray
+    novelty: FloatArray  # [B] 0 for a train image, about 1 for what has nothing in common with any
+    nearest: FloatArray  # [B, 4, 4] world_from_cam of the most similar train view, or copy of one
 
 
 @dataclass(frozen=True, eq=False)
 class KnownViews:
-    """Descriptions of train views with their poses.
+    """Descriptions of train views with their poses."""
 
-    Attributes:
-        mean: [D] of descriptions.
-        basis: [d, D] their principal directions, orthonormal.
-        vectors: [N + C, d] train views along these, and varied copies of them, of unit length
-            before what is off them is left out.
-        world_from_cams: [N + C, 4, 4].
-        count: N; the copies stand behind the views. They are nearer to a photo from between the
-            views, but do not make it less novel: what is shown beyond an image's edge in all copies
-            would make a photo of a wrong focal length, with edges too, look like them.
-    """
-
-    mean: Float32Array
-    basis: Float32Array
+    mean: Float32Array  # [D] of descriptions
+    basis: Float32Array  # [d, D] their principal directions, orthonormal
+    # [N + C, d] train views along these, and varied copies of them, of unit length before what is
+    # off them is left out
     vectors: Float32Array
-    world_from_cams: FloatArray
+    world_from_cams: FloatArray  # [N + C, 4, 4]
+    # N; the copies stand behind the views. They are nearer to a photo from between the views, but
+    # do not make it less novel: what is shown beyond an image's edge in all copies would make a
+    # photo of a wrong focal length, with edges too, look like them.
     count: int
 
     @classmethod

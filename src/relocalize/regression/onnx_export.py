@@ -33,21 +33,13 @@ OUTPUTS = ("position", "rotation", "log_variance")
 
 @dataclass(frozen=True)
 class OnnxReport:
-    """What was written.
+    """What was written."""
 
-    Attributes:
-        file: the ONNX file.
-        megabytes: its size.
-        inputs: shapes by name.
-        outputs: shapes by name.
-        difference: the largest between torch and onnxruntime, as `AGREEMENT` measures it.
-    """
-
-    file: Path
-    megabytes: float
-    inputs: dict[str, tuple[int, ...]]
-    outputs: dict[str, tuple[int, ...]]
-    difference: float
+    file: Path  # the ONNX file
+    megabytes: float  # its size
+    inputs: dict[str, tuple[int, ...]]  # shapes by name
+    outputs: dict[str, tuple[int, ...]]  # shapes by name
+    difference: float  # the largest between torch and onnxruntime, as `AGREEMENT` measures it
 
 
 class WorldPose(nn.Module):

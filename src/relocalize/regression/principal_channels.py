@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from relocalize.errors import LocalizerError
 
@@ -27,6 +28,13 @@ class ChannelReduction(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("basis", torch.eye(kept, channels))
+
+    @classmethod
+    def of(cls, mean: Tensor, basis: Tensor) -> Self:
+        """With this mean [C] and basis [c, C]."""
+        reduction = cls(len(mean), len(basis))
+        reduction.load_state_dict({"mean": mean, "basis": basis})
+        return reduction
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps [B, c, H, W] of maps [B, C, H, W], in float32 as kept features are."""
@@ -67,6 +75,4 @@ class ChannelStatistics:
         # An eigenvector and its opposite are the same direction: one of them, always.
         largest = basis.abs().argmax(1, keepdim=True)
         basis = basis * basis.gather(1, largest).sign()
-        reduction = ChannelReduction(len(mean), kept)
-        reduction.load_state_dict({"mean": mean.float(), "basis": basis.float()})
-        return reduction
+        return ChannelReduction.of(mean.float(), basis.float())

@@ -35,27 +35,16 @@ _PROBES = 16  # train images whose answers half precision must not change
 
 @dataclass(frozen=True, eq=False)
 class TrainResult:
-    """A trained regressor and how it came about.
+    """A trained regressor and how it came about."""
 
-    Attributes:
-        data: what it was trained on.
-        model: in evaluation mode, on the processor, in float32.
-        views: the train images as it saw them.
-        validated: what the validation images say of it.
-        run: the chosen epoch, and the time that training took.
-        weights: where the backbone's first weights came from.
-        preparation_seconds: before the first step of the last run: images, features, weights.
-        device: that it was trained on.
-    """
-
-    data: TrainingData
-    model: PoseRegressor
-    views: KnownViews
-    validated: Validated
-    run: RunResult
-    weights: WeightsReport
-    preparation_seconds: float
-    device: Device
+    data: TrainingData  # what it was trained on
+    model: PoseRegressor  # in evaluation mode, on the processor, in float32
+    views: KnownViews  # the train images as it saw them
+    validated: Validated  # what the validation images say of it
+    run: RunResult  # the chosen epoch, and the time that training took
+    weights: WeightsReport  # where the backbone's first weights came from
+    preparation_seconds: float  # before the first step of the last run: images, features, weights
+    device: Device  # that it was trained on
 
 
 def train(place: Place, split: Split | None, settings: TrainSettings, folder: Path) -> TrainResult:

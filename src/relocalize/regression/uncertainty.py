@@ -37,18 +37,13 @@ _LEAST_SIGMA = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Signs:
-    """What tells of the errors of N poses, before it is calibrated.
+    """What tells of the errors of N poses, before it is calibrated."""
 
-    Attributes:
-        novelty: [N] how unlike the train views each photo is.
-        away: [N, 2] how far the answer is from the most similar train view: in the Place's unit,
-            in radians.
-        variance: [N, 6] predicted and sampled variances added, of the centre in the world and the
-            rotation vector in the camera's axes (radians); None where neither is there.
-    """
-
-    novelty: FloatArray
+    novelty: FloatArray  # [N] how unlike the train views each photo is
+    # [N, 2] how far the answer is from the most similar train view: in the Place's unit, in radians
     away: FloatArray
+    # [N, 6] predicted and sampled variances added, of the centre in the world and the rotation
+    # vector in the camera's axes (radians); None where neither is there
     variance: FloatArray | None = None
 
     def of(self, part: int) -> FloatArray:
@@ -61,28 +56,17 @@ class Signs:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What signs mean, as validation images tell.
+    """What signs mean, as validation images tell."""
 
-    Attributes:
-        position: weights of the columns of `Signs.of`, in the Place's unit.
-        rotation: likewise, in radians.
-        largest_position: sigma beyond which there is no answer.
-        largest_rotation: likewise, in radians.
-        largest_novelty: beyond which a photo is not of this place, unless the answer is sure.
-        sure_novelty: beyond which it is not of this place, however sure the answer.
-        sure_position: sigma up to which an answer is sure; 0 where sigma tells nothing.
-        sure_rotation: likewise, in radians.
-        by_view: whether the pose of the most similar view is the answer, and not the regressed one.
-    """
-
-    position: tuple[float, ...]
-    rotation: tuple[float, ...]
-    largest_position: float
-    largest_rotation: float
-    largest_novelty: float
-    sure_novelty: float
-    sure_position: float
-    sure_rotation: float
+    position: tuple[float, ...]  # weights of the columns of `Signs.of`, in the Place's unit
+    rotation: tuple[float, ...]  # likewise, in radians
+    largest_position: float  # sigma beyond which there is no answer
+    largest_rotation: float  # likewise, in radians
+    largest_novelty: float  # beyond which a photo is not of this place, unless the answer is sure
+    sure_novelty: float  # beyond which it is not of this place, however sure the answer
+    sure_position: float  # sigma up to which an answer is sure; 0 where sigma tells nothing
+    sure_rotation: float  # likewise, in radians
+    # whether the pose of the most similar view is the answer, and not the regressed one
     by_view: bool = False
 
     @classmethod

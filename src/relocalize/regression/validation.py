@@ -24,17 +24,11 @@ _HALF_TURN = np.diag([-1.0, -1.0, 1.0])  # about the viewing direction: upside d
 
 @dataclass(frozen=True, eq=False)
 class ConstantBaseline:
-    """The errors of a constant answer on validation images, which others are measured by.
+    """The errors of a constant answer on validation images, which others are measured by."""
 
-    Attributes:
-        world_from_cams: [V, 4, 4] of the validation images.
-        position: median distance of the train images' mean pose from them.
-        rotation: likewise, in radians.
-    """
-
-    world_from_cams: FloatArray
-    position: float
-    rotation: float
+    world_from_cams: FloatArray  # [V, 4, 4] of the validation images
+    position: float  # median distance of the train images' mean pose from them
+    rotation: float  # likewise, in radians
 
     @classmethod
     def of(cls, data: TrainingData) -> ConstantBaseline:
@@ -63,17 +57,11 @@ class ConstantBaseline:
 
 @dataclass(frozen=True, eq=False)
 class Validated:
-    """What validation images say.
+    """What validation images say."""
 
-    Attributes:
-        calibration: of the uncertainty.
-        answered: how the regressor does.
-        nearest_view: how the pose of the most similar train view would.
-    """
-
-    calibration: Calibration
-    answered: Judgement
-    nearest_view: Judgement
+    calibration: Calibration  # of the uncertainty
+    answered: Judgement  # how the regressor does
+    nearest_view: Judgement  # how the pose of the most similar train view would
 
 
 def validated(

@@ -20,40 +20,26 @@ ORIENTATION_SIZE: dict[Orientation, int] = {"quaternion": 4, "log_quaternion": 3
 
 
 class CellOutput(NamedTuple):
-    """What N cells of each of B images say.
+    """What N cells of each of B images say."""
 
-    Attributes:
-        scene: [B, N, 3] the points that they see, standardised as positions are.
-        depth: [B, N] how far before the camera, in the same unit.
-        log_doubt: [B, N] logarithms of what they expect their residual to be, in normalised image
-            coordinates.
-        chosen: [N] which cells of the head's grid they are.
-        rays: [N, 2] where these are, in normalised image coordinates.
-    """
-
-    scene: Tensor
-    depth: Tensor
+    scene: Tensor  # [B, N, 3] the points that they see, standardised as positions are
+    depth: Tensor  # [B, N] how far before the camera, in the same unit
+    # [B, N] logarithms of what they expect their residual to be, in normalised image coordinates
     log_doubt: Tensor
-    chosen: Tensor
-    rays: Tensor
+    chosen: Tensor  # [N] which cells of the head's grid they are
+    rays: Tensor  # [N, 2] where these are, in normalised image coordinates
 
 
 class PoseOutput(NamedTuple):
-    """What a head says of B images.
+    """What a head says of B images."""
 
-    Attributes:
-        position: [B, 3] camera centres, standardised by the model's train statistics.
-        rotation: [B, k] orientations as they were regressed: k is 4, 3 or 6.
-        log_variance: [B, 6] logarithms of the variances of the position (world axes, standardised
-            units) and of the rotation vector (camera axes, radians); None where not predicted.
-        auxiliary: what auxiliary heads say, in training.
-        cells: what single cells of the image say; None where heads have no such.
-    """
-
-    position: Tensor
-    rotation: Tensor
+    position: Tensor  # [B, 3] camera centres, standardised by the model's train statistics
+    rotation: Tensor  # [B, k] orientations as they were regressed: k is 4, 3 or 6
+    # [B, 6] logarithms of the variances of the position (world axes, standardised units) and of the
+    # rotation vector (camera axes, radians); None where not predicted
     log_variance: Tensor | None = None
-    auxiliary: tuple[PoseOutput, ...] = ()
+    auxiliary: tuple[PoseOutput, ...] = ()  # what auxiliary heads say, in training
+    # what single cells of the image say; None where heads have no such
     cells: CellOutput | None = None
 
 

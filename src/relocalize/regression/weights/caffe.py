@@ -45,16 +45,11 @@ _NORM_EPSILON = 0.001  # of the backbone's batch norms
 
 @dataclass
 class Converted:
-    """What layers became.
+    """What layers became."""
 
-    Attributes:
-        tensors: by the backbone's names.
-        changed: how each that was changed was changed.
-        left_out: why each layer that has no place was left out.
-    """
-
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    changed: dict[str, str] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)  # by the backbone's names
+    changed: dict[str, str] = field(default_factory=dict)  # how each that was changed was changed
+    # why each layer that has no place was left out
     left_out: dict[str, str] = field(default_factory=dict)
 
 

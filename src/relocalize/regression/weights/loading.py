@@ -33,21 +33,15 @@ _COUNTERS = "num_batches_tracked"
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What loading did, by names of tensors.
+    """What loading did, by names of tensors."""
 
-    Attributes:
-        source: the file or package that they came from; empty for the rule ``none``.
-        loaded: the backbone's tensors that now hold the source's values.
-        reshaped: those among them that were changed to fit, and how.
-        skipped: the source's tensors that were left out, and why.
-        kept: the backbone's tensors that keep their initial values.
-    """
-
-    source: str
-    loaded: tuple[str, ...] = ()
+    source: str  # the file or package that they came from; empty for the rule ``none``
+    loaded: tuple[str, ...] = ()  # the backbone's tensors that now hold the source's values
+    # those among them that were changed to fit, and how
     reshaped: Mapping[str, str] = field(default_factory=dict)
+    # the source's tensors that were left out, and why
     skipped: Mapping[str, str] = field(default_factory=dict)
-    kept: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()  # the backbone's tensors that keep their initial values
 
     def summary(self) -> str:
         """One line for people."""

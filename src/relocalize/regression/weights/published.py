@@ -24,17 +24,13 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """One published file.
+    """One published file."""
 
-    Attributes:
-        url: where it is.
-        digest: ``sha256:`` or ``sha1:`` and as many leading hexadecimal digits as are published;
-            empty where nothing is.
-        mean: for Caffe's networks: R, G, B in 0..1 that was subtracted in training.
-    """
-
-    url: str
+    url: str  # where it is
+    # ``sha256:`` or ``sha1:`` and as many leading hexadecimal digits as are published; empty where
+    # nothing is
     digest: str = ""
+    # for Caffe's networks: R, G, B in 0..1 that was subtracted in training
     mean: tuple[float, float, float] = CAFFE_MEAN
 
     @property
