@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from numpy.typing import NDArray
 
-from relocalize.plotting.figure import GRID, INK, SOFT, new_figure, save_figure, style
+from relocalize.plotting.figure import INK, SOFT, figure_in
 
 Floats = NDArray[np.float64]
 _TURNED_DEG = 10.0  # from here on a bar says its rotation error too
@@ -44,8 +44,7 @@ class Seen:
 
 def draw_corridor(seen: Seen, out: Path) -> None:
     """Three panels: the second data set as it came, aligned with structure, with the regressor."""
-    with style():
-        figure = new_figure(10.0, 4.3)
+    with figure_in(10.0, 4.3, out) as figure:
         panels = figure.subplots(1, 3)
         for axes, title in zip(
             panels,
@@ -83,7 +82,6 @@ def draw_corridor(seen: Seen, out: Path) -> None:
             panels[2].scatter([], [], s=26, marker="x", color=WRONG, label="refused to answer"),
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
-        save_figure(figure, out)
 
 
 def _walls(axes: Axes, seen: Seen) -> None:
@@ -94,8 +92,7 @@ def _walls(axes: Axes, seen: Seen) -> None:
     _dots(axes, seen.walk, WALK, 2)
     axes.set_xlabel("m", fontsize=8)
     axes.tick_params(labelsize=7)
-    for edge in ("top", "right"):
-        axes.spines[edge].set_visible(False)
+    axes.grid(visible=False)
 
 
 def _answers(
@@ -120,8 +117,7 @@ def _dots(axes: Axes, at: Floats, color: str, size: float, marker: str = ".") ->
 
 def draw_prices(rows: Sequence[Price], story_m: float, out: Path) -> None:
     """Bars of the position error that each mistake makes one measure, on a logarithmic axis."""
-    with style():
-        figure = new_figure(7.6, 0.42 * len(rows) + 1.2)
+    with figure_in(7.6, 0.42 * len(rows) + 1.2, out) as figure:
         axes = figure.subplots()
         right = rows[0]
         for place, row in enumerate(rows):
@@ -149,10 +145,7 @@ def draw_prices(rows: Sequence[Price], story_m: float, out: Path) -> None:
         axes.set_yticks(range(len(rows)), [row.mistake for row in rows], fontsize=8.5)
         axes.set_ylim(len(rows) - 0.4, -1.1)
         axes.set_xlabel("median position error as then measured (m)")
-        axes.grid(axis="x", color=GRID, linewidth=0.6)
-        axes.set_axisbelow(True)
-        for edge in ("top", "right"):
-            axes.spines[edge].set_visible(False)
+        axes.grid(visible=False, axis="y")
         handles = [
             axes.barh([0], [0], color=REGRESSED, label="regressor"),
             axes.barh([0], [0], color=STRUCTURED, label="structure localizer"),
@@ -161,7 +154,6 @@ def draw_prices(rows: Sequence[Price], story_m: float, out: Path) -> None:
             ),
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
-        save_figure(figure, out)
 
 
 def _bar(axes: Axes, at: float, off: Off, color: str, *, believed: bool) -> None:

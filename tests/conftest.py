@@ -14,6 +14,24 @@ settings.register_profile("relocalize", max_examples=50, deadline=None)
 settings.load_profile("relocalize")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Both kinds of processors, whichever this one is of."""
+    parser.addoption(
+        "--processor",
+        choices=("float32", "bfloat16"),
+        help="test as on a processor that multiplies bfloat16, or does not; by default this one",
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _processor(request: pytest.FixtureRequest) -> None:
+    wanted = request.config.getoption("--processor")
+    if wanted is not None:
+        from relocalize.regression import device
+
+        device._processor_multiplies_bfloat16 = lambda: wanted == "bfloat16"
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The team's folder of real images and exports: RELOCALIZE_DATA, or shared/data beside us."""

@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 import tyro
 
+from headless_browser import browser_page
 from relocalize.cli.experiment import Experiment as ExperimentCommand
 from relocalize.errors import ExperimentError
 from relocalize.experiments import SHIPPED, Sweep, find_sweep, read_override
-from relocalize.experiments.experiment import Experiment
+from relocalize.experiments.experiment import Experiment, RunNumbers
 from relocalize.experiments.page import experiment_page
 from relocalize.experiments.runs import Run
 from relocalize.experiments.stability import epoch_to_epoch, seed_to_seed
-from relocalize.experiments.summary import RunNumbers, best_of, configurations_of, effects_of
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import with_fields
+from relocalize.regression.training_log import read_log
 
 
 def sweep_of(folder: Path, text: str) -> Sweep:
@@ -91,7 +92,8 @@ def test_presets_are_an_axis_and_none_is_no_value_where_a_setting_may_have_none(
          "want int"),
         ("[grid]\noptimizer.batch_size = [64, 0]", "setting optimizer.batch_size is 0; "
          "want int >= 1"),
-        ("[grid]\noptimizer.learning_rate = [1, 1.0]", "the same settings twice: (1) and (1.0)"),
+        ("[grid]\noptimizer.learning_rate = [1, 1.0]", "same settings twice: (learning rate "
+          "1) and (learning rate 1.0)"),
         ("[grid]\noptimizer.schedule = ['linear']", "is 'linear'; want constant | step | cosine"),
         ("[grid]\noptimizer.batch_size = [2024-01-01]", "setting optimizer.batch_size"),
         ("[grid]\nseed = [1, 2]", "want seeds = [0, 1] above it"),
@@ -101,7 +103,7 @@ def test_presets_are_an_axis_and_none_is_no_value_where_a_setting_may_have_none(
         ("preset = 'posenet-1999'", "no preset 'posenet-1999'; there are default"),
         ("[grid]\npreset = [1]", "preset is 1; want one of default"),
         ("seeds = 3", "seeds is 3; want a list"),
-        ("seeds = [1, 1]", "seeds is [1, 1]; want different whole numbers"),
+        ("seeds = [1, 1]", "seeds is [1, 1]; want a list of different whole numbers"),
         ("seeds = [-1]", "seeds is [-1]"),
         ("seeds = []", "seeds is []"),
         ("seeds = [true]", "seeds is [True]"),
@@ -310,8 +312,15 @@ def runs(tmp_path) -> list[RunNumbers]:
     ]
 
 
+def experiment_of(runs: list[RunNumbers], about: str = "") -> Experiment:
+    sweep = Sweep("given", about, grid={"copies": (0, 5)}, seeds=(0, 1, 2))
+    logs = {run.name: () for run in runs}
+    return Experiment(sweep, "place", "walk", "metre", "local", 6, tuple(runs), logs, {})
+
+
 def test_the_table_has_medians_ranges_and_jumps_that_one_computes_by_hand(runs):
-    first, second = configurations_of(runs)
+    experiment = experiment_of(runs)
+    first, second = experiment.configurations
     assert (first.values, first.runs, first.diverged) == ({"copies": 0}, 3, 0)
     assert first.position == 0.3
     assert first.position_range == (0.2, 0.4)
@@ -330,22 +339,20 @@ def test_the_table_has_medians_ranges_and_jumps_that_one_computes_by_hand(runs):
     assert second.position_jump == pytest.approx(2.0)  # one epoch alone has no jump
     assert second.position_seeds == math.inf
     assert second.ended == ("last epoch", "diverged")
-    assert best_of([first, second]) is first
+    assert experiment.best is first
     assert runs[0].seconds == 3.0 + 4.0 + 5.0 + 5.0
 
 
 def test_each_value_of_an_axis_is_summed_up_over_all_its_runs(runs):
-    zero, five = effects_of(runs)
+    zero, five = experiment_of(runs).effects
     assert (zero.axis, zero.value, zero.runs) == ("copies", 0, 3)
     assert zero.position == 0.3
     assert (five.value, five.runs, five.position) == (5, 2, math.inf)
-    assert effects_of(runs[:3]) == []
+    assert experiment_of(runs[:3]).effects == []
 
 
 def test_numbers_that_are_infinite_are_null_in_json_and_dashes_on_the_page(runs):
-    sweep = Sweep("given", "</script><b>", grid={"copies": (0, 5)}, seeds=(0, 1, 2))
-    logs = tuple(() for _ in runs)
-    experiment = Experiment(sweep, "place", "walk", "metre", "local", 6, tuple(runs), logs, {})
+    experiment = experiment_of(runs, about="</script><b>")
     content = experiment.to_json()
     text = json.dumps(content, allow_nan=False)
     assert json.loads(text)["configurations"][1]["position"] is None
@@ -354,8 +361,33 @@ def test_numbers_that_are_infinite_are_null_in_json_and_dashes_on_the_page(runs)
     page = experiment_page(experiment, content)
     assert "&lt;/script&gt;&lt;b&gt;" in page
     assert "5 of 6 runs" in page
-    assert "<td>–</td>" in page
+    assert "<span>–</span>" in page
     assert "src=" not in page.split("<body>")[1]
+
+
+def test_the_pages_curves_are_switched_by_configuration(tmp_path):
+    curve = [(0.9, 9.0), (0.5, 5.0), (0.4, 6.0)]
+    runs = [
+        run_of(tmp_path / f"{copies}{seed}", {"copies": copies}, seed, curve)
+        for copies in (0, 5)
+        for seed in (0, 1)
+    ]
+    logs = {run.name: read_log(tmp_path / run.name) for run in runs}
+    sweep = Sweep("given", grid={"copies": (0, 5)}, seeds=(0, 1))
+    experiment = Experiment(sweep, "place", "walk", "metre", "local", 4, tuple(runs), logs, {})
+    out = tmp_path / "index.html"
+    out.write_text(experiment_page(experiment, experiment.to_json()))
+    drawn = "document.getElementById('validation_position').data.filter(one => one.visible)"
+    with browser_page() as page:
+        page.goto(out.as_uri())
+        page.wait_for_function("document.querySelectorAll('.js-plotly-plot').length === 3")
+        # Of each of four runs its curve, the chosen epoch, and the learning rate.
+        assert page.evaluate(f"{drawn}.length") == 12
+        page.locator(".legend").get_by_text("copies 5").click()
+        assert set(page.evaluate(f"{drawn}.map(one => one.name)")) == {"copies 0"}
+        page.locator(".legend").get_by_text("copies 5").dblclick()
+        assert set(page.evaluate(f"{drawn}.map(one => one.name)")) == {"copies 5"}
+        assert page.complaints == []
 
 
 def test_a_damaged_result_is_a_run_to_do_again(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -35,6 +36,7 @@ head = {kind = "grid", width = 32, grid = [4, 4]}
 loss.kind = "homoscedastic"
 validation_share = 0.2
 device = "cpu"
+precision = "float32"
 optimizer.epochs = 3
 [grid]
 optimizer.learning_rate = [1e-3, 5e-3]
@@ -132,6 +134,20 @@ def test_a_sweep_is_a_folder_per_run_a_table_an_image_and_a_page(done, sweep, ca
     assert max(map(len, shown.out.splitlines())) <= 80 or str(folder) in shown.out
     assert "0.005" in shown.out
     assert str(folder / "index.html") in shown.out
+
+
+def test_in_bfloat16_the_kept_epoch_answers_as_the_log_says_within_two_roundings(walk, tmp_path):
+    path = tmp_path / "rates16.toml"
+    path.write_text(SWEEP)
+    assert run(walk, path, "--set", "precision=bfloat16") == 0
+    rounding = 2**-8  # of 8 significant bits: once the kept features, once those of one image
+    for entry in results(walk, "rates16")["runs"]:
+        log = walk.root / "experiments" / "rates16" / entry["name"] / "training.jsonl"
+        rows = [json.loads(line) for line in log.read_text().splitlines()]
+        best = rows[entry["best_epoch"] - 1]
+        off = entry["rotation_deg"] - best["validation_rotation_deg"]
+        assert entry["position"] == pytest.approx(best["validation_position"], rel=2 * rounding)
+        assert abs(off) <= math.degrees(2 * rounding)
 
 
 def test_json_is_one_object_of_the_stored_results(done, sweep, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headless_browser import browser_page, seen
 from numbers_place import make_numbers_place, noisy, poses_of_a_walk, similarity
 from relocalize import Place, Rigid3
 from relocalize.cli.main import main
@@ -123,12 +125,11 @@ def test_a_thousand_cameras_stay_readable(tmp_path: Path) -> None:
 
 def page_data(page: Path) -> tuple[list[dict], dict]:
     """The traces and the layout of a page."""
-    text = page.read_text()
-    start = text.index('Plotly.newPlot("scene", ') + len('Plotly.newPlot("scene", ')
-    decoder = json.JSONDecoder()
-    traces, end = decoder.raw_decode(text[start:])
-    layout, _ = decoder.raw_decode(text[start + end + 2 :])
-    return traces, layout
+    found = re.search(
+        r'<script id="figures" type="application/json">(.*?)</script>', page.read_text()
+    )
+    scene = json.loads(found.group(1))["scene"]
+    return scene["data"], scene["layout"]
 
 
 def test_the_page_is_self_contained_and_has_every_frustum(place: Place, tmp_path: Path) -> None:
@@ -136,6 +137,7 @@ def test_the_page_is_self_contained_and_has_every_frustum(place: Place, tmp_path
     plot_place(place, out, PlotSettings(points=True))
     text = out.read_text()
     assert "<script src" not in text and "<link" not in text
+    assert "default-src 'none'" in text and "prefers-color-scheme" in text
     traces, layout = page_data(out)
     assert layout["scene"]["aspectmode"] == "data"
     assert layout["scene"]["xaxis"]["title"]["text"] == "x (m)"
@@ -153,6 +155,21 @@ def test_the_page_is_self_contained_and_has_every_frustum(place: Place, tmp_path
         # The corners of the frustum are the corners of the image.
         corners = np.unique(image.camera.img_from_cam(in_cam[~centre]).round(-1), axis=0)
         np.testing.assert_allclose(corners, [[0, 0], [0, 480], [640, 0], [640, 480]], atol=10)
+
+
+def test_the_scene_is_drawn_in_a_browser_in_the_dark(place: Place, tmp_path: Path) -> None:
+    out = tmp_path / "plot.html"
+    plot_place(place, out, PlotSettings(points=True))
+    with browser_page() as page:
+        page.emulate_media(color_scheme="dark")
+        page.goto(out.as_uri())
+        page.wait_for_function("document.querySelector('#scene .gl-container canvas')")
+        blue = np.array([0, 114, 178])  # of the first capture
+        deadline = time.monotonic() + 60
+        while not (np.abs(seen(page).astype(int) - blue) < 30).all(axis=2).sum() > 50:
+            assert time.monotonic() < deadline
+        assert seen(page)[-1, -1].max() < 60
+        assert page.complaints == []
 
 
 def test_a_name_cannot_break_out_of_the_page(tmp_path: Path) -> None:

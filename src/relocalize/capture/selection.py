@@ -107,13 +107,12 @@ def select(
 ) -> Selection:
     """Choose by even motion, about ``count`` frames of it, or one frame each ``every_s``."""
     sharp, resting = relative_sharpness(curve, settings), rests(curve, settings)
-    chooser = _Chooser(curve, settings, sharp, resting)
     if every_s is not None:
-        kept = chooser.along(curve.times / every_s, by_time=True)
+        kept = _along(curve.times / every_s, curve, settings, sharp, resting, by_time=True)
     elif count is not None:
-        kept = _about(count, chooser)
+        kept = _about(count, curve, settings, sharp, resting)
     else:
-        kept = chooser.along(_motion_track(curve, settings))
+        kept = _along(_motion_track(curve, settings), curve, settings, sharp, resting)
     reasons = np.full(len(curve), "too near a kept frame", dtype=object)
     reasons[sharp < settings.blur] = "blurred"
     reasons[resting] = "the camera rests"
@@ -150,57 +149,45 @@ def rests(curve: Curve, settings: SelectionSettings) -> NDArray[np.bool_]:
     return resting
 
 
-class _Chooser:
-    def __init__(
-        self,
-        curve: Curve,
-        settings: SelectionSettings,
-        sharp: FloatArray,
-        resting: NDArray[np.bool_],
-    ) -> None:
-        self.curve, self.settings = curve, settings
-        self._sharp, self._resting = sharp, resting
-        self._usable = curve.seen == Seen.USABLE
-        self._blurred = sharp < settings.blur
-
-    def along(self, track: FloatArray, *, by_time: bool = False) -> list[int]:
-        """The best frame about each whole number of ``track`` [N]; by time, at rest too."""
-        kept: list[int] = []
-        if len(track) == 0:
-            return kept
-        window, gap = self.settings.window, self.settings.blurred_gap
-        target, last_target = 0.0, float(track[-1]) + window
-        while target <= last_target:
-            begin = int(np.searchsorted(track, target - window, side="left"))
-            end = int(np.searchsorted(track, target + window, side="right"))
-            if begin == len(track):
-                break
-            if begin == end:
-                # So fast that no frame falls into the window: on to the next there is.
-                target, end = max(target, float(np.round(track[begin]))), begin + 1
-            if kept:
-                begin = max(begin, kept[-1] + 1)
-            candidates = np.arange(begin, end)
-            candidates = candidates[self._usable[candidates]]
-            if kept:
-                candidates = candidates[track[candidates] - track[kept[-1]] >= 0.5]
-            if not by_time:
-                moving = candidates[~self._resting[candidates]]
-                candidates = moving if len(moving) else candidates[:1]
-            best = self._best(candidates, track, target)
-            if best is not None:
-                since = self.curve.motion[best] - self.curve.motion[kept[-1]] if kept else gap
-                if by_time or not self._blurred[best] or since >= gap:
-                    kept.append(best)
-            target += 1.0
+def _along(
+    track: FloatArray,
+    curve: Curve,
+    settings: SelectionSettings,
+    sharp: FloatArray,
+    resting: NDArray[np.bool_],
+    *,
+    by_time: bool = False,
+) -> list[int]:
+    """The best frame about each whole number of ``track`` [N]; by time, at rest too."""
+    kept: list[int] = []
+    if len(track) == 0:
         return kept
-
-    def _best(self, candidates: NDArray[np.int64], track: FloatArray, target: float) -> int | None:
-        if len(candidates) == 0:
-            return None
-        off = np.abs(track[candidates] - target) / self.settings.window
-        # At the window's edge a frame has to be 1.4 times as sharp as at its centre.
-        return int(candidates[np.argmax(self._sharp[candidates] * (1.0 - 0.3 * off))])
+    window, gap = settings.window, settings.blurred_gap
+    target, last_target = 0.0, float(track[-1]) + window
+    while target <= last_target:
+        begin = int(np.searchsorted(track, target - window, side="left"))
+        end = int(np.searchsorted(track, target + window, side="right"))
+        if begin == len(track):
+            break
+        if begin == end:
+            # So fast that no frame falls into the window: on to the next there is.
+            target, end = max(target, float(np.round(track[begin]))), begin + 1
+        candidates = np.arange(max(begin, kept[-1] + 1) if kept else begin, end)
+        candidates = candidates[curve.seen[candidates] == Seen.USABLE]
+        if kept:
+            candidates = candidates[track[candidates] - track[kept[-1]] >= 0.5]
+        if not by_time:
+            moving = candidates[~resting[candidates]]
+            candidates = moving if len(moving) else candidates[:1]
+        if len(candidates):
+            off = np.abs(track[candidates] - target) / window
+            # At the window's edge a frame has to be 1.4 times as sharp as at its centre.
+            best = int(candidates[np.argmax(sharp[candidates] * (1.0 - 0.3 * off))])
+            since = curve.motion[best] - curve.motion[kept[-1]] if kept else gap
+            if by_time or sharp[best] >= settings.blur or since >= gap:
+                kept.append(best)
+        target += 1.0
+    return kept
 
 
 def _motion_track(curve: Curve, settings: SelectionSettings) -> FloatArray:
@@ -210,18 +197,24 @@ def _motion_track(curve: Curve, settings: SelectionSettings) -> FloatArray:
     return np.concatenate([[0.0], np.cumsum(np.minimum(steps, most))])
 
 
-def _about(count: int, chooser: _Chooser) -> list[int]:
+def _about(
+    count: int,
+    curve: Curve,
+    settings: SelectionSettings,
+    sharp: FloatArray,
+    resting: NDArray[np.bool_],
+) -> list[int]:
     """Bisect the step until about ``count`` frames are kept."""
-    motion = chooser.curve.motion
+    motion = curve.motion
     total = float(motion[-1]) if len(motion) else 0.0
     if total <= 0.0:
-        return chooser.along(motion)
+        return _along(motion, curve, settings, sharp, resting)
     best: list[int] = []
     # With a step under 1/8 of the smallest mean step, every frame that moves is its own step.
     low, high = total / (8.0 * len(motion)), total
     for _ in range(24):
         step = float(np.sqrt(low * high))
-        kept = chooser.along(motion / step)
+        kept = _along(motion / step, curve, settings, sharp, resting)
         if not best or abs(len(kept) - count) < abs(len(best) - count):
             best = kept
         if len(kept) == count:

@@ -168,9 +168,6 @@ def _local_maxima(
     return set(worst) - beaten
 
 
-# -- three views -----------------------------------------------------------------------------
-
-
 def _length_errors(
     poses: Sequence[Rigid3], measured: Sequence[MeasuredPair], excluded: Collection[int]
 ) -> dict[int, float]:

@@ -49,7 +49,7 @@ class Experiment:
         """Train what is not trained yet, and print the table."""
         # Pose regression's settings and the drawing of curves take a while to import.
         from relocalize import experiments  # noqa: PLC0415
-        from relocalize.experiments.names import FIGURE, PAGE  # noqa: PLC0415
+        from relocalize.experiments.running import FIGURE, PAGE  # noqa: PLC0415
         from relocalize.experiments.table import experiment_table  # noqa: PLC0415
 
         overrides = dict(experiments.read_override(text) for text in self.set)

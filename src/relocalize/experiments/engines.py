@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -76,30 +75,21 @@ def _ray() -> Any:
 
 
 def _start(ray: Any) -> None:
+    before = signal.getsignal(signal.SIGTERM)
     try:
-        with _own_signals():
-            ray.init(log_to_driver=False, logging_level="error", include_dashboard=False)
+        ray.init(log_to_driver=False, logging_level="error", include_dashboard=False)
     except Exception as error:  # Ray raises bare ones, of a slow machine too
         raise ExperimentError(
             f"Ray did not start: {_first_line(error)}; try again, or use --engine local"
         ) from error
+    finally:
+        # What SIGTERM does stays as it is: Ray would end this process before runs are stopped.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """What SIGTERM does stays as it is: Ray would end this process before runs are stopped."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _on(ray: Any, runs: Sequence[Run]) -> Iterator[Run]:
@@ -140,5 +130,5 @@ def _result(ray: Any, task: Any) -> None:
         raise
     except ray.exceptions.RayError as error:
         raise ExperimentError(
-            f"Ray could not do a run: {_first_line(error)}; the same command goes on from here"
+            f"Ray could not do a run: {_first_line(error)}; run the same command again to resume"
         ) from error

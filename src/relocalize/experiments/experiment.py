@@ -1,28 +1,169 @@
-"""What came of a sweep, as far as it is done."""
+"""What came of a sweep, as far as it is done: its runs, and the rows of its table."""
 
 from __future__ import annotations
 
 import math
 import platform
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
+from statistics import median
 from typing import Any
 
 from relocalize.experiments.held_out import HeldOutErrors
-from relocalize.experiments.summary import (
-    ConfigurationNumbers,
-    Effect,
-    RunNumbers,
-    configurations_of,
-    effects_of,
-)
+from relocalize.experiments.runs import Run
+from relocalize.experiments.stability import epoch_to_epoch, seed_to_seed
 from relocalize.experiments.sweep import Sweep
+from relocalize.plain import to_plain
+from relocalize.regression.settings import TrainSettings
 
 _SCHEMA = 1
-_NARROWEST, _MARGIN = 2.6, 1.08  # factors, of axes of errors
 _WITH = ("relocalize", "torch", "numpy", "ray")
+LogRows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class RunNumbers:
+    """One finished run.
+
+    Attributes:
+        name: of its folder.
+        values: of the grid's axes.
+        seed: of everything random.
+        position: median validation error of the chosen epoch, in the Place's unit; infinite where
+            the run diverged.
+        rotation_deg: likewise, degrees.
+        score: likewise, what the epoch was chosen by; about 1 for a constant answer.
+        best_epoch: the chosen one, None where the run diverged.
+        position_jump: `epoch_to_epoch` of the validation position errors.
+        rotation_jump: the same of the rotation errors.
+        epoch_seconds: median time of an epoch, validation included.
+        epochs: that were run.
+        seconds: of training and preparing.
+        ended: why: the last epoch, minutes over, or what stopped it.
+    """
+
+    name: str
+    values: Mapping[str, object]
+    seed: int
+    position: float
+    rotation_deg: float
+    score: float
+    best_epoch: int | None
+    position_jump: float | None
+    rotation_jump: float | None
+    epoch_seconds: float | None
+    epochs: int
+    seconds: float
+    ended: str
+
+    @classmethod
+    def of(cls, run: Run, result: Mapping[str, Any], log: LogRows) -> RunNumbers:
+        """The numbers of a run with its result and its log, a row per epoch."""
+        validation = result.get("validation") or {}
+        training = result.get("training") or {}
+        seconds = [float(row["epoch_seconds"]) for row in log]
+        return cls(
+            name=run.folder.name,
+            values=run.values,
+            seed=run.settings.seed,
+            position=float(validation.get("position", math.inf)),
+            rotation_deg=float(validation.get("rotation_deg", math.inf)),
+            score=float(validation.get("score", math.inf)),
+            best_epoch=validation.get("epoch"),
+            position_jump=epoch_to_epoch(column(log, "validation_position", math.inf)),
+            rotation_jump=epoch_to_epoch(column(log, "validation_rotation_deg", math.inf)),
+            epoch_seconds=median(seconds) if seconds else None,
+            epochs=len(log),
+            seconds=sum(seconds) + float(training.get("preparation_seconds", 0.0)),
+            ended=_ended(run.settings, result, len(log)),
+        )
+
+
+@dataclass(frozen=True)
+class ConfigurationNumbers:
+    """One row of the table: the runs of one configuration, one per seed.
+
+    Attributes:
+        values: of the grid's axes.
+        runs: how many are done.
+        diverged: of them.
+        position: median over seeds of the runs' `RunNumbers.position`.
+        position_range: the least and the largest of them.
+        rotation_deg: median over seeds.
+        rotation_range: the least and the largest.
+        score: median over seeds.
+        position_jump: median over seeds of the runs' jumps from epoch to epoch.
+        rotation_jump: the same of rotations.
+        position_seeds: `seed_to_seed` of positions; None with one seed.
+        rotation_seeds: the same of rotations.
+        epoch_seconds: median over seeds.
+        epochs: median over seeds.
+        ended: why runs ended, each reason once.
+    """
+
+    values: Mapping[str, object]
+    runs: int
+    diverged: int
+    position: float
+    position_range: tuple[float, float]
+    rotation_deg: float
+    rotation_range: tuple[float, float]
+    score: float
+    position_jump: float | None
+    rotation_jump: float | None
+    position_seeds: float | None
+    rotation_seeds: float | None
+    epoch_seconds: float | None
+    epochs: float
+    ended: tuple[str, ...]
+
+    @classmethod
+    def of(cls, runs: Sequence[RunNumbers]) -> ConfigurationNumbers:
+        """The row of at least one run of a configuration."""
+        positions = [run.position for run in runs]
+        rotations = [run.rotation_deg for run in runs]
+        return cls(
+            values=runs[0].values,
+            runs=len(runs),
+            diverged=sum(run.best_epoch is None for run in runs),
+            position=median(positions),
+            position_range=(min(positions), max(positions)),
+            rotation_deg=median(rotations),
+            rotation_range=(min(rotations), max(rotations)),
+            score=median([run.score for run in runs]),
+            position_jump=_median_of(run.position_jump for run in runs),
+            rotation_jump=_median_of(run.rotation_jump for run in runs),
+            position_seeds=seed_to_seed(positions),
+            rotation_seeds=seed_to_seed(rotations),
+            epoch_seconds=_median_of(run.epoch_seconds for run in runs),
+            epochs=median([run.epochs for run in runs]),
+            ended=tuple(dict.fromkeys(run.ended for run in runs)),
+        )
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one value of one axis comes to, whatever the other axes say.
+
+    Attributes:
+        axis: the setting.
+        value: of it.
+        runs: that have it.
+        position: median of their validation errors, in the Place's unit.
+        rotation_deg: likewise, degrees.
+        position_jump: median of their jumps from epoch to epoch.
+    """
+
+    axis: str
+    value: object
+    runs: int
+    position: float
+    rotation_deg: float
+    position_jump: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +178,7 @@ class Experiment:
         engine: that did the runs.
         planned: how many runs the sweep has.
         runs: those that are done, in the sweep's order.
-        logs: rows per epoch of each of them.
+        logs: rows per epoch of each of them, by its name.
         test: errors on test images by the run's name; none unless they were asked for.
     """
 
@@ -48,32 +189,50 @@ class Experiment:
     engine: str
     planned: int
     runs: tuple[RunNumbers, ...]
-    logs: tuple[tuple[dict[str, Any], ...], ...]
+    logs: Mapping[str, LogRows]
     test: dict[str, HeldOutErrors]
 
-    @property
+    def groups(self, axis: str | None = None) -> list[list[RunNumbers]]:
+        """Runs of the same values, or of the same value of an axis, in the sweep's order."""
+        groups: dict[str, list[RunNumbers]] = {}
+        for run in self.runs:
+            groups.setdefault(repr(run.values[axis] if axis else run.values), []).append(run)
+        return list(groups.values())
+
+    @cached_property
     def configurations(self) -> list[ConfigurationNumbers]:
-        """The table's rows."""
-        return configurations_of(self.runs)
+        """The table's rows, in the order of the runs."""
+        return [ConfigurationNumbers.of(runs) for runs in self.groups()]
 
-    def error_range(self, name: str) -> tuple[float, float]:
-        """From below the least to above the largest of an error in the logs: a logarithmic axis.
-
-        Never so narrow that none of 1, 2 and 5, which such an axis names, is on it.
-        """
-        values = [row[name] for log in self.logs for row in log if row[name]]
-        low, high = min(values, default=1.0), max(values, default=1.0)
-        wider = max(_MARGIN, math.sqrt(_NARROWEST * low / high))
-        return low / wider, high * wider
+    @cached_property
+    def effects(self) -> list[Effect]:
+        """Each value of each axis that has several, over all runs that have it."""
+        effects: list[Effect] = []
+        for axis in self.runs[0].values if self.runs else ():
+            groups = self.groups(axis)
+            effects += [
+                Effect(
+                    axis=axis,
+                    value=runs[0].values[axis],
+                    runs=len(runs),
+                    position=median([run.position for run in runs]),
+                    rotation_deg=median([run.rotation_deg for run in runs]),
+                    position_jump=_median_of(run.position_jump for run in runs),
+                )
+                for runs in groups
+                if len(groups) > 1
+            ]
+        return effects
 
     @property
-    def effects(self) -> list[Effect]:
-        """What each value of each axis comes to."""
-        return effects_of(self.runs)
+    def best(self) -> ConfigurationNumbers | None:
+        """The row of the best validation score, if any run of it was of use."""
+        best = min(self.configurations, key=lambda row: row.score, default=None)
+        return best if best is not None and math.isfinite(best.score) else None
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON values."""
-        return {
+        """As strict JSON values; an infinite number is None."""
+        content = {
             "schema": _SCHEMA,
             "name": self.sweep.name,
             "about": self.sweep.about,
@@ -81,21 +240,50 @@ class Experiment:
             "split": self.split,
             "unit": self.unit,
             "errors_on": "validation images, cut from the train images",
-            "sweep": asdict(self.sweep),
+            "sweep": self.sweep,
             "runs_planned": self.planned,
-            "configurations": [row.to_json() for row in self.configurations],
-            "effects": [effect.to_json() for effect in self.effects],
-            "runs": [run.to_json() for run in self.runs],
-            "test": {name: asdict(errors) for name, errors in self.test.items()} or None,
+            "configurations": self.configurations,
+            "effects": self.effects,
+            "runs": self.runs,
+            "test": self.test or None,
             "made": {
-                "with": _versions(),
+                "with": {name: version(name) for name in _WITH if find_spec(name) is not None},
                 "python": platform.python_version(),
                 "machine": f"{platform.system()} {platform.machine()}",
                 "engine": self.engine,
                 "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             },
         }
+        strict: dict[str, Any] = _strict(to_plain(content))
+        return strict
 
 
-def _versions() -> dict[str, str]:
-    return {package: version(package) for package in _WITH if find_spec(package) is not None}
+def column(log: LogRows, name: str, missing: float) -> list[float]:
+    """A number per epoch; one that was not finite is null in the log."""
+    return [missing if row[name] is None else float(row[name]) for row in log]
+
+
+def _median_of(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _ended(settings: TrainSettings, result: Mapping[str, Any], epochs: int) -> str:
+    if result["status"] == "diverged":
+        return "diverged"
+    if result.get("reason"):
+        return str(result["reason"])
+    planned = settings.optimizer.epochs
+    if planned is None:
+        batches = -(-int(result["training"]["images"]) // settings.optimizer.batch_size)
+        planned = settings.optimizer.epochs_of(batches)
+    return "last epoch" if epochs >= planned else "minutes over"
+
+
+def _strict(value: Any) -> Any:
+    """The same where every infinite number is None, as JSON wants it."""
+    if isinstance(value, dict):
+        return {name: _strict(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from relocalize import evaluation, progress
-from relocalize.experiments.names import REGRESSOR
-from relocalize.experiments.runs import Run
+from relocalize.experiments.runs import REGRESSOR, Run
 from relocalize.localization.localizer import Localizer
 from relocalize.localization.store import folder_of, is_current, store
 from relocalize.place import Place, Split

@@ -6,20 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relocalize import evaluation, progress
-from relocalize.experiments.curves_figure import curves_figure
+from relocalize.experiments.curves import draw_curves
 from relocalize.experiments.engines import ENGINES, check_engine
-from relocalize.experiments.experiment import Experiment
+from relocalize.experiments.experiment import Experiment, RunNumbers
 from relocalize.experiments.held_out import HeldOutErrors, score_test_images
-from relocalize.experiments.names import EXPERIMENTS, FIGURE, PAGE, RESULTS
 from relocalize.experiments.page import experiment_page
-from relocalize.experiments.runs import Run, runs_of
-from relocalize.experiments.summary import RunNumbers
+from relocalize.experiments.runs import EXPERIMENTS, Run, runs_of
 from relocalize.experiments.sweep import Sweep
 from relocalize.place import Place, Split, atomic
 from relocalize.place.lock import write_lock
-from relocalize.plotting.figure import save_figure
 from relocalize.regression import require_torch
 from relocalize.regression.frames import TrainingFrames
+
+RESULTS, FIGURE, PAGE = "results.json", "curves.png", "index.html"  # in the sweep's folder
 
 
 def run_experiment(
@@ -43,7 +42,7 @@ def run_experiment(
 
     Raises:
         RelocalizeError: the sweep cannot be trained on this Place, or not by this engine.
-        KeyboardInterrupt: after checkpoints were written; the same call goes on.
+        KeyboardInterrupt: after checkpoints were written; the same call resumes.
     """
     require_torch()
     check_engine(engine)
@@ -54,14 +53,15 @@ def run_experiment(
     with write_lock(folder):
         missing = [run for run in runs if not run.is_done]
         _say_plan(sweep, runs, missing)
-        if missing:
-            _prepare_images(place, split, missing)
+        # Images are decoded before any run's minutes count: the first would pay for all.
+        for settings in dict.fromkeys(run.settings.input for run in missing):
+            TrainingFrames.prepare(place, split, settings)
         for _ in ENGINES[engine](missing):
             _write(_experiment(place, sweep, split, engine, runs), folder)
         test = score_test_images(place, split, sweep.name, runs) if evaluate else {}
         experiment = _experiment(place, sweep, split, engine, runs, test)
         _write(experiment, folder)
-        save_figure(curves_figure(experiment), folder / FIGURE)
+        draw_curves(experiment, folder / FIGURE)
     return experiment, folder
 
 
@@ -81,7 +81,7 @@ def _experiment(
     test: dict[str, HeldOutErrors] | None = None,
 ) -> Experiment:
     done = [(run, result) for run in runs if (result := run.result()) is not None]
-    logs = [tuple(run.log()) for run, _ in done]
+    logs = {run.folder.name: run.log() for run, _ in done}
     return Experiment(
         sweep=sweep,
         place=place.name,
@@ -89,18 +89,10 @@ def _experiment(
         unit=place.unit,
         engine=engine,
         planned=len(runs),
-        runs=tuple(
-            RunNumbers.of(run, result, rows) for (run, result), rows in zip(done, logs, strict=True)
-        ),
-        logs=tuple(logs),
+        runs=tuple(RunNumbers.of(run, result, logs[run.folder.name]) for run, result in done),
+        logs=logs,
         test=test or {},
     )
-
-
-def _prepare_images(place: Place, split: Split, runs: Sequence[Run]) -> None:
-    """Decode images before any run's minutes count: the first would pay for all."""
-    for settings in dict.fromkeys(run.settings.input for run in runs):
-        TrainingFrames.prepare(place, split, settings)
 
 
 def _say_plan(sweep: Sweep, runs: Sequence[Run], missing: Sequence[Run]) -> None:

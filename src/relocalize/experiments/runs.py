@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from relocalize.errors import DivergenceError, PlaceError
-from relocalize.experiments.names import EXPERIMENTS, REGRESSOR, RESULT, SETTINGS
 from relocalize.experiments.sweep import Configuration, Sweep, shown
 from relocalize.localization.store import fingerprints
 from relocalize.place import Place, Split, atomic
@@ -19,6 +18,8 @@ from relocalize.place.folder import read_json
 from relocalize.regression.settings import TrainSettings
 from relocalize.regression.training_log import read_log
 
+EXPERIMENTS = "experiments"  # in the Place, a folder per sweep
+SETTINGS, RESULT, REGRESSOR = "settings.json", "result.json", "localizer"  # in a run's folder
 # What a run's numbers do not depend on.
 _NOT_OF_THE_RESULT = ("checkpoint_minutes", "threads")
 _MOST_LETTERS = 40  # of the values in a run's name
@@ -60,7 +61,7 @@ class Run:
         return read_log(self.folder)
 
     def work(self) -> None:
-        """Train, or go on where a killed process left it, and write the result.
+        """Train, or resume what a killed process left, and write the result.
 
         A training that diverges has that as its result.
 

@@ -9,10 +9,10 @@ import difflib
 import itertools
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from relocalize.errors import ExperimentError, LocalizerError, PlaceError
 from relocalize.place.folder import checked_name
@@ -28,9 +28,40 @@ _MAX_BYTES = 1 << 20  # of a sweep file; a large one has a few thousand
 _MOST_RUNS = 10_000
 _MOST_LETTERS = 40  # of a name, which begins the names of localizers
 _PRESET = "preset"
+_NONE = "none"  # no value, where a setting may have none
 # Settings that a sweep says elsewhere, and where.
 _ELSEWHERE = {"seed": "seeds = [0, 1]", "minutes": "minutes = 10"}
 _SUFFIX = ".toml"
+
+# What a field of a sweep is, and how to say it.
+_WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (
+        lambda name: isinstance(name, str) and len(name) <= _MOST_LETTERS,
+        f"a text of at most {_MOST_LETTERS} letters",
+    ),
+    "about": (lambda about: isinstance(about, str), "a text"),
+    _PRESET: (
+        lambda name: isinstance(name, str),
+        "one of them, and several as preset = [...] below [grid]",
+    ),
+    "settings": (lambda table: isinstance(table, dict), "a table"),
+    "grid": (lambda table: isinstance(table, dict), "a table"),
+    "seeds": (
+        lambda seeds: (
+            isinstance(seeds, tuple)
+            and all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds)
+            and len(seeds) == len(set(seeds)) > 0
+        ),
+        "a list of different whole numbers, as in seeds = [0, 1, 2]",
+    ),
+    "minutes": (
+        lambda minutes: (
+            minutes is None or (type(minutes) in {int, float} and 0 < minutes < math.inf)
+        ),
+        "a number above 0",
+    ),
+    "split": (lambda name: name is None or isinstance(name, str), "a split's name"),
+}
 
 # The sweeps that come with relocalize, by name.
 SHIPPED = {path.stem: path for path in sorted(Path(__file__).parent.glob(f"*{_SUFFIX}"))}
@@ -47,11 +78,6 @@ class Configuration:
 
     values: Mapping[str, object]
     settings: TrainSettings
-
-    @property
-    def label(self) -> str:
-        """The values alone, for people."""
-        return ", ".join(shown(value) for value in self.values.values()) or self.settings.preset
 
 
 @dataclass(frozen=True)
@@ -79,27 +105,11 @@ class Sweep:
     split: str | None = None
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
-        _check(isinstance(self.about, str), "about", self.about, "a text")
-        _check(
-            isinstance(self.preset, str),
-            _PRESET,
-            self.preset,
-            "one of them, and several as preset = [...] below [grid]",
-        )
-        _check(
-            bool(self.seeds) and all(type(seed) is int and 0 <= seed < 2**32 for seed in self.seeds)
-            and len(set(self.seeds)) == len(self.seeds),
-            "seeds",
-            list(self.seeds),
-            "different whole numbers, as in seeds = [0, 1, 2]",
-        )  # fmt: skip
-        minutes = self.minutes
-        right = type(minutes) in {int, float} and 0 < cast(float, minutes) < math.inf
-        _check(minutes is None or right, "minutes", minutes, "a number above 0")
-        _check(
-            self.split is None or isinstance(self.split, str), "split", self.split, "a split's name"
-        )
+        for name, (is_right, wanted) in _WANTED.items():
+            value = getattr(self, name)
+            if not is_right(value):
+                raise _refused(name, list(value) if isinstance(value, tuple) else value, wanted)
+        checked_name(self.name, "sweep")
         both = sorted(self.settings.keys() & self.grid.keys())
         if both:
             raise ExperimentError(f"{both[0]} is in [settings] and in [grid]; keep one of them")
@@ -107,19 +117,24 @@ class Sweep:
             _check_setting(name)
         if _PRESET in self.settings:
             raise ExperimentError('preset is in [settings]; want it above, as preset = "default"')
+        for name, values in self.grid.items():
+            if not isinstance(values, tuple):
+                wanted = "a list of values to try, or put it below [settings]"
+                raise _refused(f"{name} in [grid]", values, wanted)
+            if not values:
+                raise _refused(f"{name} in [grid]", [], "at least one value")
         runs = math.prod(len(values) for values in self.grid.values()) * len(self.seeds)
         if runs > _MOST_RUNS:
             raise ExperimentError(f"the grid has {runs} runs; want at most {_MOST_RUNS}")
-        for name, values in self.grid.items():
-            _check(bool(values), f"{name} in [grid]", list(values), "at least one value")
         labels: dict[TrainSettings, str] = {}
         for point in self.configurations:
+            label = self.label(point.values)
             if point.settings in labels:
                 raise ExperimentError(
                     f"the grid has the same settings twice: ({labels[point.settings]}) and "
-                    f"({point.label}); leave one of the values out"
+                    f"({label}); leave one of the values out"
                 )
-            labels[point.settings] = point.label
+            labels[point.settings] = label
 
     @property
     def configurations(self) -> list[Configuration]:
@@ -132,11 +147,33 @@ class Sweep:
         for values in itertools.product(*self.grid.values()):
             point = dict(zip(self.grid, values, strict=True))
             changes = {**self.settings, **point}
-            begun = preset(_preset_name(changes.pop(_PRESET, self.preset)))
+            begun_as = changes.pop(_PRESET, self.preset)
+            if not isinstance(begun_as, str):
+                raise _refused(_PRESET, begun_as, f"one of {', '.join(PRESETS)}")
+            begun = preset(begun_as)
             if self.minutes is not None:
                 begun = replace(begun, minutes=float(self.minutes))
             found.append(Configuration(point, with_fields(begun, changes)))
         return found
+
+    @property
+    def heads(self) -> list[str]:
+        """A short name of each axis: the last part of its name, where that says which it is."""
+        parts = [axis.rpartition(".") for axis in self.grid]
+        # What backbone.name and head.kind are is said by what stands before.
+        short = [before if last in {"name", "kind"} else last for before, _, last in parts]
+        return [
+            (one if one and short.count(one) == 1 else axis).replace("_", " ")
+            for axis, one in zip(self.grid, short, strict=True)
+        ]
+
+    def label(self, values: Mapping[str, object]) -> str:
+        """A configuration's values for people; a word says what it is, a number does not."""
+        words = [
+            value if isinstance(value, str) and value != _NONE else f"{head} {shown(value)}"
+            for head, value in zip(self.heads, values.values(), strict=True)
+        ]
+        return ", ".join(words) or self.preset
 
     def with_changes(
         self,
@@ -199,7 +236,20 @@ def find_sweep(given: str | Path) -> Sweep:
     except (ValueError, RecursionError) as error:
         what = " ".join(str(error).split())[:120]
         raise ExperimentError(f"{path} is no TOML file: {what}") from error
-    return _sweep_of(values, path)
+    known = [one.name for one in fields(Sweep)]
+    for name in values:
+        if name not in known:
+            raise ExperimentError(
+                f"{path}: no key {name[:80]!r}{_meant(name, known)}; there are {', '.join(known)}, "
+                "and a setting belongs below [settings] or [grid]"
+            )
+    told = {"name": path.stem, "settings": {}, "grid": {}} | values
+    told |= {key: _flat(told[key]) for key in ("settings", "grid")}
+    if isinstance(told["grid"], dict):
+        told["grid"] = {name: _as_tuple(listed) for name, listed in told["grid"].items()}
+    if "seeds" in told:
+        told["seeds"] = _as_tuple(told["seeds"])
+    return _built(str(path), **told)
 
 
 def read_override(text: str) -> tuple[str, object]:
@@ -226,37 +276,6 @@ def shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _sweep_of(values: dict[str, Any], path: Path) -> Sweep:
-    known = [one.name for one in fields(Sweep)]
-    for name in values:
-        if name not in known:
-            raise ExperimentError(
-                f"{path}: no key {name[:80]!r}{_meant(name, known)}; there are {', '.join(known)}, "
-                "and a setting belongs below [settings] or [grid]"
-            )
-    for table in ("settings", "grid"):
-        if not isinstance(values.get(table, {}), dict):
-            raise ExperimentError(f"{path}: {table} is {_short(values[table])}; want a table")
-    if not isinstance(seeds := values.get("seeds", [0]), list):
-        raise ExperimentError(f"{path}: seeds is {_short(seeds)}; want a list, as in [0, 1, 2]")
-    grid: dict[str, tuple[object, ...]] = {}
-    for name, listed in _flat(values.get("grid", {})).items():
-        if not isinstance(listed, list):
-            raise ExperimentError(
-                f"{path}: {name} in [grid] is {_short(listed)}; want a list of values to try, or "
-                "put it below [settings]"
-            )
-        grid[name] = tuple(listed)
-    told = {
-        "name": path.stem,
-        **values,
-        "settings": _flat(values.get("settings", {})),
-        "grid": grid,
-        "seeds": tuple(seeds),
-    }
-    return _built(str(path), **told)
-
-
 def _built(where: str, **values: Any) -> Sweep:
     try:
         return Sweep(**values)
@@ -264,25 +283,18 @@ def _built(where: str, **values: Any) -> Sweep:
         raise ExperimentError(f"{where}: {error}") from error
 
 
-def _flat(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """Tables within tables as dotted names; TOML writes ``a.b = 1`` as the one or the other."""
-    flat: dict[str, object] = {}
-    for name, value in table.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
+def _flat(value: Any, prefix: str = "") -> Any:
+    """Tables within a table as dotted names; TOML writes ``a.b = 1`` as the one or the other."""
+    if not isinstance(value, dict):
+        return value if not prefix else {prefix: value}
+    flat: dict[str, Any] = {}
+    for name, one in value.items():
+        flat |= _flat(one, f"{prefix}.{name}".lstrip("."))
     return flat
 
 
-def _check_name(name: object) -> None:
-    _check(
-        isinstance(name, str) and len(name) <= _MOST_LETTERS,
-        "name",
-        name,
-        f"a text of at most {_MOST_LETTERS} letters",
-    )
-    checked_name(cast(str, name), "sweep")
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _check_setting(name: str) -> None:
@@ -296,20 +308,13 @@ def _check_setting(name: str) -> None:
         )
 
 
-def _preset_name(value: object) -> str:
-    if not isinstance(value, str):
-        raise ExperimentError(f"preset is {_short(value)}; want one of {', '.join(PRESETS)}")
-    return value
-
-
 def _meant(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _check(right: bool, name: str, value: object, wanted: str) -> None:
-    if not right:
-        raise ExperimentError(f"{name} is {_short(value)}; want {wanted}")
+def _refused(name: str, value: object, wanted: str) -> ExperimentError:
+    return ExperimentError(f"{name} is {_short(value)}; want {wanted}")
 
 
 def _short(value: object) -> str:

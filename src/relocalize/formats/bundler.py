@@ -101,9 +101,6 @@ def _bundle(path: Path) -> Path:
     return inner if inner.is_file() else path / "bundle.out"
 
 
-# -- names and sizes -------------------------------------------------------------------------
-
-
 def _image_names(file: Path, count: int) -> tuple[list[str], Path]:
     """The names of the cameras' images in order, and the folder of the list that has them."""
     stem = file.name.removesuffix(".out").removesuffix(".bundle")
@@ -146,9 +143,6 @@ def _sizes(folder: Path, names: list[str]) -> dict[str, tuple[int, int]]:
         except (OSError, ValueError):
             continue
     return sizes
-
-
-# -- the file --------------------------------------------------------------------------------
 
 
 class _Reader:

@@ -109,9 +109,6 @@ def _model_folders(path: Path) -> list[Path]:
     ]
 
 
-# -- writing ---------------------------------------------------------------------------------
-
-
 def write(posed: PosedImages, out: Path) -> None:
     """Write a COLMAP project: ``images/`` and the binary model ``sparse/0``.
 

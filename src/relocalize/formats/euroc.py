@@ -105,9 +105,6 @@ def _take(rows: PoseRows, cells: list[str]) -> None:
     rows.add(stamp, numbers[3:], numbers[:3], time=int(stamp) * 1e-9)
 
 
-# -- the camera ------------------------------------------------------------------------------
-
-
 def _camera_sensor(path: Path) -> _Sensor | None:
     """The camera of the ``sensor.yaml`` beside the file, or of ``cam0`` in its data set."""
     for candidate in (path.with_name(_SENSOR), path.parent.parent / "cam0" / _SENSOR):

@@ -85,9 +85,6 @@ def _folder_and_stem(name: str) -> str:
 _KEYS: tuple[Callable[[str], str], ...] = (_path, _file_name, _folder_and_stem, _stem)
 
 
-# -- poses without image names ---------------------------------------------------------------
-
-
 def match_times(times: Mapping[str, float], present: Iterable[str]) -> NameMatch:
     """Match poses that have a time and no image name to images whose name is their time.
 

@@ -123,9 +123,6 @@ def _camera(key: int, value: object) -> Camera:
         raise FormatError(f"intrinsics {key}: {error}") from None
 
 
-# -- structure -------------------------------------------------------------------------------
-
-
 def _model(
     registration: Registration, root: JsonObject, name_of: dict[int, str]
 ) -> MapModel | None:

@@ -105,9 +105,6 @@ def read(path: Path) -> Registration:
     return with_cameras(registration, root)
 
 
-# -- files -----------------------------------------------------------------------------------
-
-
 def _sequences(root: Path) -> list[Path]:
     """The folders of sequences that have pose files, by their number; or the folder itself."""
     try:
@@ -176,9 +173,6 @@ def _listed(path: Path, remarks: list[str]) -> list[int]:
         elif row and not row.startswith("#"):
             remarks.append(f"{path.name}, line {line}: {row[:40]!a} is no sequence")
     return list(dict.fromkeys(numbers))
-
-
-# -- writing ---------------------------------------------------------------------------------
 
 
 def write(posed: PosedImages, out: Path) -> None:

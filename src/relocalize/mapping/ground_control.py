@@ -22,13 +22,18 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from relocalize.errors import MappingError
-from relocalize.formats.names import match_names
 from relocalize.formats.text import read_lines
 from relocalize.geometry import Similarity3, align_points
 from relocalize.geometry.alignment_doubts import why_not
 from relocalize.geometry.transforms import FloatArray
 from relocalize.mapping.aligning import FoundFrame, Stations, remarks_on, up_after
-from relocalize.mapping.scale import MeasuredLength, check_lengths, metres_per_unit, position_of
+from relocalize.mapping.scale import (
+    MeasuredLength,
+    check_lengths,
+    image_of,
+    metres_per_unit,
+    position_of,
+)
 from relocalize.place import MapModel, Place, PosedImage
 from relocalize.place.folder import METRE
 
@@ -120,13 +125,8 @@ def align_to_control(
         MappingError: fewer than three positions can be found in the map, or they do not determine
             the answer; with the reason.
     """
-    model = place.map
-    names, found = [], []
-    for name in control.positions:
-        observed = control.observations.get(name)
-        position = _seen(model, name, observed) if observed else _camera(model, name, control)
-        names.append(name)
-        found.append(position)
+    model, names = place.map, list(control.positions)
+    found = [_found(model, name, control) for name in names]
     if len(names) < 3:
         raise MappingError(
             f"{control.source} has {len(names)} positions; ground control needs three or more, "
@@ -155,32 +155,27 @@ def align_to_control(
     )
 
 
-def _image(model: MapModel, name: str) -> PosedImage | None:
-    return model.images.get(match_names([name], model.images).present_of.get(name, name))
-
-
-def _camera(model: MapModel, name: str, control: GroundControl) -> FloatArray:
-    image = _image(model, name)
-    if image is None:
-        raise MappingError(
-            f"{control.source}: {name!r} is no posed image of the map, and no row `{name}, image, "
-            f"u, v` says where one shows it; images are such as {next(iter(model.images), 'none')}"
-        )
-    return image.world_from_cam.translation
-
-
-def _seen(model: MapModel, point: str, observed: Sequence[tuple[str, float, float]]) -> FloatArray:
-    """The position in the map of a point seen in images: [3]."""
-    images = []
-    for name, _, _ in observed:
-        image = _image(model, name)
+def _found(model: MapModel, name: str, control: GroundControl) -> FloatArray:
+    """The position in the map of an image's camera, or of a point that images show: [3]."""
+    observed = control.observations.get(name)
+    if not observed:
+        image = image_of(model, name)
         if image is None:
-            raise MappingError(f"point {point!r}: image {name!r} has no pose in the map")
-        images.append(image)
+            raise MappingError(
+                f"{control.source}: {name!r} is no posed image of the map, and no row `{name}, "
+                "image, u, v` says where one shows it; images are such as "
+                f"{next(iter(model.images), 'none')}"
+            )
+        return image.world_from_cam.translation
+    images = [image_of(model, one) for one, _, _ in observed]
+    posed = [image for image in images if image is not None]
+    if len(posed) < len(images):
+        missing = observed[images.index(None)][0]
+        raise MappingError(f"point {name!r}: image {missing!r} has no pose in the map")
     if len(observed) == 1:
-        name, u, v = observed[0]
-        return position_of(model, f"{name}@{u},{v}")
-    return triangulated(point, images, np.array([(u, v) for _, u, v in observed]))
+        one, u, v = observed[0]
+        return position_of(model, f"{one}@{u},{v}")
+    return triangulated(name, posed, np.array([(u, v) for _, u, v in observed]))
 
 
 def triangulated(point: str, images: Sequence[PosedImage], pixels: FloatArray) -> FloatArray:

@@ -10,7 +10,7 @@ import numpy as np
 from relocalize.errors import MappingError
 from relocalize.formats.names import match_names
 from relocalize.geometry.transforms import FloatArray
-from relocalize.place import MapModel
+from relocalize.place import MapModel, PosedImage
 from relocalize.place.model import NO_POINT
 
 # How far from a given pixel, as a share of the image's diagonal, its map point may be seen.
@@ -88,6 +88,11 @@ def _image_and_pixel(end: str) -> tuple[str, tuple[float, float] | None]:
     return name, (x, y)
 
 
+def image_of(model: MapModel, name: str) -> PosedImage | None:
+    """The map's image that a name means, or None."""
+    return model.images.get(match_names([name], model.images).present_of.get(name, name))
+
+
 def position_of(model: MapModel, end: str) -> FloatArray:
     """Where an image's camera, or what is seen at ``IMAGE@X,Y``, is in the map: [3].
 
@@ -95,7 +100,7 @@ def position_of(model: MapModel, end: str) -> FloatArray:
         MappingError: the image has no pose, or no map point is seen there.
     """
     name, pixel = _image_and_pixel(end)
-    image = model.images.get(match_names([name], model.images).present_of.get(name, name))
+    image = image_of(model, name)
     if image is None:
         raise MappingError(
             f"{name!r} has no pose in the map; it has such as {next(iter(model.images), 'none')!r}"

@@ -88,16 +88,10 @@ def split_by_blocks(
         )
     edges = np.linspace(0, len(names), blocks + 1)
     block = np.searchsorted(edges, np.arange(len(names)), side="right") - 1
-    is_test = block % every == every - 1
-    reach = max(1, round(gap * len(names) / blocks))
-    return _split(
-        name,
-        "blocks",
-        names,
-        is_test,
-        _near_in_time(is_test, reach),
-        {"blocks": blocks, "every": every, "gap": gap},
-    )
+    is_test: NDArray[np.bool_] = block % every == every - 1
+    near = _near_in_time(is_test, max(1, round(gap * len(names) / blocks)))
+    settings = {"blocks": blocks, "every": every, "gap": gap}
+    return _split(name, "blocks", names, is_test, settings, near)
 
 
 def split_later(
@@ -119,7 +113,7 @@ def split_later(
     _check_gap(gap, "images")
     is_test = np.arange(len(names)) >= len(names) - round(share * len(names))
     settings = {"share": share, "gap": gap}
-    return _split(name, "later", names, is_test, _near_in_time(is_test, gap), settings)
+    return _split(name, "later", names, is_test, settings, _near_in_time(is_test, gap))
 
 
 def split_by_captures(
@@ -144,8 +138,7 @@ def split_by_captures(
     names = [image for images in captures.values() for image in images]
     tested = {image for one in test for image in captures[one]}
     is_test = np.array([image in tested for image in names], dtype=bool)
-    nothing = np.zeros(len(names), dtype=bool)
-    return _split(name, "captures", names, is_test, nothing, {"test": list(test)})
+    return _split(name, "captures", names, is_test, {"test": list(test)})
 
 
 def split_by_area(
@@ -204,14 +197,14 @@ def split_by_area(
         margin = _AREA_MARGIN * radius
         is_test = outside == 0
         settings = {"share": share, "middle": middle.tolist(), "radius": radius}
-    near = (outside <= margin) & ~is_test
+    near = outside <= margin
     start = 0
     for images in captures.values():
         own = slice(start, start + len(images))
         reach = usual_gap(len(images)) if gap is None else gap
         near[own] |= _near_in_time(is_test[own], reach)
         start += len(images)
-    return _split(name, "area", names, is_test, near, {**settings, "margin": margin, "gap": gap})
+    return _split(name, "area", names, is_test, {**settings, "margin": margin, "gap": gap}, near)
 
 
 def split_random(
@@ -234,8 +227,7 @@ def split_random(
     is_test = np.zeros(len(names), dtype=bool)
     order = np.random.default_rng(seed).permutation(len(names))
     is_test[order[: round(share * len(names))]] = True
-    nothing = np.zeros(len(names), dtype=bool)
-    return _split(name, "random", names, is_test, nothing, {"share": share, "seed": seed})
+    return _split(name, "random", names, is_test, {"share": share, "seed": seed})
 
 
 def joined(splits: Sequence[Split]) -> Split:
@@ -264,10 +256,11 @@ def _split(
     rule: str,
     names: Sequence[str],
     is_test: NDArray[np.bool_],
-    near: NDArray[np.bool_],
     settings: dict[str, Any],
+    near: NDArray[np.bool_] | None = None,
 ) -> Split:
-    tested, neither = int(is_test.sum()), int((near & ~is_test).sum())
+    near = np.zeros_like(is_test) if near is None else near & ~is_test
+    tested, neither = int(is_test.sum()), int(near.sum())
     if not tested or tested + neither == len(names):
         raise PlaceError(
             f"split {name!r} would have {tested} test and {len(names) - tested - neither} train "

@@ -13,14 +13,11 @@ from relocalize.geometry.transforms import FloatArray
 from relocalize.mapping.aligning import FoundFrame
 from relocalize.plotting.figure import (
     SOFT,
-    check_suffix,
     draw_cameras,
     draw_ground,
     draw_names,
-    new_figure,
-    save_figure,
+    figure_in,
     shortened,
-    style,
 )
 from relocalize.plotting.walks import COLORS, view_from_above
 
@@ -41,20 +38,15 @@ def draw_alignment(found: FoundFrame, place: str, out: Path) -> None:
     Raises:
         PlaceError: it cannot be such a file, or the transform comes from no positions.
     """
-    check_suffix(out)
     before, reference = found.in_place, found.in_reference
     if before is None or reference is None:
         raise PlaceError("there are no positions to draw: a length and a direction alone have none")
     good = found.alignment.inliers if found.alignment is not None else slice(None)
     view = view_from_above(reference.positions[good], None, up_is_z=found.frame.up == "z")
     after = before.moved(found.reference_from_place)
-    with style():
-        figure = new_figure(_WIDTH, _HEIGHT)
+    with figure_in(_WIDTH, _HEIGHT, out) as figure:
         left, right = figure.subplots(1, 2)
-        for axes, stations, title in (
-            (left, before, "before"),
-            (right, after, "after"),
-        ):
+        for axes, stations, title in ((left, before, "before"), (right, after, "after")):
             seen = view.of(np.concatenate([stations.positions, reference.positions]))
             side = draw_ground(axes, seen, view.labels, found.unit, narrowest=_NARROWEST)
             size = float(np.clip(60 / np.sqrt(len(seen)), 1.8, 4.0))
@@ -78,7 +70,6 @@ def draw_alignment(found: FoundFrame, place: str, out: Path) -> None:
         figure.supxlabel(
             f"{view.words}; before, each is in its own frame and unit", fontsize=8, color=SOFT
         )
-        save_figure(figure, out)
 
 
 def _mark_outliers(axes: Axes, found: FoundFrame, after: FloatArray, reference: FloatArray) -> None:
@@ -89,15 +80,8 @@ def _mark_outliers(axes: Axes, found: FoundFrame, after: FloatArray, reference: 
         return
     lines = list(np.stack([after[rows], reference[rows]], axis=1))
     axes.add_collection(LineCollection(lines, colors=_OUTLIER, linewidths=0.9, zorder=6))
-    axes.scatter(
-        reference[rows, 0],
-        reference[rows, 1],
-        s=60,
-        facecolors="none",
-        edgecolors=_OUTLIER,
-        linewidths=1.0,
-        label=f"outliers ({len(rows)})",
-        zorder=6,
-    )
+    x, y = reference[rows].T
+    label = f"outliers ({len(rows)})"
+    axes.scatter(x, y, s=60, facecolors="none", edgecolors=_OUTLIER, label=label, zorder=6)
     if len(rows) <= _MOST_NAMED:
         draw_names(axes, reference[rows], [found.names[row].rsplit("/", 1)[-1] for row in rows])

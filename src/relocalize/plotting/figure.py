@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from numpy.typing import NDArray
 
 from relocalize.errors import PlaceError
@@ -21,16 +22,16 @@ from relocalize.geometry.transforms import FloatArray
 from relocalize.place import atomic
 from relocalize.place.folder import METRE
 
-INK, SOFT, GRID = "#1d2329", "#5d6670", "#e8eaed"
+INK, SOFT = "#1d2329", "#5d6670"
 _TICK = 0.035  # length of a viewing direction, of the longer side of what is drawn
 # A direction is drawn where the camera has moved by so much of the longer side since the last
 # one, or turned by so much of a unit vector: one for each of a thousand frames would be a band.
 _TICK_STEP, _TICK_TURN = 0.012, 0.15
-_SUFFIXES = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
+_SUFFIXES = (".png", ".svg", ".pdf")
 _DOTS_PER_INCH = 200
 _LONGEST = 44  # characters of a name in a figure
 # Where a name may stand, in points from what it names, and which end of it is there.
-_BESIDE: dict[tuple[int, int], Literal["left", "center", "right"]] = {
+_NEXT_TO: dict[tuple[int, int], Literal["left", "center", "right"]] = {
     (5, 0): "left",
     (-5, 0): "right",
     (0, 8): "center",
@@ -39,28 +40,23 @@ _BESIDE: dict[tuple[int, int], Literal["left", "center", "right"]] = {
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
     "svg.fonttype": "none",  # text stays text, which papers and editors can change
     "svg.hashsalt": "relocalize",  # the same figure is the same file
     "axes.edgecolor": SOFT,
     "axes.labelcolor": INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#e8eaed",
+    "grid.linewidth": 0.6,
     "xtick.color": SOFT,
     "ytick.color": SOFT,
     "text.color": INK,
     "legend.frameon": False,
 }
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of inches, on white."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-        FigureCanvasAgg(figure)
-    return figure
-
-
-def style() -> AbstractContextManager[None]:
-    """The style to draw in: everything of a figure is made within it."""
-    return mpl.rc_context(_STYLE)
 
 
 def check_suffix(path: Path, *more: str) -> None:
@@ -70,16 +66,30 @@ def check_suffix(path: Path, *more: str) -> None:
         raise PlaceError(f"{path}: a figure can be {', '.join(known)}, not {path.suffix!r}")
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in the format that its name says, whole or not at all."""
-    check_suffix(path)
-    kind = _SUFFIXES[path.suffix.lower()]
-    # Without the date, the same figure is the same file.
-    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-    file = io.BytesIO()
+@contextmanager
+def figure_in(width: float, height: float, *paths: Path) -> Iterator[Figure]:
+    """An empty figure of inches, on white; the files have it when the block ends.
+
+    Raises:
+        PlaceError: it cannot be such a file.
+    """
+    for path in paths:
+        check_suffix(path)
     with mpl.rc_context(_STYLE):
-        figure.savefig(file, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
-    atomic.write_bytes(path, file.getvalue())
+        figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+        yield figure
+        for path in paths:
+            kind = path.suffix.lower()[1:]
+            # Without the date, the same figure is the same file.
+            metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+            file = io.BytesIO()
+            figure.savefig(file, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
+            atomic.write_bytes(path, file.getvalue())
+
+
+def short_unit(unit: str) -> str:
+    """A unit of lengths for axes."""
+    return "m" if unit == METRE else f"{unit}s"
 
 
 def shortened(name: str) -> str:
@@ -109,44 +119,32 @@ def draw_ground(
     middle, half = (low + high) / 2, np.maximum(high - low, narrowest * side) / 2 + margin
     axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
     axes.set_ylim(middle[1] - half[1], middle[1] + half[1])
-    short = "m" if unit == METRE else f"{unit}s"
-    axes.set_xlabel(f"{labels[0]} ({short})")
-    axes.set_ylabel(f"{labels[1]} ({short})")
-    axes.grid(color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    for edge in ("top", "right"):
-        axes.spines[edge].set_visible(False)
-    _draw_scale_bar(axes, float(2 * half[0]), unit)
+    axes.set_xlabel(f"{labels[0]} ({short_unit(unit)})")
+    axes.set_ylabel(f"{labels[1]} ({short_unit(unit)})")
+    _draw_scale_bar(axes, 2 * half, unit)
     return side
 
 
-def _draw_scale_bar(axes: Axes, width: float, unit: str) -> None:
+def _draw_scale_bar(axes: Axes, extent: FloatArray, unit: str) -> None:
     """Above the right end of the axes, where nothing else is."""
-    step = 10.0 ** np.floor(np.log10(0.25 * width))
-    length = max(factor * step for factor in (1, 2, 5) if factor * step <= 0.25 * width)
-    right = axes.get_xlim()[1]
-    above = axes.get_xaxis_transform()  # x of the data, y from 0 to 1 along the axis
-    axes.plot(
-        [right - length, right],
-        [1.025, 1.025],
+    step = 10.0 ** np.floor(np.log10(0.25 * extent[0]))
+    length = max(factor * step for factor in (1, 2, 5) if factor * step <= 0.25 * extent[0])
+    bar = AnchoredSizeBar(
+        axes.transData,
+        length,
+        f"{length:g} {unit if length == 1 and unit != METRE else short_unit(unit)}",
+        "lower right",
+        pad=0.1,
+        borderpad=0.2,
+        frameon=False,
+        size_vertical=0.004 * float(extent.max()),
         color=INK,
-        linewidth=2.2,
-        solid_capstyle="butt",
-        transform=above,
-        clip_on=False,
+        label_top=True,
+        fontproperties=FontProperties(size=8),
+        bbox_to_anchor=(1, 1),
+        bbox_transform=axes.transAxes,
     )
-    short = "m" if unit == METRE else (unit if length == 1 else f"{unit}s")
-    axes.annotate(
-        f"{length:g} {short}",
-        (right - length, 1.025),
-        (-4, 0),
-        xycoords=above,
-        textcoords="offset points",
-        ha="right",
-        va="center",
-        fontsize=8,
-        annotation_clip=False,
-    )
+    axes.add_artist(bar)
 
 
 def draw_cameras(
@@ -172,25 +170,17 @@ def draw_cameras(
         in_order: whether to join them by a line.
         size: of a dot, points; None chooses by their number.
     """
-    count = len(positions)
-    size = size or float(np.clip(80 / np.sqrt(max(count, 1)), 2.0, 5.0))
+    size = size or float(np.clip(80 / np.sqrt(max(len(positions), 1)), 2.0, 5.0))
     if in_order:
-        for run in _runs(positions):
-            axes.plot(*run.T, color=color, linewidth=0.8, alpha=0.45, zorder=3)
+        for path in _unbroken(positions):
+            axes.plot(*path.T, color=color, linewidth=0.8, alpha=0.45, zorder=3)
     if directions is not None:
         rows = _spaced(positions / side, directions)
         ends = positions[rows] + _TICK * side * directions[rows]
         lines = np.stack([positions[rows], ends], axis=1)
         axes.add_collection(LineCollection(list(lines), colors=color, linewidths=0.8, zorder=4))
-    axes.scatter(
-        positions[:, 0],
-        positions[:, 1],
-        s=size**2,
-        color=color,
-        linewidths=0,
-        label=label,
-        zorder=5,
-    )
+    x, y = positions.T
+    axes.scatter(x, y, s=size**2, color=color, linewidths=0, label=label, zorder=5)
 
 
 def _spaced(positions: FloatArray, directions: FloatArray) -> NDArray[np.int64]:
@@ -204,7 +194,7 @@ def _spaced(positions: FloatArray, directions: FloatArray) -> NDArray[np.int64]:
     return np.array(rows)
 
 
-def _runs(positions: FloatArray) -> list[FloatArray]:
+def _unbroken(positions: FloatArray) -> list[FloatArray]:
     """A path, cut where it jumps: over ten median steps are no step."""
     if len(positions) < 2:
         return [positions]
@@ -214,31 +204,21 @@ def _runs(positions: FloatArray) -> list[FloatArray]:
     return np.split(positions, np.flatnonzero(steps > limit) + 1)
 
 
-def draw_points(axes: Axes, points: FloatArray, colors: NDArray[np.uint8] | None) -> None:
-    """Map points [N, 2] in the background, in their colours or grey."""
-    shade = "#b9c0c7" if colors is None else colors / 255.0
-    axes.scatter(
-        points[:, 0],
-        points[:, 1],
-        s=1.2,
-        c=shade,
-        alpha=0.5,
-        linewidths=0,
-        zorder=1,
-        rasterized=True,
-    )
+def draw_points(axes: Axes, points: FloatArray, colors: NDArray[np.uint8]) -> None:
+    """Map points [N, 2] in the background, in their colours [N, 3]."""
+    x, y = points.T
+    axes.scatter(x, y, s=1.2, c=colors / 255.0, alpha=0.5, linewidths=0, zorder=1, rasterized=True)
 
 
 def draw_names(axes: Axes, positions: FloatArray, names: Sequence[str]) -> int:
     """Write names beside positions [N, 2] where there is room; returns how many there are."""
-    figure = axes.get_figure()
-    if not isinstance(figure, Figure):
-        return 0
+    figure = axes.get_figure(root=True)
+    assert figure is not None
     figure.draw_without_rendering()
     room = axes.get_window_extent().get_points()
     taken: list[FloatArray] = []
     for name, (x, y) in zip(names, positions.tolist(), strict=True):
-        for (right, up), side in _BESIDE.items():
+        for (right, up), side in _NEXT_TO.items():
             text = axes.annotate(
                 name,
                 (x, y),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relocalize.geometry.transforms import FloatArray
-from relocalize.place import Place
+from relocalize.place import Place, atomic
 from relocalize.plotting.figure import (
     SOFT,
     check_suffix,
@@ -17,13 +17,11 @@ from relocalize.plotting.figure import (
     draw_ground,
     draw_names,
     draw_points,
-    new_figure,
-    save_figure,
+    figure_in,
     shortened,
-    style,
 )
-from relocalize.plotting.scene_page import scene_page, write_page
-from relocalize.plotting.walks import View, Walk, view_from_above, walks_of
+from relocalize.plotting.scene_page import scene_page
+from relocalize.plotting.walks import view_from_above, walks_of
 
 _WIDTH = 7.2  # inches: two columns of a paper
 _MOST_POINTS = 20_000  # drawn: walls are seen with fewer, and an SVG stays small
@@ -59,36 +57,22 @@ def plot_place(place: Place, out: Path, settings: PlotSettings = PlotSettings())
     rotations = np.stack([pose.rotation for walk in walks for pose in walk.world_from_cam])
     centres = np.concatenate([walk.centres for walk in walks])
     view = view_from_above(centres, rotations, up_is_z=place.frame.up == "z")
-    points, colors = _points(place, centres) if settings.points else (np.empty((0, 3)), None)
+    points, colors = np.empty((0, 3)), np.empty((0, 3), np.uint8)
+    if settings.points:
+        points, colors = _points(place, centres)
     if out.suffix.lower() in _HTML:
         page = scene_page(
             place.name, walks, points, colors, view, unit=place.unit, names=settings.names
         )
-        write_page(page, out)
+        atomic.write_text(out, page)
         return []
-    return _draw(place, walks, points, colors, view, out, names=settings.names)
-
-
-def _draw(
-    place: Place,
-    walks: list[Walk],
-    points: FloatArray,
-    colors: NDArray[np.uint8] | None,
-    view: View,
-    out: Path,
-    *,
-    names: bool,
-) -> list[str]:
-    seen = view.of(np.concatenate([*(walk.centres for walk in walks), points]))
+    seen = view.of(np.concatenate([centres, points]))
     extent = np.maximum(np.ptp(seen, axis=0), 0.3 * np.ptp(seen, axis=0).max())
     height = float(np.clip(_WIDTH * extent[1] / max(extent[0], 1e-12), 2.4, 9.0)) + 0.6
-    remarks = []
-    with style():
-        figure = new_figure(_WIDTH, height)
+    with figure_in(_WIDTH, height, out) as figure:
         axes = figure.add_subplot()
         side = draw_ground(axes, seen, view.labels, place.unit)
-        if len(points):
-            draw_points(axes, view.of(points), colors)
+        draw_points(axes, view.of(points), colors)
         for walk in walks:
             draw_cameras(
                 axes,
@@ -103,24 +87,18 @@ def _draw(
             figure.legend(loc="outside upper left", ncols=4, fontsize=8, handletextpad=0.2)
         axes.set_title(shortened(place.name), fontsize=9, color=SOFT, loc="left")
         figure.supxlabel(view.words, fontsize=8, color=SOFT)
-        if names:
-            written = draw_names(
-                axes,
-                view.of(np.concatenate([walk.centres for walk in walks])),
-                [
-                    name if len(walks) > 1 else name.split("/", 1)[-1]
-                    for walk in walks
-                    for name in walk.names
-                ],
-            )
-            count = sum(len(walk.names) for walk in walks)
-            if written < count:
-                remarks.append(
-                    f"names of {written} of {count} images: there is no room for the others "
-                    "(an .html shows each under the pointer)"
-                )
-        save_figure(figure, out)
-    return remarks
+        if not settings.names:
+            return []
+        names = [name for walk in walks for name in walk.names]
+        if len(walks) == 1:
+            names = [name.split("/", 1)[-1] for name in names]
+        written = draw_names(axes, view.of(centres), names)
+    if written == len(names):
+        return []
+    return [
+        f"names of {written} of {len(names)} images: there is no room for the others (an .html "
+        "shows each under the pointer)"
+    ]
 
 
 def _points(place: Place, centres: FloatArray) -> tuple[FloatArray, NDArray[np.uint8]]:

@@ -82,36 +82,33 @@ def walks_of(place: Place, captures: Sequence[str] = ()) -> list[Walk]:
         raise PlaceError(
             f"{place.root} has no capture {unknown[0]!r}; it has {list(place.captures)}"
         )
-    walks, seen = [], set[str]()
-    groups = [
-        (
-            capture.name,
+    groups = {
+        capture.name: (
             capture.image_names,
             all(i.time_s is not None or i.frame_index is not None for i in capture.images),
         )
         for capture in place.captures.values()
-    ]
-    listed = {name for _, names, _ in groups for name in names}
-    groups.append(("no capture", [name for name in posed if name not in listed], False))
-    for index, (name, images, in_order) in enumerate(groups):
-        present = [posed[image] for image in images if image in posed]
-        if not present or (captures and name not in captures):
-            continue
-        seen.update(image.name for image in present)
-        half = [
-            np.array([image.camera.width, image.camera.height]) / (2 * image.camera.focal_px)
-            for image in present
-        ]
-        walks.append(
-            Walk(
-                name=name,
-                color=COLORS[index % len(COLORS)],
-                names=tuple(image.name for image in present),
-                world_from_cam=tuple(image.world_from_cam for image in present),
-                aspect=np.stack(half),
-                in_order=in_order,
+    }
+    listed = {name for names, _ in groups.values() for name in names}
+    groups["no capture"] = ([name for name in posed if name not in listed], False)
+    walks = []
+    for index, (name, (names, in_order)) in enumerate(groups.items()):
+        present = [posed[image] for image in names if image in posed]
+        if present and (not captures or name in captures):
+            half = [
+                np.array([image.camera.width, image.camera.height]) / (2 * image.camera.focal_px)
+                for image in present
+            ]
+            walks.append(
+                Walk(
+                    name=name,
+                    color=COLORS[index % len(COLORS)],
+                    names=tuple(image.name for image in present),
+                    world_from_cam=tuple(image.world_from_cam for image in present),
+                    aspect=np.stack(half),
+                    in_order=in_order,
+                )
             )
-        )
     if not walks:
         raise PlaceError(f"{place.root}: none of the images of {list(captures)} has a pose")
     return walks

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from relocalize.evaluation.report.figures import FONT, Figure, layout_of
 from relocalize.evaluation.report.scene import Scene
 from relocalize.evaluation.report.stored import Results
 from relocalize.geometry.transforms import FloatArray
+from relocalize.plotting.chart import FONT, Figure, plotly_layout
 
 ARROW_FACTORS = (1, 3, 10, 30, 100)
 _TYPICAL_ARROW = 0.03  # of the view's width: seen, and not across its neighbours
@@ -21,60 +21,34 @@ def map_figure(scene: Scene, results: Results) -> Figure:
     A localizer's traces have its name as ``meta``; the one of arrows has ``arrows`` as its name,
     with three values a piece: true position, estimate, nothing.
     """
-    traces: list[Figure] = [
-        _dots(scene.train, "train views", size=4, color="var(--quiet)") | {"hoverinfo": "skip"}
-    ]
-    crosses: list[Figure] = []
+    train = _dots(scene.train, "train views", size=4, color="var(--quiet)")
+    test = _dots(scene.true, "test views", size=4.6, color="var(--true)")
+    test |= {"customdata": list(range(len(scene.true))), "hoverinfo": "none"}
+    arrows, crosses = [], []
     for name, line in results.lines.items():
-        shown = name == results.lead
         estimated = scene.of_world(results.positions(name))
-        known = np.flatnonzero(np.isfinite(estimated).all(axis=1))
-        ends = np.full((3 * len(known), 2), np.nan)
-        ends[0::3], ends[1::3] = scene.true[known], estimated[known]
-        x, y = (_values(column) for column in ends.T)
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "x": x,
-                "y": y,
-                "line": {"color": line.color, "width": 1.3},
-                "opacity": 0.85,
-                "marker": {
-                    "color": line.color,
-                    "symbol": "arrow",
-                    "angleref": "previous",
-                    "size": [0, _ARROW_PX, 0] * len(known),
-                    "line": {"width": 0},
-                },
-                "name": "arrows",
-                "meta": name,
-                "visible": shown,
-                "hoverinfo": "skip",
-            }
-        )
-        failed = scene.true[np.setdiff1d(np.arange(len(scene.true)), known)]
-        cross = _dots(failed, "failed", size=9, color=line.color)
+        known = np.isfinite(estimated).all(axis=1)
+        ends = np.full((known.sum(), 3, 2), np.nan)
+        ends[:, 0], ends[:, 1] = scene.true[known], estimated[known]
+        arrow = _dots(ends, "arrows", size=[0, _ARROW_PX, 0] * len(ends), color=line.color)
+        arrow["marker"] |= {"symbol": "arrow", "angleref": "previous", "line": {"width": 0}}
+        look = {"mode": "lines+markers", "opacity": 0.85, "meta": name}
+        arrows.append(arrow | look | {"line": {"color": line.color, "width": 1.3}})
+        cross = _dots(scene.true[~known], "failed", size=9, color=line.color)
         cross["marker"] |= {"symbol": "x-open", "line": {"width": 1.8, "color": line.color}}
-        crosses.append(cross | {"meta": name, "visible": shown, "hoverinfo": "skip"})
-    traces.append(
-        _dots(scene.true, "test views", size=4.6, color="var(--true)")
-        | {"customdata": list(range(len(scene.true))), "hoverinfo": "none"}
-    )
-    traces += crosses
-    metres = " m" if results.is_metric else ""
-    low, high = scene.low, scene.high
+        crosses.append(cross | {"meta": name})
     axis = {
         "gridcolor": "var(--grid)",
         "zeroline": False,
-        "ticksuffix": metres,
+        "ticksuffix": " m" if results.is_metric else "",
         "tickfont": FONT | {"size": 11.5},
         "automargin": True,
     }
-    layout = layout_of(height=560) | {
+    (left, right), (bottom, top) = np.stack([scene.low, scene.high], axis=1).tolist()
+    layout = plotly_layout() | {
         "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
-        "xaxis": axis | {"range": [float(low[0]), float(high[0])]},
-        "yaxis": axis | {"range": [float(low[1]), float(high[1])], "scaleanchor": "x"},
+        "xaxis": axis | {"range": [left, right]},
+        "yaxis": axis | {"range": [bottom, top], "scaleanchor": "x"},
         "dragmode": "pan",
         "hovermode": "closest",
         "hoverdistance": 24,
@@ -83,7 +57,8 @@ def map_figure(scene: Scene, results: Results) -> Figure:
         # arrows are drawn at first.
         "meta": {"aspect": scene.aspect, "factor": arrow_factor(results, scene)},
     }
-    return {"data": traces, "layout": layout}
+    config = {"scrollZoom": True, "doubleClick": False}
+    return {"data": [train, *arrows, test, *crosses], "layout": layout, "config": config}
 
 
 def arrow_factor(results: Results, scene: Scene) -> int:
@@ -105,29 +80,21 @@ def outside(results: Results, scene: Scene, name: str) -> int:
 
 
 def _points(scene: Scene) -> list[Figure]:
-    image = scene.points_image()
-    if image is None:
+    source = scene.points_image()
+    if source is None:
         return []
-    low, high = scene.points_box
-    width, height = (high - low).tolist()
-    return [
-        {
-            "source": image,
-            "xref": "x",
-            "yref": "y",
-            "x": float(low[0]),
-            "y": float(high[1]),
-            "sizex": width,
-            "sizey": height,
-            "sizing": "stretch",
-            "layer": "below",
-            "opacity": 0.55,
-        }
-    ]
+    (left, right), (bottom, top) = np.stack(scene.points_box, axis=1).tolist()
+    look = {"sizing": "stretch", "layer": "below", "opacity": 0.55, "xref": "x", "yref": "y"}
+    box = {"x": left, "y": top, "sizex": right - left, "sizey": top - bottom}
+    return [look | box | {"source": source}]
 
 
-def _dots(xy: FloatArray, name: str, *, size: float, color: str) -> Figure:
-    x, y = (_values(column) for column in xy.reshape(-1, 2).T)
+def _dots(xy: FloatArray, name: str, *, size: float | list[int], color: str) -> Figure:
+    """A trace at positions [..., 2] of the plane; NaN is a gap."""
+    x, y = (
+        [None if np.isnan(one) else round(one, _DIGITS) for one in column]
+        for column in xy.reshape(-1, 2).T.tolist()
+    )
     return {
         "type": "scatter",
         "mode": "markers",
@@ -135,8 +102,5 @@ def _dots(xy: FloatArray, name: str, *, size: float, color: str) -> Figure:
         "y": y,
         "marker": {"size": size, "color": color},
         "name": name,
+        "hoverinfo": "skip",
     }
-
-
-def _values(column: FloatArray) -> list[float | None]:
-    return [None if np.isnan(one) else round(float(one), _DIGITS) for one in column]

@@ -1,99 +1,116 @@
-"""The report's page: one HTML file with its style, its script and all of its data inside."""
+"""The report's page: what `report.html` says and draws, and writing it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from plotly.offline import get_plotlyjs
-
-from relocalize.evaluation.report import facts, sections
-from relocalize.evaluation.report.scene import Scene
+from relocalize.evaluation.calibration import EXPECTED
+from relocalize.evaluation.metrics import LEAD_THRESHOLD
+from relocalize.evaluation.names import PAGE
+from relocalize.evaluation.report import charts, facts, tables
+from relocalize.evaluation.report.map_figure import ARROW_FACTORS, map_figure, outside
+from relocalize.evaluation.report.photos import photo_panels
+from relocalize.evaluation.report.scene import Scene, train_images
 from relocalize.evaluation.report.stored import Results
-from relocalize.evaluation.table import degrees
-from relocalize.place import Place
+from relocalize.evaluation.report.thumbnails import thumbnails
+from relocalize.evaluation.table import degrees, percent, threshold_label
+from relocalize.place import Place, atomic
+from relocalize.plotting.chart import Line, plotly_figure
+from relocalize.plotting.page import html_page
 
-# Nothing is fetched, whatever is written on the page.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+# A page stays below 10 MB, of which the figures' script takes 4.6 and the large photos of each
+# localizer 0.3; thumbnails take what is left, and of a few images not more than is seen.
+_PAGE_BYTES = 9_500_000
+_MOST_OF_THUMBNAILS = 2_800_000
+_LEAST_OF_THUMBNAILS = 300_000
+_TWO_SIGMAS = EXPECTED[-2]  # the share of errors within two sigmas of one axis
 
 
-@dataclass(frozen=True, eq=False)
-class Images:
-    """What the page shows of the test images themselves.
+def write_report(place: Place, evaluated: Results | str | None = None) -> Path:
+    """Write ``reports/<split>/index.html`` from a stored evaluation.
 
-    Attributes:
-        thumbnails: a ``data:`` address for each, or None.
-        photos: HTML of the worst and the typical ones.
+    Args:
+        place: with an evaluation.
+        evaluated: the evaluation, or the name of its split; None takes the only one there is.
+
+    Raises:
+        EvaluationError: nothing was evaluated, or several splits and none is named.
+        PlaceError: the results are damaged, or the Place lacks what they are about.
     """
-
-    thumbnails: Sequence[str | None]
-    photos: str
-
-
-def page(place: Place, results: Results, scene: Scene, images: Images) -> str:
-    """The whole page."""
-    shown = [
-        sections.accuracy_section(results),
-        sections.map_section(results, scene, images.thumbnails),
-        sections.errors_section(results),
-        sections.leakage_section(results),
-        sections.calibration_section(results),
-        sections.learning_section(results),
-    ]
-    figures = {name: figure for one in shown for name, figure in one.figures.items()}
-    body = "\n".join(
-        [
-            f"<h1>{escape(place.name)}</h1>",
-            '<div class="soft">How well photos of this place are localized, split '
-            f"{escape(results.split)}, {escape(results.raw['made']['finished'][:10])}</div>",
-            f'<p class="lead-line">{escape(facts.summary(results))}</p>',
-            facts.tiles(results),
-            "<h2>What was measured</h2>",
-            facts.measured(place, results),
-            *(f'<section class="{one.kind}">{one.html}</section>' for one in shown if one.html),
-            images.photos,
-            "<h2>How it was made</h2>",
-            facts.made(results),
-        ]
-    )
-    title = escape(f"{place.name}: {results.split}")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<title>{title}</title><style>{_asset('page.css')}</style>"
-        f"<script>{get_plotlyjs()}</script></head>\n"
-        f'<body><main>{body}</main><div id="card"></div>\n'
-        f"{_data('figures', figures)}{_data('images', _images(results, images.thumbnails))}"
-        f"<script>{_asset('page.js')}</script></body></html>\n"
-    )
+    results = evaluated if isinstance(evaluated, Results) else Results.read(place, evaluated)
+    with results.checked():
+        shown = _shown(place, results)
+        names = [row["image"] for row in results.images]
+        without = _page(shown, results, [None] * len(names))
+        budget = min(_PAGE_BYTES - len(without), _MOST_OF_THUMBNAILS)
+        small = thumbnails(place, names, budget=max(budget, _LEAST_OF_THUMBNAILS))
+        content = _page(shown, results, small)
+    path = place.report_dir(results.split) / PAGE
+    with place.lock():
+        atomic.write_text(path, content)
+    return path
 
 
-def _asset(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _data(name: str, value: Any) -> str:
-    # "</" inside a script would end it; in JSON the slash may be escaped.
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-    return f'<script id="{name}" type="application/json">{text}</script>'
-
-
-def _images(results: Results, thumbnails: Sequence[str | None]) -> dict[str, Any]:
-    """What the card of a photo says."""
-    rows = results.images
+def _shown(place: Place, results: Results) -> dict[str, Any]:
+    """All that the template names, but the thumbnails."""
+    train = train_images(place, results)
+    scene = Scene.of(place, train, results)
+    learning = charts.learning_charts(results)
+    figures = {"map": map_figure(scene, results)}
+    for drawn, height in (
+        (charts.error_charts(results), 320),
+        (charts.leakage_charts(results), 340),
+        (charts.coverage_charts(results), 320),
+        (learning, 260),
+    ):
+        figures |= {name: plotly_figure(chart, height=height) for name, chart in drawn.items()}
+    away = {name: outside(results, scene, name) for name in results.names}
+    differences, others = tables.difference_tables(results)
     return {
-        "localizers": [{"name": name, "color": line.color} for name, line in results.lines.items()],
-        "names": [row["image"] for row in rows],
-        "thumbs": list(thumbnails),
-        "near": [
-            f"nearest train view {results.length(row['nearest_train_distance'])}, "
-            f"{degrees(row['nearest_train_angle_deg'])}° away"
-            for row in rows
-        ],
-        "said": [[results.error_words(row, name) for name in results.names] for row in rows],
+        "title": f"{place.name}: {results.split}",
+        "place": place.name,
+        "scale_from": place.frame.scale_from or "nothing fixed the scale",
+        "figures": figures,
+        "accuracy": tables.accuracy_table(results),
+        "differences": differences,
+        "other_differences": others,
+        "other_split": tables.other_split_table(results),
+        "outside": [f"{count} of {name}" for name, count in away.items() if count],
+        "arrow_factors": ARROW_FACTORS,
+        "lead_threshold": threshold_label(LEAD_THRESHOLD, " and "),
+        "stating": _lines(results, results.raw["calibration"]),
+        "two_sigmas": _TWO_SIGMAS,
+        "learning": list(learning),
+        "trained": _lines(results, results.raw["made"]["learning_curves"]),
+        "panels": photo_panels(place, results, train),
     }
+
+
+def _page(shown: dict[str, Any], results: Results, thumbs: list[str | None]) -> str:
+    images = {
+        "localizers": [{"name": name, "color": line.color} for name, line in results.lines.items()],
+        "names": [row["image"] for row in results.images],
+        "thumbs": thumbs,
+        "near": [facts.nearest_view(results, row) for row in results.images],
+        "said": [
+            [results.error_words(row, name) for name in results.names] for row in results.images
+        ],
+    }
+    return html_page(
+        "relocalize.evaluation.report",
+        "report.html",
+        **shown,
+        results=results,
+        raw=results.raw,
+        images=images,
+        words=facts,
+        more_table=tables.more_table,
+        degrees=degrees,
+        percent=percent,
+    )
+
+
+def _lines(results: Results, found: dict[str, Any]) -> dict[str, Line]:
+    """How those are drawn of which there is something."""
+    return {name: line for name, line in results.lines.items() if found.get(name)}

@@ -5,59 +5,139 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from relocalize.errors import RelocalizeError
+from relocalize.evaluation.names import TRIVIAL
+from relocalize.evaluation.report import facts
+from relocalize.evaluation.report.stored import Results
+from relocalize.evaluation.table import degrees
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place, PosedImage
 
-TRUE_COLOR, ESTIMATED_COLOR = "#ffffff", "#ffb000"
-_WIDTH = 520  # pixels of a thumbnail: a third of the page on a screen of twice the density
+_PHOTOS = 3  # of the worst, and of those around the median
+_NEXT = 25  # test images from one moment of a walk: a second of video
+_WIDTH = 520  # pixels of a photo: a third of the page on a screen of twice the density
 _NEIGHBOURS = 4  # train views whose points are drawn
 _MOST_POINTS = 60
 _QUALITY = 72
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
-    """A photo's poses in the Place's frame.
+class Photo:
+    """A photo with points of the map in it, in pixels of the figure.
 
     Attributes:
         name: of the image.
-        true: ``world_from_cam``.
-        estimated: the same, or None where localization failed.
+        result: its error, or that it failed.
+        more: what else the localizer said.
+        near: how far the nearest train view is.
+        fault: why there is no image, or empty.
+        image: a ``data:`` address.
+        width: of the figure.
+        height: of the figure.
+        true: [N, 2] where points are by the true pose.
+        moves: [M, 4] where some are by the true pose and by the estimate.
     """
 
     name: str
-    true: Rigid3
-    estimated: Rigid3 | None
+    result: str
+    more: str
+    near: str
+    fault: str = ""
+    image: str = ""
+    width: int = _WIDTH
+    height: int = 0
+    true: Sequence[Sequence[float]] = ()
+    moves: Sequence[Sequence[float]] = ()
 
 
-def photo_svg(place: Place, pair: Pair, train: Sequence[PosedImage]) -> str:
-    """The photo as SVG, a ring where a point truly is and a dot where the estimate puts it.
+def photo_panels(
+    place: Place, results: Results, train: list[PosedImage]
+) -> dict[str, dict[str, list[Photo]]]:
+    """``worst`` and ``typical`` photos of each localizer.
 
-    Args:
-        place: whose photo and points they are.
-        pair: the photo's poses.
-        train: posed train images; points that those next to the photo observe are drawn.
+    Of the foremost localizers that look at what is in the photo, or of the last row where none
+    does.
     """
+    shown = [name for name in results.foremost if name not in TRIVIAL] or [results.lead]
+    panels = {}
+    for name in shown:
+        errors = results.errors(name, "position_error")
+        order = np.argsort(-errors, kind="stable").tolist()
+        worst = _apart(order)
+        answered = [index for index in order if np.isfinite(errors[index])]
+        ranks = sorted(range(len(answered)), key=lambda rank: abs(rank - (len(answered) - 1) / 2))
+        typical = _apart([answered[rank] for rank in ranks if answered[rank] not in worst])
+        panels[name] = {
+            kind: [_photo(place, results, results.images[at], name, train) for at in chosen]
+            for kind, chosen in (("worst", worst), ("typical", typical))
+        }
+    return panels
+
+
+def _apart(order: list[int]) -> list[int]:
+    """The first few test images that are not next to each other: neighbours show the same."""
+    reach = min(_NEXT, len(order) // 12)  # few test images are not all of one moment
+    chosen: list[int] = []
+    for index in order:
+        if len(chosen) < _PHOTOS and all(abs(index - other) > reach for other in chosen):
+            chosen.append(index)
+    return chosen
+
+
+def _photo(
+    place: Place, results: Results, row: dict[str, Any], localizer: str, train: list[PosedImage]
+) -> Photo:
+    found, name = row["localizers"][localizer], row["image"]
+    result, more = results.error_words(row, localizer), ""
+    if found["position"] is None:
+        more = f": {found['reason']}"
+    elif found["position_sigma"] is not None:
+        stated = results.length(results.truth_from_place.scale * found["position_sigma"])
+        more = f", stated ± {stated}, {degrees(found['rotation_sigma_deg'])}°"
+    if found["inliers"] is not None:
+        more += f", {found['inliers']} inliers"
+    near = facts.nearest_view(results, row)
     try:
-        pixels = place.read_image(pair.name)
+        pixels = place.read_image(name)
     except RelocalizeError as error:
-        return f"<p>{escape(str(error))}</p>"
+        return Photo(name, result, more, near, fault=str(error))
     height, width = pixels.shape[:2]
-    camera = _camera(place, pair.name, width, height)
-    marks = "" if camera is None else _marks(place, pair, train, camera, _WIDTH / width)
     shown_height = round(_WIDTH * height / width)
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {shown_height}" role="img" aria-label="{escape(pair.name)}">'
-        f'<image href="{_webp(pixels, _WIDTH, shown_height)}" '
-        f'width="{_WIDTH}" height="{shown_height}"/>{marks}</svg>'
+    image = _webp(pixels, _WIDTH, shown_height)
+    camera = _camera(place, name, width, height)
+    if camera is None:
+        return Photo(name, result, more, near, image=image, height=shown_height)
+
+    place_from_truth = results.truth_from_place.inverse()
+
+    def in_place(pose: dict[str, Any]) -> Rigid3:
+        in_truth = Rigid3.from_quat_wxyz(pose["quat_wxyz"], pose["position"])
+        return place_from_truth.move_camera(in_truth)
+
+    positions, true = _points_in(place, in_place(row), train, camera)
+    scale = _WIDTH / width
+    moves = np.empty((0, 4))
+    if found["position"] is not None:
+        estimated = camera.img_from_cam(in_place(found).inverse() @ positions)
+        moves = scale * np.hstack([true, estimated])
+        # A grossly wrong pose puts points behind the camera (NaN) or miles away.
+        moves = moves[np.abs(moves[:, 2:]).sum(axis=1) < 20 * _WIDTH]
+    return Photo(
+        name,
+        result,
+        more,
+        near,
+        image=image,
+        height=shown_height,
+        true=(scale * true).round(1).tolist(),
+        moves=moves.round(1).tolist(),
     )
 
 
@@ -71,45 +151,26 @@ def _camera(place: Place, name: str, width: int, height: int) -> Camera | None:
     return None
 
 
-def _marks(
-    place: Place, pair: Pair, train: Sequence[PosedImage], camera: Camera, scale: float
-) -> str:
-    positions = _points_seen_near(place, pair.true, train)
-    true = camera.img_from_cam(pair.true.inverse() @ positions)
-    inside = (true >= 0).all(axis=1) & (true < [camera.width, camera.height]).all(axis=1)
+def _points_in(
+    place: Place, true: Rigid3, train: Sequence[PosedImage], camera: Camera
+) -> tuple[FloatArray, FloatArray]:
+    """Some points [N, 3] that the train views nearest to a pose observe, and pixels [N, 2]."""
+    if not train:
+        return np.empty((0, 3)), np.empty((0, 2))
+    centres = np.stack([image.world_from_cam.translation for image in train])
+    facing = np.stack([image.cam_from_world.rotation[2] for image in train])
+    distance = np.linalg.norm(centres - true.translation, axis=1)
+    # Cameras that look another way share no points, however near they are.
+    away = distance / max(float(np.median(distance)), 1e-12) + (1 - facing @ true.rotation[:, 2])
+    rows = [train[int(i)].point_rows for i in np.argsort(away)[:_NEIGHBOURS]]
+    seen = np.unique(np.concatenate(rows))
+    positions = place.points.positions[seen[seen >= 0]]
+    pixels = camera.img_from_cam(true.inverse() @ positions)
+    inside = (pixels >= 0).all(axis=1) & (pixels < [camera.width, camera.height]).all(axis=1)
     chosen = np.flatnonzero(inside)
     if len(chosen) > _MOST_POINTS:
         chosen = np.random.default_rng(0).choice(chosen, _MOST_POINTS, replace=False)
-    true = scale * true[chosen]
-    parts = []
-    if pair.estimated is not None and len(chosen):
-        estimated = scale * camera.img_from_cam(pair.estimated.inverse() @ positions[chosen])
-        for (x, y), (u, v) in zip(true, estimated, strict=True):
-            # A grossly wrong pose puts points behind the camera (NaN) or miles away.
-            if np.isfinite([u, v]).all() and abs(u) + abs(v) < 20 * _WIDTH:
-                parts.append(f'<path d="M{x:.1f} {y:.1f}L{u:.1f} {v:.1f}"/>')
-                parts.append(f'<circle cx="{u:.1f}" cy="{v:.1f}" r="2.2"/>')
-    rings = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>' for x, y in true)
-    return (
-        f'<g fill="none" stroke="#000" stroke-opacity=".45" stroke-width="3.4">{rings}</g>'
-        f'<g fill="none" stroke="{TRUE_COLOR}" stroke-width="1.5">{rings}</g>'
-        f'<g fill="{ESTIMATED_COLOR}" stroke="{ESTIMATED_COLOR}" stroke-width="1">'
-        f"{''.join(parts)}</g>"
-    )
-
-
-def _points_seen_near(place: Place, pose: Rigid3, train: Sequence[PosedImage]) -> FloatArray:
-    """Positions [N, 3] of the points that the train views nearest to ``pose`` observe."""
-    if not train:
-        return np.zeros((0, 3))
-    centres = np.stack([image.world_from_cam.translation for image in train])
-    facing = np.stack([image.cam_from_world.rotation[2] for image in train])
-    distance = np.linalg.norm(centres - pose.translation, axis=1)
-    # Cameras that look another way share no points, however near they are.
-    away = distance / max(float(np.median(distance)), 1e-12) + (1 - facing @ pose.rotation[:, 2])
-    rows = [train[int(i)].point_rows for i in np.argsort(away)[:_NEIGHBOURS]]
-    seen = np.unique(np.concatenate(rows))
-    return place.points.positions[seen[seen >= 0]]
+    return positions[chosen], pixels[chosen]
 
 
 def _webp(pixels: NDArray[np.uint8], width: int, height: int) -> str:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from jinja2 import UndefinedError
 
 from relocalize.errors import EvaluationError, GeometryError, PlaceError
 from relocalize.evaluation.names import BASELINES, RESULTS, RESULTS_SCHEMA
-from relocalize.evaluation.report.colors import MOST_COLORS, Line, lines_of
 from relocalize.evaluation.table import NONE, degrees, length
 from relocalize.geometry import Similarity3
 from relocalize.geometry.transforms import FloatArray, rotation_from_quat_wxyz
 from relocalize.place import Place
 from relocalize.place.folder import METRE, read_json
+from relocalize.plotting.chart import COLORS, Line, lines_of
+
+# The same on every page, quiet, and apart from each other in grey print.
+_BASELINES = {
+    "constant": Line("#8b939c", "dot"),
+    "retrieval": Line("#c58a1b", "dash"),
+    "structure": Line("#2f7fd1"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +74,7 @@ class Results:
             yield
         except KeyError as error:
             raise self._damaged(f"{error} is missing") from error
-        except (TypeError, IndexError, ValueError, GeometryError) as error:
+        except (TypeError, IndexError, ValueError, GeometryError, UndefinedError) as error:
             raise self._damaged(str(error)) from error
 
     def _damaged(self, fault: str) -> PlaceError:
@@ -101,14 +110,13 @@ class Results:
     @property
     def foremost(self) -> list[str]:
         """The localizers that figures show at first: baselines, and as many as have a colour."""
-        shown = {*BASELINES, *self._best_first[:MOST_COLORS]}
+        shown = {*BASELINES, *self._best_first[: len(COLORS)]}
         return [name for name in self.names if name in shown]
 
     @cached_property
     def lines(self) -> dict[str, Line]:
         """How each localizer is drawn in every figure, in the table's order."""
-        others = [name for name in self.names if name in BASELINES]
-        drawn = lines_of([*self._best_first, *others])
+        drawn = lines_of(self._best_first) | _BASELINES
         return {name: drawn[name] for name in self.names}
 
     @property
@@ -118,12 +126,7 @@ class Results:
 
     @property
     def length_unit(self) -> str:
-        """What `length` counts in, short."""
-        return "cm" if self.is_metric else "units"
-
-    @property
-    def axis_unit(self) -> str:
-        """The same for an axis."""
+        """What `length` counts in."""
         return "cm" if self.is_metric else "map units"
 
     @property
@@ -140,8 +143,7 @@ class Results:
     @property
     def images(self) -> list[dict[str, Any]]:
         """Every test image."""
-        rows: list[dict[str, Any]] = self.raw["per_image"]
-        return rows
+        return cast(list[dict[str, Any]], self.raw["per_image"])
 
     @cached_property
     def true_positions(self) -> FloatArray:
@@ -159,8 +161,7 @@ class Results:
 
     def row(self, name: str) -> dict[str, Any]:
         """A localizer's row of the table."""
-        row: dict[str, Any] = self.raw["localizers"][name]
-        return row
+        return cast(dict[str, Any], self.raw["localizers"][name])
 
     def positions(self, name: str) -> FloatArray:
         """[N, 3] as a localizer estimated them, in the truth's frame; NaN where it failed."""
@@ -178,13 +179,18 @@ class Results:
         found = self.raw["truth_sigma"]
         if not found:
             return None
-        if key == "position_error":
-            return float(self.factor * found["median_position"])
-        return float(found["median_rotation_deg"])
+        is_position = key == "position_error"
+        return float(
+            self.factor * found["median_position"] if is_position else found["median_rotation_deg"]
+        )
+
+    def number(self, value: float | None) -> str:
+        """A stored length in `length_unit`."""
+        return length(value, metric=self.is_metric)
 
     def length(self, value: float | None) -> str:
         """A stored length with its unit."""
-        shown = length(value, metric=self.is_metric)
+        shown = self.number(value)
         return shown if shown == NONE else f"{shown} {self.length_unit}"
 
     def error_words(self, image: dict[str, Any], name: str) -> str:
@@ -203,14 +209,8 @@ def _fault(raw: dict[str, Any]) -> str | None:
         return "no localizer"
     if not isinstance(raw.get("per_image"), list) or not raw["per_image"]:
         return "no image"
-    return None if _is_finite(raw) else "a number that is not finite"
-
-
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, dict):
-        return all(map(_is_finite, value.values()))
-    if isinstance(value, list):
-        return all(map(_is_finite, value))
-    return True
+    try:
+        json.dumps(raw, allow_nan=False)
+    except ValueError:
+        return "a number that is not finite"
+    return None

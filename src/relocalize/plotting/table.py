@@ -1,0 +1,79 @@
+"""A table of numbers as a value, for a page, a terminal and papers alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich import table as rich_table
+from rich.text import Text
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table.
+
+    Attributes:
+        text: as it is written.
+        small: below it, such as its interval; empty for none.
+        note: after it; empty for none.
+        share: of 1, to be drawn as a bar; None of what is no share.
+        is_faint: whether it says nothing, such as an error below that of the truth.
+    """
+
+    text: str
+    small: str = ""
+    note: str = ""
+    share: float | None = None
+    is_faint: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with a name.
+
+    Attributes:
+        heads: lines of each column's head, that of the names first.
+        rows: names with the cells of the other columns.
+        lead: name of the row that stands out, or None.
+    """
+
+    heads: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    lead: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        heads: Sequence[Sequence[str]],
+        rows: Sequence[tuple[str, Sequence[Cell | str]]],
+        lead: str | None = None,
+    ) -> Table:
+        """The table of cells, or of texts alone."""
+        return cls(
+            tuple(map(tuple, heads)),
+            tuple(
+                (name, tuple(one if isinstance(one, Cell) else Cell(one) for one in cells))
+                for name, cells in rows
+            ),
+            lead,
+        )
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All of them."""
+        return [cell for _, cells in self.rows for cell in cells]
+
+    def for_terminal(self) -> rich_table.Table:
+        """The same for a terminal, without what is small."""
+        shown = rich_table.Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+        first, *others = ("\n".join(lines) for lines in self.heads)
+        shown.add_column(first, overflow="fold")
+        for head in others:
+            # A name may be broken where room is short, a number may not.
+            shown.add_column(head, justify="right", no_wrap=True)
+        for name, cells in self.rows:
+            style = "bold" if name == self.lead else None
+            shown.add_row(Text(name), *(Text(cell.text) for cell in cells), style=style)
+        return shown
