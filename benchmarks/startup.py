@@ -1,6 +1,6 @@
 """CPU seconds of what everybody waits for: the import, the help, one photo's pose.
 
-Run with a Place whose structure localizer is fitted, and a photo:
+Run with a Place that has a map, and a photo:
 
     python benchmarks/startup.py PLACE PHOTO [--before CHECKOUT]
 
@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +25,12 @@ import tyro
 
 import relocalize
 
-_WANTED = {"import relocalize": 0.15, "relocalize --help": 0.5, "relocalize localize": 1.2}
+_WANTED = {
+    "python -c pass": None,
+    "import relocalize": 0.15,
+    "relocalize --help": 0.5,
+    "relocalize localize": 1.2,
+}
 
 
 @dataclass(frozen=True)
@@ -41,30 +48,38 @@ class Startup:
 
 
 def main(settings: Startup) -> None:
-    commands: dict[str, list[str | Path]] = {
-        "python -c pass": ["-c", "pass"],
-        "import relocalize": ["-c", "import relocalize"],
-        "relocalize --help": ["-m", "relocalize", "--help"],
-        "relocalize localize": ["-m", "relocalize", "localize", settings.place, settings.photo],
-    }
     sources = {"now": Path(relocalize.__file__).parents[1]}
     if settings.before is not None:
         sources = {"before": settings.before / "src", **sources}
-    print(
-        f"{'CPU s, median of ' + str(settings.runs):24}", *(f"{one:>8}" for one in sources), end=""
-    )
-    print(f"{'ratio':>8}" if settings.before else "", f"{'wanted':>8}")
-    for name, command in commands.items():
-        found: dict[str, list[float]] = {source: [] for source in sources}
-        for run in range(settings.runs + 1):
-            for source, folder in sources.items():
-                seconds = cpu_seconds([sys.executable, *(str(part) for part in command)], folder)
-                if run:  # the first one fills the caches
-                    found[source].append(seconds)
-        medians = [statistics.median(values) for values in found.values()]
-        print(f"{name:24}", *(f"{median:8.3f}" for median in medians), end="")
-        print(f"{medians[0] / medians[-1]:8.1f}" if settings.before else "", end="")
-        print(f" {_WANTED[name]:8.2f}" if name in _WANTED else "")
+    heads = "".join(f"{source:>9}" for source in sources)
+    print(f"CPU s, median of {settings.runs:<7}{heads}{'ratio':>9}{'wanted':>9}")
+    with tempfile.TemporaryDirectory() as temporary:
+        # One for each: another version's localizers are fitted anew.
+        places = {source: Path(temporary, source) for source in sources}
+        for place in places.values():
+            shutil.copytree(settings.place, place)
+        for name, wanted in _WANTED.items():
+            found: dict[str, list[float]] = {source: [] for source in sources}
+            for run in range(settings.runs + 1):
+                for source, folder in sources.items():
+                    command = _command(name, places[source], settings.photo)
+                    seconds = cpu_seconds(command, folder)
+                    if run:  # the first one fits, and fills the caches
+                        found[source].append(seconds)
+            medians = [statistics.median(values) for values in found.values()]
+            numbers = "".join(f"{median:9.3f}" for median in medians)
+            ratio = f"{medians[0] / medians[-1]:9.1f}"
+            print(f"{name:24}{numbers}{ratio}" + (f"{wanted:9.2f}" if wanted else ""), flush=True)
+
+
+def _command(name: str, place: Path, photo: Path) -> list[str]:
+    arguments = {
+        "python -c pass": ["-c", "pass"],
+        "import relocalize": ["-c", "import relocalize"],
+        "relocalize --help": ["-m", "relocalize", "--help"],
+        "relocalize localize": ["-m", "relocalize", "localize", str(place), str(photo)],
+    }
+    return [sys.executable, *arguments[name]]
 
 
 def cpu_seconds(command: list[str], source: Path) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import os
 import signal
 import sys
@@ -146,9 +147,13 @@ def run_command(parse: Callable[[], Command]) -> None:
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        command = parse()
-        from relocalize.parallel import one_native_thread  # noqa: PLC0415 - --help needs no numpy
-
+        # What is imported stays: to look for garbage in it takes a tenth of a short command.
+        gc.disable()
+        try:
+            command = parse()
+            from relocalize.parallel import one_native_thread  # noqa: PLC0415 - --help needs no numpy
+        finally:
+            gc.enable()
         with progress.shown(), one_native_thread():
             code = command.run()
         sys.stdout.flush()
