@@ -20,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,11 +52,12 @@ def main(doors: Doors) -> None:
     place = Place.open(doors.place)
     metres_from_place = aligned(place, doors.corridor / "walk_poses.txt")
     truth = read_registration(doors.corridor / "visitor_poses.txt")
+    true_of = {Path(name).stem: truth.world_from_cam(name) for name in truth.poses}
     given = sorted((doors.corridor / "visitor").iterdir())
     with tempfile.TemporaryDirectory() as folder:
         stripped = [without_exif(path, Path(folder) / path.name) for path in given]
         for what, photos in (("focal length in EXIF", given), ("camera unknown", stripped)):
-            true = [truth.world_from_cam(path.name) for path in photos]
+            true = [true_of[path.stem] for path in photos]
             for together in (False, True):
                 ways = localized(place, photos, together=together)
                 first, *others = ways.values()
@@ -64,7 +65,7 @@ def main(doors: Doors) -> None:
                 print(f"    {summary(first, true, metres_from_place)}")
                 for name, poses in zip(list(ways)[1:], others, strict=True):
                     print(f"    {name}: differs from {next(iter(ways))} by {apart(first, poses)}")
-        guessed(place, stripped, metres_from_place, truth.world_from_cam)
+        guessed(place, stripped, metres_from_place, true_of)
 
 
 def aligned(place: Place, truth: Path) -> Similarity3:
@@ -163,10 +164,12 @@ def summary(poses: Poses, true: Sequence[Rigid3], metres_from_place: Similarity3
 
 
 def guessed(
-    place: Place, photos: Sequence[Path], metres_from_place: Similarity3, true_of: object
+    place: Place,
+    photos: Sequence[Path],
+    metres_from_place: Similarity3,
+    true_of: Mapping[str, Rigid3],
 ) -> None:
     """Pixels with a camera that is a guess, and with one of another size."""
-    assert callable(true_of)
     localizer = fitted(place, "structure")
     pixels = [relocalize.Query.of(path).pixels for path in photos]
     height, width = pixels[0].shape[:2]
@@ -174,7 +177,7 @@ def guessed(
     found: list[PoseEstimate] = [localizer.localize(one, guess) for one in pixels]
     plain: list[PoseEstimate] = [localizer.localize(one) for one in pixels]
     poses = [one.world_from_cam for one in found]
-    true = [true_of(path.name) for path in photos]
+    true = [true_of[path.stem] for path in photos]
     print("pixels with Camera.from_focal(width, height), one at a time:")
     print(f"    {summary(poses, true, metres_from_place)}")
     print(f"    without a camera: differs by {apart(poses, [one.world_from_cam for one in plain])}")
