@@ -55,6 +55,8 @@ def pose_list(path: Path, world_from_cam: dict[str, Rigid3]) -> Path:
 class Scripted:
     """A localizer that is off the truth by given amounts; images carry their number."""
 
+    map_noise = None
+
     def __init__(self, world_from_cam, errors):
         self.world_from_cam, self.errors, self.cameras = world_from_cam, errors, []
 
