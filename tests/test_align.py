@@ -331,7 +331,7 @@ def test_a_fitted_localizer_notices(place: Place) -> None:
     again = fitted(place, "constant")
     move_place(place, similarity(5), onto="test", frame=Frame(unit="metre", scale_from="test"))
     after = fitted(Place.open(place.root), "constant")
-    image = np.zeros((48, 64, 3), np.uint8)
+    image = np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8)
     poses = [one.localize(image, CAMERA).world_from_cam for one in (before, again, after)]
     assert position_error(poses[0], poses[1]) == 0
     assert position_error(poses[2], similarity(5).move_camera(poses[0])) <= 0.5

@@ -190,7 +190,7 @@ def test_killed_in_the_second_run_the_same_command_goes_on_and_ends_alike(
     stamp = (first.folder / "result.json").stat().st_mtime_ns
     capfd.readouterr()
     assert run(copy, *rest) == 0
-    assert "going on at epoch" in capfd.readouterr().err
+    assert "resuming at epoch" in capfd.readouterr().err
     assert (first.folder / "result.json").stat().st_mtime_ns == stamp
     assert numbers(copy) == numbers(done)
 

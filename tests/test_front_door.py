@@ -122,7 +122,7 @@ def test_the_import_loads_nothing_before_it_is_used():
 def test_localizing_a_photo_loads_what_it_needs_alone(walked, corridor):
     relocalize.localize(walked, photos(corridor)[0])  # fitted now
     loaded = imported_by("-m", "relocalize", "localize", walked.root, photos(corridor)[0])
-    assert loaded & HEAVY <= {"cv2", "numpy", "poselib", "pycolmap", "tyro"}
+    assert loaded & HEAVY <= {"cv2", "msgspec", "numpy", "poselib", "pycolmap", "tyro"}
 
 
 # -- the main job --------------------------------------------------------------------------

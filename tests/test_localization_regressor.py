@@ -138,7 +138,9 @@ def test_what_is_no_view_of_the_place_fails_with_a_reason(trained):
         np.full((120, 160, 3), 255, np.uint8),
         rng.integers(0, 256, (120, 160, 3)).astype(np.uint8),
     ]
-    found = [trained.localize(image, CAMERA) for image in [*others, *junk]]
+    small = CAMERA.resized(160, 120)
+    found = [trained.localize(image, CAMERA) for image in others]
+    found += [trained.localize(image, small) for image in junk]
     assert sum(estimate.status == "failed" for estimate in found) >= len(found) - 1
     failed = next(estimate for estimate in found if estimate.status == "failed")
     assert "looks like no train image" in failed.reason
