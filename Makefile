@@ -26,11 +26,11 @@ $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
 $(RUN_STAMP): pyproject.toml synthetic/pyproject.toml constraints.txt | $(BIN)/pip
-	$(INSTALL) -e ".[train]" -e synthetic
+	$(INSTALL) -e ".[train,xfeat]" -e synthetic
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml synthetic/pyproject.toml constraints.txt | $(BIN)/pip
-	$(INSTALL) -e ".[dev,docs,train,export,view]" -e synthetic
+	$(INSTALL) -e ".[dev,docs,train,export,view,xfeat]" -e synthetic
 	@touch $(RUN_STAMP) $@
 
 install: $(DEV_STAMP)

@@ -30,7 +30,7 @@ import tyro
 
 from kitchen import kitchen_place
 from relocalize import progress
-from relocalize.features.sift import FeatureExtractor, Features
+from relocalize.features.extraction import Features, extract_features
 from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
 from relocalize.localization import PoseEstimate, fitted
 from relocalize.localization.query import Query
@@ -127,9 +127,8 @@ def localize_in_stages(
 ) -> PoseEstimate:
     """What `StructureLocalizer.localize` does, timed by stage."""
     query = Query.of(place.read_image(name), camera)
-    extractor = FeatureExtractor(localizer.solver.settings.features)
     with clock.stage("features"):
-        features = extractor.extract(query.pixels)
+        features = extract_features(query.pixels, localizer.solver.settings.features)
     with clock.stage("retrieval"):
         localizer.solver.scene.retrieve(features.descriptors, localizer.solver.settings.retrieved)
     with clock.stage("retrieval and matching"):

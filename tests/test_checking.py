@@ -22,7 +22,7 @@ from relocalize.checking.report import INTRINSICS, CheckReport
 from relocalize.checking.sampling import Sample
 from relocalize.cli.main import main
 from relocalize.errors import CheckError, PlaceError
-from relocalize.features.sift import Features
+from relocalize.features.extraction import Features
 from relocalize.formats import Registration, StatedPoses, read_registration
 from relocalize.geometry import Camera, Convention, Rigid3
 from relocalize.place import Place

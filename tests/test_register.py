@@ -20,7 +20,7 @@ from relocalize.capture.frames import capture_frames
 from relocalize.capture.joining import KnownCamera
 from relocalize.cli.register import Register, parsed_camera
 from relocalize.errors import CaptureError, MappingError, PlaceError
-from relocalize.features.sift import FeatureExtractor, FeatureSettings
+from relocalize.features.extraction import FeatureSettings, extract_features
 from relocalize.geometry import Camera, align_camera_poses, position_error, rotation_error_deg
 from relocalize.localization import fitted
 from relocalize.mapping import map_place
@@ -207,10 +207,9 @@ def test_a_photo_unlike_the_map_joins_where_it_shows_what_its_fellows_show(
         return looked(view, lens, scene, pixels, descriptors, **options)
 
     unlike, *others = sorted(photos.iterdir())
-    extractor = FeatureExtractor(FeatureSettings())
 
     def count(path):
-        return len(extractor.extract(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)))
+        return len(extract_features(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), FeatureSettings()))
 
     doubted = count(unlike)
     assert doubted not in map(count, others)

@@ -26,8 +26,8 @@ from relocalize.absolute_pose.solve import (
 from relocalize.absolute_pose.verification import largest_plausible_share
 from relocalize.errors import MappingError
 from relocalize.features.database import FeatureDatabase, StoredDescriptors
-from relocalize.features.matching import mutual_matches, unit_descriptors
-from relocalize.features.sift import Features, FeatureSettings
+from relocalize.features.extraction import Features, FeatureSettings, unit_descriptors
+from relocalize.features.matching import mutual_matches
 from relocalize.features.vlad import Vlad, VladSettings
 from relocalize.geometry import Camera
 from relocalize.place import MapModel, PosedImage

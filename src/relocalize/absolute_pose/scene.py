@@ -14,13 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relocalize.errors import MappingError
-from relocalize.features.matching import Rows, UnitDescriptors, unit_descriptors
-from relocalize.features.sift import DESCRIPTOR_SIZE
+from relocalize.features.extraction import Descriptors, UnitDescriptors, kind_of, unit_descriptors
+from relocalize.features.matching import Rows
 from relocalize.features.vlad import Vlad
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Points, PosedImage
-
-_DESCRIPTOR_NORM = 512  # COLMAP's uint8 descriptors are unit vectors times this
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +27,7 @@ class Scene:
 
     Attributes:
         positions: [P, 3] in the world.
-        descriptors: [P, 128] uint8, the mean over the point's observations.
+        descriptors: [P, D] uint8, the mean over the point's observations.
         centres: [N, 3] camera centres of the views.
         view_starts: [N + 1] view i sees ``seen_rows[view_starts[i]:view_starts[i + 1]]``.
         seen_rows: rows of points.
@@ -38,17 +36,15 @@ class Scene:
     """
 
     positions: FloatArray
-    descriptors: NDArray[np.uint8]
+    descriptors: Descriptors
     centres: FloatArray
     view_starts: Rows
     seen_rows: Rows
     vlad: Vlad
     vectors: UnitDescriptors
 
-    def retrieve(
-        self, descriptors: NDArray[np.uint8], count: int, *, without: int | None = None
-    ) -> Rows:
-        """The ``count`` views most similar to a photo with ``descriptors`` [K, 128], best first.
+    def retrieve(self, descriptors: Descriptors, count: int, *, without: int | None = None) -> Rows:
+        """The ``count`` views most similar to a photo with ``descriptors`` [K, D], best first.
 
         ``without`` is a view that is left out: the photo itself.
         """
@@ -66,22 +62,23 @@ class Scene:
         return np.flatnonzero(seen)
 
     def as_seen_by(
-        self, centres: FloatArray, seen: Sequence[Rows], descriptors: Sequence[NDArray[np.uint8]]
+        self, centres: FloatArray, seen: Sequence[Rows], descriptors: Sequence[Descriptors]
     ) -> Scene:
         """The same points, with other photos as the views and their descriptors as the points'.
 
         Args:
             centres: [N, 3] camera centres of the photos.
             seen: rows of the points that each photo sees.
-            descriptors: [len(rows), 128] what each photo sees there.
+            descriptors: [len(rows), D] what each photo sees there.
         """
-        sums = np.zeros((len(self.positions), DESCRIPTOR_SIZE))
+        kind = kind_of(self.descriptors)
+        sums = np.zeros((len(self.positions), kind.size))
         for rows, of_photo in zip(seen, descriptors, strict=True):
             np.add.at(sums, rows, unit_descriptors(of_photo))
         mean = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
         return replace(
             self,
-            descriptors=np.clip(np.rint(mean * _DESCRIPTOR_NORM), 0, 255).astype(np.uint8),
+            descriptors=kind.stored(mean),
             centres=centres,
             view_starts=np.cumsum([0, *map(len, seen)]).astype(np.int64),
             seen_rows=np.concatenate([np.zeros(0, np.int64), *map(np.sort, seen)]),
@@ -93,10 +90,10 @@ class Scene:
         cls,
         points: Points,
         images: Sequence[PosedImage],
-        descriptors: Sequence[NDArray[np.uint8]],
+        descriptors: Sequence[Descriptors],
         vlad: Vlad,
     ) -> Scene:
-        """From a map's points, the images that observe them, and these' descriptors [K, 128].
+        """From a map's points, the images that observe them, and these' descriptors [K, D].
 
         The images become the views, in their order; ``vlad`` describes them.
 
@@ -108,7 +105,8 @@ class Scene:
                 "the map has no points to localize against; map the place first: "
                 "relocalize map PLACE"
             )
-        sums = np.zeros((len(points), DESCRIPTOR_SIZE))
+        kind = kind_of(descriptors[0])
+        sums = np.zeros((len(points), kind.size))
         seen: list[Rows] = []
         for image, of_image in zip(images, descriptors, strict=True):
             observed = np.flatnonzero(image.point_rows >= 0)
@@ -123,7 +121,7 @@ class Scene:
         compact = Vlad.from_arrays({name: _half(row) for name, row in vlad.to_arrays().items()})
         return cls(
             positions=points.positions[used].astype(np.float32).astype(np.float64),
-            descriptors=np.clip(np.rint(mean * _DESCRIPTOR_NORM), 0, 255).astype(np.uint8),
+            descriptors=kind.stored(mean),
             centres=np.stack([image.world_from_cam.translation for image in images]),
             view_starts=np.cumsum([0, *(len(rows) for rows in seen)]).astype(np.int64),
             seen_rows=new_row[np.concatenate(seen)],
@@ -180,8 +178,7 @@ class Scene:
         fits = (
             self.positions.shape == (points, 3)
             and bool(np.isfinite(self.positions).all() and np.isfinite(self.centres).all())
-            and self.descriptors.shape == (points, DESCRIPTOR_SIZE)
-            and self.descriptors.dtype == np.uint8
+            and self.descriptors.shape == (points, kind_of(self.descriptors).size)
             and self.centres.shape == (views, 3)
             and self.vectors.shape == (views, self.vlad.size)
             and starts.shape == (views + 1,)

@@ -19,7 +19,8 @@ from relocalize.absolute_pose.refinement import (
 )
 from relocalize.absolute_pose.scene import Scene
 from relocalize.absolute_pose.verification import Verification, verify_pose
-from relocalize.features.matching import Rows, match_nearby, unit_descriptors
+from relocalize.features.extraction import Descriptors, unit_descriptors
+from relocalize.features.matching import Rows, match_nearby
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
 
@@ -82,7 +83,7 @@ class Matches:
     Attributes:
         camera: the photo's, as well as it is known.
         keypoints: [K, 2] all its features, pixels.
-        descriptors: [K, 128] theirs, uint8.
+        descriptors: [K, D] theirs.
         near: rows of the points that the similar views see, ascending.
         feature_rows: [M] matched features.
         point_rows: [M] the points that they match.
@@ -90,7 +91,7 @@ class Matches:
 
     camera: Camera
     keypoints: FloatArray
-    descriptors: NDArray[np.uint8]
+    descriptors: Descriptors
     near: Rows
     feature_rows: Rows
     point_rows: Rows

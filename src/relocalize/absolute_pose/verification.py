@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from relocalize.absolute_pose.refinement import Lens, View, project
 from relocalize.absolute_pose.scene import Scene
-from relocalize.features.matching import Rows, UnitDescriptors, pairs_within, unit_descriptors
+from relocalize.features.extraction import Descriptors, UnitDescriptors, unit_descriptors
+from relocalize.features.matching import Rows, pairs_within
 from relocalize.geometry.transforms import FloatArray
 
 _MAX_VIEWS = 60  # asked of those nearby; more change no result and cost time
@@ -97,7 +98,7 @@ def verify_pose(
     lens: Lens,
     scene: Scene,
     pixels: FloatArray,
-    descriptors: NDArray[np.uint8],
+    descriptors: Descriptors,
     *,
     radius: float,
     without: int | None = None,
@@ -109,7 +110,7 @@ def verify_pose(
         lens: of the photo.
         scene: the map.
         pixels: [K, 2] all features of the photo, like ``view.pixels``.
-        descriptors: [K, 128] theirs.
+        descriptors: [K, D] theirs.
         radius: pixels about a projection within which a feature is looked at.
         without: a view of the scene that is not asked: the photo itself.
     """

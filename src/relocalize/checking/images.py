@@ -15,7 +15,7 @@ from relocalize.checking.measuring import (
     evenly,
     measure_pair,
 )
-from relocalize.features.sift import FeatureExtractor
+from relocalize.features.extraction import extract_features
 from relocalize.geometry import Rigid3, rotation_error_deg
 
 # Thumbnails of one image saved twice differ by JPEG noise; neighbours of a video at rest differ
@@ -92,7 +92,7 @@ def mirrored(
     rows = sorted(suspects)
     for row in [rows[at] for at in evenly(len(rows), _TRIED)]:
         pixels = np.ascontiguousarray(read(views[row].name)[:, ::-1])
-        flipped = replace(views[row], features=FeatureExtractor(FEATURES).extract(pixels))
+        flipped = replace(views[row], features=extract_features(pixels, FEATURES))
         others = [other for other in neighbours(row) if other != row]
         as_is = sum(_count(measure_pair(views, (row, other))) for other in others)
         turned = sum(_count(measure_pair([flipped, views[other]], (0, 1))) for other in others)

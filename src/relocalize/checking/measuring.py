@@ -17,14 +17,19 @@ from numpy.typing import NDArray
 from relocalize import progress
 from relocalize.checking.claims import Claims
 from relocalize.checking.correction import Correction
+from relocalize.features.extraction import (
+    KINDS,
+    Features,
+    FeatureSettings,
+    extract_features,
+    unit_descriptors,
+)
 from relocalize.features.focal import voted_focal
 from relocalize.features.matching import (
     MatchSettings,
     mutual_matches,
-    unit_descriptors,
     verify,
 )
-from relocalize.features.sift import FeatureExtractor, Features, FeatureSettings
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.parallel import map_in_order
@@ -107,7 +112,7 @@ def read_views(claims: Claims) -> list[View]:
     def view(name: str) -> View:
         grey = cv2.cvtColor(claims.read(name), cv2.COLOR_RGB2GRAY)
         height, width = grey.shape
-        features = FeatureExtractor(FEATURES).extract(np.asarray(grey, dtype=np.uint8))
+        features = extract_features(np.asarray(grey, dtype=np.uint8), FEATURES)
         small = cv2.resize(grey, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
         centred = small.astype(np.float64) - small.mean()
         norm = float(np.linalg.norm(centred))
@@ -182,11 +187,12 @@ def measure_pair(views: Sequence[View], pair: Pair) -> MeasuredPair | None:
 
 
 def _matches(first: View, second: View) -> NDArray[np.uint32]:
+    kind = KINDS[FEATURES.kind]
     return mutual_matches(
         unit_descriptors(first.features.descriptors),
         unit_descriptors(second.features.descriptors),
-        MATCHING.max_ratio,
-        max_angle=MATCHING.max_angle,
+        kind.max_ratio,
+        max_angle=kind.max_angle,
     ).astype(np.uint32)
 
 

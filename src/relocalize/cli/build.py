@@ -96,4 +96,5 @@ def _costs(stages: dict[str, Cost], mapped: MapReport) -> str:
         f"({mapped.keyframes} keyframes), {mapped.points} points"
     )
     lines += [f"warning: {alarm}" for alarm in mapped.alarms]
+    lines += [f"weak link: {link}" for link in mapped.weak_links]
     return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ import tyro
 
 from relocalize.mapping.report import MapReport
 from relocalize.mapping.settings import (
-    FeatureSettings,
+    FeatureChoice,
     KeyframeSettings,
     MatchSettings,
     PairSettings,
@@ -45,7 +45,9 @@ class Map:
     """With imported poses: the split whose train images make the points."""
     seed: int = 0
     """Of everything random."""
-    features: FeatureSettings = FeatureSettings()
+    features: FeatureChoice = "auto"
+    """Kind of local features; auto begins with SIFT, and tries the next kind where the map does not
+    hang together."""
     keyframes: KeyframeSettings = KeyframeSettings()
     pairs: PairSettings = PairSettings()
     matching: MatchSettings = MatchSettings()
@@ -78,7 +80,7 @@ def as_text(place: Place, report: MapReport) -> str:
     lines = [
         f"{report.registered} of {report.images} images have a pose "
         f"({report.keyframes} keyframes); {report.points} points, "
-        f"reprojection error {report.reprojection_error:.2f} px"
+        f"reprojection error {report.reprojection_error:.2f} px, {report.features}"
         + ("; nothing had changed" if report.unchanged else "")
     ]
     if frame.up:
@@ -92,6 +94,7 @@ def as_text(place: Place, report: MapReport) -> str:
         what = first if len(run.images) == 1 else f"{first} to {last} ({len(run.images)} images)"
         lines.append(f"not in the map: {what}: {run.reason}")
     lines += [f"warning: {alarm}" for alarm in report.alarms]
+    lines += [f"weak link: {link}" for link in report.weak_links]
     if not report.unchanged:
         lines.append(f"{'stage':32s} {'items':>6s} {'wall s':>8s} {'CPU s':>8s} {'ms each':>8s}")
         for name, stage in report.stages.items():

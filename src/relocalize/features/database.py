@@ -7,7 +7,6 @@ stage that writes here goes on where a kill left it.
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -21,11 +20,13 @@ from numpy.typing import NDArray
 
 from relocalize import progress
 from relocalize.errors import MappingError, PlaceError
-from relocalize.features.sift import (
-    DESCRIPTOR_SIZE,
-    FeatureExtractor,
+from relocalize.features.extraction import (
+    KINDS,
+    Descriptors,
     Features,
     FeatureSettings,
+    Kind,
+    extract_features,
 )
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray
@@ -69,6 +70,7 @@ class MatchedPair:
 
 # What COLMAP calls a pair whose fundamental matrix was verified (uncalibrated two-view geometry).
 _UNCALIBRATED = pycolmap.TwoViewGeometryConfiguration.UNCALIBRATED
+DATABASE, SETTINGS = "database.db", "features.json"  # names of its two files
 _EXTRACTED_PER_COMMIT = 32  # images; a kill loses at most the work on so many
 
 
@@ -144,16 +146,13 @@ class FeatureDatabase:
         missing = [name for name in names if not self._db.exists_descriptors(self._ids[name])]
         if not missing:
             return 0
-        extractors = threading.local()
 
         def features_of_file(name: str) -> tuple[str, Features | None]:
-            if not hasattr(extractors, "mine"):
-                extractors.mine = FeatureExtractor(self.settings)
             flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
             grey = cv2.imread(str(images_dir / name), flags)
             if grey is None:
                 return name, None
-            return name, extractors.mine.extract(np.asarray(grey, dtype=np.uint8))
+            return name, extract_features(np.asarray(grey, dtype=np.uint8), self.settings)
 
         with progress.bar("extracting features", len(missing)) as bar:
             for chunk in batched(map_in_order(features_of_file, missing), _EXTRACTED_PER_COMMIT):
@@ -175,7 +174,7 @@ class FeatureDatabase:
                 self._db.write_descriptors(
                     image_id,
                     pycolmap.FeatureDescriptors(
-                        pycolmap.FeatureExtractorType.SIFT, features.descriptors
+                        pycolmap.FeatureExtractorType.SIFT, features.descriptors.view(np.uint8)
                     ),
                 )
 
@@ -185,10 +184,11 @@ class FeatureDatabase:
         if image_id is None or not self._db.exists_descriptors(image_id):
             raise MappingError(f"{self.path} has no features of {name!r}; run: relocalize map")
         keypoints = np.asarray(self._db.read_keypoints(image_id), dtype=np.float32)
+        kind = KINDS[self.settings.kind]
         data = np.asarray(self._db.read_descriptors(image_id).data, dtype=np.uint8)
         # An image without features is stored as arrays without a width.
         positions = keypoints[:, :2] if keypoints.size else np.empty((0, 2), dtype=np.float32)
-        return Features(positions, data.reshape(-1, DESCRIPTOR_SIZE))
+        return Features(positions, data.reshape(-1, kind.size).view(kind.dtype))
 
     # -- matches ---------------------------------------------------------------------------
 
@@ -281,15 +281,17 @@ def _capture_of(name: str) -> str:
 
 @contextmanager
 def open_database(
-    place: Place, settings: FeatureSettings | None = None
+    place: Place, settings: FeatureSettings | None = None, *, folder: Path | None = None
 ) -> Iterator[FeatureDatabase]:
     """The Place's database; with ``settings``, one that was made with these.
+
+    ``folder`` is where it is kept in place of the map's own folder.
 
     Features of other settings are of no use beside new ones, so a database of other settings is
     begun anew.
     """
-    folder = place.map_dir
-    path, record = folder / "database.db", folder / "features.json"
+    folder = folder or place.map_dir
+    path, record = folder / DATABASE, folder / SETTINGS
     if settings is not None:
         database = _of_settings(path, record, settings)
     else:
@@ -311,7 +313,7 @@ def open_database(
 
 def check_has_features(place: Place) -> None:
     """Raises MappingError where the Place has no database of features."""
-    if not all((place.map_dir / name).is_file() for name in ("database.db", "features.json")):
+    if not all((place.map_dir / name).is_file() for name in (DATABASE, SETTINGS)):
         raise MappingError(f"{place.root} has no features yet; run: relocalize map {place.root}")
 
 
@@ -339,14 +341,22 @@ def _of_settings(path: Path, record: Path, settings: FeatureSettings) -> Feature
     return FeatureDatabase(path, settings)
 
 
+def remembered_kind(place: Place) -> Kind | None:
+    """The kind of features that the Place's map was made with; None where there is none."""
+    try:
+        return FeatureSettings(**read_json(place.map_dir / SETTINGS)).kind
+    except (PlaceError, TypeError):
+        return None
+
+
 def features_of(place: Place, name: str) -> Features:
     """The features of one image of a map, in the rows of its `PosedImage.keypoints`."""
     with open_database(place) as database:
         return database.features(name)
 
 
-class StoredDescriptors(Sequence[NDArray[np.uint8]]):
-    """The descriptors [K, 128] of each of the images ``names``, read when asked for.
+class StoredDescriptors(Sequence[Descriptors]):
+    """The descriptors [K, D] of each of the images ``names``, read when asked for.
 
     Those of a long walk do not fit into memory.
     """
@@ -359,10 +369,10 @@ class StoredDescriptors(Sequence[NDArray[np.uint8]]):
         return len(self._names)
 
     @overload
-    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
+    def __getitem__(self, index: int) -> Descriptors: ...
     @overload
     def __getitem__(self, index: slice) -> StoredDescriptors: ...
-    def __getitem__(self, index: int | slice) -> NDArray[np.uint8] | StoredDescriptors:
+    def __getitem__(self, index: int | slice) -> Descriptors | StoredDescriptors:
         if isinstance(index, slice):
             return StoredDescriptors(self._database, self._names[index])
         return self._database.features(self._names[index]).descriptors

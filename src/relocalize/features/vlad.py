@@ -1,4 +1,4 @@
-"""One short vector per image, for finding images of the same part of a place: VLAD over SIFT.
+"""One short vector per image, for finding images of the same part of a place: VLAD.
 
 Jégou et al., "Aggregating local descriptors into a compact image representation", CVPR 2010;
 intra-normalisation: Arandjelović and Zisserman, "All about VLAD", CVPR 2013; signed square root
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relocalize.errors import MappingError
-from relocalize.features.sift import DESCRIPTOR_SIZE
+from relocalize.features.extraction import Descriptors, unit_descriptors
 
 Float32Array = NDArray[np.float32]
 
@@ -54,8 +54,8 @@ class Vlad:
     """A learned description of images; compare two of its vectors by their dot product.
 
     Attributes:
-        local_mean: [128] mean of unit local descriptors.
-        local_axes: [L, 128] their principal axes.
+        local_mean: [D] mean of unit local descriptors.
+        local_axes: [L, D] their principal axes.
         words: [W, L] cluster centres of the projected local descriptors.
         image_mean: [W * L] mean of the images' raw VLAD vectors.
         image_axes: [D, W * L] their principal axes.
@@ -74,8 +74,7 @@ class Vlad:
             object.__setattr__(self, field.name, array)
         local_size, words = len(self.local_axes), len(self.words)
         wanted: dict[str, tuple[int, ...]] = {
-            "local_mean": (DESCRIPTOR_SIZE,),
-            "local_axes": (local_size, DESCRIPTOR_SIZE),
+            "local_mean": (self.local_axes.shape[1],),
             "words": (words, local_size),
             "image_mean": (words * local_size,),
             "image_axes": (len(self.image_axes), words * local_size),
@@ -91,10 +90,8 @@ class Vlad:
         return len(self.image_axes)
 
     @classmethod
-    def fit(
-        cls, descriptors: Sequence[NDArray[np.uint8]], settings: VladSettings | None = None
-    ) -> Vlad:
-        """Learn vocabulary and projections from the descriptors [K, 128] of each of N images.
+    def fit(cls, descriptors: Sequence[Descriptors], settings: VladSettings | None = None) -> Vlad:
+        """Learn vocabulary and projections from the descriptors [K, D] of each of N images.
 
         The result depends on the arguments alone.
 
@@ -109,7 +106,7 @@ class Vlad:
                 f"{len(descriptors)} images have {len(sample)} local features together; a "
                 f"vocabulary of {settings.words} words needs at least as many"
             )
-        local = _unit_rows(sample.astype(np.float32))
+        local = unit_descriptors(sample)
         local_mean = local.mean(axis=0)
         local_axes = _principal_axes(local - local_mean, settings.local_size)
         words = _k_means((local - local_mean) @ local_axes.T, settings, rng)
@@ -127,8 +124,8 @@ class Vlad:
             local_mean, local_axes, words, image_mean, _principal_axes(raw - image_mean, size)
         )
 
-    def describe(self, descriptors: NDArray[np.uint8]) -> Float32Array:
-        """The unit vector [D] of an image with local descriptors [K, 128]; zeros without any."""
+    def describe(self, descriptors: Descriptors) -> Float32Array:
+        """The unit vector [D] of an image with local descriptors [K, D]; zeros without any."""
         if not len(descriptors):
             return np.zeros(self.size, np.float32)
         raw = _raw_vlad(descriptors, self.local_mean, self.local_axes, self.words)
@@ -153,15 +150,15 @@ class Vlad:
 
 
 def _sample(
-    descriptors: Sequence[NDArray[np.uint8]], count: int, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """At most ``count`` descriptors [S, 128], evenly from all images."""
+    descriptors: Sequence[Descriptors], count: int, rng: np.random.Generator
+) -> Descriptors:
+    """At most ``count`` descriptors [S, D], evenly from all images."""
     share = -(-count // max(1, len(descriptors)))
     picked = [
         rows if len(rows) <= share else rows[np.sort(rng.choice(len(rows), share, replace=False))]
         for rows in descriptors
     ]
-    return np.concatenate([*picked, np.zeros((0, DESCRIPTOR_SIZE), np.uint8)])
+    return np.concatenate(picked)
 
 
 def _unit_rows(rows: Float32Array) -> Float32Array:
@@ -210,13 +207,13 @@ def _membership(points: Float32Array, centres: Float32Array) -> Float32Array:
 
 
 def _raw_vlad(
-    descriptors: NDArray[np.uint8],
+    descriptors: Descriptors,
     local_mean: Float32Array,
     local_axes: Float32Array,
     words: Float32Array,
 ) -> Float32Array:
     """The unit vector [W * L] before the final projection."""
-    local = _unit_rows(descriptors.astype(np.float32))
+    local = unit_descriptors(descriptors)
     local = local @ local_axes.T - local_axes @ local_mean
     member = _membership(local, words)
     residuals = member.T @ local - member.sum(axis=0)[:, None] * words

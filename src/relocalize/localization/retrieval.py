@@ -14,8 +14,7 @@ from typing_extensions import Self
 
 from relocalize.errors import GeometryError, LocalizerError, MappingError
 from relocalize.features.database import StoredDescriptors, open_database
-from relocalize.features.matching import UnitDescriptors
-from relocalize.features.sift import FeatureExtractor, FeatureSettings
+from relocalize.features.extraction import FeatureSettings, UnitDescriptors, extract_features
 from relocalize.features.vlad import Vlad
 from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray
@@ -62,7 +61,7 @@ class RetrievalLocalizer(Localizer):
     ) -> None:
         self.vlad, self.vectors, self.world_from_cams = vlad, vectors, world_from_cams
         self.sigmas, self.unit = sigmas, unit
-        self._extractor = FeatureExtractor(features)
+        self._features = features
 
     @classmethod
     def fit(cls, place: Place, split: Split | None = None) -> Self:
@@ -89,7 +88,7 @@ class RetrievalLocalizer(Localizer):
     def _localize(self, query: Query) -> PoseEstimate:
         """The pose of the most similar train image; fails only where there is nothing to see."""
         started = time.perf_counter()
-        features = self._extractor.extract(query.pixels)
+        features = extract_features(query.pixels, self._features)
         if len(features) < _MIN_FEATURES:
             return PoseEstimate(
                 "failed",
@@ -120,7 +119,7 @@ class RetrievalLocalizer(Localizer):
             localizer=self.name,
             version=_VERSION,
             unit=self.unit,
-            settings={"features": asdict(self._extractor.settings)},
+            settings={"features": asdict(self._features)},
             arrays={
                 "vectors": self.vectors,
                 "world_from_cams": self.world_from_cams,

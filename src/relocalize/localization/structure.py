@@ -18,7 +18,7 @@ from relocalize.absolute_pose.scene import Scene
 from relocalize.absolute_pose.shared_camera import SharedCamera, calibrated, shared_camera
 from relocalize.errors import LocalizerError, MappingError
 from relocalize.features.database import open_database
-from relocalize.features.sift import FeatureExtractor
+from relocalize.features.extraction import extract_features
 from relocalize.geometry import Camera
 from relocalize.localization.estimate import PoseEstimate
 from relocalize.localization.localizer import Localizer
@@ -59,7 +59,6 @@ class StructureLocalizer(Localizer):
         self.solver = solver
         self.unit = unit
         self.map_noise = solver.noise
-        self._extractor = FeatureExtractor(solver.settings.features)
 
     @classmethod
     def fit(
@@ -112,7 +111,8 @@ class StructureLocalizer(Localizer):
         return calibrated(self.solver, [self._match(Query.of(image)) for image in images])
 
     def _match(self, query: Query) -> Matches:
-        return self.solver.match(self._extractor.extract(query.pixels), query.camera)
+        features = extract_features(query.pixels, self.solver.settings.features)
+        return self.solver.match(features, query.camera)
 
     def _pose_of(self, matches: Matches, started: float) -> PoseEstimate:
         """From matches; ``started`` is `time.perf_counter` when work on the image began."""

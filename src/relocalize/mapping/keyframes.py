@@ -14,7 +14,8 @@ import numpy as np
 
 from relocalize import progress
 from relocalize.features.database import FeatureDatabase
-from relocalize.features.matching import MatchSettings, mutual_matches, unit_descriptors
+from relocalize.features.extraction import KINDS, unit_descriptors
+from relocalize.features.matching import mutual_matches
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,6 @@ def choose_keyframes(
     names: Sequence[str],
     size: tuple[int, int],
     settings: KeyframeSettings,
-    matching: MatchSettings,
 ) -> list[str]:
     """Keyframes among the frames of one walk.
 
@@ -50,10 +50,10 @@ def choose_keyframes(
         names: frames in time order.
         size: width and height of the frames in pixels.
         settings: when a frame becomes a keyframe.
-        matching: how features are matched.
     """
     if len(names) <= settings.least:
         return list(names)
+    kind = KINDS[database.settings.kind]
     reach = settings.motion * float(np.hypot(*size))
     chosen = [names[0]]
     last = previous = database.features(names[0])
@@ -62,7 +62,7 @@ def choose_keyframes(
     for name in progress.track(names[1:], "choosing keyframes", unit="frames"):
         current = database.features(name)
         unit = unit_descriptors(current.descriptors)
-        matches = mutual_matches(last_unit, unit, matching.max_ratio, max_angle=matching.max_angle)
+        matches = mutual_matches(last_unit, unit, kind.max_ratio, max_angle=kind.max_angle)
         moved = current.keypoints[matches[:, 1]] - last.keypoints[matches[:, 0]]
         far = len(moved) > 0 and float(np.median(np.linalg.norm(moved, axis=1))) > reach
         few = len(matches) < max(settings.min_matches, settings.min_shared * len(last))

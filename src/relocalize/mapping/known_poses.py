@@ -27,6 +27,8 @@ from relocalize.place import MapModel, Place, PosedImage
 from relocalize.place.bundle_adjustment import refine_points
 from relocalize.place.model import add_image
 
+_WELL_SEEN = 50  # points of an image; a photo from nearby finds half of them
+
 
 def train_images(place: Place, settings: MapSettings) -> list[str]:
     """The posed images that may make points, in capture order.
@@ -96,6 +98,7 @@ def triangulate_map(
     with stages.measure("colors", "images") as count:
         model.extract_colors_for_all_images(str(place.images_dir))
         count.items = int(model.num_reg_images())
+    reasons = {r.name: r.reason or "unknown" for r in results if r.cam_from_world is None}
     merged = _with_every_pose(MapModel.from_colmap(model), posed)
     return Outcome(
         model=merged,
@@ -107,10 +110,18 @@ def triangulate_map(
             keyframes_registered=len(keyframes),
             points=len(merged.points),
             reprojection_error=float(merged.points.reprojection_errors.mean()),
-            apart=images_apart(place, results),
+            features=database.settings.kind,
+            apart=images_apart(place, reasons),
             stages=stages.times,
         ),
+        held=_well_seen(merged, names),
     )
+
+
+def _well_seen(model: MapModel, names: Sequence[str]) -> float:
+    """The share of images that observe enough points for photos to be matched with them."""
+    counts = [int((model.images[name].point_rows >= 0).sum()) for name in names]
+    return float(np.mean([count >= _WELL_SEEN for count in counts]))
 
 
 def _keyframes(
@@ -129,7 +140,6 @@ def _keyframes(
             capture_names,
             (camera.width, camera.height),
             settings.keyframes,
-            settings.matching,
         )
     return chosen
 

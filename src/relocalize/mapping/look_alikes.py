@@ -24,6 +24,7 @@ from relocalize.place.model import NO_POINT
 # on the median: 55 pixels of 960x540, a quarter of a metre at 3 metres. Drift of the loops of a
 # building's floor stays below; another door does not.
 _MAX_TRANSFER = 0.05
+_MAX_EPIPOLAR = 4.0  # pixels, twice what a pair is verified with
 _MIN_TRANSFERS = 5  # matches with a point that a verdict needs
 
 
@@ -62,6 +63,38 @@ def judge_pairs(models: Iterable[MapModel], matches: Mapping[Pair, NDArray[np.ui
                 agrees = float(np.median(errors)) <= _MAX_TRANSFER
                 (confirmed if agrees else contradicted).add(pair)
     return Verdict(frozenset(confirmed - contradicted), frozenset(contradicted))
+
+
+def agreement(model: MapModel, matches: Mapping[Pair, NDArray[np.uint32]]) -> float:
+    """The share of verified matches [V, 2] of pairs that the map's poses agree with.
+
+    Pairs of which the map lacks an image count as disagreeing; 0 where there is none.
+    """
+    agreeing = total = 0
+    for (first, second), rows in matches.items():
+        total += len(rows)
+        one, other = model.images.get(first), model.images.get(second)
+        if one is not None and other is not None:
+            errors = _epipolar_errors(one, rows[:, 0], other, rows[:, 1])
+            agreeing += int((errors <= _MAX_EPIPOLAR).sum())
+    return agreeing / max(1, total)
+
+
+def _epipolar_errors(
+    first: PosedImage, rows: NDArray[np.uint32], second: PosedImage, matched: NDArray[np.uint32]
+) -> FloatArray:
+    """Sampson errors, in pixels of the second image, of matches under the map's poses."""
+    relative = second.cam_from_world @ first.cam_from_world.inverse()
+    x, y, z = relative.translation / max(float(np.linalg.norm(relative.translation)), 1e-12)
+    E = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ relative.rotation
+    a, b = (
+        np.column_stack([image.camera.cam_from_img(image.keypoints[at]), np.ones(len(at))])
+        for image, at in ((first, rows), (second, matched))
+    )
+    forth, back = a @ E.T, b @ E
+    gradient = (forth[:, :2] ** 2).sum(axis=1) + (back[:, :2] ** 2).sum(axis=1)
+    errors = np.abs((b * forth).sum(axis=1)) / np.sqrt(np.maximum(gradient, 1e-18))
+    return np.asarray(errors * second.camera.focal_px)
 
 
 def _transfer_errors(

@@ -19,7 +19,7 @@ from relocalize.errors import MappingError
 from relocalize.features.database import FeatureDatabase, Pair
 from relocalize.features.matching import MatchSettings, match_pairs
 from relocalize.features.pairs import Similarity, pairs_between
-from relocalize.mapping.look_alikes import judge_pairs
+from relocalize.mapping.look_alikes import agreement, judge_pairs
 from relocalize.mapping.outcome import nearest_in_order
 from relocalize.mapping.reconstruction import (
     Attempt,
@@ -33,6 +33,7 @@ from relocalize.place import MapModel
 from relocalize.place.bundle_adjustment import refine_map
 
 _JOIN_ROUNDS = 2
+_AGREE = 0.8  # share of the matches of neighbours in time that a sound map agrees with
 _JOIN_SIMILAR = 20  # images of the main map that each image outside of it is matched with
 _JOIN_REACH = 15  # and the registered images so near in time
 
@@ -49,7 +50,7 @@ class MainModel:
     """
 
     model: pycolmap.Reconstruction
-    fragments: int
+    fragments: Sequence[pycolmap.Reconstruction]
     judgement: Judgement
     look_alikes: int
 
@@ -60,6 +61,8 @@ def make_main_model(
     trusted: Collection[Pair],
     similarity: Similarity,
     matching: MatchSettings,
+    *,
+    last_resort: bool,
 ) -> MainModel:
     """The best map of the task's images.
 
@@ -69,13 +72,18 @@ def make_main_model(
         trusted: pairs of neighbours in time, which cannot be look-alikes; none for loose photos.
         similarity: finds images for joining fragments.
         matching: how further pairs are matched.
+        last_resort: whether to go on trying where the map falls apart; not where another kind of
+            features is tried next.
 
     Raises:
         MappingError: nothing came together.
     """
-    if not trusted:
+    left_out: frozenset[Pair] = frozenset()
+    if database.settings.kind != "sift":
+        # Dense matches on plain walls: a wrong turn early on is likely, and enough to be outvoted.
+        best = _by_all_pairs(task, database, trusted)
+    elif not trusted:
         best = map_incrementally(task, "reconstructing")
-        left_out: frozenset[Pair] = frozenset()
     else:
         best = _in_time(task, database, trusted)
         loops = {p: m for p, m in database.verified_matches().items() if p not in trusted}
@@ -98,17 +106,31 @@ def make_main_model(
             break
         task = _without(task, database, left_out)
         best = _better(best, map_incrementally(task, "joining fragments", best.models[0]))
-    if not best.judgement.good:
+    if not best.judgement.good and last_resort:
         anew = replace(task, seed=task.seed + 1)
         best = _better(best, map_incrementally(anew, "reconstructing anew"))
-    if not best.judgement.good:
-        best = _better(best, map_globally(task))
+        if not best.judgement.good and database.settings.kind == "sift":
+            best = _better(best, map_globally(task))
     if not best.models:
         raise MappingError(
             f"no two of the {len(task.names)} images could be set in relation: they share too "
             "little, are blurred, or were taken from one spot; film while walking, with overlap"
         )
-    return MainModel(best.models[0], len(best.fragments), best.judgement, len(left_out))
+    return MainModel(best.models[0], best.fragments, best.judgement, len(left_out))
+
+
+def _by_all_pairs(task: Task, database: FeatureDatabase, trusted: Collection[Pair]) -> Attempt:
+    """Global mapping; without the loops where with them it contradicts the neighbours in time."""
+    best = map_globally(task)
+    matches = database.verified_matches()
+    loops = [pair for pair in matches if pair not in trusted]
+    if not trusted or not loops:
+        return best
+    walk = {pair: matches[pair] for pair in trusted if pair in matches}
+    if best.models and agreement(MapModel.from_colmap(best.models[0]), walk) >= _AGREE:
+        return best
+    progress.say("pairs far apart in time contradict the walk; mapping without them")
+    return _better(best, map_globally(_without(task, database, loops)))
 
 
 def _in_time(task: Task, database: FeatureDatabase, trusted: Collection[Pair]) -> Attempt:

@@ -13,17 +13,21 @@ import pycolmap
 
 from relocalize import progress
 from relocalize.errors import MappingError, PlaceError
-from relocalize.features.database import open_database
+from relocalize.features import xfeat
+from relocalize.features.database import DATABASE, SETTINGS, open_database, remembered_kind
+from relocalize.features.extraction import Kind, settings_for
 from relocalize.formats.registry import read_registration
 from relocalize.mapping import known_poses, unknown_poses
 from relocalize.mapping.moving import given_poses
+from relocalize.mapping.outcome import Outcome
 from relocalize.mapping.report import MapReport
 from relocalize.mapping.scale import check_lengths
 from relocalize.mapping.settings import MapSettings
-from relocalize.place import MapModel, Place, atomic
+from relocalize.place import Place, atomic
 from relocalize.place.folder import MOVED, read_json
 from relocalize.plain import from_plain
 
+PARTS = "parts"  # folder of what is not tied to the map firmly, each a model of its own
 SFM = "structure from motion"  # how `Place.poses_from` begins when the poses are our own
 
 
@@ -53,12 +57,8 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
         if done is not None:
             return done
         work = _work_folder(place, fingerprint)
-        with open_database(place, settings.features) as database:
-            if poses_known:
-                outcome = known_poses.triangulate_map(place, database, work, settings)
-            else:
-                outcome = unknown_poses.reconstruct_map(place, database, work, settings)
-        _save(place, outcome.model, outcome.report, fingerprint, poses_known=poses_known)
+        outcome, databases = _best_outcome(place, work, settings, poses_known=poses_known)
+        _save(place, outcome, databases, fingerprint, poses_known=poses_known)
         if poses_known:
             # Through the file's quaternions the last bits of given poses may have changed.
             record = read_json(place.map_dir / "map.json")
@@ -76,6 +76,62 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
                 f"relocalize register {place.root} --capture {name}"
             )
     return outcome.report
+
+
+def _best_outcome(
+    place: Place, work: Path, settings: MapSettings, *, poses_known: bool
+) -> tuple[Outcome, Path]:
+    """The map by the first kind of features that holds together, else the best; its database.
+
+    A map holds together when nothing is suspicious about it and it has nearly all images. Of maps
+    that do not, the one with most images in its largest sound part is taken.
+    """
+    found: list[tuple[Outcome, Path]] = []
+    kinds = _kinds(place, settings)
+    for number, kind in enumerate(kinds):
+        aside = work / kind
+        aside.mkdir(exist_ok=True)
+        folder = place.map_dir if number == 0 else aside
+        try:
+            wanted = settings_for(kind, _loose_photos(place))
+            with open_database(place, wanted, folder=folder) as database:
+                if poses_known:
+                    outcome = known_poses.triangulate_map(place, database, aside, settings)
+                else:
+                    last = number == len(kinds) - 1
+                    outcome = unknown_poses.reconstruct_map(
+                        place, database, aside, settings, last_resort=last
+                    )
+        except MappingError:
+            if not found and number == len(kinds) - 1:
+                raise
+            continue
+        found.append((outcome, folder))
+        if outcome.holds:
+            break
+        if number + 1 < len(kinds):
+            progress.say(
+                f"with {kind} the map does not hold together ({outcome.doubt}); "
+                f"trying {kinds[number + 1]}"
+            )
+    return max(found, key=lambda one: (one[0].holds, one[0].held))
+
+
+def _kinds(place: Place, settings: MapSettings) -> list[Kind]:
+    """Kinds of features to try, in order."""
+    if settings.features != "auto":
+        return [settings.features]
+    kinds: list[Kind] = ["sift", "xfeat"] if xfeat.is_installed() else ["sift"]
+    first = remembered_kind(place)
+    return sorted(kinds, key=lambda kind: kind != first) if first in kinds else kinds
+
+
+def _loose_photos(place: Place) -> int | None:
+    """How many photos without an order a map is made of; None where there is a walk."""
+    captures = [capture for capture in place.captures.values() if not capture.is_registered]
+    if any(capture.kind == "video" for capture in captures):
+        return None
+    return sum(len(capture.images) for capture in captures)
 
 
 def _fingerprint(place: Place, settings: MapSettings, poses_known: bool) -> str:
@@ -133,20 +189,24 @@ def _work_folder(place: Place, fingerprint: str) -> Path:
 
 
 def _save(
-    place: Place, model: MapModel, report: MapReport, fingerprint: str, *, poses_known: bool
+    place: Place, outcome: Outcome, databases: Path, fingerprint: str, *, poses_known: bool
 ) -> None:
     """The new model in place of the old, in one step; the feature database comes along."""
-    kept = ["database.db", "features.json"]
+    kept = [databases / DATABASE, databases / SETTINGS]
     if poses_known and (place.map_dir / MOVED).is_file():
-        kept.append(MOVED)  # the poses are still those that were moved
+        kept.append(place.map_dir / MOVED)  # the poses are still those that were moved
     with atomic.new_folder(place.map_dir) as folder:
-        model.write(folder)
-        for name in kept:
-            atomic.link_file(place.map_dir / name, folder / name)
+        outcome.model.write(folder)
+        for number, part in enumerate(outcome.parts, start=1):
+            aside = folder / PARTS / str(number)
+            aside.mkdir(parents=True)
+            part.write(aside)
+        for path in kept:
+            atomic.link_file(path, folder / path.name)
         record = {
             "relocalize": version("relocalize"),
             "pycolmap": pycolmap.__version__,
             "inputs": fingerprint,
-            "report": report.to_json(),
+            "report": outcome.report.to_json(),
         }
         atomic.write_json(folder / "map.json", record)

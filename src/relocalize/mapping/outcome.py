@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from relocalize.mapping.registering import Registration
 from relocalize.mapping.report import Apart, MapReport
 from relocalize.place import Frame, MapModel, Place
 
+ENOUGH = 0.95  # share of images in a sound map with which no other attempt is made
 _BLUR = 0.5  # share of the capture's median sharpness below which a frame counts as blurred
 
 
@@ -22,11 +22,29 @@ class Outcome:
         model: posed images and points.
         frame: of the world, or None where it is what it was.
         report: what was done.
+        parts: models of images that nothing firm ties to the map, each in a frame of its own.
+        held: share of the images that are in it and well held.
     """
 
     model: MapModel
     frame: Frame | None
     report: MapReport
+    parts: tuple[MapModel, ...] = ()
+    held: float = 1.0
+
+    @property
+    def doubt(self) -> str:
+        """What speaks against the map, for people; empty where nothing does."""
+        if self.report.alarms:
+            return self.report.alarms[0]
+        if self.held < ENOUGH:
+            return f"{self.held:.0%} of the images are held well"
+        return ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether no other attempt is needed."""
+        return not self.doubt
 
 
 def nearest_in_order(
@@ -47,9 +65,8 @@ def nearest_in_order(
     return result
 
 
-def images_apart(place: Place, results: Sequence[Registration]) -> tuple[Apart, ...]:
-    """Images that failed, in runs of consecutive frames with their likely cause."""
-    reason_of = {r.name: r.reason or "unknown" for r in results if r.cam_from_world is None}
+def images_apart(place: Place, reason_of: Mapping[str, str]) -> tuple[Apart, ...]:
+    """Images without a pose, in runs of consecutive frames with their likely cause."""
     runs: list[Apart] = []
     for capture in place.captures.values():
         sharpness = [i.sharpness for i in capture.images if i.sharpness is not None]

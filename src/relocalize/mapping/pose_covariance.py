@@ -52,6 +52,27 @@ def pose_covariances(place: Place) -> dict[str, FloatArray]:
     return {image.name: block for image, block in zip(observations.images, blocks, strict=True)}
 
 
+def principal_point_sigmas(model: MapModel) -> dict[int, float]:
+    """How exactly images determine the principal point of each camera, by its number.
+
+    Pixels, of the worse coordinate; infinite where they leave it open, or are too many to ask.
+    """
+    every = dict.fromkeys(model.cameras, np.inf)
+    observations = _Observations.of(model, principal_points=True)
+    if observations is None or len(observations.images) > MOST_IMAGES:
+        return every
+    covariance = _free_covariance(observations)
+    if covariance is None:
+        return every
+    poses = 6 * len(observations.images)
+    variances = observations.variance * np.diag(covariance)[poses:]
+    for image in observations.images:
+        mine = variances[observations.lenses.at(image.camera)]
+        worst = max(mine[i] for i in image.camera.to_colmap().principal_point_idxs())
+        every[image.camera_id] = float(np.sqrt(worst)) if worst >= 0 else np.inf
+    return every
+
+
 @dataclass(frozen=True, eq=False)
 class _Observations:
     """Who sees what, with the derivatives of where.
@@ -66,6 +87,7 @@ class _Observations:
         weights: [M] of the robust loss.
         variance: of a pixel coordinate with weight 1.
         depth: typical distance of points.
+        lenses: where whose parameters are.
     """
 
     images: Sequence[PosedImage]
@@ -77,9 +99,10 @@ class _Observations:
     weights: FloatArray
     variance: float
     depth: float
+    lenses: _Lenses
 
     @classmethod
-    def of(cls, model: MapModel) -> _Observations | None:
+    def of(cls, model: MapModel, *, principal_points: bool = False) -> _Observations | None:
         images = [
             image
             for image in model.images.values()
@@ -92,7 +115,7 @@ class _Observations:
             minlength=len(model.points),
         )
         number = np.where(seen >= 2, np.cumsum(seen >= 2) - 1, NO_POINT)
-        lenses = _Lenses([image.camera for image in images])
+        lenses = _Lenses([i.camera for i in images], principal_points=principal_points)
         parts = [
             _of_image(row, image, model.points.positions, number, lenses)
             for row, image in enumerate(images)
@@ -118,22 +141,28 @@ class _Observations:
             weights,
             float((weights * squares).sum() / freedom),
             float(np.median(depths)),
+            lenses,
         )
 
 
 class _Lenses:
-    """The parameters of all lenses that bundle adjustment estimates: all but principal points."""
+    """The parameters of all lenses that bundle adjustment estimates, principal points if asked."""
 
-    def __init__(self, cameras: Sequence[Camera]) -> None:
+    def __init__(self, cameras: Sequence[Camera], *, principal_points: bool) -> None:
         self._first: dict[Camera, int] = {}
         self._free: dict[Camera, list[int]] = {}
         self.size = 0
         for camera in dict.fromkeys(cameras):
             colmap = camera.to_colmap()
-            fixed = set(colmap.principal_point_idxs())
+            fixed = set() if principal_points else set(colmap.principal_point_idxs())
             self._first[camera] = self.size
             self._free[camera] = [i for i in range(len(camera.params)) if i not in fixed]
             self.size += len(self._free[camera])
+
+    def at(self, camera: Camera) -> slice:
+        """Where the parameters of a camera are among all."""
+        first = self._first[camera]
+        return slice(first, first + len(self._free[camera]))
 
     def derivatives(self, camera: Camera, in_cam: FloatArray) -> FloatArray:
         """[M, 2, L] of the pixels of points [M, 3] in the camera's axes."""
@@ -196,9 +225,8 @@ def _cross(vectors: FloatArray) -> FloatArray:
     return np.stack([np.stack(row, axis=1) for row in rows], axis=1)
 
 
-def _free_covariances(found: _Observations) -> FloatArray:
-    """[N, 6, 6] of every pose, in the frame that fits all of them best."""
-    count = len(found.images)
+def _free_covariance(found: _Observations) -> FloatArray | None:
+    """[6 N + L, 6 N + L] of poses and lenses in some frame, for a variance of 1; None if open."""
     normal = _normal_equations(found)
     frame = _frame_changes(found, len(normal))
     # Scaled to ones on the diagonal, the equations are as well-posed as they can be; the changes
@@ -208,12 +236,22 @@ def _free_covariances(found: _Observations) -> FloatArray:
     closed = scale[:, None] * normal * scale + open_part @ open_part.T
     factor, failed = lapack.dpotrf(closed, lower=1, overwrite_a=1)
     if failed:
-        return np.full((count, 6, 6), np.nan)
+        return None
     inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
     inverse = np.tril(inverse) + np.tril(inverse, -1).T
-    covariance = scale[:, None] * inverse * scale
+    covariance: FloatArray = scale[:, None] * inverse * scale
+    return covariance
+
+
+def _free_covariances(found: _Observations) -> FloatArray:
+    """[N, 6, 6] of every pose, in the frame that fits all of them best."""
+    count = len(found.images)
+    covariance = _free_covariance(found)
+    if covariance is None:
+        return np.full((count, 6, 6), np.nan)
+    frame = _frame_changes(found, len(covariance))
     # The similarity that fits all poses best weighs a turn by how far it moves what is seen.
-    weight = np.zeros(len(normal))
+    weight = np.zeros(len(covariance))
     weight[: 6 * count] = np.tile([1.0] * 3 + [found.depth**2] * 3, count)
     fit = np.linalg.inv(frame.T @ (weight[:, None] * frame))
     along = covariance @ (weight[:, None] * frame)

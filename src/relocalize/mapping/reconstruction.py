@@ -13,17 +13,25 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import poselib
 import pycolmap
 
 from relocalize import progress
+from relocalize.checking.soundness import judge_soundness
 from relocalize.features.database import copy_database
+from relocalize.mapping.outcome import ENOUGH
+from relocalize.mapping.points import triangulate
+from relocalize.parallel import map_in_order
+from relocalize.place import MapModel
+from relocalize.place.bundle_adjustment import refine_map
 
 # Focal lengths of real cameras over the longer image side: 10 mm to 150 mm in 35 mm terms.
 _PLAUSIBLE_FOCAL = (0.28, 4.2)
 _MAX_REPROJECTION_ERROR = 2.0  # pixels, mean; sound maps of sharp images have 0.4 to 1.0
 _FOLD_FACTOR = 30.0  # a step between neighbouring frames so many medians long is a jump
-_ENOUGH = 0.95  # share of images in one sound model with which no other attempt is made
 _SNAPSHOT_EVERY = 100  # images
+_MAX_EPIPOLAR_ERROR = 2.0  # pixels, of a relative pose
+_LEAST_INLIERS = 15
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class Judgement:
     """What can be said of a model without knowing the truth.
 
     Attributes:
-        registered: images in it.
+        registered: images in its largest part that hangs together.
         images: images that were to be in it.
         reprojection_error: mean, pixels.
         alarms: what is suspicious about it, for people.
@@ -43,18 +51,18 @@ class Judgement:
     alarms: tuple[str, ...]
 
     @property
-    def score(self) -> tuple[float, float]:
-        """Larger is better: images registered, an alarm costing a third of them; then precision.
+    def score(self) -> tuple[bool, float, float]:
+        """Larger is better: without alarms, then images registered, then precision.
 
         Counts within 2% of each other are a tie: a few more images never outweigh precision.
         """
-        share = self.registered / max(1, self.images) / (1 + 0.5 * len(self.alarms))
-        return (round(share * 50), -self.reprojection_error)
+        share = self.registered / max(1, self.images)
+        return (not self.alarms, round(share * 50), -self.reprojection_error)
 
     @property
     def good(self) -> bool:
         """Whether no other attempt is needed."""
-        return not self.alarms and self.registered >= _ENOUGH * self.images
+        return not self.alarms and self.registered >= ENOUGH * self.images
 
 
 def judge(model: pycolmap.Reconstruction, names: Sequence[str], ordered: bool) -> Judgement:
@@ -72,8 +80,9 @@ def judge(model: pycolmap.Reconstruction, names: Sequence[str], ordered: bool) -
         jumps = _jumps(model, names)
         if jumps:
             alarms.append(f"the trajectory jumps at {', '.join(jumps[:3])}")
+    parts = judge_soundness(MapModel.from_colmap(model)).parts
     return Judgement(
-        registered=int(model.num_reg_images()),
+        registered=max(map(len, parts), default=0),
         images=len(names),
         reprojection_error=error,
         alarms=tuple(alarms),
@@ -212,37 +221,87 @@ def _begin_folder(
 def map_globally(task: Task) -> Attempt:
     """Global structure from motion: rotation averaging, then global positioning.
 
-    It seldom falls into fragments, and is 2 to 3 times less exact than incremental mapping.
+    All verified pairs have their say at once, so that no wrong turn early on decides the rest.
+    Its tracks are cut short for speed; all matches are triangulated anew from its poses.
     """
     work = task.work / "global"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    # Global mapping wants relative poses, so the matches are verified once more as calibrated, in
-    # a copy: the cache keeps its uncalibrated ones.
     copy = work / "database.db"
     copy_database(task.matches, copy)
-    db = pycolmap.Database.open(str(copy))
-    db.clear_two_view_geometries()
-    for camera in db.read_all_cameras():
-        camera.has_prior_focal_length = True
-        db.update_camera(camera)
-    db.close()
-    verification = pycolmap.TwoViewGeometryOptions()
-    verification.compute_relative_pose = True
-    verification.ransac.random_seed = task.seed
+    progress.say("global mapping")
+    _set_relative_poses(copy)
     options = pycolmap.GlobalPipelineOptions()
     options.num_threads = 1
     options.random_seed = task.seed
     options.image_names = list(task.names)
     models = work / "models"
     models.mkdir()
-    progress.say("global mapping")
     try:
-        pycolmap.geometric_verification(str(copy), two_view_geometry_options=verification)
-        result = pycolmap.global_mapping(str(copy), str(task.images_dir), str(models), options)
+        found = pycolmap.global_mapping(str(copy), str(task.images_dir), str(models), options)
+        whole = []
+        for model in found.values():
+            whole.append(triangulate(model, copy, task.images_dir, models, seed=task.seed))
+            refine_map(whole[-1])
     except RuntimeError as error:
         progress.say(f"global mapping failed: {error}")
         return _judged([], task, "global mapping")
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return _judged(result.values(), task, "global mapping")
+    return _judged(whole, task, "global mapping")
+
+
+def _set_relative_poses(database: Path) -> None:
+    """Give every verified pair of a database its relative pose, by the focal lengths there are."""
+    db = pycolmap.Database.open(str(database))
+    try:
+        cameras = {int(c.camera_id): c for c in db.read_all_cameras()}
+        lens = {int(i.image_id): _for_poselib(cameras[i.camera_id]) for i in db.read_all_images()}
+        pixels = {image: db.read_keypoints(image)[:, :2].astype(np.float64) for image in lens}
+        pairs, geometries = db.read_two_view_geometries()
+
+        def posed(item: tuple[int, pycolmap.TwoViewGeometry]) -> pycolmap.TwoViewGeometry:
+            first, second = pycolmap.pair_id_to_image_pair(item[0])
+            matches = np.asarray(item[1].inlier_matches)
+            pose, info = poselib.estimate_relative_pose(
+                pixels[first][matches[:, 0]],
+                pixels[second][matches[:, 1]],
+                lens[first],
+                lens[second],
+                {"max_epipolar_error": _MAX_EPIPOLAR_ERROR},
+                {},
+            )
+            result = pycolmap.TwoViewGeometry()
+            result.config = pycolmap.TwoViewGeometryConfiguration.CALIBRATED
+            x, y, z = pose.t
+            result.E = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ pose.R
+            rotation = pycolmap.Rotation3d(np.asarray(pose.R))
+            result.cam2_from_cam1 = pycolmap.Rigid3d(rotation, np.asarray(pose.t))
+            result.inlier_matches = matches[np.asarray(info["inliers"], dtype=bool)]
+            return result
+
+        matched = [
+            (pair, geometry)
+            for pair, geometry in zip(pairs, geometries, strict=True)
+            if len(geometry.inlier_matches)
+        ]
+        found = list(map_in_order(posed, matched))
+        db.clear_two_view_geometries()
+        for camera in cameras.values():
+            camera.has_prior_focal_length = True
+            db.update_camera(camera)
+        with pycolmap.DatabaseTransaction(db):
+            for (pair, _), geometry in zip(matched, found, strict=True):
+                if len(geometry.inlier_matches) >= _LEAST_INLIERS:
+                    db.write_two_view_geometry(*pycolmap.pair_id_to_image_pair(pair), geometry)
+    finally:
+        db.close()
+
+
+def _for_poselib(camera: pycolmap.Camera) -> dict[str, object]:
+    return {
+        "model": camera.model_name,
+        "width": camera.width,
+        "height": camera.height,
+        "params": list(camera.params),
+    }

@@ -18,8 +18,8 @@ from relocalize.absolute_pose.map_noise import MapNoise
 from relocalize.absolute_pose.scene import Scene, observed_rows
 from relocalize.absolute_pose.solve import PoseSettings, observed
 from relocalize.features.database import FeatureDatabase, StoredDescriptors
+from relocalize.features.extraction import Features
 from relocalize.features.matching import Rows
-from relocalize.features.sift import Features
 from relocalize.features.vlad import Vlad
 from relocalize.geometry import Camera, Rigid3
 from relocalize.parallel import map_in_order

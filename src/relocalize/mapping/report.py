@@ -53,9 +53,11 @@ class MapReport:
         keyframes_registered: those of them that came into the reconstruction itself.
         points: of the map.
         reprojection_error: mean over the points, pixels.
+        features: the kind of local features.
         fragments: models that stay apart from the map.
         look_alikes: pairs that matched well and were left out: the map says they show two things.
         alarms: what is suspicious about the map.
+        weak_links: parts of the map that little holds to each other, and how firmly.
         apart: images without a pose, and why.
         stages: costs by stage, of this run.
         unchanged: whether the map was there already and nothing had to be done.
@@ -67,9 +69,11 @@ class MapReport:
     keyframes_registered: int
     points: int
     reprojection_error: float
+    features: str = "sift"
     fragments: int = 0
     look_alikes: int = 0
     alarms: tuple[str, ...] = ()
+    weak_links: tuple[str, ...] = ()
     apart: tuple[Apart, ...] = ()
     stages: dict[str, StageTime] = field(default_factory=dict)
     unchanged: bool = False

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
+from relocalize.features.extraction import Kind
 from relocalize.features.matching import MatchSettings
 from relocalize.features.pairs import PairSettings
-from relocalize.features.sift import FeatureSettings
 from relocalize.mapping.keyframes import KeyframeSettings
 from relocalize.mapping.registering import RegisterSettings
 from relocalize.mapping.scale import MeasuredLength
 
 __all__ = [
-    "FeatureSettings",
+    "FeatureChoice",
     "KeyframeSettings",
     "MapSettings",
     "MatchSettings",
@@ -22,12 +23,16 @@ __all__ = [
 ]
 
 
+FeatureChoice: TypeAlias = Kind | Literal["auto"]
+
+
 @dataclass(frozen=True)
 class MapSettings:
     """How a Place is mapped.
 
     Attributes:
-        features: of local features.
+        features: the kind of local features; "auto" begins with SIFT, or with what the map was
+            made with, and tries the next kind where the map does not hang together.
         keyframes: which frames of a video carry the reconstruction.
         pairs: which images are matched.
         matching: how.
@@ -40,7 +45,7 @@ class MapSettings:
         seed: of everything random.
     """
 
-    features: FeatureSettings = FeatureSettings()
+    features: FeatureChoice = "auto"
     keyframes: KeyframeSettings = KeyframeSettings()
     pairs: PairSettings = PairSettings()
     matching: MatchSettings = MatchSettings()

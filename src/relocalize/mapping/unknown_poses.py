@@ -15,6 +15,7 @@ import numpy as np
 import pycolmap
 
 from relocalize import progress
+from relocalize.checking.soundness import Soundness, judge_soundness
 from relocalize.errors import MappingError
 from relocalize.features.database import FeatureDatabase, Pair
 from relocalize.features.focal import voted_focal
@@ -32,15 +33,17 @@ from relocalize.mapping.gravity import estimate_gravity, registered_cameras, upr
 from relocalize.mapping.keyframes import choose_keyframes
 from relocalize.mapping.main_model import MainModel, make_main_model
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
+from relocalize.mapping.pruning import keep_images, refine_and_prune
 from relocalize.mapping.reconstruction import Task, judge
 from relocalize.mapping.registering import Query, Registrar, Registration, add_to_model
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.scale import metres_per_unit
 from relocalize.mapping.settings import MapSettings
 from relocalize.place import Capture, Frame, MapModel, Place
-from relocalize.place.bundle_adjustment import refine_map
 from relocalize.place.folder import METRE
 
+_LEAST_PART = 3  # images
+_APART = "in part {number}, which nothing firm ties to the map; film what lies between the two"
 _REGISTERED_PER_SAVE = 200  # images; a kill loses at most the registration of so many
 
 
@@ -64,9 +67,21 @@ class _Walks:
 
 
 def reconstruct_map(
-    place: Place, database: FeatureDatabase, work: Path, settings: MapSettings
+    place: Place,
+    database: FeatureDatabase,
+    work: Path,
+    settings: MapSettings,
+    *,
+    last_resort: bool = True,
 ) -> Outcome:
     """Map all captures of a Place together.
+
+    Args:
+        place: with images.
+        database: of their features and matches.
+        work: folder for what a killed run goes on from.
+        settings: how.
+        last_resort: whether to go on trying where the map falls apart.
 
     Raises:
         MappingError: fewer than 3 images, or they do not come together.
@@ -96,27 +111,40 @@ def reconstruct_map(
     with stages.measure("matching and verification", "pairs") as count:
         count.items = match_pairs(database, pairs, settings.matching)
     with stages.measure("reconstruction", "keyframes") as count:
-        main = _main_model(place, database, work, walks, similarity, settings)
+        main = _main_model(
+            place, database, work, walks, similarity, settings, last_resort=last_resort
+        )
         count.items = len(walks.keyframes)
     in_reconstruction = int(main.model.num_reg_images())
     with stages.measure("registration of the other frames", "frames") as count:
         model, results = _register_rest(database, work, walks, similarity, main.model, settings)
         count.items = len(results)
     with stages.measure("bundle adjustment of all frames", "images") as count:
-        refine_map(model)
+        loose = refine_and_prune(model)
         count.items = int(model.num_reg_images())
+    with stages.measure("judgement", "images") as count:
+        count.items = int(model.num_reg_images())
+        parts, soundness = _sound_part(model)
+        parts += [MapModel.from_colmap(fragment) for fragment in main.fragments]
     with stages.measure("gravity, scale, colors", "images") as count:
         frame = _settle_frame(place, model, names, settings)
         model.extract_colors_for_all_images(str(place.images_dir))
         count.items = int(model.num_reg_images())
-    apart = images_apart(place, results)
+    reasons = {r.name: r.reason or "unknown" for r in results if r.cam_from_world is None}
+    for number, part in enumerate(parts, start=1):
+        reasons |= dict.fromkeys(part.images, _APART.format(number=number))
+    posed = {i.name for i in model.images.values() if i.has_pose}
+    reasons = {name: why for name, why in (reasons | loose).items() if name not in posed}
+    apart = images_apart(place, reasons)
     for run in apart:
         first, last = run.images[0], run.images[-1]
         what = first if len(run.images) == 1 else f"{first} to {last} ({len(run.images)} images)"
         progress.say(f"not in the map: {what}: {run.reason}")
-    for alarm in main.judgement.alarms:
-        progress.say(f"warning: {alarm}")
     finished = MapModel.from_colmap(model)
+    ordered = [name for name in names if name in finished.images]
+    alarms = judge(model, ordered, walks.ordered).alarms
+    for alarm in alarms:
+        progress.say(f"warning: {alarm}")
     return Outcome(
         model=finished,
         frame=frame,
@@ -127,13 +155,30 @@ def reconstruct_map(
             keyframes_registered=min(in_reconstruction, len(walks.keyframes)),
             points=len(finished.points),
             reprojection_error=float(model.compute_mean_reprojection_error()),
-            fragments=main.fragments,
-            alarms=main.judgement.alarms,
+            features=database.settings.kind,
+            fragments=len(parts),
+            alarms=alarms,
+            weak_links=tuple(map(str, soundness.links)),
             look_alikes=main.look_alikes,
             apart=apart,
             stages=stages.times,
         ),
+        parts=tuple(parts),
+        held=len(finished.images) / len(names),
     )
+
+
+def _sound_part(model: pycolmap.Reconstruction) -> tuple[list[MapModel], Soundness]:
+    """Leave the largest part that hangs together in the model; the other parts, and what is weak.
+
+    A part of fewer than `_LEAST_PART` images is none: its images lose their pose.
+    """
+    whole = MapModel.from_colmap(model)
+    soundness = judge_soundness(whole)
+    if len(soundness.parts) > 1:
+        keep_images(model, soundness.parts[0])
+    others = [part for part in soundness.parts[1:] if len(part) >= _LEAST_PART]
+    return [whole.only(part) for part in others], soundness
 
 
 def _walks(
@@ -148,9 +193,7 @@ def _walks(
     for capture in captures:
         if capture.kind == "video":
             size = (capture.cameras[0].width, capture.cameras[0].height)
-            chosen = choose_keyframes(
-                database, capture.image_names, size, settings.keyframes, settings.matching
-            )
+            chosen = choose_keyframes(database, capture.image_names, size, settings.keyframes)
             pairs |= sequential_pairs(chosen, settings.pairs)
             neighbours |= sequential_pairs(chosen, replace(settings.pairs, reach=0))
         else:
@@ -171,12 +214,14 @@ def _main_model(
     walks: _Walks,
     similarity: Similarity,
     settings: MapSettings,
+    *,
+    last_resort: bool,
 ) -> MainModel:
     """The map of the keyframes; a finished one is read back from ``work``."""
     finished = work / "keyframes"
     if (finished / "points3D.bin").is_file():
         model = pycolmap.Reconstruction(str(finished))
-        return MainModel(model, 0, judge(model, walks.keyframes, walks.ordered), 0)
+        return MainModel(model, [], judge(model, walks.keyframes, walks.ordered), 0)
     _vote_focals(database, walks.keyframes)
     task = Task(
         database.path,
@@ -186,7 +231,14 @@ def _main_model(
         ordered=walks.ordered,
         seed=settings.seed,
     )
-    main = make_main_model(task, database, walks.neighbours, similarity, settings.matching)
+    main = make_main_model(
+        task,
+        database,
+        walks.neighbours,
+        similarity,
+        settings.matching,
+        last_resort=last_resort,
+    )
     aside = work / "keyframes-new"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -205,7 +257,8 @@ def _vote_focals(database: FeatureDatabase, names: Sequence[str]) -> None:
         camera = database.camera(camera_id)
         if camera.known == "unknown":
             voted = voted_focal(camera, database.fundamental_matrices(images))
-            database.update_camera(camera_id, voted)
+            # Known from nothing, COLMAP would look for another with every image.
+            database.update_camera(camera_id, replace(voted, known="approximate"))
 
 
 def _register_rest(

@@ -19,13 +19,20 @@ _MAX_ITERATIONS = 30
 _TOLERANCE = 1e-4  # relative decrease of cost; at 1e-6 nothing moves by a tenth of its error
 
 
-def refine_map(model: pycolmap.Reconstruction) -> None:
-    """Move poses, points and intrinsics to their robust optimum, in place."""
+def refine_map(model: pycolmap.Reconstruction, *, principal_points: bool = False) -> None:
+    """Move poses, points and intrinsics to their robust optimum, in place.
+
+    Args:
+        model: poses, cameras, points.
+        principal_points: whether those of the cameras move, too.
+    """
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in model.reg_image_ids():
         config.add_image(image_id)
     config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    _solve(model, config, _options())
+    options = _options()
+    options.refine_principal_point = principal_points
+    _solve(model, config, options)
 
 
 def refine_points(model: pycolmap.Reconstruction, *, distortion_of: Collection[int] = ()) -> None:

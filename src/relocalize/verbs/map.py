@@ -9,7 +9,7 @@ from relocalize.mapping.map_place import map_place
 from relocalize.mapping.report import MapReport
 from relocalize.mapping.scale import MeasuredLength
 from relocalize.mapping.settings import (
-    FeatureSettings,
+    FeatureChoice,
     KeyframeSettings,
     MapSettings,
     MatchSettings,
@@ -26,7 +26,7 @@ def map(
     reference: str | Path | None = None,
     split: str | None = None,
     seed: int = 0,
-    features: FeatureSettings = FeatureSettings(),
+    features: FeatureChoice = "auto",
     keyframes: KeyframeSettings = KeyframeSettings(),
     pairs: PairSettings = PairSettings(),
     matching: MatchSettings = MatchSettings(),
@@ -45,7 +45,8 @@ def map(
             frame and unit the map takes on.
         split: with imported poses: the split whose train images make the points.
         seed: of everything random.
-        features: of local features.
+        features: the kind of local features: ``"sift"``, ``"xfeat"`` (extra ``xfeat``), or
+            ``"auto"``, which begins with SIFT and goes on where the map does not hang together.
         keyframes: which frames of a video carry the reconstruction.
         pairs: which images are matched.
         matching: how.

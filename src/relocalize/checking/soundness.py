@@ -1,0 +1,302 @@
+"""Does a map hang together? What ties its parts to each other, and how firmly.
+
+Two parts of a map may each be exact and yet be bent against each other, where only a few points
+of a plain wall are seen from both. What holds them is measured: each side is taken as rigid, and
+the covariance of the similarity between the two follows from the points that both see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relocalize.geometry import Camera
+from relocalize.geometry.transforms import FloatArray
+from relocalize.place import MapModel, PosedImage
+
+# Two sides of which one might be turned or scaled by so much against the other are no one map.
+_APART_DEG, _APART_SCALE = 5.0, 0.2
+# And by so much, one map with a weak link; as where a cut through it crosses so small a share of
+# what its other cuts cross: errors that images have in common are not in the sigmas.
+_WEAK_DEG, _WEAK_SCALE = 1.0, 0.03
+_WEAK_SHARE = 0.2
+_LEAST_SHARED = 8  # points; a similarity has 7 degrees of freedom
+_LEAST_SIDE = 3  # images: a smaller side is a few images, not a part
+_MEASURED_CUTS = 100  # the weakest, by what is shared
+_LEAST_NOISE = 0.5  # pixels
+# An image is held by so many points, that leave open so much of its direction, and of its place
+# as a share of the distance to them.
+_LEAST_OBSERVATIONS = 12
+_LOOSE_DEG, _LOOSE_SHIFT = 2.0, 0.05
+
+
+@dataclass(frozen=True)
+class Link:
+    """What holds two parts of a map to each other.
+
+    Attributes:
+        first: the image on one side that shares most points with the other.
+        second: its counterpart.
+        images: how many are on the smaller side.
+        points: how many both sides see.
+        rotation_sigma_deg: of one side against the other, about its worst axis.
+        scale_sigma: of one side's scale against the other's, as a share.
+    """
+
+    first: str
+    second: str
+    images: int
+    points: int
+    rotation_sigma_deg: float
+    scale_sigma: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.images} images hang on the rest by {self.first} and {self.second}: "
+            f"{self.points} points see both sides and leave their direction open by "
+            f"± {self.rotation_sigma_deg:.1f}° and their scale by ± {self.scale_sigma:.0%}"
+        )
+
+
+def loose_images(model: MapModel) -> dict[str, str]:
+    """Posed images that their points do not hold in place, with the reason of each.
+
+    Images that observe nothing are none of them: their poses come from elsewhere.
+    """
+    noise = _noise(model)
+    loose = {}
+    for name, image in model.images.items():
+        rows = image.point_rows[image.point_rows >= 0]
+        if not len(rows):
+            continue
+        if len(rows) < _LEAST_OBSERVATIONS:
+            loose[name] = f"only {len(rows)} points hold it"
+            continue
+        seen = image.cam_from_world @ model.points.positions[rows]
+        jacobian = _of_pixels(seen, image.camera)
+        # Of a small turn and shift of the camera, the shift in depths.
+        motion = np.zeros((len(seen), 3, 6))
+        x, y, z = seen.T
+        motion[:, 0, 1], motion[:, 0, 2] = z, -y
+        motion[:, 1, 0], motion[:, 1, 2] = -z, x
+        motion[:, 2, 0], motion[:, 2, 1] = y, -x
+        motion[:, :, 3:] = np.eye(3) * max(float(np.median(z)), 1e-9)
+        both = (jacobian @ motion).reshape(-1, 6) / noise
+        sigmas = np.sqrt(np.diag(np.linalg.pinv(both.T @ both, hermitian=True)))
+        held = np.linalg.matrix_rank(both) == 6
+        turn, shift = np.degrees(sigmas[:3].max()), sigmas[3:].max()
+        if not held or turn > _LOOSE_DEG or shift > _LOOSE_SHIFT:
+            loose[name] = f"its {len(rows)} points lie too close together to hold it"
+    return loose
+
+
+@dataclass(frozen=True, eq=False)
+class Soundness:
+    """The parts of a map.
+
+    Attributes:
+        parts: image names of each, the largest first; images without observations are in none.
+        links: the weak ones within parts, weakest first.
+    """
+
+    parts: tuple[tuple[str, ...], ...]
+    links: tuple[Link, ...]
+
+
+def judge_soundness(model: MapModel) -> Soundness:
+    """The parts of a map, by the points that its images share."""
+    graph = _Graph(model)
+    parts: list[NDArray[np.int64]] = []
+    weak: list[Link] = []
+    waiting = graph.components(np.arange(len(graph.names)))
+    while waiting:
+        part = waiting.pop()
+        cuts = graph.cuts(part)
+        worst = max(cuts, key=_looseness, default=None)
+        if worst is not None and _looseness(worst) >= 1:
+            waiting += [worst.side, np.setdiff1d(part, worst.side)]
+            continue
+        parts.append(part)
+        weak += [graph.link(cut, part) for cut in _distinct(cuts)]
+    parts.sort(key=lambda part: (-len(part), part[0]))
+    weak.sort(key=lambda link: -link.rotation_sigma_deg)
+    return Soundness(tuple(tuple(graph.names[row] for row in part) for part in parts), tuple(weak))
+
+
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """A part in two: the rows of one side, the tie across, and what it holds."""
+
+    side: NDArray[np.int64]
+    tie: tuple[int, int]
+    points: int
+    rotation_sigma_deg: float
+    scale_sigma: float
+    share: float  # of the observations that the median cut crosses
+
+    @property
+    def is_weak(self) -> bool:
+        return (
+            self.rotation_sigma_deg > _WEAK_DEG
+            or self.scale_sigma > _WEAK_SCALE
+            or self.share < _WEAK_SHARE
+        )
+
+
+def _looseness(cut: _Cut) -> float:
+    """1 and more where the two sides are no one map."""
+    return max(cut.rotation_sigma_deg / _APART_DEG, cut.scale_sigma / _APART_SCALE)
+
+
+def _distinct(cuts: Sequence[_Cut]) -> list[_Cut]:
+    """Weak cuts, of several near one place the weakest."""
+    weak = [cut for cut in sorted(cuts, key=_looseness, reverse=True) if cut.is_weak]
+    kept: list[_Cut] = []
+    for cut in weak:
+        sides = [len(np.setxor1d(cut.side, other.side)) for other in kept]
+        if all(size > 0.2 * len(cut.side) for size in sides):
+            kept.append(cut)
+    return kept
+
+
+class _Graph:
+    """Images that observe points, and how many points each two of them share."""
+
+    def __init__(self, model: MapModel) -> None:
+        from scipy import sparse  # noqa: PLC0415  # takes half a second
+
+        images = [image for image in model.images.values() if (image.point_rows >= 0).any()]
+        self.names = [image.name for image in images]
+        rows = [np.unique(image.point_rows[image.point_rows >= 0]) for image in images]
+        self.points = np.concatenate([np.zeros(0, np.int64), *rows])
+        self.images = np.repeat(np.arange(len(images)), [len(seen) for seen in rows])
+        self.positions = model.points.positions
+        noise = _noise(model)
+        information = [
+            _information(image, model.points.positions[seen])
+            for image, seen in zip(images, rows, strict=True)
+        ]
+        self.information = np.concatenate([np.zeros((0, 3, 3)), *information]) / noise**2
+        seen = sparse.csr_matrix(
+            (np.ones(len(self.points)), (self.images, self.points)),
+            shape=(len(images), len(self.positions)),
+        )
+        self.shared = (seen @ seen.T).tocsr()
+        self.shared.setdiag(0)
+        self.shared.eliminate_zeros()
+
+    def components(self, among: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Rows of images that are connected by images sharing enough points."""
+        from scipy.sparse import csgraph  # noqa: PLC0415
+
+        within = self.shared[among][:, among]
+        strong = within.multiply(within >= _LEAST_SHARED)
+        count, label = csgraph.connected_components(strong, directed=False)
+        return [among[label == number] for number in range(count)]
+
+    def cuts(self, part: NDArray[np.int64]) -> list[_Cut]:
+        """The part in two at each tie of its maximum spanning tree, the loosest by sharing."""
+        from scipy.sparse import csgraph  # noqa: PLC0415
+
+        if len(part) < 2 * _LEAST_SIDE:
+            return []
+        within = self.shared[part][:, part].tocoo()
+        keep = within.data >= _LEAST_SHARED
+        within.data, within.row, within.col = (
+            array[keep] for array in (1 / within.data, within.row, within.col)
+        )
+        tree = csgraph.minimum_spanning_tree(within.tocsr())
+        order, before = csgraph.depth_first_order(tree, 0, directed=False)
+        at = np.empty(len(part), np.int64)
+        at[order] = np.arange(len(order))
+        size = np.ones(len(part), np.int64)
+        for row in order[:0:-1]:
+            size[before[row]] += size[row]
+        mine = np.isin(self.images, part)
+        images = np.searchsorted(part, self.images[mine])
+        points, information = self.points[mine], self.information[mine]
+        whole = np.bincount(points, minlength=len(self.positions))
+        tried = []
+        for row in order[1:]:
+            if not _LEAST_SIDE <= size[row] <= len(part) - _LEAST_SIDE:
+                continue
+            inside = (at[images] >= at[row]) & (at[images] < at[row] + size[row])
+            count = np.bincount(points[inside], minlength=len(self.positions))
+            both = (count > 0) & (count < whole)
+            tried.append((int(np.minimum(count, whole - count)[both].sum()), int(row), inside))
+        tried.sort(key=lambda one: one[:2])
+        cuts = []
+        typical = float(np.median([count for count, *_ in tried])) if tried else 1.0
+        for crossing, row, inside in tried[:_MEASURED_CUTS]:
+            shared, rotation, scale = self._held(points, information, inside)
+            side = part[(at >= at[row]) & (at < at[row] + size[row])]
+            tie = (int(part[before[row]]), int(part[row]))
+            cuts.append(_Cut(side, tie, shared, rotation, scale, crossing / typical))
+        return cuts
+
+    def _held(
+        self, points: NDArray[np.int64], information: FloatArray, inside: NDArray[np.bool_]
+    ) -> tuple[int, float, float]:
+        """Shared points, and the sigmas of rotation (degrees) and scale of one side."""
+        count = len(self.positions)
+        here = np.bincount(points[inside], minlength=count) > 0
+        there = np.bincount(points[~inside], minlength=count) > 0
+        both = np.flatnonzero(here & there)
+        if len(both) < _LEAST_SHARED:
+            return len(both), np.inf, np.inf
+        row = np.full(count, -1)
+        row[both] = np.arange(len(both))
+        sums = np.zeros((2, len(both), 3, 3))
+        for side, chosen in enumerate((inside, ~inside)):
+            rows = row[points[chosen]]
+            np.add.at(sums[side], rows[rows >= 0], information[chosen][rows >= 0])
+        # A point that each side knows so well ties them as well as their parallel sum says.
+        tie = sums[0] @ np.linalg.pinv(sums[0] + sums[1], hermitian=True) @ sums[1]
+        centred = self.positions[both] - np.median(self.positions[both], axis=0)
+        motion = np.zeros((len(both), 3, 7))
+        motion[:, :, :3] = np.eye(3)
+        x, y, z = centred.T
+        motion[:, 0, 4], motion[:, 0, 5] = z, -y
+        motion[:, 1, 3], motion[:, 1, 5] = -z, x
+        motion[:, 2, 3], motion[:, 2, 4] = y, -x
+        motion[:, :, 6] = centred
+        held = np.einsum("pia,pij,pjb->ab", motion, tie, motion, optimize=True)
+        try:
+            covariance = np.linalg.inv(held)
+        except np.linalg.LinAlgError:
+            return len(both), np.inf, np.inf
+        rotation = float(np.linalg.eigvalsh(covariance[3:6, 3:6])[-1])
+        scale = float(covariance[6, 6])
+        if not (rotation >= 0 and scale >= 0):
+            return len(both), np.inf, np.inf
+        return len(both), float(np.degrees(np.sqrt(rotation))), float(np.sqrt(scale))
+
+    def link(self, cut: _Cut, part: NDArray[np.int64]) -> Link:
+        first, second = (self.names[row] for row in cut.tie)
+        images = min(len(cut.side), len(part) - len(cut.side))
+        return Link(first, second, images, cut.points, cut.rotation_sigma_deg, cut.scale_sigma)
+
+
+def _noise(model: MapModel) -> float:
+    """Pixels of a typical observation."""
+    errors = model.points.reprojection_errors
+    return max(_LEAST_NOISE, float(np.median(errors))) if len(errors) else _LEAST_NOISE
+
+
+def _of_pixels(seen: FloatArray, camera: Camera) -> FloatArray:
+    """[N, 2, 3] pixels by points [N, 3] in the camera's frame, without distortion."""
+    depth = np.maximum(seen[:, 2], 1e-9)
+    jacobian = np.zeros((len(seen), 2, 3))
+    jacobian[:, 0, 0] = jacobian[:, 1, 1] = camera.focal_px / depth
+    jacobian[:, :, 2] = -camera.focal_px * seen[:, :2] / depth[:, None] ** 2
+    return jacobian
+
+
+def _information(image: PosedImage, positions: FloatArray) -> FloatArray:
+    """[N, 3, 3] what an observation, exact to a pixel, tells of each point [N, 3]."""
+    seen = _of_pixels(image.cam_from_world @ positions, image.camera)
+    world = seen @ image.cam_from_world.rotation
+    return np.asarray(world.transpose(0, 2, 1) @ world)

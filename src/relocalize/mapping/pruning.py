@@ -1,0 +1,77 @@
+"""What a finished map may keep: lenses, points and images that its observations determine."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import pycolmap
+
+from relocalize.checking.soundness import loose_images
+from relocalize.mapping.pose_covariance import principal_point_sigmas
+from relocalize.place import MapModel
+from relocalize.place.bundle_adjustment import refine_map
+
+_MAX_ERROR = 4.0  # pixels of reprojection, and the least angle of rays: COLMAP's own
+_MIN_ANGLE_DEG = 1.5
+_ROUNDS = 3
+# A principal point is estimated where that leaves it open by less than this share of the image's
+# longer side. Lenses are rarely off by more than 3%, and errors that images have in common are
+# not in their sigma.
+_MAX_PRINCIPAL_SIGMA = 0.005
+
+
+def refine_and_prune(model: pycolmap.Reconstruction) -> dict[str, str]:
+    """Adjust a map, in place, and leave out what contradicts it or hangs loose.
+
+    Returns:
+        Images that lost their pose, with the reason of each.
+    """
+    loose: dict[str, str] = {}
+    for _ in range(_ROUNDS):
+        refine_map(model)
+        filtered = prune_points(model)
+        found = loose_images(MapModel.from_colmap(model))
+        _unpose(model, found)
+        loose |= found
+        if not found and filtered < 0.01 * model.compute_num_observations():
+            break
+    _settle_principal_points(model)
+    return loose
+
+
+def prune_points(model: pycolmap.Reconstruction) -> int:
+    """Leave out what does not fit; returns how many observations went.
+
+    That is: observations far from their point or behind the camera, and points whose rays meet
+    at no angle.
+    """
+    filtered = pycolmap.ObservationManager(model).filter_all_points3D(_MAX_ERROR, _MIN_ANGLE_DEG)
+    model.update_point_3d_errors()
+    return int(filtered)
+
+
+def keep_images(model: pycolmap.Reconstruction, names: Collection[str]) -> None:
+    """Take their pose from all other images, and out what only they observe."""
+    _unpose(model, {i.name for i in model.images.values() if i.has_pose} - set(names))
+
+
+def _unpose(model: pycolmap.Reconstruction, names: Collection[str]) -> None:
+    manager = pycolmap.ObservationManager(model)
+    for image in list(model.images.values()):
+        if image.has_pose and image.name in names:
+            manager.deregister_frame(image.frame_id)
+
+
+def _settle_principal_points(model: pycolmap.Reconstruction) -> None:
+    """Estimate the principal point where every camera's is determined, in place."""
+    if not model.num_points3D():
+        return
+    sigmas = principal_point_sigmas(MapModel.from_colmap(model))
+    limits = {
+        number: _MAX_PRINCIPAL_SIGMA * max(camera.width, camera.height)
+        for number, camera in model.cameras.items()
+    }
+    if all(sigmas.get(number, np.inf) <= limit for number, limit in limits.items()):
+        refine_map(model, principal_points=True)
+        prune_points(model)
