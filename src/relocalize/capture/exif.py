@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from PIL import ExifTags, Image
 
 from relocalize.geometry import Camera
+from relocalize.place.image_file import orientation_of
 
 # Diagonal of the 24 x 36 mm frame that "35 mm equivalent" refers to (CIPA DCG-001).
 FILM_DIAGONAL_MM = math.hypot(24.0, 36.0)
@@ -77,7 +78,6 @@ def read_exif(image: Image.Image) -> Exif:
     unit = _MM_PER_RESOLUTION_UNIT.get(_whole(tags.get(base.FocalPlaneResolutionUnit)) or 2)
     resolution = _number(tags.get(base.FocalPlaneXResolution))
     sides = [_whole(tags.get(base.ExifImageWidth)), _whole(tags.get(base.ExifImageHeight))]
-    orientation = _whole(tags.get(base.Orientation)) or 1
     return Exif(
         make=_text(tags.get(base.Make)),
         model=_text(tags.get(base.Model)),
@@ -87,7 +87,7 @@ def read_exif(image: Image.Image) -> Exif:
         focal_35mm=_number(tags.get(base.FocalLengthIn35mmFilm)),
         pixels_per_mm=resolution / unit if resolution and unit else None,
         written_longer_side=max((side for side in sides if side), default=None),
-        orientation=orientation if 1 <= orientation <= 8 else 1,
+        orientation=orientation_of(image),
     )
 
 

@@ -14,13 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar, overload
 
-import cv2
 import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
 from relocalize import progress
-from relocalize.errors import MappingError, PlaceError
+from relocalize.errors import ImageError, MappingError, PlaceError
 from relocalize.features.sift import (
     DESCRIPTOR_SIZE,
     FeatureExtractor,
@@ -32,6 +31,7 @@ from relocalize.geometry.transforms import FloatArray
 from relocalize.parallel import map_in_order
 from relocalize.place import Place, atomic
 from relocalize.place.folder import read_json
+from relocalize.place.image_file import open_image, rgb
 
 Item = TypeVar("Item")
 Pair = tuple[str, str]  # image names, in alphabetical order
@@ -149,11 +149,11 @@ class FeatureDatabase:
         def features_of_file(name: str) -> tuple[str, Features | None]:
             if not hasattr(extractors, "mine"):
                 extractors.mine = FeatureExtractor(self.settings)
-            flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
-            grey = cv2.imread(str(images_dir / name), flags)
-            if grey is None:
+            try:
+                pixels = rgb(open_image(images_dir / name))
+            except ImageError:
                 return name, None
-            return name, extractors.mine.extract(np.asarray(grey, dtype=np.uint8))
+            return name, extractors.mine.extract(pixels)
 
         with progress.bar("extracting features", len(missing)) as bar:
             for chunk in batched(map_in_order(features_of_file, missing), _EXTRACTED_PER_COMMIT):

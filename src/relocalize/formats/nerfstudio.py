@@ -23,8 +23,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from relocalize import progress
-from relocalize.errors import FormatError
-from relocalize.formats.images import image_size
+from relocalize.errors import FormatError, ImageError
 from relocalize.formats.json_file import JsonObject, json_file_in, read_json_object
 from relocalize.formats.lenses import (
     LARGEST_TERM,
@@ -41,6 +40,7 @@ from relocalize.geometry.cameras import param_names
 from relocalize.geometry.conventions import axes_matrix
 from relocalize.place import Points, atomic
 from relocalize.place.folder import MAP_UNIT
+from relocalize.place.image_file import image_size
 
 NAME = "nerfstudio or instant-ngp transforms.json"
 CONVENTION = Convention("matrix", "world_from_cam", "RUB", "centre")
@@ -224,7 +224,7 @@ def _size(node: JsonObject, image: Path) -> tuple[int, int]:
         return width, height
     if ".." not in image.parts:
         there = (image.with_name(image.name + ending) for ending in ("", ".png", ".jpg"))
-        with suppress(OSError, ValueError, StopIteration):
+        with suppress(OSError, ImageError, StopIteration):
             return image_size(next(one for one in there if one.is_file()))
     return 0, 0
 

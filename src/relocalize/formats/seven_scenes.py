@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from relocalize import progress
-from relocalize.errors import FormatError
-from relocalize.formats.images import UNREADABLE, image_size, natural_key
+from relocalize.errors import FormatError, ImageError
+from relocalize.formats.images import natural_key
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.posed_images import (
     CAMERAS_FILE,
@@ -36,6 +36,7 @@ from relocalize.geometry import Camera, Convention
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import atomic
 from relocalize.place.folder import METRE
+from relocalize.place.image_file import image_size, open_image, rgb
 
 NAME = "7-Scenes folder"
 CONVENTION = Convention("matrix", "world_from_cam", "RDF", "centre")
@@ -141,7 +142,7 @@ def _camera(sequence: Path) -> Camera | None:
         try:
             if image is not None and image_size(image) != _SIZE:
                 return None
-        except ValueError:
+        except ImageError:
             continue
     return Camera.from_focal(*_SIZE, _COLOR_FOCAL_PX, model="SIMPLE_PINHOLE")
 
@@ -218,7 +219,7 @@ def _place_png(file: Path, target: Path) -> None:
         place_image(file, target)
         return
     try:
-        with Image.open(file) as image:
-            image.convert("RGB").save(target, format="PNG", compress_level=_PNG_LEVEL)
-    except UNREADABLE as error:
-        raise FormatError(f"image {file} cannot be read: {type(error).__name__}") from error
+        pixels = rgb(open_image(file))
+    except ImageError as error:
+        raise FormatError(str(error)) from error
+    Image.fromarray(pixels).save(target, format="PNG", compress_level=_PNG_LEVEL)

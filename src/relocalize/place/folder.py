@@ -11,15 +11,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from relocalize.errors import GeometryError, PlaceError
+from relocalize.errors import GeometryError, ImageError, PlaceError
 from relocalize.geometry import Camera
 from relocalize.place import atomic
 from relocalize.place.captures import Capture, CapturedImage
 from relocalize.place.from_above import svg_from_above
+from relocalize.place.image_file import open_image, rgb
 from relocalize.place.lock import write_lock
 from relocalize.place.model import MapModel, Points, PosedImage
 from relocalize.place.splits import Split
@@ -315,22 +315,18 @@ class Place:
         return path
 
     def read_image(self, name: str) -> NDArray[np.uint8]:
-        """The image ``name`` as RGB [H, W, 3].
+        """The image ``name`` as RGB [H, W, 3]: as stored, which is what its camera and pose are of.
 
         Raises:
             PlaceError: it is missing or cannot be decoded.
         """
         path = self.image_path(name)
-        # Stored images are upright already; their EXIF orientation, if any, is no longer true.
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        if not path.is_file():
+            raise PlaceError(f"image {path} is missing")
         try:
-            pixels = cv2.imread(str(path), flags) if path.is_file() else None
-        except cv2.error:  # more pixels than OpenCV takes
-            pixels = None
-        if pixels is None:
-            what = "cannot be decoded" if path.is_file() else "is missing"
-            raise PlaceError(f"image {path} {what}")
-        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+            return rgb(open_image(path))
+        except ImageError as error:
+            raise PlaceError(f"image {name} cannot be decoded: {error}") from error
 
     # -- the map ---------------------------------------------------------------------------
 
