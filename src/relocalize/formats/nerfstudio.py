@@ -142,7 +142,7 @@ def _take_frames(rows: PoseRows, meta: JsonObject, file: Path, remarks: list[str
     if None in cameras.values():
         remarks.append("some frames have no focal length")
     if any(isinstance(camera, SizelessCamera) for camera in cameras.values()):
-        remarks.append("cameras have no w and h: camera_angle_x is taken across the longer side")
+        remarks.append("cameras have no w and h: their size is that of the images")
     return names
 
 
@@ -169,7 +169,8 @@ def _camera(node: JsonObject, image: Path) -> _Camera:
     focal_y = _focal(node, "fl_y", "camera_angle_y", height) or focal_x
     focal_x = focal_x or focal_y
     if not width and focal_x is None and "camera_angle_x" in node:
-        return SizelessCamera(0.5 / math.tan(_angle(node, "camera_angle_x") / 2), "longer side")
+        # Across the width, of a portrait image too (instant-ngp, "Preparing new NeRF datasets").
+        return SizelessCamera(0.5 / math.tan(_angle(node, "camera_angle_x") / 2), "width")
     if focal_x is None or focal_y is None:
         return None
     if "distortion_params" in node:
@@ -179,7 +180,7 @@ def _camera(node: JsonObject, image: Path) -> _Camera:
             node.number(key, 0.0) for key in ("k1", "k2", "k3", "k4", "p1", "p2")
         )
     if not width:
-        raise FormatError("no w and h, and no image to take them from")
+        return _sizeless(node, (focal_x, focal_y), (k1, k2, p1, p2, k3), model, k4)
     pinhole = (focal_x, focal_y, node.number("cx", width / 2), node.number("cy", height / 2))
     if model == _FISHEYE or node.flag("is_fisheye"):
         return Camera(_FISHEYE, width, height, (*pinhole, k1, k2, k3, k4))
@@ -192,6 +193,29 @@ def _camera(node: JsonObject, image: Path) -> _Camera:
     if model and fits and (focal_x == focal_y or "fx" in names):
         return Camera(model, width, height, tuple(values[key] for key in names))
     return brown_camera(width, height, pinhole, (k1, k2, p1, p2, k3))
+
+
+def _sizeless(
+    node: JsonObject,
+    focal: tuple[float, float],
+    distortion: tuple[float, ...],
+    model: str,
+    k4: float,
+) -> SizelessCamera:
+    """The camera of images whose size the file does not say, nor an image beside it."""
+    if k4 or model == _FISHEYE or node.flag("is_fisheye"):
+        raise FormatError("a fisheye or k4 without w and h, and no image to take them from")
+    if not all(1e-3 < one < 1e9 for one in focal):
+        raise FormatError(f"a focal length of {focal[0]:g} and {focal[1]:g} pixels")
+    centre = None
+    if "cx" in node and "cy" in node:
+        centre = (node.number("cx"), node.number("cy"))
+    return SizelessCamera(
+        focal[0],
+        focal_y=None if focal[0] == focal[1] else focal[1],
+        distortion=distortion,
+        principal_point=centre,
+    )
 
 
 def _three_terms(

@@ -57,6 +57,7 @@ class MapReport:
         look_alikes: pairs that matched well and were left out: the map says they show two things.
         alarms: what is suspicious about the map.
         apart: images without a pose, and why.
+        intrinsics: with given poses: a line for each way in which intrinsics were known.
         stages: costs by stage, of this run.
         unchanged: whether the map was there already and nothing had to be done.
     """
@@ -71,6 +72,7 @@ class MapReport:
     look_alikes: int = 0
     alarms: tuple[str, ...] = ()
     apart: tuple[Apart, ...] = ()
+    intrinsics: tuple[str, ...] = ()
     stages: dict[str, StageTime] = field(default_factory=dict)
     unchanged: bool = False
 

@@ -369,13 +369,25 @@ class Place:
         stamp = (self.map_dir / "images.bin").stat().st_mtime_ns
         if self._map is None or self._map[0] != stamp:
             try:
-                self._map = (stamp, MapModel.read(self.map_dir))
+                self._map = (stamp, self._as_known(MapModel.read(self.map_dir)))
             except PlaceError as error:
                 raise PlaceError(
                     f"{error}; put a whole one there, or make it anew with: "
                     f"relocalize map {self.root}"
                 ) from error
         return self._map[1]
+
+    def _as_known(self, model: MapModel) -> MapModel:
+        """The map with cameras that nothing has estimated yet known as their capture says."""
+        images = dict(model.images)
+        for capture, image in self.images():
+            posed = images.get(image.name)
+            if posed is None or not capture.cameras:
+                continue
+            prior = capture.camera_of(image)
+            if prior.known != "exact" and replace(prior, known="exact") == posed.camera:
+                images[image.name] = replace(posed, camera=prior)
+        return replace(model, images=images)
 
     def posed_images(self) -> Iterator[PosedImage]:
         """Every image with a pose, in name order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -54,6 +55,7 @@ class ImportReport:
         problems: rows of the file that were left out.
         points: map points that came along.
         unit: of the poses.
+        intrinsics: how many images have ``exact``, ``approximate`` or ``unknown`` ones.
         split: name of the split written, or None.
         train: images in it.
         test: images in it.
@@ -73,6 +75,7 @@ class ImportReport:
     problems: tuple[str, ...]
     points: int
     unit: str
+    intrinsics: dict[str, int]
     split: str | None
     train: int
     test: int
@@ -185,6 +188,7 @@ def import_poses(
         problems=registration.problems,
         points=len(place.points),
         unit=unit,
+        intrinsics=dict(Counter(image.camera.known for image in found)),
         split=cut.name if cut else None,
         train=len(cut.train) if cut else 0,
         test=len(cut.test) if cut else 0,
