@@ -345,11 +345,14 @@ def _camera_values(camera: Camera) -> dict[str, float | int | str]:
 def _ply(points: Points) -> str:
     """An ASCII PLY of positions and colors, as nerfstudio's own converter from COLMAP writes it."""
     header = ["ply", "format ascii 1.0", f"element vertex {len(points)}"]
-    header += [f"property float {axis}" for axis in "xyz"]
+    # Numbers in full: world coordinates can have seven digits before the point.
+    header += [f"property double {axis}" for axis in "xyz"]
     header += [f"property uint8 {color}" for color in ("red", "green", "blue")]
     header += ["end_header"]
     rows = [
-        f"{x:.9g} {y:.9g} {z:.9g} {red} {green} {blue}"
-        for (x, y, z), (red, green, blue) in zip(points.positions, points.colors, strict=True)
+        f"{x!r} {y!r} {z!r} {red} {green} {blue}"
+        for (x, y, z), (red, green, blue) in zip(
+            points.positions.tolist(), points.colors, strict=True
+        )
     ]
     return "\n".join([*header, *rows]) + "\n"

@@ -25,7 +25,7 @@ from relocalize.mapping.registering import Query, Registrar, add_to_model
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.settings import MapSettings
 from relocalize.mapping.stored_model import given_images
-from relocalize.place import MapModel, Place, PosedImage
+from relocalize.place import MapModel, Place, Points, PosedImage
 from relocalize.place.bundle_adjustment import refine_points
 from relocalize.place.model import add_image
 
@@ -53,7 +53,9 @@ def triangulate_map(
     focal length is estimated with it.
     """
     stages = Stages()
-    posed = given_images(place)
+    origin = place.map.local_origin
+    given = given_images(place)
+    posed = MapModel(given, Points.none()).about(origin).images
     names = train_images(place, settings)
     if len(names) < 2:
         raise MappingError(f"{len(names)} posed train images; points need at least 2")
@@ -71,9 +73,8 @@ def triangulate_map(
         count.items = len(keyframes)
     with stages.measure("matching and verification", "pairs") as count:
         count.items = match_pairs(database, pairs, settings.matching)
-    given = posed
     with stages.measure("focal lengths", "cameras") as count:
-        posed = given | with_focal_lengths(database, {name: given[name] for name in keyframes})
+        posed = posed | with_focal_lengths(database, {name: posed[name] for name in keyframes})
         lens_of = {given[name].camera_id: posed[name].camera for name in keyframes}
         posed = {
             name: replace(image, camera=lens_of.get(image.camera_id, image.camera))
@@ -114,7 +115,7 @@ def triangulate_map(
     with stages.measure("colors", "images") as count:
         model.extract_colors_for_all_images(str(place.images_dir))
         count.items = int(model.num_reg_images())
-    merged = _with_every_pose(MapModel.from_colmap(model), given)
+    merged = _with_every_pose(MapModel.from_colmap(model).about(-origin), given)
     return Outcome(
         model=merged,
         frame=None,
