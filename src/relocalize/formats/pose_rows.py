@@ -23,6 +23,13 @@ NORM_TOLERANCE = 0.02
 _FARTHEST = 1e9  # a coordinate beyond this is no place, in any unit
 # A list of poses may have bad rows; where most rows are bad, the file is something else.
 _BAD_SHARE = 0.5
+# Other names of what a layout calls timestamp, name, tx, ty and tz.
+_SAME_COLUMN = {
+    **dict.fromkeys(("time", "t", "stamp", "timestampns", "#timestamp"), "timestamp"),
+    **dict.fromkeys(("image", "imagename", "filename", "file", "filepath"), "name"),
+    **{f"{letter}{axis}": f"t{axis}" for letter in ("", "p", "pos") for axis in "xyz"},
+    **{f"p{axis}": f"t{axis}" for axis in "xyz"},
+}
 _SHORT = 1e-6  # numbers of a homogeneous matrix's last row, off 0 0 0 1
 
 
@@ -85,6 +92,8 @@ class PoseRows:
     ) -> PoseRows:
         """Read all rows of a text file: ``take`` adds each one's cells, or raises."""
         for where, cells in rows_in(read_lines(self.path), separator):
+            if not self.count and _is_heading(cells, self._want):
+                continue
             with self.row(where):
                 take(self, cells)
         return self
@@ -228,6 +237,21 @@ class PoseRows:
         )
 
 
+def _is_heading(cells: Sequence[str], want: str) -> bool:
+    """Whether a first row names the columns that are wanted, in their order: ``tx`` or ``x``..."""
+    words = want.split(",") if "," in want else want.replace("[", "").replace("]", "").split()
+    columns = [_bare(word) for word in words]
+    given = [_bare(cell) for cell in cells]
+    return len(given) >= 8 and given == columns[: len(given)]
+
+
+def _bare(column: str) -> str:
+    """A column's name without what tools write around it: ``q_RS_w []`` is ``qw``."""
+    name = column.split("[", maxsplit=1)[0].strip().casefold()
+    name = name.replace("_rs_r_", "_").replace("_rs_", "").replace("_", "")
+    return _SAME_COLUMN.get(name, name)
+
+
 def check_quaternion(what: str, quat: ArrayLike) -> None:
     """Raise ValueError where a quaternion [4] is not of length 1."""
     norm = float(np.linalg.norm(quat))
@@ -242,10 +266,17 @@ def begins_with_pose(
     convention: Convention,
     take: Callable[[PoseRows, list[str]], None],
     separator: str | None = None,
+    *,
+    want: str = "",
 ) -> bool:
-    """Whether the first row of a text file is a pose, from its first bytes; never raises."""
-    rows = PoseRows(path, "", convention, "")
+    """Whether the first row of a text file is a pose, from its first bytes; never raises.
+
+    A row before it may name the columns, as ``want`` has them.
+    """
+    rows = PoseRows(path, "", convention, want)
     for where, cells in rows_in(first_lines(path), separator):
+        if not rows.count and _is_heading(cells, want):
+            continue
         with rows.row(where):
             take(rows, cells)
         break

@@ -30,7 +30,8 @@ _TRAJECTORY, _IMAGES = "groundtruth.txt", "rgb.txt"
 
 def detect(path: Path) -> bool:
     """Whether the file's first row is a row of a trajectory, or the folder holds such a file."""
-    return begins_with_pose(path / _TRAJECTORY if path.is_dir() else path, CONVENTION, _take)
+    file = path / _TRAJECTORY if path.is_dir() else path
+    return begins_with_pose(file, CONVENTION, _take, want=_LAYOUT)
 
 
 def read(path: Path) -> Registration:
