@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -84,6 +85,18 @@ def brown_camera(
     else:
         model, params = "SIMPLE_RADIAL", (fx, cx, cy, k1)
     return Camera(model, width, height, params)
+
+
+def pinhole_of(width: int, height: int, pinhole: Sequence[float]) -> Camera:
+    """The camera of fx, fy, cx, cy, whose distortion nobody states.
+
+    Raises:
+        FormatError: no image has such sides.
+    """
+    if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
+        raise FormatError(f"images of {width} x {height} pixels")
+    fx, fy, cx, cy = pinhole
+    return brown_camera(width, height, (fx, fy, cx, cy))
 
 
 @lru_cache(maxsize=1024)

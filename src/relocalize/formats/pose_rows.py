@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -129,6 +130,20 @@ class PoseRows:
         self.count += 1
         index = None if camera is None else self._cameras.setdefault(camera, len(self._cameras))
         self._of[name] = _Row(self._here, numbers, place, pose, index, time, side, columns or {})
+
+    def world_from_cam(self, name: str) -> Rigid3:
+        """The pose of an image that was taken."""
+        return self._of[name].world_from_cam
+
+    def replace(self, name: str, rotation: ArrayLike, position: ArrayLike) -> None:
+        """Give an image that was taken other numbers; raises ValueError as `add`."""
+        row = self._of.pop(name)
+        numbers = np.asarray(rotation, dtype=np.float64)
+        place = np.asarray(position, dtype=np.float64)
+        pose = self._checked(name, numbers, place)
+        self._of[name] = dataclasses.replace(
+            row, rotation=numbers, position=place, world_from_cam=pose
+        )
 
     def add_matrix(
         self, name: str, matrix: FloatArray, camera: Camera | SizelessCamera | None = None
