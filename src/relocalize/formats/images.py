@@ -26,11 +26,11 @@ from relocalize.formats.registration import Registration
 from relocalize.geometry import Camera
 from relocalize.parallel import map_in_order
 from relocalize.place import DroppedFrame
+from relocalize.place.captures import Fix
 from relocalize.place.image_file import (
     SIDES_EXCHANGED,
     image_size,
     open_image,
-    orientation_of,
     rgb,
     upright,
 )
@@ -61,6 +61,7 @@ class ImageFile:
         orientation: EXIF orientation of the file.
         turned: whether these pixels are not the stored ones, but turned by the orientation.
         exif_camera: by the EXIF focal length, where the file has one.
+        gps: where it says that it was taken.
     """
 
     listed: str
@@ -72,6 +73,7 @@ class ImageFile:
     orientation: int = 1
     turned: bool = False
     exif_camera: Camera | None = None
+    gps: Fix | None = None
 
     def opened(self) -> Image.Image:
         """The image that the pose is of; raises `ImageError`."""
@@ -205,7 +207,7 @@ def reread(
         width, height = image.width, image.height
         if image.turned and image.orientation in SIDES_EXCHANGED:
             width, height = height, width
-        header = _Header(width, height, image.orientation, image.exif_camera)
+        header = _Header(width, height, image.orientation, image.exif_camera, image.gps)
         other = _image_file(registration, image.listed, image.file, image.name, header, pixels)
         if isinstance(other, ImageFile):
             usable.append(other)
@@ -232,12 +234,13 @@ def _nothing_usable(
 
 @dataclass(frozen=True)
 class _Header:
-    """Width and height as stored, orientation, and the camera of the upright image by EXIF."""
+    """Width and height as stored, and what EXIF says: orientation, camera, position."""
 
     width: int
     height: int
     orientation: int
     camera: Camera | None
+    gps: Fix | None
 
     def size(self, pixels: str) -> tuple[int, int]:
         turned = pixels == UPRIGHT and self.orientation in SIDES_EXCHANGED
@@ -253,7 +256,8 @@ def _header(path: Path) -> _Header | str:
         return str(error).removeprefix(f"photo {path} ")
     if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
         return f"an image of {width} x {height} pixels"
-    return _Header(width, height, orientation_of(image), read_exif(image).camera(width, height))
+    exif = read_exif(image)
+    return _Header(width, height, exif.orientation, exif.camera(width, height), exif.gps)
 
 
 def _pixels(registration: Registration, headers: dict[str, _Header]) -> tuple[str, str | None]:
@@ -298,6 +302,7 @@ def _image_file(
         header.orientation,
         turned=pixels == UPRIGHT and header.orientation != 1,
         exif_camera=header.camera,
+        gps=header.gps,
     )
 
 

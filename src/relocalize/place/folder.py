@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from relocalize.errors import GeometryError, ImageError, PlaceError
 from relocalize.geometry import Camera
 from relocalize.place import atomic
-from relocalize.place.captures import Capture, CapturedImage
+from relocalize.place.captures import Capture, CapturedImage, Fix
 from relocalize.place.from_above import svg_from_above
 from relocalize.place.image_file import open_image, rgb
 from relocalize.place.lock import write_lock
@@ -43,12 +43,14 @@ class Frame:
         up_from: what says so, or None.
         unit: ``metre``, or ``map unit`` when nothing fixed the scale.
         scale_from: what fixed the scale, or None.
+        enu_origin: where on the earth the origin is, where x is east, y north and z up; or None.
     """
 
     up: str | None = None
     up_from: str | None = None
     unit: str = MAP_UNIT
     scale_from: str | None = None
+    enu_origin: Fix | None = None
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,8 @@ class Place:
             )
         try:
             # A key of the frame that nobody knows may change what the others mean.
-            return replace(from_plain(_Manifest, value), frame=Frame(**value["frame"]))
+            Frame(**value["frame"])
+            return from_plain(_Manifest, value)
         except (ValueError, TypeError) as error:
             raise PlaceError(f"{self._manifest_path} is damaged: {error}") from error
 

@@ -222,7 +222,7 @@ def _write(
     found = files.usable
     cameras, rows = _distinct_cameras(registration, found)
     images = tuple(
-        CapturedImage(image.name, camera=row, frame_index=frame_index(image.name))
+        CapturedImage(image.name, camera=row, frame_index=frame_index(image.name), gps=image.gps)
         for image, row in zip(found, rows, strict=True)
     )
     record = Capture(
