@@ -41,6 +41,7 @@ from relocalize.checking.outliers import pose_tests
 from relocalize.checking.report import INTRINSICS
 from relocalize.checking.sampling import Sample, check_pairs, sample_pairs
 from relocalize.formats import read_registration
+from relocalize.formats.images import find_images
 from relocalize.formats.lenses import brown_camera
 from relocalize.geometry import Camera, Convention, Rigid3, align_camera_poses
 from relocalize.geometry.conventions import axes_matrix, column_matrix
@@ -76,7 +77,9 @@ def main(settings: Settings) -> None:
     console = Console(width=130)
     for name in settings.sets:
         registration = read_registration(settings.data / name / SETS[name])
-        claims = Claims.of_registration(registration, settings.data / name / "images")
+        claims = Claims.of_files(
+            registration, find_images(registration, settings.data / name / "images")
+        )
         if "conventions" in settings.tables:
             console.print(conventions_table(name, claims))
         if "poses" in settings.tables:

@@ -103,6 +103,10 @@ def _spelled_out() -> list[Sample]:
     texts = {
         ("pose-list", "poses.txt"): _POSE_LIST,
         ("kitti", "00.txt"): _KITTI,
+        ("pose-list", "poses_final.txt"): _ACE_ZERO,
+        ("matrix-rows", "poses.txt"): _MATRIX_ROWS,
+        ("matrix-rows", "named.txt"): _NAMED_MATRICES,
+        ("record3d", "metadata"): json.dumps(_RECORD3D),
         ("tum", "t.txt"): _TUM,
         ("reality-capture", "poses.csv"): _REALITY_CAPTURE,
         ("reality-capture-xmp", "a.xmp"): _XMP,
@@ -117,6 +121,9 @@ def _spelled_out() -> list[Sample]:
     pair = {"bundle.out": _BUNDLER.encode(), "list.txt": b"a.jpg 0 500.5\nb/c.jpg\n"}
     found.append(Sample("bundler", pair, "bundle.out"))
     found.append(Sample("colmap-text", {name: text.encode() for name, text in _COLMAP.items()}))
+    for name, files in (("ace", _ACE), ("scannet", _SCANNET), ("polycam", _POLYCAM)):
+        found.append(Sample(name, {file: text.encode() for file, text in files.items()}))
+    found.append(Sample("colmap-text", {name: text.encode() for name, text in _WITH_RIGS.items()}))
     folder = {"data.csv": _EUROC, "sensor.yaml": _SENSOR}
     found.append(Sample("euroc", {name: text.encode() for name, text in folder.items()}))
     found.append(Sample("euroc", {"data.csv": _EUROC.encode()}, "data.csv"))
@@ -128,6 +135,47 @@ a/0.jpg 1 0 0 0 0.5 0 0 500
 a/1.jpg 0.7071067811865476 0 0 0.7071067811865476 1 2 3 500
 a/2.jpg 1 0 0 0 0 0 -4 510
 """
+_MATRIX = "1 0 0 0.5\n0 1 0 0\n0 0 1 0\n0 0 0 1\n"
+_ACE_ZERO = """a/0.jpg 1 0 0 0 0.5 0 0 500.5 5230
+a/1.jpg 0.7071067811865476 0 0 0.7071067811865476 1 2 3 500.5 900
+"""
+_MATRIX_ROWS = """1 0 0 0.1 0 1 0 0.2 0 0 1 0.3 0 0 0 1
+0 0 1 1.5 0 1 0 2 -1 0 0 3e0 0 0 0 1
+"""
+_NAMED_MATRICES = """a.jpg 1 0 0 0.1 0 1 0 0.2 0 0 1 0.3 0 0 0 1
+b.jpg 0 0 1 1.5 0 1 0 2 -1 0 0 3e0
+"""
+_ACE = {
+    "train/poses/frame-000000.pose.txt": _MATRIX,
+    "train/poses/frame-000001.pose.txt": _MATRIX,
+    "train/calibration/frame-000000.calibration.txt": "525.505\n",
+    "train/calibration/frame-000001.calibration.txt": "500 0 320\n0 500 240\n0 0 1\n",
+    "train/rgb/frame-000000.color.txt": "",
+}
+_SCANNET = {
+    "color/none.txt": "",
+    "pose/0.txt": _MATRIX,
+    "pose/1.txt": _MATRIX,
+    "intrinsic/intrinsic_color.txt": "500 0 320 0\n0 500 240 0\n0 0 1 0\n0 0 0 1\n",
+}
+_KEYFRAME = {
+    **{f"t_{row}{column}": float(row == column) for row in range(3) for column in range(4)},
+    **{"fx": 500, "fy": 500.5, "cx": 320, "cy": 240, "width": 640, "height": 480},
+}
+_POLYCAM = {
+    f"keyframes/corrected_cameras/{number}.json": json.dumps(_KEYFRAME) for number in (1, 2)
+}
+_RECORD3D = {
+    **{"w": 640, "h": 480, "fps": 60, "K": [500, 0, 0, 0, 500, 0, 320, 240, 1]},
+    "poses": [[0, 0, 0, 1, 0.1, 0.2, 0.3], [0, 0.6, 0, 0.8, 1, 2, 3]],
+}
+_WITH_RIGS = {
+    "cameras.txt": "1 SIMPLE_PINHOLE 64 48 60 32 24\n",
+    "images.txt": "1 1 0 0 0 1 2 3 1 a.jpg\n\n2 1 0 0 0 4 5 6 1 b.jpg\n\n",
+    "points3D.txt": "",
+    "rigs.txt": "1 1 CAMERA 1\n",
+    "frames.txt": "1 1 1 0 0 0 1 2 9 1 CAMERA 1 1\n2 1 1 0 0 0 4 5 6 1 CAMERA 1 2\n",
+}
 _KITTI = """1 0 0 0.1 0 1 0 0.2 0 0 1 0.3
 0 0 1 1.5 0 1 0 2 -1 0 0 3e0
 1 0 0 0 0 1 0 0 0 0 1 0

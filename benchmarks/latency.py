@@ -106,7 +106,13 @@ def main(arguments: Arguments) -> None:
             settings = replace(trained.facts.settings, threads=threads)
             facts = replace(trained.facts, settings=settings)
             timed = RegressorLocalizer(
-                trained.model, trained.images, trained.views, trained.calibration, facts, "metre"
+                trained.model,
+                trained.images,
+                trained.views,
+                trained.calibration,
+                facts,
+                "metre",
+                origin=trained.origin,
             )
             preset_name, (height, width) = settings.preset, trained.images.shape
             ours = f"{preset_name}, {settings.backbone.name} {height}x{width}"

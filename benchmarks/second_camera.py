@@ -175,6 +175,7 @@ def show(
         sure,
         localizer.facts,
         localizer.unit,
+        origin=localizer.origin,
     )
     errors = np.array(
         [

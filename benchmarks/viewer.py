@@ -149,6 +149,7 @@ def room(cameras: int, points: int) -> Content:
     return Content(
         name="benchmark",
         unit="metre",
+        origin=np.zeros(3),
         walks=(walk,),
         points=positions.astype(np.float32),
         colors=colors,

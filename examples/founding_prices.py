@@ -32,6 +32,7 @@ from relocalize import RelocalizeError, Rigid3, Similarity3, progress
 from relocalize.checking import check_claims
 from relocalize.checking.claims import Claims
 from relocalize.formats import Registration, read_registration
+from relocalize.formats.images import find_images
 from relocalize.geometry import Convention
 from relocalize.place import atomic
 from relocalize.place.folder import read_json
@@ -254,7 +255,8 @@ class Checks:
         known = read_json(path) if path.is_file() else {}
         if key not in known:
             progress.say(f"   relocalize check: {key}")
-            claims = Claims.of_registration(claimed, folder or self.images)
+            files = find_images(claimed, folder or self.images)
+            claims = Claims.of_files(claimed, files)
             report = check_claims(claims, quick=quick)
             known[key] = report.to_text()
             atomic.write_json(path, known)

@@ -24,6 +24,7 @@ from relocalize.cli.main import main
 from relocalize.errors import CheckError, PlaceError
 from relocalize.features.extraction import Features
 from relocalize.formats import Registration, StatedPoses, read_registration
+from relocalize.formats.images import find_images
 from relocalize.geometry import Camera, Convention, Rigid3
 from relocalize.place import Place
 from relocalize.verbs.check import check
@@ -187,13 +188,14 @@ def test_two_conventions_that_fit_equally_are_both_not_imported(tmp_path, monkey
     either = (verdict.best.convention.name, verdict.runner_up.convention.name)
     report = CheckReport("line.txt", 24, 60, either[0], verdict, (), (), None, None, False)
     monkeypatch.setattr("relocalize.checking.proof.check_claims", lambda *_, **__: report)
-    monkeypatch.setattr(Claims, "of_registration", lambda *_: None)
     file, place = tmp_path / "line.txt", tmp_path / "place"
     numbers = zip(*scene.numbers("wxyz,cam_from_world,RDF,translation"), strict=True)
     rows = [
         f"{i}.jpg " + " ".join(map(repr, map(float, [*q, *t]))) for i, (q, t) in enumerate(numbers)
     ]
     file.write_text("\n".join(rows))
+    for i in range(24):
+        cv2.imwrite(str(tmp_path / f"{i}.jpg"), np.zeros((48, 64, 3), np.uint8))
     with pytest.raises(CheckError, match="equally; choose with --convention NAME") as raised:
         proven(read_registration(file), tmp_path)
     assert all(name in str(raised.value) for name in either)
@@ -491,7 +493,7 @@ def test_import_takes_the_convention_that_the_images_prove(corridor_place: Place
         assert np.allclose(proof.registration.poses[name][0].matrix, pose.matrix, atol=1e-9)
     stated = proven(misread, images, "stated").registration.stated
     assert stated.convention.name == "wxyz,world_from_cam,RUB,centre"
-    report = check_claims(Claims.of_registration(misread, images), quick=True)
+    report = check_claims(Claims.of_files(misread, find_images(misread, images)), quick=True)
     assert not report.consistent
     assert report.problems[0].kind == "convention"
 
@@ -515,7 +517,7 @@ def test_spoilt_images_and_poses_are_named(corridor_place: Place, tmp_path: Path
         stated_poses=stated,
         poses={name: (pose.inverse(), 0) for name, pose in zip(names, poses, strict=True)},
     )
-    report = check_claims(Claims.of_registration(spoilt, images))
+    report = check_claims(Claims.of_files(spoilt, find_images(spoilt, images)))
     kinds = {problem.kind: problem for problem in report.problems}
     assert report.consistent
     assert kinds["mirrored"].images == (mirrored,)
@@ -572,7 +574,9 @@ def test_the_kitchen_poses_are_recognized(data_dir: Path, claimed: str) -> None:
     kitchen = data_dir / "redkitchen"
     registration = read_registration(kitchen / "poses_sfm.txt")
     misread = registration.under(Convention.parse(claimed))
-    report = check_claims(Claims.of_registration(misread, kitchen / "images"), quick=True)
+    report = check_claims(
+        Claims.of_files(misread, find_images(misread, kitchen / "images")), quick=True
+    )
     assert report.convention == "wxyz,cam_from_world,RDF,translation"
     assert report.consistent == (claimed == report.convention)
     assert report.verdict is not None
@@ -595,7 +599,8 @@ def test_another_cameras_focal_length_is_named_and_not_imported(data_dir: Path) 
 @pytest.mark.slow
 def test_the_fox_is_right_and_its_missing_images_are_said(data_dir: Path) -> None:
     registration = read_registration(data_dir / "fox" / "transforms.json")
-    claims = Claims.of_registration(registration, data_dir / "fox" / "images")
+    files = find_images(registration, data_dir / "fox" / "images")
+    claims = Claims.of_files(registration, files)
     assert len(claims.names) == 50
     report = check_claims(claims)
     assert report.consistent

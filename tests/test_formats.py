@@ -258,7 +258,7 @@ def test_names_match_exactly_or_by_unambiguous_stem():
         "x/b.jpg": "x/b.jpg",
         "d.png": "d.png",
     }
-    assert match.ambiguous == ("c.jpg",)
+    assert match.ambiguous == {"c.jpg": "'c.jpg' could be 'p/c.jpg' or 'q/c.jpg'"}
     assert match.absent == ("nowhere.jpg",)
     by_folder = match_names(["walk2/e.png"], ["walk1/e.jpg", "walk2/e.jpg"])
     assert by_folder.present_of == {"walk2/e.png": "walk2/e.jpg"}

@@ -204,7 +204,7 @@ def test_no_pose_is_used_twice_and_the_nearest_pairs_come_first():
 
 def test_two_images_of_one_time_are_ambiguous_and_not_drawn_lots_for():
     match = match_times({"1.5": 1.5}, ["cam0/1.5.png", "cam1/1.5.png"])
-    assert match.ambiguous == ("1.5",)
+    assert list(match.ambiguous) == ["1.5"]
     assert not match.present_of
 
 

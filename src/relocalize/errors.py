@@ -17,6 +17,10 @@ class PlaceError(RelocalizeError):
     """A Place folder that is missing, locked, of another version, or damaged."""
 
 
+class ImageError(RelocalizeError):
+    """An image file that is missing, damaged, too large, or no image."""
+
+
 class CaptureError(RelocalizeError):
     """A video or a set of photos that cannot be read or gives no usable frames."""
 

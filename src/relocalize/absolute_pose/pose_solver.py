@@ -30,6 +30,7 @@ from relocalize.features.extraction import Features, FeatureSettings, unit_descr
 from relocalize.features.matching import mutual_matches
 from relocalize.features.vlad import Vlad, VladSettings
 from relocalize.geometry import Camera
+from relocalize.geometry.transforms import FloatArray
 from relocalize.place import MapModel, PosedImage
 from relocalize.place.reduced_map import seen_by
 
@@ -88,13 +89,26 @@ class PoseSolver:
 
     @classmethod
     def learn(
-        cls, model: MapModel, database: FeatureDatabase, settings: PoseSolverSettings | None = None
+        cls,
+        model: MapModel,
+        database: FeatureDatabase,
+        settings: PoseSolverSettings | None = None,
+        *,
+        origin: FloatArray | None = None,
     ) -> Self:
         """From a map and the features of its images.
+
+        Args:
+            model: the map.
+            database: with its images' features.
+            settings: how photos get their poses.
+            origin: [3] that the scene and all poses in it count from; None: one near the cameras.
 
         Raises:
             MappingError: the map has no points, or too few features for retrieval.
         """
+        origin = model.local_origin if origin is None else origin
+        model = model.about(origin)
         views = [image for image in model.images.values() if (image.point_rows >= 0).any()]
         given = settings or PoseSolverSettings()
         pose = replace(given.pose, max_missing=1.0)  # until the map's own is measured
@@ -104,7 +118,7 @@ class PoseSolver:
             vlad = Vlad.fit(descriptors, first.vlad)
         except MappingError as error:
             raise MappingError(f"the map has too few features: {error}") from error
-        scene = Scene.from_map(model.points, views, descriptors, vlad)
+        scene = Scene.from_map(model.points, views, descriptors, vlad, origin)
         return cls(scene, first, MapNoise())._knowing_itself(views, database)
 
     def _knowing_itself(self, views: Sequence[PosedImage], database: FeatureDatabase) -> Self:
@@ -142,6 +156,7 @@ class PoseSolver:
             held: names of images to localize; some of many are taken.
             others: of those that make the map which these are localized in.
         """
+        model = model.about(self.scene.origin)
         reduced = seen_by(model, others)
         views = [image for image in reduced.images.values() if (image.point_rows >= 0).any()]
         asked = [model.images[name] for name in held if len(model.images[name].keypoints)]

@@ -7,7 +7,7 @@ same accuracy (Sattler et al., "Efficient & Effective Prioritized Matching", PAM
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,9 @@ class Scene:
     """The points, views and image vectors that a photo is compared with.
 
     Attributes:
-        positions: [P, 3] in the world.
-        descriptors: [P, D] uint8, the mean over the point's observations.
+        origin: [3] in the world, from which positions and poses of the scene count.
+        positions: [P, 3] from there.
+        descriptors: [P, D], the mean over the point's observations.
         centres: [N, 3] camera centres of the views.
         view_starts: [N + 1] view i sees ``seen_rows[view_starts[i]:view_starts[i + 1]]``.
         seen_rows: rows of points.
@@ -42,6 +43,7 @@ class Scene:
     seen_rows: Rows
     vlad: Vlad
     vectors: UnitDescriptors
+    origin: FloatArray = field(default_factory=lambda: np.zeros(3))
 
     def retrieve(self, descriptors: Descriptors, count: int, *, without: int | None = None) -> Rows:
         """The ``count`` views most similar to a photo with ``descriptors`` [K, D], best first.
@@ -92,10 +94,12 @@ class Scene:
         images: Sequence[PosedImage],
         descriptors: Sequence[Descriptors],
         vlad: Vlad,
+        origin: FloatArray | None = None,
     ) -> Scene:
         """From a map's points, the images that observe them, and these' descriptors [K, D].
 
-        The images become the views, in their order; ``vlad`` describes them.
+        The images become the views, in their order; ``vlad`` describes them. Points and poses
+        count from ``origin`` [3] of the world already; None is the world's own.
 
         Raises:
             MappingError: the map has no points.
@@ -127,6 +131,7 @@ class Scene:
             seen_rows=new_row[np.concatenate(seen)],
             vlad=compact,
             vectors=_half(np.stack([compact.describe(rows) for rows in descriptors])),
+            origin=np.zeros(3) if origin is None else origin,
         )
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -135,6 +140,7 @@ class Scene:
             "positions": self.positions.astype(np.float32),
             "descriptors": self.descriptors,
             "centres": self.centres,
+            "origin": self.origin,
             "view_starts": self.view_starts,
             # Sorted within a view: their steps are small and pack to a byte or two.
             "seen_steps": np.diff(self.seen_rows, prepend=0).astype(np.int32),
@@ -166,6 +172,8 @@ class Scene:
                     }
                 ),
                 vectors=arrays["vectors"].astype(np.float32),
+                # What was saved before there was one counts from the world's own.
+                origin=np.asarray(arrays.get("origin", np.zeros(3)), dtype=np.float64),
             )
         except (KeyError, MappingError, ValueError, TypeError) as error:
             raise MappingError(f"the saved scene is damaged: {error}") from error
@@ -180,6 +188,8 @@ class Scene:
             and bool(np.isfinite(self.positions).all() and np.isfinite(self.centres).all())
             and self.descriptors.shape == (points, kind_of(self.descriptors).size)
             and self.centres.shape == (views, 3)
+            and self.origin.shape == (3,)
+            and bool(np.isfinite(self.origin).all())
             and self.vectors.shape == (views, self.vlad.size)
             and starts.shape == (views + 1,)
             and starts[0] == 0

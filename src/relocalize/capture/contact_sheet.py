@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from relocalize.capture.photos import MAX_PIXELS
 from relocalize.capture.selection import Curve
+from relocalize.place.image_file import open_image, rgb
 
 _WIDTH, _MARGIN, _GAP, _CAPTION = 1640, 20, 8, 18
 _MOST_THUMBNAILS = 72
@@ -82,12 +82,7 @@ def contact_sheet(
 
 
 def _open_small(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        if image.width * image.height > MAX_PIXELS:
-            return Image.new("RGB", (4, 3), _REST)
-        # JPEGs are decoded at an eighth to a half of their size, which is all a thumbnail needs.
-        image.draft("RGB", (400, 400))
-        small: Image.Image = image.convert("RGB")
+    small = Image.fromarray(rgb(open_image(path, at_least=(400, 400))))
     small.thumbnail((400, 400), Image.Resampling.BILINEAR)
     return small
 

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from PIL import ExifTags, Image
 
 from relocalize.geometry import Camera
+from relocalize.place.captures import Fix
+from relocalize.place.image_file import orientation_of
 
 # Diagonal of the 24 x 36 mm frame that "35 mm equivalent" refers to (CIPA DCG-001).
 FILM_DIAGONAL_MM = math.hypot(24.0, 36.0)
 # Outside of these shares of the longer side no lens is meant, but a broken tag: 0.2 is a
 # fisheye of 136 degrees, 30 a telephoto of 1000 mm.
 _PLAUSIBLE_FOCAL = (0.2, 30.0)
+_HIGHEST = 100_000.0  # metres
 _MM_PER_RESOLUTION_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 
 
@@ -34,6 +37,7 @@ class Exif:
         pixels_per_mm: resolution of the sensor, in pixels of the image as the camera wrote it.
         written_longer_side: longer side in pixels of the image as the camera wrote it.
         orientation: 1 to 8; 1 is upright.
+        gps: where the photo was taken.
     """
 
     make: str | None = None
@@ -45,6 +49,7 @@ class Exif:
     pixels_per_mm: float | None = None
     written_longer_side: int | None = None
     orientation: int = 1
+    gps: Fix | None = None
 
     def focal_px(self, width: int, height: int) -> float | None:
         """Focal length in pixels of the image at ``width`` x ``height``, or None."""
@@ -77,7 +82,6 @@ def read_exif(image: Image.Image) -> Exif:
     unit = _MM_PER_RESOLUTION_UNIT.get(_whole(tags.get(base.FocalPlaneResolutionUnit)) or 2)
     resolution = _number(tags.get(base.FocalPlaneXResolution))
     sides = [_whole(tags.get(base.ExifImageWidth)), _whole(tags.get(base.ExifImageHeight))]
-    orientation = _whole(tags.get(base.Orientation)) or 1
     return Exif(
         make=_text(tags.get(base.Make)),
         model=_text(tags.get(base.Model)),
@@ -87,8 +91,38 @@ def read_exif(image: Image.Image) -> Exif:
         focal_35mm=_number(tags.get(base.FocalLengthIn35mmFilm)),
         pixels_per_mm=resolution / unit if resolution and unit else None,
         written_longer_side=max((side for side in sides if side), default=None),
-        orientation=orientation if 1 <= orientation <= 8 else 1,
+        orientation=orientation_of(image),
+        gps=_fix(image),
     )
+
+
+def _fix(image: Image.Image) -> Fix | None:
+    """The GPS position, or None where there is none, or none on earth."""
+    try:
+        tags = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
+        latitude = _degrees(tags[ExifTags.GPS.GPSLatitude])
+        longitude = _degrees(tags[ExifTags.GPS.GPSLongitude])
+        if str(tags.get(ExifTags.GPS.GPSLatitudeRef, "N")).upper().startswith("S"):
+            latitude = -latitude
+        if str(tags.get(ExifTags.GPS.GPSLongitudeRef, "E")).upper().startswith("W"):
+            longitude = -longitude
+        height = tags.get(ExifTags.GPS.GPSAltitude)
+        below = tags.get(ExifTags.GPS.GPSAltitudeRef) in {1, b"\x01"}
+        metres = None if height is None else float(height) * (-1 if below else 1)
+    except Exception:
+        # Pillow's parser raises many kinds on damaged EXIF; the image itself may be fine.
+        return None
+    if metres is not None and not abs(metres) < _HIGHEST:
+        metres = None
+    # Cameras that have no fix yet write 0, 0, which is in the sea.
+    if not (abs(latitude) <= 90 and abs(longitude) <= 180) or latitude == longitude == 0:
+        return None
+    return Fix(latitude, longitude, metres)
+
+
+def _degrees(values: object) -> float:
+    degrees, minutes, seconds = (float(one) for one in values)  # type: ignore[attr-defined]
+    return degrees + minutes / 60 + seconds / 3600
 
 
 def _number(value: object) -> float | None:

@@ -166,7 +166,9 @@ class _Joining:
             camera = Camera.from_focal(camera.width, camera.height, self.known.focal_px)
         index, cameras = self._index_of(camera)
         self.capture = replace(self.capture, cameras=cameras)
-        self.images.append(CapturedImage(f"{self.capture.name}/{row.name}", camera=index))
+        self.images.append(
+            CapturedImage(f"{self.capture.name}/{row.name}", camera=index, gps=row.gps)
+        )
         self.sources[content] = row.source
 
     def _index_of(self, camera: Camera) -> tuple[int, tuple[Camera, ...]]:

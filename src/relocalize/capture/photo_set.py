@@ -19,6 +19,7 @@ from relocalize.errors import CaptureError
 from relocalize.geometry import Camera
 from relocalize.parallel import map_in_order
 from relocalize.place import Capture, CapturedImage, DroppedFrame, atomic
+from relocalize.place.captures import Fix
 from relocalize.plain import from_plain, to_plain
 
 
@@ -56,6 +57,7 @@ class PhotoRow:
     reason: str | None = None
     camera: Camera | None = None
     device: tuple[str | None, ...] = ()
+    gps: Fix | None = None
 
 
 def capture_photos(
@@ -106,7 +108,9 @@ def capture_photos(
         progress.say(f"left out: {left_out.reason}")
     keys = list(dict.fromkeys((row.camera, row.device) for row in kept))
     images = tuple(
-        CapturedImage(f"{name}/{row.name}", camera=keys.index((row.camera, row.device)))
+        CapturedImage(
+            f"{name}/{row.name}", camera=keys.index((row.camera, row.device)), gps=row.gps
+        )
         for row in kept
     )
     capture = Capture(
@@ -152,7 +156,7 @@ def take_photo(path: Path, file_name: str, folder: Path) -> PhotoRow:
     height, width = photo.pixels.shape[:2]
     camera = photo.camera or Camera.from_focal(width, height)
     device = (photo.exif.make, photo.exif.model, photo.exif.lens)
-    return PhotoRow(path.name, file_name, camera=camera, device=device)
+    return PhotoRow(path.name, file_name, camera=camera, device=device, gps=photo.exif.gps)
 
 
 def file_names(paths: Sequence[Path], taken: Iterable[str] = ()) -> list[str]:

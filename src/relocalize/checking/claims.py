@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relocalize.capture.photos import read_photo
 from relocalize.errors import PlaceError
 from relocalize.formats import Registration, StatedPoses
-from relocalize.formats.images import find_images, natural_key
+from relocalize.formats.images import FoundImages, natural_key
 from relocalize.geometry import Camera, Convention, Rigid3
 from relocalize.place import Place
+from relocalize.place.image_file import rgb
 
 ReadPixels = Callable[[str], NDArray[np.uint8]]
 
@@ -42,25 +42,20 @@ class Claims:
     problems: tuple[str, ...] = ()
 
     @classmethod
-    def of_registration(cls, registration: Registration, images: Path) -> Claims:
-        """The listed images, under the file's names, that have an image in ``images``.
-
-        Raises:
-            FormatError: there is none.
-        """
-        files = find_images(registration, images, "images")
-        file_of = {image.listed: image.file for image in files.usable}
+    def of_files(cls, registration: Registration, files: FoundImages) -> Claims:
+        """The listed images, under the file's names, that have an image among ``files``."""
+        file_of = {image.listed: image for image in files.usable}
         stated = registration.stated
         row_of = {name: row for row, name in enumerate(stated.names)}
         return cls(
             source=registration.source,
             names=tuple(file_of),
             stated=stated.only(tuple(file_of), [row_of[name] for name in file_of]),
-            read=lambda name: read_photo(file_of[name]).pixels,
-            camera_of=registration.camera_of,
+            read=lambda name: rgb(file_of[name].opened()),
+            camera_of=lambda name, width, height: file_of[name].camera,
             unused=(
                 *(f"{name}: no image" for name in files.absent),
-                *(f"{name}: could mean several images" for name in files.ambiguous),
+                *(f"{name}: {why}" for name, why in files.ambiguous.items()),
                 *(f"{dropped.source}: {dropped.reason}" for dropped in files.left_out),
             ),
             problems=registration.problems,

@@ -301,13 +301,18 @@ def _named(
 _KNOWN_AXES = ("RDF", "RUB", "FLU", "RUF", "FRD", "RFU", "RBD")
 
 
+def has_known_axes(convention: Convention) -> bool:
+    """Whether a tool is known that has a camera's axes like this."""
+    return convention.camera_axes in _KNOWN_AXES
+
+
 def _strangeness(convention: Convention, stated: Convention) -> tuple[float, ...]:
     """Small for what a tool would write, and for what differs little from what was claimed."""
     changed = sum(
         getattr(convention, part) != getattr(stated, part)
         for part in ("rotation", "direction", "camera_axes", "position", "columns")
     )
-    known = convention.camera_axes in _KNOWN_AXES
+    known = has_known_axes(convention)
     axes = _KNOWN_AXES.index(convention.camera_axes) if known else len(_KNOWN_AXES)
     signs = convention.rotation.count("-") + convention.columns.count("-")
     # COLMAP's pairing and the others' are natural; a mixture is rarer than strange axes.

@@ -8,12 +8,15 @@ from pathlib import Path
 from relocalize import progress
 from relocalize.checking.check import check_claims
 from relocalize.checking.claims import Claims
+from relocalize.checking.conventions import has_known_axes
 from relocalize.checking.report import INTRINSICS, CheckReport
 from relocalize.errors import CheckError
 from relocalize.formats import AUTO, Registration
+from relocalize.formats.images import STORED, UPRIGHT, FoundImages, find_images, reread
 from relocalize.geometry import Convention
 
 AS_STATED = "stated"
+_NEAR = 3  # images on either side of a turned one that are looked at with it
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,11 +25,13 @@ class Proof:
 
     Attributes:
         registration: under that convention.
+        files: its images, read as the poses' tool saw them.
         said_by: who says so, for people and for the Place's record.
         report: of the check, or None where the user chose.
     """
 
     registration: Registration
+    files: FoundImages
     said_by: str
     report: CheckReport | None
 
@@ -48,12 +53,14 @@ def proven(registration: Registration, images: Path, convention: str = AUTO) -> 
         FormatError: no listed image has a usable image.
     """
     stated = registration.stated.convention
+    files = find_images(registration, images)
     if convention == AS_STATED:
-        return Proof(registration, "its format, not tested", None)
+        return Proof(registration, files, "its format, not tested", None)
     if convention != AUTO:
         chosen = Convention.parse(convention)
-        return Proof(registration.under(chosen), "the user, not tested", None)
-    report = check_claims(Claims.of_registration(registration, images), quick=True)
+        return Proof(registration.under(chosen), files, "the user, not tested", None)
+    files = settled(registration, files)
+    report = check_claims(Claims.of_files(registration, files), quick=True)
     verdict = report.verdict
     choose = f"choose with --convention NAME, or --convention {AS_STATED} ({stated.name})"
     if verdict is None:
@@ -61,7 +68,7 @@ def proven(registration: Registration, images: Path, convention: str = AUTO) -> 
         if not registration.declared:
             raise CheckError(f"{registration.source} declares no convention, and {why}; {choose}")
         progress.say(f"{registration.source}: its convention is NOT proven: {why}")
-        return Proof(registration, "its format, not proven", report)
+        return Proof(registration, files, "its format, not proven", report)
     best = verdict.best
     faults = "; ".join(
         f"{problem.kind}: {problem.message}"
@@ -85,4 +92,38 @@ def proven(registration: Registration, images: Path, convention: str = AUTO) -> 
     margin = f"{report.pairs} pairs of images"
     if verdict.runner_up:
         margin += f"; the next best is {verdict.margin:.1f} times further off"
-    return Proof(registration.under(best.convention), margin, report)
+    return Proof(registration.under(best.convention), files, margin, report)
+
+
+def settled(registration: Registration, files: FoundImages) -> FoundImages:
+    """The images with the pixels, as stored or upright, that the poses are of.
+
+    Where camera sizes leave that open, the turned images and their neighbours are tried both ways.
+    A quarter turn of every image is a turn of the camera's axes as well, so of two ways that
+    explain the images the one in the stated convention counts, else the one along axes that a
+    tool uses.
+    """
+    if files.pixels_from is not None:
+        return files
+    tried = {
+        pixels: reread(registration, files, pixels, "the matches between the images")
+        for pixels in (STORED, UPRIGHT)
+    }
+    unlike = {pixels: _unlike(registration, found) for pixels, found in tried.items()}
+    if unlike[STORED][:3] == unlike[UPRIGHT][:3] == (True, True, True):
+        return files
+    return min(tried.items(), key=lambda item: unlike[item[0]])[1]
+
+
+def _unlike(registration: Registration, files: FoundImages) -> tuple[bool, bool, bool, float]:
+    """What speaks against this way of reading, the gravest first."""
+    claims = Claims.of_files(registration, files)
+    turned = [row for row, image in enumerate(files.usable) if image.orientation != 1]
+    near = {at for row in turned for at in range(row - _NEAR, row + _NEAR + 1)}
+    claims = claims.only([row for row in range(len(claims.names)) if row in near])
+    report = check_claims(claims, quick=True)
+    verdict = report.verdict
+    if verdict is None or not verdict.best.explains or not report.intrinsics_hold:
+        return True, True, True, 0.0
+    known = has_known_axes(verdict.best.convention)
+    return False, not verdict.consistent, not known, verdict.best.error_px

@@ -19,7 +19,8 @@ class Align:
     """Find the transform from a Place's frame to another frame; --apply moves the Place there.
 
     The other frame is one of: a reference with poses of the same images, measured positions
-    (--control), a measured length (--distance) and what is up (--up), or both of these.
+    (--control), the GPS of the photos (--gps), a measured length (--distance) and what is up
+    (--up), or both of these.
     """
 
     place: tyro.conf.Positional[Path]
@@ -29,6 +30,9 @@ class Align:
     control: Path | None = None
     """Measured positions in metres: rows `image, x, y, z` or `point, x, y, z`, and
     `point, image, u, v` for the pixels that show a point. Three or more, not on one line."""
+    gps: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Metres east, north and up of the middle of the GPS positions in the photos' EXIF; the origin
+    is kept in place.json."""
     distance: Annotated[
         tuple[tuple[str, str, float], ...],
         tyro.conf.UseAppendAction,
@@ -62,6 +66,7 @@ class Align:
             self.place,
             self.reference,
             control=self.control,
+            gps=self.gps,
             distance=self.distance,
             up=self.up,
             apply=self.apply,

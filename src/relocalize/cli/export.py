@@ -26,7 +26,8 @@ class Export:
     format: str
     """One that can be written: colmap, nerfstudio, kapture, 7-scenes, cambridge, tum, ..."""
     split: str = AUTO
-    """Split whose images become train and test; auto takes the only one, none takes all images."""
+    """Split whose images become train and test; auto takes the only one where the format says
+    which image is which, else all images; none takes all images."""
     capture: str | None = None
     """Only the images of this capture."""
     resize: str | None = None

@@ -62,6 +62,7 @@ class ExportModel:
             self.onnx,
             {
                 "unit": localizer.unit,
+                "origin": localizer.origin.tolist(),
                 "camera": asdict(camera),
                 "place": place.name,
                 "name": name,

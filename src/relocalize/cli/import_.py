@@ -77,6 +77,13 @@ def _as_text(report: ImportReport, place: Path) -> str:
             lines.append(f"  {count} {what}")
     lines.append(f"  convention: {report.convention} by {report.convention_from}")
     lines.append(f"  unit: {report.unit}; points: {report.points}")
+    said = {
+        "exact": "as given",
+        "approximate": "approximate: the map refines them",
+        "unknown": "of unknown focal length: the map estimates it",
+    }
+    intrinsics = [f"{count} {said[known]}" for known, count in report.intrinsics.items()]
+    lines.append(f"  intrinsics: {'; '.join(intrinsics)}")
     if report.split is not None:
         lines.append(f"  split {report.split}: {report.train} train, {report.test} test")
     if not report.points:

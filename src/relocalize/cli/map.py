@@ -89,6 +89,7 @@ def as_text(place: Place, report: MapReport) -> str:
         f"unit: {frame.unit} "
         + (f"({frame.scale_from})" if frame.scale_from else "(give a length with --scale)")
     )
+    lines += report.intrinsics
     for run in report.apart:
         first, last = run.images[0], run.images[-1]
         what = first if len(run.images) == 1 else f"{first} to {last} ({len(run.images)} images)"

@@ -112,8 +112,8 @@ def truth_from_file(path: Path, place: Place, split: Split) -> Truth:
     match = match_names(registration.poses, wanted)
     if match.ambiguous:
         progress.say(
-            f"{path}: {len(match.ambiguous)} names could mean several images and are not used, "
-            f"such as {match.ambiguous[0]}"
+            f"{path}: {len(match.ambiguous)} names could mean several images and are not used: "
+            f"{next(iter(match.ambiguous.values()))}"
         )
     truth = {name: registration.world_from_cam(listed) for listed, name in match.present_of.items()}
     model = place.map

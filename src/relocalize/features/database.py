@@ -13,13 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar, overload
 
-import cv2
 import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
 from relocalize import progress
-from relocalize.errors import MappingError, PlaceError
+from relocalize.errors import ImageError, MappingError, PlaceError
 from relocalize.features.extraction import (
     KINDS,
     Descriptors,
@@ -33,6 +32,7 @@ from relocalize.geometry.transforms import FloatArray
 from relocalize.parallel import map_in_order
 from relocalize.place import Place, atomic
 from relocalize.place.folder import read_json
+from relocalize.place.image_file import open_image, rgb
 
 Item = TypeVar("Item")
 Pair = tuple[str, str]  # image names, in alphabetical order
@@ -148,11 +148,11 @@ class FeatureDatabase:
             return 0
 
         def features_of_file(name: str) -> tuple[str, Features | None]:
-            flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
-            grey = cv2.imread(str(images_dir / name), flags)
-            if grey is None:
+            try:
+                pixels = rgb(open_image(images_dir / name))
+            except ImageError:
                 return name, None
-            return name, extract_features(np.asarray(grey, dtype=np.uint8), self.settings)
+            return name, extract_features(pixels, self.settings)
 
         with progress.bar("extracting features", len(missing)) as bar:
             for chunk in batched(map_in_order(features_of_file, missing), _EXTRACTED_PER_COMMIT):

@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from relocalize import progress
-from relocalize.errors import FormatError
-from relocalize.formats.images import image_size
+from relocalize.errors import FormatError, ImageError
 from relocalize.formats.lenses import LARGEST_SIDE, LARGEST_TERM, SizelessCamera, brown_camera
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.registration import Registration
@@ -25,6 +24,7 @@ from relocalize.formats.text import first_lines, floats, read_lines
 from relocalize.formats.tracks import Observation, model_of_tracks
 from relocalize.geometry import Camera, Convention
 from relocalize.place.folder import MAP_UNIT
+from relocalize.place.image_file import image_size
 
 NAME = "Bundler file"
 CONVENTION = Convention("matrix", "cam_from_world", "RUB", "translation")
@@ -140,7 +140,7 @@ def _sizes(folder: Path, names: list[str]) -> dict[str, tuple[int, int]]:
         try:
             if folder.resolve() in image.resolve().parents:
                 sizes[name] = image_size(image)
-        except (OSError, ValueError):
+        except (OSError, ValueError, ImageError):
             continue
     return sizes
 

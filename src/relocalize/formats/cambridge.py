@@ -12,7 +12,12 @@ from pathlib import Path
 
 from relocalize.errors import FormatError
 from relocalize.formats.pose_rows import PoseRows
-from relocalize.formats.posed_images import PosedImages, with_cameras, write_cameras
+from relocalize.formats.posed_images import (
+    PosedImages,
+    refuse_blanks,
+    with_cameras,
+    write_cameras,
+)
 from relocalize.formats.registration import Registration
 from relocalize.formats.text import first_lines, floats, read_lines
 from relocalize.geometry import Convention
@@ -57,8 +62,12 @@ def write(posed: PosedImages, out: Path) -> None:
     """Write the data set's folder: both lists, and the images under their names.
 
     Without a split, all images are in ``dataset_train.txt`` and ``dataset_test.txt`` is empty.
+
+    Raises:
+        FormatError: a name has a blank, or an image cannot be placed.
     """
     images = posed.model.images
+    refuse_blanks(images, "a Cambridge list", "plain-csv")
     with atomic.new_folder(out) as folder:
         for file, names in ((_TRAIN, posed.training), (_TEST, posed.test)):
             rows = [_row(images[name]) for name in names]

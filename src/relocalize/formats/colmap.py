@@ -11,13 +11,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from relocalize import progress
 from relocalize.errors import FormatError, PlaceError
 from relocalize.formats.pose_rows import PoseRows
-from relocalize.formats.posed_images import PosedImages
+from relocalize.formats.posed_images import PosedImages, refuse_blanks
 from relocalize.formats.registration import Registration
 from relocalize.formats.text import is_name
-from relocalize.geometry import Camera, Convention
+from relocalize.geometry import Camera, Convention, Rigid3, position_error, rotation_error_deg
 from relocalize.place import MapModel, atomic
 from relocalize.place.colmap_files import (
     ImageRow,
@@ -26,11 +28,13 @@ from relocalize.place.colmap_files import (
     read_images,
     read_points,
 )
+from relocalize.place.colmap_frames import poses_by_frames
 from relocalize.place.folder import MAP_UNIT
 
 NAME = "COLMAP model"
 TEXT_NAME = "COLMAP text model"
 CONVENTION = Convention("wxyz", "cam_from_world", "RDF", "translation")
+_SAME, _SAME_DEG = 1e-5, 1e-3  # of the coordinates, and degrees: six digits in a text file
 _LAYOUT = "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME"
 _FILES = {f"{what}{end}" for what in ("cameras", "images", "points3D") for end in (".bin", ".txt")}
 _MODEL = Path("sparse/0")  # where COLMAP and the tools that read its projects have the first model
@@ -71,6 +75,7 @@ def _read(folder: Path) -> Registration:
     cameras = read_cameras(folder)
     rows = PoseRows(folder / f"images{ending(folder)}", NAME, CONVENTION, _LAYOUT)
     posed: dict[str, tuple[ImageRow, Camera]] = {}
+    by_frames, moved = poses_by_frames(folder), []
     for row in progress.track(read_images(folder), "images"):
         with rows.row(row.where):
             camera = cameras.get(row.camera, f"there is no camera {row.camera}")
@@ -81,10 +86,23 @@ def _read(folder: Path) -> Registration:
             if isinstance(camera, str):
                 raise ValueError(f"{row.name}: {camera}")
             rows.add(row.name, row.quat_wxyz, row.translation, camera)
+            frame_pose = by_frames.get(row.number)
+            if frame_pose is not None and _differ(rows.world_from_cam(row.name), frame_pose):
+                # What COLMAP itself takes where the two disagree.
+                moved.append(row.name)
+                w, t = frame_pose.quat_wxyz.tolist(), frame_pose.translation.tolist()
+                row = replace(row, quat_wxyz=tuple(w), translation=tuple(t))  # noqa: PLW2901
+                rows.replace(row.name, w, t)
             posed[row.name] = row, camera
     if not posed and not rows.problems:
         raise FormatError(f"{folder} is a COLMAP model without posed images")
     registration = rows.registration(unit=MAP_UNIT)
+    if moved:
+        registration = registration.remarked(
+            f"images and frames of the model disagree on {len(moved)} of {len(posed)} poses, such "
+            f"as that of {moved[0]}: those of the frames are read, as COLMAP does; where they are "
+            "the stale ones, delete its rigs and frames files"
+        )
     # Two cameras with equal numbers stay two: the file says they are.
     numbered = {row.camera: camera for row, camera in posed.values()}
     order = {number: index for index, number in enumerate(sorted(numbered))}
@@ -97,6 +115,14 @@ def _read(folder: Path) -> Registration:
         poses={name: (pose, order[posed[name][0].camera]) for name, pose in poses.items()},
         model=MapModel.of_rows(images, read_points(folder)),
     )
+
+
+def _differ(world_from_cam: Rigid3, cam_from_world: Rigid3) -> bool:
+    """Whether two poses are further apart than two ways of writing one."""
+    other = cam_from_world.inverse()
+    size = 1.0 + float(np.abs(other.translation).max())
+    off = position_error(world_from_cam, other)
+    return off > _SAME * size or rotation_error_deg(world_from_cam, other) > _SAME_DEG
 
 
 def _model_folders(path: Path) -> list[Path]:
@@ -124,12 +150,7 @@ def write_text(posed: PosedImages, out: Path) -> None:
     Raises:
         FormatError: an image cannot be placed, or a name has a blank.
     """
-    for name in posed.model.images:
-        if len(name.split()) != 1:
-            raise FormatError(
-                f"COLMAP's text files cannot hold the image name {name!r}: it has a blank; "
-                "export to colmap, which is binary"
-            )
+    refuse_blanks(posed.model.images, "COLMAP's text files", "colmap, which is binary")
     model = posed.model.to_colmap()
     _write(posed, out, lambda folder: model.write_text(str(folder)))
 

@@ -57,7 +57,7 @@ def detect(path: Path) -> bool:
     path = _trajectory_of(path)
     if any(line.startswith("#") and "p_RS_R_x" in line for line in first_lines(path)[:3]):
         return True
-    return begins_with_pose(path, CONVENTION, _take, ",")
+    return begins_with_pose(path, CONVENTION, _take, ",", want=_LAYOUT)
 
 
 def read(path: Path) -> Registration:

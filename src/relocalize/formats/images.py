@@ -4,41 +4,94 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from relocalize import progress
-from relocalize.errors import FormatError
+from relocalize.capture.exif import read_exif
+from relocalize.errors import FormatError, ImageError
 from relocalize.formats.lenses import LARGEST_SIDE
-from relocalize.formats.names import NameMatch, match_names, match_numbers, match_times
+from relocalize.formats.names import (
+    NameMatch,
+    match_names,
+    match_numbers,
+    match_times,
+    seconds_of,
+    stem,
+)
+from relocalize.formats.posed_images import place_image
 from relocalize.formats.registration import Registration
 from relocalize.geometry import Camera
+from relocalize.parallel import map_in_order
 from relocalize.place import DroppedFrame
-
-# What `Place.read_image` decodes.
-IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-_SAID = 5  # lines said of each kind of problem; all of them are in the capture's record
-# What Pillow raises on a file that is no image, or not one to be believed.
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    UnidentifiedImageError,
-    Image.DecompressionBombError,
+from relocalize.place.captures import Fix
+from relocalize.place.image_file import (
+    SIDES_EXCHANGED,
+    image_size,
+    open_image,
+    rgb,
+    upright,
 )
+
+IMAGE_ENDINGS = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
+)
+_SAID = 5  # lines said of each kind of problem; all of them are in the capture's record
+# A turned JPEG has to be coded again; colours in full resolution keep what a turn would blur.
+_JPEG_QUALITY = 95
+
+# Which pixels of its images a file's poses are of: as they are stored in the files, or turned
+# upright by their EXIF orientation.
+STORED, UPRIGHT = "as stored", "upright by EXIF orientation"
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image to import: its listed name, file, and place below ``images/``."""
+    """An image to import: its listed name, its file, and what the poses' tool saw of it.
+
+    Attributes:
+        listed: its name in the registration.
+        file: where it lies.
+        name: its path below the folder of images.
+        width: of the pixels that the pose is of.
+        height: likewise.
+        camera: of these pixels.
+        orientation: EXIF orientation of the file.
+        turned: whether these pixels are not the stored ones, but turned by the orientation.
+        exif_camera: by the EXIF focal length, where the file has one.
+        gps: where it says that it was taken.
+    """
 
     listed: str
     file: Path
     name: str
     width: int
     height: int
+    camera: Camera
+    orientation: int = 1
+    turned: bool = False
+    exif_camera: Camera | None = None
+    gps: Fix | None = None
+
+    def opened(self) -> Image.Image:
+        """The image that the pose is of; raises `ImageError`."""
+        image = open_image(self.file)
+        return upright(image) if self.turned else image
+
+    def place(self, target: Path) -> None:
+        """Link the file to ``target``; where it has to be turned, write it turned."""
+        if not self.turned:
+            place_image(self.file, target)
+            return
+        # Pixels alone: no orientation may come along.
+        image = Image.fromarray(rgb(self.opened()))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.suffix.lower() in {".jpg", ".jpeg"}:
+            image.save(target, quality=_JPEG_QUALITY, subsampling=0)
+        else:
+            image.save(target)
 
 
 @dataclass(frozen=True)
@@ -48,36 +101,55 @@ class FoundImages:
     Attributes:
         usable: images with a pose, in the natural order of their names.
         absent: listed images without an image.
-        ambiguous: listed images whose name could mean several images.
+        ambiguous: by listed name that could mean several images, a line that says which.
         unusable: images with a pose that are damaged or of another shape than their camera.
         unposed: images without a pose.
         unmatched: of these, by name, why no pose of a trajectory is theirs.
+        pixels: `STORED` or `UPRIGHT`: what the poses are of.
+        pixels_from: what says so; None where nothing yet does, and it makes a difference.
     """
 
     usable: list[ImageFile]
     absent: tuple[str, ...]
-    ambiguous: tuple[str, ...]
+    ambiguous: dict[str, str]
     unusable: tuple[DroppedFrame, ...]
     unposed: tuple[DroppedFrame, ...]
     unmatched: dict[str, str]
+    pixels: str = STORED
+    pixels_from: str | None = "no image has an EXIF orientation"
 
     @property
     def left_out(self) -> tuple[DroppedFrame, ...]:
         """All images that cannot be used, with the reason."""
         return (*self.unusable, *self.unposed)
 
+    def below(self, folder: str) -> FoundImages:
+        """The same, the images' names below ``folder``."""
+        usable = [replace(image, name=f"{folder}/{image.name}") for image in self.usable]
+        return replace(self, usable=usable)
+
     def say(self, registration: Registration) -> None:
         """Say what is missing or left out, and the first few of each."""
         say_some([f"{d.source}: {d.reason}" for d in self.unusable], "images were left out")
+        turned = sum(image.orientation != 1 for image in self.usable)
+        if turned:
+            because = self.pixels_from or "this was not tested"
+            progress.say(f"{turned} images have an EXIF orientation; read {self.pixels}: {because}")
         unmatched = [f"{name}: {why}" for name, why in self.unmatched.items()]
         say_some(unmatched, "images have no pose")
         if not registration.times:  # a trajectory has more poses than images, as it should
             say_some(self.absent, "listed images have no image and were left out")
-        say_some(self.ambiguous, "listed names could mean several images and were left out")
+        say_some(
+            tuple(self.ambiguous.values()),
+            "listed names could mean several images and were left out",
+        )
 
 
-def find_images(registration: Registration, images: Path, capture: str) -> FoundImages:
-    """The images of a registration below the folder ``images``.
+def find_images(registration: Registration, images: Path) -> FoundImages:
+    """The images of a registration below the folder ``images``, each decoded once.
+
+    Where images have an EXIF orientation, the sizes of the claimed cameras say whether the poses
+    are of their pixels as stored or upright; where they do not, that is left open.
 
     Raises:
         FormatError: there is no such folder, or no usable image with a pose in it.
@@ -89,26 +161,27 @@ def find_images(registration: Registration, images: Path, capture: str) -> Found
         for path in sorted(images.rglob("*"))
         if path.suffix.lower() in IMAGE_ENDINGS and path.is_file()
     }
-    match = match_images(registration, files)
+    match = match_images(registration, files, below=images.resolve())
     unusable: list[DroppedFrame] = []
+    headers: dict[str, _Header] = {}
+    looked = map_in_order(_header, [files[name] for name in match.present_of.values()])
+    tracked = progress.track(looked, "images", total=len(match.present_of))
+    for (listed, present), header in zip(match.present_of.items(), tracked, strict=True):
+        if isinstance(header, str):
+            unusable.append(DroppedFrame(present, header))
+        else:
+            headers[listed] = header
+    pixels, pixels_from = _pixels(registration, headers)
     usable: list[ImageFile] = []
-    for listed, present in progress.track(match.present_of.items(), "image headers"):
-        try:
-            width, height = image_size(files[present])
-            _check_size(registration, listed, width, height)
-        except ValueError as error:
-            unusable.append(DroppedFrame(present, str(error)))
-            continue
-        usable.append(ImageFile(listed, files[present], f"{capture}/{present}", width, height))
+    for listed, header in headers.items():
+        present = match.present_of[listed]
+        image = _image_file(registration, listed, files[present], present, header, pixels)
+        if isinstance(image, str):
+            unusable.append(DroppedFrame(present, image))
+        else:
+            usable.append(image)
     if not usable:
-        why = f"; {unusable[0].source} has {unusable[0].reason}" if unusable else ""
-        raise FormatError(
-            f"none of the {len(registration.poses)} images of {registration.source} has a usable "
-            f"image among the {len(files)} in {images}; a listed name is "
-            f"{next(iter(registration.poses))!r}"
-            + (f", an image is {min(files)!r}" if files else "")
-            + why
-        )
+        raise FormatError(_nothing_usable(registration, images, files, match, unusable))
     unused = sorted(set(files) - set(match.present_of.values()), key=natural_key)
     return FoundImages(
         usable=sorted(usable, key=lambda image: natural_key(image.name)),
@@ -120,15 +193,134 @@ def find_images(registration: Registration, images: Path, capture: str) -> Found
             for name in unused
         ),
         unmatched=match.why,
+        pixels=pixels,
+        pixels_from=pixels_from,
     )
 
 
-def match_images(registration: Registration, files: Iterable[str]) -> NameMatch:
-    """Which pose is which image's: by name, by time, or by number, as the file has it."""
+def reread(
+    registration: Registration, files: FoundImages, pixels: str, pixels_from: str | None
+) -> FoundImages:
+    """The same images with their pixels `STORED` or `UPRIGHT`, and what says so."""
+    usable = []
+    for image in files.usable:
+        width, height = image.width, image.height
+        if image.turned and image.orientation in SIDES_EXCHANGED:
+            width, height = height, width
+        header = _Header(width, height, image.orientation, image.exif_camera, image.gps)
+        other = _image_file(registration, image.listed, image.file, image.name, header, pixels)
+        if isinstance(other, ImageFile):
+            usable.append(other)
+    return replace(files, usable=usable, pixels=pixels, pixels_from=pixels_from)
+
+
+def _nothing_usable(
+    registration: Registration,
+    folder: Path,
+    files: Iterable[str],
+    match: NameMatch,
+    unusable: Sequence[DroppedFrame],
+) -> str:
+    files = sorted(files)
+    why = f"; {unusable[0].source}: {unusable[0].reason}" if unusable else ""
+    if match.ambiguous and not unusable:
+        why = f"; {next(iter(match.ambiguous.values()))}"
+    return (
+        f"none of the {len(registration.poses)} images of {registration.source} has a usable "
+        f"image among the {len(files)} in {folder}; a listed name is "
+        f"{next(iter(registration.poses))!r}" + (f", an image is {files[0]!r}" if files else "")
+    ) + why
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Width and height as stored, and what EXIF says: orientation, camera, position."""
+
+    width: int
+    height: int
+    orientation: int
+    camera: Camera | None
+    gps: Fix | None
+
+    def size(self, pixels: str) -> tuple[int, int]:
+        turned = pixels == UPRIGHT and self.orientation in SIDES_EXCHANGED
+        return (self.height, self.width) if turned else (self.width, self.height)
+
+
+def _header(path: Path) -> _Header | str:
+    """What a file that can be decoded whole says, or why it cannot be used."""
+    try:
+        image = open_image(path, at_least=(1, 1))
+        width, height = image_size(path)  # which a JPEG decoded small has lost
+    except ImageError as error:
+        return str(error).removeprefix(f"photo {path} ")
+    if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
+        return f"an image of {width} x {height} pixels"
+    exif = read_exif(image)
+    return _Header(width, height, exif.orientation, exif.camera(width, height), exif.gps)
+
+
+def _pixels(registration: Registration, headers: dict[str, _Header]) -> tuple[str, str | None]:
+    """Which pixels the claimed sizes say that the poses are of, and that they do."""
+    turned = {listed: header for listed, header in headers.items() if header.orientation != 1}
+    if not turned:
+        return STORED, "no image has an EXIF orientation"
+    fits = {
+        pixels: sum(
+            _size_fault(registration, listed, header.size(pixels)) is None
+            for listed, header in turned.items()
+        )
+        for pixels in (STORED, UPRIGHT)
+    }
+    if fits[STORED] == fits[UPRIGHT]:
+        return STORED, None
+    return max(fits, key=lambda pixels: fits[pixels]), "the sizes of the cameras"
+
+
+def _image_file(
+    registration: Registration, listed: str, file: Path, name: str, header: _Header, pixels: str
+) -> ImageFile | str:
+    """The image as the poses' tool saw it, or why it cannot be that."""
+    width, height = header.size(pixels)
+    fault = _size_fault(registration, listed, (width, height))
+    if fault is not None:
+        return fault + (
+            f" (EXIF orientation {header.orientation}: stored as {header.width} x {header.height})"
+            if header.orientation != 1
+            else ""
+        )
+    camera = registration.camera_of(listed, width, height)
+    if camera.known == "unknown" and registration.poses[listed][1] is None and header.camera:
+        camera = Camera.from_focal(width, height, header.camera.focal_px)
+    return ImageFile(
+        listed,
+        file,
+        name,
+        width,
+        height,
+        camera,
+        header.orientation,
+        turned=pixels == UPRIGHT and header.orientation != 1,
+        exif_camera=header.camera,
+        gps=header.gps,
+    )
+
+
+def match_images(
+    registration: Registration, files: Iterable[str], *, below: Path | None = None
+) -> NameMatch:
+    """Which pose is which image's: by name, by time, or by number, as the file has it.
+
+    Args:
+        registration: the poses.
+        files: paths of images.
+        below: the folder that these are in.
+    """
+    front = "" if below is None else below.as_posix()
     if registration.times:
         return match_times(registration.times, files)
     if not all(re.fullmatch(r"[0-9]{1,18}", name) for name in registration.poses):
-        return match_names(registration.poses, files)
+        return match_names(registration.poses, files, below=front)
     # Rows that are numbers are easily shifted by one against images that count from 1.
     rows = {int(name) for name in registration.poses}
     numbers = {frame_index(name) for name in files} - {None}
@@ -138,38 +330,22 @@ def match_images(registration: Registration, files: Iterable[str]) -> NameMatch:
             f"as many images end in other numbers, such as {max(files)!r}: which is the first "
             "pose's? rename the images to the poses' numbers"
         )
-    match = match_names(registration.poses, files)
+    match = match_names(registration.poses, files, below=front)
     return match if match.present_of else match_numbers(registration.poses, files)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height from the image's header.
-
-    Raises:
-        ValueError: it cannot be read, or says a side that no image has.
-    """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-    except UNREADABLE as error:
-        raise ValueError(f"no readable image ({type(error).__name__})") from error
-    if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
-        raise ValueError(f"an image of {width} x {height} pixels")
-    return width, height
-
-
-def _check_size(registration: Registration, listed: str, width: int, height: int) -> None:
-    """Refuse an image that cannot be a resized version of what the camera took."""
+def _size_fault(registration: Registration, listed: str, size: tuple[int, int]) -> str | None:
+    """Why an image cannot be a resized version of what the camera took, or None."""
+    width, height = size
     index = registration.poses[listed][1]
     camera = None if index is None else registration.cameras[index]
     if not isinstance(camera, Camera):
-        return
+        return None
     stretch = (width / camera.width) / (height / camera.height)
     # Rounding to whole pixels changes the shape of a 100 pixel thumbnail by 1%.
-    if abs(stretch - 1) > 0.02:
-        raise ValueError(
-            f"{width} x {height} pixels, but its camera has {camera.width} x {camera.height}"
-        )
+    if abs(stretch - 1) <= 0.02:
+        return None
+    return f"{width} x {height} pixels, but its camera has {camera.width} x {camera.height}"
 
 
 def natural_key(name: str) -> tuple[tuple[int, str], ...]:
@@ -180,7 +356,9 @@ def natural_key(name: str) -> tuple[tuple[int, str], ...]:
 
 def frame_index(name: str) -> int | None:
     """The number at the end of an image's stem, or None."""
-    digits = re.search(r"(\d{1,18})$", Path(name).name.split(".", 1)[0])
+    if seconds_of(stem(name)) is not None:  # a time, whose digits count nothing
+        return None
+    digits = re.search(r"(\d{1,18})$", stem(name))
     return int(digits.group(1)) if digits else None
 
 

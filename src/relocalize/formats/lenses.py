@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -26,9 +27,10 @@ class SizelessCamera:
 
     Attributes:
         focal: in ``unit``.
-        unit: ``pixel``, or ``longer side``: shares of the image's longer side.
+        unit: ``pixel``, or ``width`` or ``longer side``: shares of these of the image.
         focal_y: where it differs from ``focal``.
         principal_offset: [2], of the principal point from the image's centre, in ``unit``.
+        principal_point: [2] pixels from the image's corner, where the file says it so.
         distortion: ``k1``, ``k1 k2``, ``k1 k2 p1 p2`` or ``k1 k2 p1 p2 k3`` in OpenCV's sense
             and order. Empty says that it is unknown: a radial term of 0, which mapping estimates.
     """
@@ -38,13 +40,16 @@ class SizelessCamera:
     focal_y: float | None = None
     principal_offset: tuple[float, float] = (0.0, 0.0)
     distortion: tuple[float, ...] = ()
+    principal_point: tuple[float, float] | None = None
 
     def of_image(self, width: int, height: int) -> Camera:
         """The camera of an image of ``width`` x ``height`` pixels, in the smallest model."""
-        unit = 1.0 if self.unit == "pixel" else float(max(width, height))
+        units = {"pixel": 1.0, "width": float(width), "longer side": float(max(width, height))}
+        unit = units[self.unit]
         fx, fy = self.focal * unit, (self.focal_y or self.focal) * unit
         cx = width / 2 + self.principal_offset[0] * unit
         cy = height / 2 + self.principal_offset[1] * unit
+        cx, cy = self.principal_point or (cx, cy)
         return brown_camera(width, height, (fx, fy, cx, cy), self.distortion)
 
 
@@ -80,6 +85,18 @@ def brown_camera(
     else:
         model, params = "SIMPLE_RADIAL", (fx, cx, cy, k1)
     return Camera(model, width, height, params)
+
+
+def pinhole_of(width: int, height: int, pinhole: Sequence[float]) -> Camera:
+    """The camera of fx, fy, cx, cy, whose distortion nobody states.
+
+    Raises:
+        FormatError: no image has such sides.
+    """
+    if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
+        raise FormatError(f"images of {width} x {height} pixels")
+    fx, fy, cx, cy = pinhole
+    return brown_camera(width, height, (fx, fy, cx, cy))
 
 
 @lru_cache(maxsize=1024)

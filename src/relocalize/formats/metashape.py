@@ -58,6 +58,7 @@ def read(path: Path) -> Registration:
     chunk = _Chunk.of(path, _only_chunk(path))
     rows = PoseRows(path, NAME, CONVENTION, _WANT)
     said: Counter[str] = Counter()
+    here, apart = chunk.frame_of_most()
     worst_px: dict[str | None, float] = {}  # of sensors that no model here holds
     placed: list[Similarity3] = []
     for camera in _cameras(chunk.element):
@@ -72,6 +73,8 @@ def read(path: Path) -> Registration:
                     continue
                 if of_rig:
                     said["of a rig are placed by their sensor's offset from the master's"] += 1
+                if chunk.frame_of(camera) != here:
+                    continue  # counted in `apart`
                 world = chunk.world_from_component(camera)
             except (FormatError, GeometryError) as error:
                 raise FormatError(f"{label}: {error}") from None
@@ -84,6 +87,7 @@ def read(path: Path) -> Registration:
             if lens.error_px > NEGLIGIBLE_PX:
                 worst_px[camera.get("sensor_id")] = lens.error_px
     remarks = [f"{count} cameras {what}" for what, count in said.items()]
+    remarks += apart
     if worst_px:
         remarks.append(
             f"{len(worst_px)} sensors have skew (b2) or other terms that no camera model here "
@@ -169,6 +173,42 @@ class _Chunk:
             by_id={camera.get("id", ""): camera for camera in _cameras(element)},
         )
 
+    def frame_of(self, camera: ElementTree.Element) -> str:
+        """The component whose frame a camera is in; empty for the chunk's.
+
+        Metashape gives a component a transform once it is placed; what is not placed has a frame
+        and a scale of its own, and the chunk's only where it is the chunk's first or only one.
+        """
+        own = camera.get("component_id")
+        if own is None or (master := self.by_id.get(camera.get("master_id", ""))) is None:
+            return own or ""
+        return master.get("component_id") or own
+
+    def frame_of_most(self) -> tuple[str, list[str]]:
+        """The component with the most aligned cameras, placed ones first; remarks on the others."""
+        counts = Counter(
+            self.frame_of(camera) for camera in _cameras(self.element) if _is_aligned(camera)
+        )
+        placed = Counter({key: count for key, count in counts.items() if key in self.components})
+        if len(counts) < 2:
+            return next(iter(counts), ""), []
+        here = max(placed or counts, key=lambda key: counts[key])
+        others = ", ".join(
+            f"{counts[key]} of {self.label_of(key)}" for key in counts if key != here
+        )
+        return here, [
+            f"the largest of {len(counts)} components that is placed is read, {counts[here]} "
+            f"cameras of {self.label_of(here)}; in frames and scales of their own, and left out: "
+            f"{others}"
+        ]
+
+    def label_of(self, component: str) -> str:
+        """The component's name, for people."""
+        for one in self.element.findall("components/component"):
+            if one.get("id", "") == component:
+                return one.get("label") or f"component {component}"
+        return f"component {component}" if component else "no component"
+
     def world_from_component(self, camera: ElementTree.Element) -> Similarity3:
         """A component that was placed on its own overrides the chunk."""
         return self.components.get(camera.get("component_id", ""), self.world)
@@ -184,6 +224,11 @@ class _Chunk:
         if chunk_from_master is None or offset is None:
             return None, False
         return chunk_from_master @ offset, True
+
+
+def _is_aligned(camera: ElementTree.Element) -> bool:
+    enabled = camera.get("enabled", "true").lower() not in {"false", "0"}
+    return enabled and bool((camera.findtext("transform") or "").strip())
 
 
 def _cameras(chunk: ElementTree.Element) -> Iterator[ElementTree.Element]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -13,6 +13,12 @@ import numpy as np
 # The TUM RGB-D benchmark's own tool (associate.py, --max_difference) pairs times this far apart.
 LONGEST_GAP_S = 0.02
 _PAIRS_TRIED = 64  # poses on either side of an image's time: 20 ms of a 3 kHz tracker
+# Endings that name a kind of file; anything else after a dot belongs to the name.
+_IMAGE_ENDINGS = (
+    r"jpe?g|png|tiff?|webp|bmp|heic|heif|avif|gif|jp2|exr|ppm|pgm|"
+    r"dng|cr2|cr3|nef|arw|raf|orf|rw2|pef|srw|xmp"
+)
+_ENDING = re.compile(rf"(?:\.color)?(?:\.(?:{_IMAGE_ENDINGS}))?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -21,68 +27,139 @@ class NameMatch:
 
     Attributes:
         present_of: the image's name by the listed name, in the listed order.
-        ambiguous: listed names that could mean several images, or share one with another.
+        ambiguous: by listed name that could mean several images, or shares one with another:
+            a line with the candidates.
         absent: listed names that no image resembles.
         why: the reason by image that resembles no listed name, where there is more to say.
     """
 
     present_of: dict[str, str]
-    ambiguous: tuple[str, ...]
+    ambiguous: dict[str, str]
     absent: tuple[str, ...]
     why: dict[str, str] = field(default_factory=dict)
 
 
-def match_names(listed: Iterable[str], present: Iterable[str]) -> NameMatch:
-    """Match listed names to present ones: exactly, else by less and less of the name.
+def match_names(
+    listed: Iterable[str], present: Iterable[str], *, below: str | PurePosixPath = ""
+) -> NameMatch:
+    """Match listed names to present ones: exactly, else by less and less of the path.
 
-    In turn: the whole path, the file name, the folder and stem, the stem. A stem ends at the
-    first dot and its case does not count: ``frame-000000.color.png`` is ``frame-000000.jpg``.
-    A shortened name counts only where it is unique on both sides.
+    In turn: the whole path; the tail of the path, the longest first, down to the file name; the
+    same once more without known endings and regardless of case, so that ``walk.0001`` and
+    ``WALK.0001.JPG`` are ``walk.0001.jpg``, and ``frame-000000.color.png`` is
+    ``frame-000000.jpg``. Letters are compared as Unicode's NFC. A tail counts only where it is
+    one name's on both sides.
+
+    Args:
+        listed: names in a file.
+        present: paths of images.
+        below: the folder that these are in, whose names count as the front of their paths.
     """
     listed, present = list(dict.fromkeys(listed)), list(dict.fromkeys(present))
-    found: dict[str, str] = {}
-    unclear: set[str] = set()
-    taken: set[str] = set()
-    for key_of in _KEYS:
-        listed_count = Counter(key_of(name) for name in listed)
-        by_key: dict[str, list[str]] = {}
-        for name in present:
-            by_key.setdefault(key_of(name), []).append(name)
-        for name in listed:
-            key = key_of(name)
-            candidates = by_key.get(key, [])
-            if name in found or not candidates:
-                continue
-            if len(candidates) > 1 or listed_count[key] > 1:
-                unclear.add(name)
-            elif candidates[0] not in taken:
-                found[name] = candidates[0]
-                taken.add(candidates[0])
+    found = _whole_paths(listed, present)
+    unclear: dict[str, str] = {}
+    contested: set[str] = set()
+    front = _parts(str(below)) if str(below) else ()
+    for of_parts in (tuple, _without_ending):
+        taken = {*found.values(), *contested}
+        by_name: dict[str, tuple[dict[str, Parts], dict[str, Parts]]] = {}
+        for name in (one for one in listed if one not in found and one not in unclear):
+            parts = of_parts(_parts(name))
+            by_name.setdefault(parts[-1], ({}, {}))[0][name] = parts
+        for name in (one for one in present if one not in taken):
+            parts = of_parts((*front, *_parts(name)))
+            by_name.setdefault(parts[-1], ({}, {}))[1][name] = parts
+        for wanted, there in by_name.values():
+            _match_tails(wanted, there, found, unclear, contested)
     return NameMatch(
         {name: found[name] for name in listed if name in found},
-        tuple(name for name in listed if name in unclear and name not in found),
+        {name: unclear[name] for name in listed if name in unclear},
         tuple(name for name in listed if name not in found and name not in unclear),
     )
 
 
-def _path(name: str) -> str:
-    return name.replace("\\", "/").removeprefix("./")
+def _whole_paths(listed: Sequence[str], present: Sequence[str]) -> dict[str, str]:
+    there = set(present)
+    found = {name: name for name in listed if name in there}  # to the letter, before any other
+    by_path: dict[Parts, list[str]] = {}
+    for name in there.difference(found):
+        by_path.setdefault(_parts(name), []).append(name)
+    for name in listed:
+        candidates = by_path.get(_parts(name), [])
+        if name not in found and len(candidates) == 1:
+            found[name] = candidates[0]
+            candidates.clear()
+    return found
 
 
-def _file_name(name: str) -> str:
-    return PurePosixPath(_path(name)).name
+Parts = tuple[str, ...]
 
 
-def _stem(name: str) -> str:
-    file_name = _file_name(name)
-    return (file_name.split(".", 1)[0] or file_name).casefold()
+def _match_tails(
+    wanted: dict[str, Parts],
+    there: dict[str, Parts],
+    found: dict[str, str],
+    unclear: dict[str, str],
+    contested: set[str],
+) -> None:
+    """Pair listed names and images of one file name by how much of their paths agrees."""
+    common = {
+        (name, image): _common_tail(parts, theirs)
+        for name, parts in wanted.items()
+        for image, theirs in there.items()
+    }
+    for length in sorted(set(common.values()), reverse=True):
+        pairs = [pair for pair, agreed in common.items() if agreed == length]
+        images_of: dict[str, list[str]] = {}
+        names_of: dict[str, list[str]] = {}
+        for name, image in pairs:
+            if name in wanted and image in there:
+                images_of.setdefault(name, []).append(image)
+                names_of.setdefault(image, []).append(name)
+        for name, images in images_of.items():
+            rivals = names_of[images[0]]
+            if len(images) > 1:
+                unclear[name] = f"{name!r} could be {_or(images)}"
+                contested |= set(images)
+            elif len(rivals) > 1:
+                unclear[name] = f"{_or(rivals, 'and')} could both be {images[0]!r}"
+                contested.add(images[0])
+            else:
+                found[name] = images[0]
+        for name in images_of:
+            del wanted[name]
+        for image in names_of:
+            del there[image]
 
 
-def _folder_and_stem(name: str) -> str:
-    return f"{PurePosixPath(_path(name)).parent.name.casefold()}/{_stem(name)}"
+def _or(names: Sequence[str], word: str = "or") -> str:
+    more = f" (and {len(names) - 2} more)" if len(names) > 2 else ""
+    return f"{names[0]!r} {word} {names[1]!r}{more}"
 
 
-_KEYS: tuple[Callable[[str], str], ...] = (_path, _file_name, _folder_and_stem, _stem)
+def _common_tail(first: Parts, second: Parts) -> int:
+    length = 0
+    for one, other in zip(reversed(first), reversed(second), strict=False):
+        if one != other:
+            break
+        length += 1
+    return length
+
+
+def _parts(name: str) -> Parts:
+    """The folders and the file name of a path, composed as Unicode's NFC."""
+    path = unicodedata.normalize("NFC", name.replace("\\", "/"))
+    return tuple(part for part in path.split("/") if part not in {"", "."}) or (name,)
+
+
+def _without_ending(parts: Parts) -> Parts:
+    return tuple(part.casefold() for part in (*parts[:-1], stem(parts[-1])))
+
+
+def stem(name: str) -> str:
+    """The file name without the endings that name a kind of image: ``walk.0001``."""
+    file_name = _parts(name)[-1]
+    return _ENDING.sub("", file_name, count=1) or file_name
 
 
 def match_times(times: Mapping[str, float], present: Iterable[str]) -> NameMatch:
@@ -121,7 +198,11 @@ def match_times(times: Mapping[str, float], present: Iterable[str]) -> NameMatch
             why[name] = "the name is no time in seconds (1305031102.1753) or nanoseconds"
     return NameMatch(
         {pose: found[pose] for pose in times if pose in found},
-        tuple(pose for pose in times if len(named.get(pose, ())) > 1),
+        {
+            pose: f"{pose!r} could be {_or(images)}"
+            for pose in times
+            if len(images := named.get(pose, [])) > 1
+        },
         tuple(pose for pose in times if pose not in found and len(named.get(pose, ())) < 2),
         why,
     )
@@ -185,12 +266,16 @@ def match_numbers(listed: Iterable[str], present: Iterable[str]) -> NameMatch:
     listed, present = list(dict.fromkeys(listed)), list(dict.fromkeys(present))
     numbered: dict[int, list[str]] = {}
     for name in present:
-        digits = re.search(r"\d{1,18}$", _stem(name))
+        digits = re.search(r"\d{1,18}$", stem(name))
         if digits:
             numbered.setdefault(int(digits.group()), []).append(name)
     candidates = {name: numbered.get(int(name), []) for name in listed}
     return NameMatch(
         {name: found[0] for name, found in candidates.items() if len(found) == 1},
-        tuple(name for name, found in candidates.items() if len(found) > 1),
+        {
+            name: f"row {name} could be {_or(found)}"
+            for name, found in candidates.items()
+            if len(found) > 1
+        },
         tuple(name for name, found in candidates.items() if not found),
     )

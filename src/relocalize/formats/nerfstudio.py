@@ -23,8 +23,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from relocalize import progress
-from relocalize.errors import FormatError
-from relocalize.formats.images import image_size
+from relocalize.errors import FormatError, ImageError
 from relocalize.formats.json_file import JsonObject, json_file_in, read_json_object
 from relocalize.formats.lenses import (
     LARGEST_TERM,
@@ -41,6 +40,7 @@ from relocalize.geometry.cameras import param_names
 from relocalize.geometry.conventions import axes_matrix
 from relocalize.place import Points, atomic
 from relocalize.place.folder import MAP_UNIT
+from relocalize.place.image_file import image_size
 
 NAME = "nerfstudio or instant-ngp transforms.json"
 CONVENTION = Convention("matrix", "world_from_cam", "RUB", "centre")
@@ -142,7 +142,7 @@ def _take_frames(rows: PoseRows, meta: JsonObject, file: Path, remarks: list[str
     if None in cameras.values():
         remarks.append("some frames have no focal length")
     if any(isinstance(camera, SizelessCamera) for camera in cameras.values()):
-        remarks.append("cameras have no w and h: camera_angle_x is taken across the longer side")
+        remarks.append("cameras have no w and h: their size is that of the images")
     return names
 
 
@@ -169,7 +169,8 @@ def _camera(node: JsonObject, image: Path) -> _Camera:
     focal_y = _focal(node, "fl_y", "camera_angle_y", height) or focal_x
     focal_x = focal_x or focal_y
     if not width and focal_x is None and "camera_angle_x" in node:
-        return SizelessCamera(0.5 / math.tan(_angle(node, "camera_angle_x") / 2), "longer side")
+        # Across the width, of a portrait image too (instant-ngp, "Preparing new NeRF datasets").
+        return SizelessCamera(0.5 / math.tan(_angle(node, "camera_angle_x") / 2), "width")
     if focal_x is None or focal_y is None:
         return None
     if "distortion_params" in node:
@@ -179,7 +180,7 @@ def _camera(node: JsonObject, image: Path) -> _Camera:
             node.number(key, 0.0) for key in ("k1", "k2", "k3", "k4", "p1", "p2")
         )
     if not width:
-        raise FormatError("no w and h, and no image to take them from")
+        return _sizeless(node, (focal_x, focal_y), (k1, k2, p1, p2, k3), model, k4)
     pinhole = (focal_x, focal_y, node.number("cx", width / 2), node.number("cy", height / 2))
     if model == _FISHEYE or node.flag("is_fisheye"):
         return Camera(_FISHEYE, width, height, (*pinhole, k1, k2, k3, k4))
@@ -192,6 +193,29 @@ def _camera(node: JsonObject, image: Path) -> _Camera:
     if model and fits and (focal_x == focal_y or "fx" in names):
         return Camera(model, width, height, tuple(values[key] for key in names))
     return brown_camera(width, height, pinhole, (k1, k2, p1, p2, k3))
+
+
+def _sizeless(
+    node: JsonObject,
+    focal: tuple[float, float],
+    distortion: tuple[float, ...],
+    model: str,
+    k4: float,
+) -> SizelessCamera:
+    """The camera of images whose size the file does not say, nor an image beside it."""
+    if k4 or model == _FISHEYE or node.flag("is_fisheye"):
+        raise FormatError("a fisheye or k4 without w and h, and no image to take them from")
+    if not all(1e-3 < one < 1e9 for one in focal):
+        raise FormatError(f"a focal length of {focal[0]:g} and {focal[1]:g} pixels")
+    centre = None
+    if "cx" in node and "cy" in node:
+        centre = (node.number("cx"), node.number("cy"))
+    return SizelessCamera(
+        focal[0],
+        focal_y=None if focal[0] == focal[1] else focal[1],
+        distortion=distortion,
+        principal_point=centre,
+    )
 
 
 def _three_terms(
@@ -224,7 +248,7 @@ def _size(node: JsonObject, image: Path) -> tuple[int, int]:
         return width, height
     if ".." not in image.parts:
         there = (image.with_name(image.name + ending) for ending in ("", ".png", ".jpg"))
-        with suppress(OSError, ValueError, StopIteration):
+        with suppress(OSError, ImageError, StopIteration):
             return image_size(next(one for one in there if one.is_file()))
     return 0, 0
 
@@ -321,11 +345,14 @@ def _camera_values(camera: Camera) -> dict[str, float | int | str]:
 def _ply(points: Points) -> str:
     """An ASCII PLY of positions and colors, as nerfstudio's own converter from COLMAP writes it."""
     header = ["ply", "format ascii 1.0", f"element vertex {len(points)}"]
-    header += [f"property float {axis}" for axis in "xyz"]
+    # Numbers in full: world coordinates can have seven digits before the point.
+    header += [f"property double {axis}" for axis in "xyz"]
     header += [f"property uint8 {color}" for color in ("red", "green", "blue")]
     header += ["end_header"]
     rows = [
-        f"{x:.9g} {y:.9g} {z:.9g} {red} {green} {blue}"
-        for (x, y, z), (red, green, blue) in zip(points.positions, points.colors, strict=True)
+        f"{x!r} {y!r} {z!r} {red} {green} {blue}"
+        for (x, y, z), (red, green, blue) in zip(
+            points.positions.tolist(), points.colors, strict=True
+        )
     ]
     return "\n".join([*header, *rows]) + "\n"

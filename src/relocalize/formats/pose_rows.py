@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,13 @@ NORM_TOLERANCE = 0.02
 _FARTHEST = 1e9  # a coordinate beyond this is no place, in any unit
 # A list of poses may have bad rows; where most rows are bad, the file is something else.
 _BAD_SHARE = 0.5
+# Other names of what a layout calls timestamp, name, tx, ty and tz.
+_SAME_COLUMN = {
+    **dict.fromkeys(("time", "t", "stamp", "timestampns", "#timestamp"), "timestamp"),
+    **dict.fromkeys(("image", "imagename", "filename", "file", "filepath"), "name"),
+    **{f"{letter}{axis}": f"t{axis}" for letter in ("", "p", "pos") for axis in "xyz"},
+    **{f"p{axis}": f"t{axis}" for axis in "xyz"},
+}
 _SHORT = 1e-6  # numbers of a homogeneous matrix's last row, off 0 0 0 1
 
 
@@ -85,6 +93,8 @@ class PoseRows:
     ) -> PoseRows:
         """Read all rows of a text file: ``take`` adds each one's cells, or raises."""
         for where, cells in rows_in(read_lines(self.path), separator):
+            if not self.count and _is_heading(cells, self._want):
+                continue
             with self.row(where):
                 take(self, cells)
         return self
@@ -120,6 +130,20 @@ class PoseRows:
         self.count += 1
         index = None if camera is None else self._cameras.setdefault(camera, len(self._cameras))
         self._of[name] = _Row(self._here, numbers, place, pose, index, time, side, columns or {})
+
+    def world_from_cam(self, name: str) -> Rigid3:
+        """The pose of an image that was taken."""
+        return self._of[name].world_from_cam
+
+    def replace(self, name: str, rotation: ArrayLike, position: ArrayLike) -> None:
+        """Give an image that was taken other numbers; raises ValueError as `add`."""
+        row = self._of.pop(name)
+        numbers = np.asarray(rotation, dtype=np.float64)
+        place = np.asarray(position, dtype=np.float64)
+        pose = self._checked(name, numbers, place)
+        self._of[name] = dataclasses.replace(
+            row, rotation=numbers, position=place, world_from_cam=pose
+        )
 
     def add_matrix(
         self, name: str, matrix: FloatArray, camera: Camera | SizelessCamera | None = None
@@ -228,6 +252,21 @@ class PoseRows:
         )
 
 
+def _is_heading(cells: Sequence[str], want: str) -> bool:
+    """Whether a first row names the columns that are wanted, in their order: ``tx`` or ``x``..."""
+    words = want.split(",") if "," in want else want.replace("[", "").replace("]", "").split()
+    columns = [_bare(word) for word in words]
+    given = [_bare(cell) for cell in cells]
+    return len(given) >= 8 and given == columns[: len(given)]
+
+
+def _bare(column: str) -> str:
+    """A column's name without what tools write around it: ``q_RS_w []`` is ``qw``."""
+    name = column.split("[", maxsplit=1)[0].strip().casefold()
+    name = name.replace("_rs_r_", "_").replace("_rs_", "").replace("_", "")
+    return _SAME_COLUMN.get(name, name)
+
+
 def check_quaternion(what: str, quat: ArrayLike) -> None:
     """Raise ValueError where a quaternion [4] is not of length 1."""
     norm = float(np.linalg.norm(quat))
@@ -242,10 +281,17 @@ def begins_with_pose(
     convention: Convention,
     take: Callable[[PoseRows, list[str]], None],
     separator: str | None = None,
+    *,
+    want: str = "",
 ) -> bool:
-    """Whether the first row of a text file is a pose, from its first bytes; never raises."""
-    rows = PoseRows(path, "", convention, "")
+    """Whether the first row of a text file is a pose, from its first bytes; never raises.
+
+    A row before it may name the columns, as ``want`` has them.
+    """
+    rows = PoseRows(path, "", convention, want)
     for where, cells in rows_in(first_lines(path), separator):
+        if not rows.count and _is_heading(cells, want):
+            continue
         with rows.row(where):
             take(rows, cells)
         break

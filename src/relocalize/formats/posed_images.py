@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -55,6 +55,22 @@ class PosedImages:
         """Place every image below ``folder``, under its name; raises as `place_image`."""
         for name, file in progress.track(self.files.items(), "images"):
             place_image(file, folder / name)
+
+
+def refuse_blanks(names: Iterable[str], what: str, instead: str) -> None:
+    """Raise `FormatError` where an image's name has a blank, at which rows of text part.
+
+    Args:
+        names: of images.
+        what: that cannot hold it, for people.
+        instead: a format that can.
+    """
+    for name in names:
+        if len(name.split()) != 1:
+            raise FormatError(
+                f"{what} cannot hold the image name {name!r}: it has a blank, at which every "
+                f"reader parts its rows; rename the image, or export to {instead}"
+            )
 
 
 def place_image(file: Path, target: Path) -> None:

@@ -14,15 +14,19 @@ from relocalize.formats import (
     euroc,
     kapture,
     kitti,
+    matrix_files,
+    matrix_rows,
     metashape,
     navvis,
     nerfstudio,
     openmvg,
     opensfm,
     plain_csv,
+    polycam,
     pose_list,
     reality_capture,
     reality_capture_xmp,
+    record3d,
     seven_scenes,
     tum,
 )
@@ -41,6 +45,7 @@ class Format:
         write: to a path that does not exist yet, where the format can be written.
         poses_only: whether it has no place for intrinsics and unit: its readers take any numbers
             for metres.
+        lists: whether what is written says which images are train and test.
     """
 
     name: str
@@ -48,29 +53,43 @@ class Format:
     read: Callable[[Path], Registration]
     write: Callable[[PosedImages, Path], None] | None = None
     poses_only: bool = False
+    lists: bool = False
 
 
 # By the name that `--format` takes, the most telling detection first.
 FORMATS: dict[str, Format] = {
     "colmap": Format(colmap.NAME, colmap.detect, colmap.read, colmap.write),
     "colmap-text": Format(colmap.TEXT_NAME, colmap.detect_text, colmap.read, colmap.write_text),
-    "nerfstudio": Format(nerfstudio.NAME, nerfstudio.detect, nerfstudio.read, nerfstudio.write),
+    "nerfstudio": Format(
+        nerfstudio.NAME, nerfstudio.detect, nerfstudio.read, nerfstudio.write, lists=True
+    ),
+    "ace": Format(matrix_files.NAME, matrix_files.detect, matrix_files.read),
+    "scannet": Format(matrix_files.SCANNET, matrix_files.detect_scannet, matrix_files.read_scannet),
+    "polycam": Format(polycam.NAME, polycam.detect, polycam.read),
+    "record3d": Format(record3d.NAME, record3d.detect, record3d.read),
     "7-scenes": Format(
         seven_scenes.NAME,
         seven_scenes.detect,
         seven_scenes.read,
         seven_scenes.write,
         poses_only=True,
+        lists=True,
     ),
     "kapture": Format(kapture.NAME, kapture.detect, kapture.read, kapture.write),
     "opensfm": Format(opensfm.NAME, opensfm.detect, opensfm.read),
     "openmvg": Format(openmvg.NAME, openmvg.detect, openmvg.read),
     "navvis": Format(navvis.NAME, navvis.detect, navvis.read),
     "cambridge": Format(
-        cambridge.NAME, cambridge.detect, cambridge.read, cambridge.write, poses_only=True
+        cambridge.NAME,
+        cambridge.detect,
+        cambridge.read,
+        cambridge.write,
+        poses_only=True,
+        lists=True,
     ),
     "euroc": Format(euroc.NAME, euroc.detect, euroc.read),
     "kitti": Format(kitti.NAME, kitti.detect, kitti.read),
+    "matrix-rows": Format(matrix_rows.NAME, matrix_rows.detect, matrix_rows.read),
     "tum": Format(tum.NAME, tum.detect, tum.read, tum.write, poses_only=True),
     "pose-list": Format(pose_list.NAME, pose_list.detect, pose_list.read),
     "reality-capture": Format(reality_capture.NAME, reality_capture.detect, reality_capture.read),
@@ -79,7 +98,9 @@ FORMATS: dict[str, Format] = {
         reality_capture_xmp.NAME, reality_capture_xmp.detect, reality_capture_xmp.read
     ),
     "bundler": Format(bundler.NAME, bundler.detect, bundler.read),
-    "plain-csv": Format(plain_csv.NAME, plain_csv.detect, plain_csv.read, plain_csv.write),
+    "plain-csv": Format(
+        plain_csv.NAME, plain_csv.detect, plain_csv.read, plain_csv.write, lists=True
+    ),
 }
 AUTO = "auto"
 

@@ -16,12 +16,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from relocalize import progress
-from relocalize.errors import FormatError
-from relocalize.formats.images import UNREADABLE, image_size, natural_key
+from relocalize.errors import FormatError, ImageError
+from relocalize.formats import matrix_files
+from relocalize.formats.images import natural_key
+from relocalize.formats.matrix_files import LAYOUT, read_matrix
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.posed_images import (
     CAMERAS_FILE,
@@ -31,15 +32,14 @@ from relocalize.formats.posed_images import (
     write_cameras,
 )
 from relocalize.formats.registration import Registration
-from relocalize.formats.text import check_file, floats, read_lines
+from relocalize.formats.text import read_lines
 from relocalize.geometry import Camera, Convention
-from relocalize.geometry.transforms import FloatArray
 from relocalize.place import atomic
 from relocalize.place.folder import METRE
+from relocalize.place.image_file import image_size, open_image, rgb
 
 NAME = "7-Scenes folder"
 CONVENTION = Convention("matrix", "world_from_cam", "RDF", "centre")
-_LAYOUT = "a camera-to-world matrix of 4 rows of 4 numbers"
 _SEQUENCE = re.compile(r"seq-(\d{1,6})")
 _LISTED = re.compile(r"(?:sequence|seq-?)\s*0*(\d{1,6})", re.IGNORECASE)
 _POSE_ENDING = ".pose.txt"
@@ -48,7 +48,6 @@ _SPLITS = {"train": "TrainSplit.txt", "test": "TestSplit.txt"}
 _COLOR_FOCAL_PX = 525.0
 _SIZE = (640, 480)
 _PNG_LEVEL = 1  # of 9: four times faster than the default for 4% more bytes
-_LARGEST_POSE = 10_000  # bytes; 16 numbers take 300
 _MOST_SEQUENCES, _MOST_FRAMES = 99, 1_000_000  # what two and six digits count
 
 
@@ -67,9 +66,11 @@ def read(path: Path) -> Registration:
     """
     root = path.parent if path.is_file() else path
     sequences = _sequences(root)
+    if matrix_files.detect(root):  # as the scripts of ACE and DSAC* lay it out
+        return matrix_files.read(root)
     if not sequences:
         raise FormatError(f"{path} is no {NAME}: it has no seq-01/frame-000000{_POSE_ENDING}")
-    rows = PoseRows(root, NAME, CONVENTION, _LAYOUT)
+    rows = PoseRows(root, NAME, CONVENTION, LAYOUT)
     of_sequence: dict[int, list[str]] = {}
     cameras = [_camera(sequence) for sequence in sequences]
     for sequence, camera in zip(sequences, cameras, strict=True):
@@ -79,7 +80,7 @@ def read(path: Path) -> Registration:
             stem = file.name.removesuffix(_POSE_ENDING)
             name = prefix + stem + _color_ending(sequence, stem)
             with rows.row(prefix + file.name):
-                rows.add_matrix(name, _matrix(file), camera)
+                rows.add_matrix(name, read_matrix(file), camera)
                 names.append(name)
     remarks: list[str] = []
     known = (root / CAMERAS_FILE).is_file()
@@ -141,23 +142,9 @@ def _camera(sequence: Path) -> Camera | None:
         try:
             if image is not None and image_size(image) != _SIZE:
                 return None
-        except ValueError:
+        except ImageError:
             continue
     return Camera.from_focal(*_SIZE, _COLOR_FOCAL_PX, model="SIMPLE_PINHOLE")
-
-
-def _matrix(file: Path) -> FloatArray:
-    """The numbers [4, 4]; raises ValueError where they are no pose."""
-    check_file(file, _LAYOUT, _LARGEST_POSE)
-    lines = [line.split() for line in read_lines(file) if line.strip()]
-    if [len(line) for line in lines] != [4, 4, 4, 4]:
-        raise ValueError(f"want {_LAYOUT}")
-    matrix = np.array([floats(line) for line in lines])
-    if not np.all(np.isfinite(matrix)):
-        raise ValueError("a number that is not finite, as for frames that the tracker lost")
-    if not matrix[:3].any():
-        raise ValueError("a matrix of zeros, as for frames that the tracker lost")
-    return matrix
 
 
 def _listed(path: Path, remarks: list[str]) -> list[int]:
@@ -218,7 +205,7 @@ def _place_png(file: Path, target: Path) -> None:
         place_image(file, target)
         return
     try:
-        with Image.open(file) as image:
-            image.convert("RGB").save(target, format="PNG", compress_level=_PNG_LEVEL)
-    except UNREADABLE as error:
-        raise FormatError(f"image {file} cannot be read: {type(error).__name__}") from error
+        pixels = rgb(open_image(file))
+    except ImageError as error:
+        raise FormatError(str(error)) from error
+    Image.fromarray(pixels).save(target, format="PNG", compress_level=_PNG_LEVEL)

@@ -1,7 +1,7 @@
 """Tables in text: a header that names the columns, rows of cells, and lines of comment.
 
-Commas, semicolons or tabs part the cells, whichever make the header one; where it is no comma,
-numbers may have a decimal comma. Names of columns count in any order and in any case.
+Commas, semicolons, tabs or blanks part the cells, whichever make the header one; where it is no
+comma, numbers may have a decimal comma. Names of columns count in any order and in any case.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from relocalize.errors import FormatError
 from relocalize.formats.text import read_lines, shortened
 
-_DELIMITERS = (",", ";", "\t")
+_DELIMITERS = (",", ";", "\t", None)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 Aliases = Mapping[str, tuple[str, ...]]
@@ -30,14 +30,14 @@ class Header:
     Attributes:
         columns: names in lower case, as the line has them but for ``#`` and quotes.
         at: where each wanted column is, by the first of its names that is there.
-        delimiter: between cells.
+        delimiter: between cells; None is white space.
         line: its number, from 1.
         comments: the lines before it, without their ``#``.
     """
 
     columns: tuple[str, ...]
     at: dict[str, int]
-    delimiter: str
+    delimiter: str | None
     line: int
     comments: tuple[str, ...]
 
@@ -134,8 +134,8 @@ def read_table(
     return header, rows
 
 
-def _split(line: str, delimiter: str) -> list[str]:
-    if '"' not in line:
+def _split(line: str, delimiter: str | None) -> list[str]:
+    if '"' not in line or delimiter is None:
         return [cell.strip() for cell in line.split(delimiter)]
     try:
         rows = list(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True))

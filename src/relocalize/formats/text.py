@@ -15,21 +15,37 @@ _HEAD_BYTES = 16_384  # enough for the comments that formats begin with, and a r
 
 
 def read_text(path: Path) -> str:
-    """A text file, UTF-8 with or without a byte order mark.
+    """A text file, UTF-8 with or without a byte order mark, or UTF-16 with one.
 
     Raises:
         FormatError: it is missing, a folder, larger than `MAX_BYTES`, or no text.
     """
     try:
         check_file(path, "a text file")
-        text = path.read_bytes().decode("utf-8-sig")
+        text = _decoded(path.read_bytes())
     except OSError as error:
         raise FormatError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
+        if _is_ansi(path.read_bytes()[:_HEAD_BYTES]):
+            raise FormatError(
+                f"{path} is not in UTF-8 (byte {error.start}), but in an older code page that it "
+                "does not name (ANSI); save it as UTF-8"
+            ) from None
         raise FormatError(f"{path} is no text file: {error.reason} at byte {error.start}") from None
     if "\0" in text:
         raise FormatError(f"{path} is no text file: byte {text.index(chr(0))} is zero")
     return text
+
+
+def _decoded(data: bytes) -> str:
+    # utf-16 takes its byte order from the mark, and the mark away.
+    return data.decode("utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
+
+
+def _is_ansi(data: bytes) -> bool:
+    """Whether these are lines of text in one byte a letter, whichever letters those may be."""
+    controls = sum(byte < 32 and byte not in b"\t\r\n\f" for byte in data)
+    return not controls and sum(byte >= 128 for byte in data) < len(data) / 4
 
 
 def check_file(path: Path, want: str, max_bytes: int = MAX_BYTES) -> None:
@@ -54,8 +70,16 @@ def first_lines(path: Path) -> list[str]:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES + 1)
         if len(head) > _HEAD_BYTES:
-            head = head[: head.rindex(b"\n")]
-        text = head.decode("utf-8-sig")
+            # A line of UTF-16 ends in two bytes.
+            wide = head[:2] in {b"\xff\xfe", b"\xfe\xff"}
+            head = head[: head.rindex(b"\n") // 2 * 2 if wide else head.rindex(b"\n")]
+        try:
+            text = _decoded(head)
+        except UnicodeDecodeError:
+            # In a code page that the reader refuses, and says so; the digits are the same.
+            if not _is_ansi(head):
+                return []
+            text = head.decode("latin-1")
     except (OSError, ValueError):
         return []
     return [] if "\0" in text else text.splitlines()

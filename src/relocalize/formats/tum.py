@@ -15,7 +15,12 @@ from relocalize import progress
 from relocalize.errors import FormatError
 from relocalize.formats.names import LONGEST_GAP_S, nearest_in_time
 from relocalize.formats.pose_rows import PoseRows, begins_with_pose
-from relocalize.formats.posed_images import PosedImages, with_cameras, write_cameras
+from relocalize.formats.posed_images import (
+    PosedImages,
+    refuse_blanks,
+    with_cameras,
+    write_cameras,
+)
 from relocalize.formats.registration import Registration
 from relocalize.formats.text import floats, read_lines, rows_in
 from relocalize.geometry import Convention, Rigid3
@@ -30,7 +35,8 @@ _TRAJECTORY, _IMAGES = "groundtruth.txt", "rgb.txt"
 
 def detect(path: Path) -> bool:
     """Whether the file's first row is a row of a trajectory, or the folder holds such a file."""
-    return begins_with_pose(path / _TRAJECTORY if path.is_dir() else path, CONVENTION, _take)
+    file = path / _TRAJECTORY if path.is_dir() else path
+    return begins_with_pose(file, CONVENTION, _take, want=_LAYOUT)
 
 
 def read(path: Path) -> Registration:
@@ -63,8 +69,12 @@ def write(posed: PosedImages, out: Path) -> None:
 
     Images without a time, or with one that another image has too (two captures that both
     begin at 0 s), make all of them numbered: the image's row is then its second.
+
+    Raises:
+        FormatError: a name has a blank, or an image cannot be placed.
     """
     images = posed.model.images
+    refuse_blanks(images, "TUM's rgb.txt", "plain-csv")
     times = {name: posed.times[name] for name in images if name in posed.times}
     if len(set(times.values())) < len(images):
         progress.say("the images' times are unknown or not distinct: seconds count images from 0")

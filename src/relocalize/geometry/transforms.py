@@ -164,6 +164,10 @@ class Rigid3:
         """``a_from_b`` of this ``b_from_a``."""
         return Rigid3(self.rotation.T, -self.rotation.T @ self.translation)
 
+    def shifted(self, by: FloatArray) -> Rigid3:
+        """The same, its translation ``by`` [3] further on."""
+        return Rigid3(self.rotation, self.translation + by) if np.any(by) else self
+
     @overload
     def __matmul__(self, other: Rigid3) -> Rigid3: ...
     @overload
@@ -238,6 +242,17 @@ class Similarity3:
     def move_camera(self, a_from_cam: Rigid3) -> Rigid3:
         """The camera's pose in frame b: ``b_from_cam``, with the camera's own unit now b's."""
         return Rigid3(self.rotation @ a_from_cam.rotation, self @ a_from_cam.translation)
+
+
+def local_origin(positions: ArrayLike) -> FloatArray:
+    """Where to count from near positions [N, 3], so that single precision holds millimetres: [3].
+
+    World coordinates can be as large as UTM's (5e6 m), of which single precision keeps half a
+    metre. A multiple of 1000 units, so that a frame with its own origin nearby stays as it is.
+    """
+    middle = np.median(np.asarray(positions, dtype=np.float64).reshape(-1, 3), axis=0)
+    origin: FloatArray = 1000.0 * np.round(np.nan_to_num(middle) / 1000.0) + 0.0
+    return origin
 
 
 def rotation_angle_deg(rotation: FloatArray) -> float:

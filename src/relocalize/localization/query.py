@@ -10,9 +10,10 @@ from typing import TypeAlias, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from relocalize.capture.photos import MAX_PIXELS, read_photo
+from relocalize.capture.photos import read_photo
 from relocalize.errors import QueryError
 from relocalize.geometry import Camera
+from relocalize.place.image_file import MAX_PIXELS
 
 _RGB, _RGBA = 3, 4  # channels
 

@@ -26,6 +26,7 @@ from typing_extensions import Self
 from relocalize import progress
 from relocalize.errors import GeometryError, LocalizerError
 from relocalize.geometry import Camera, Rigid3
+from relocalize.geometry.transforms import FloatArray
 from relocalize.localization.estimate import PoseEstimate
 from relocalize.localization.localizer import Localizer
 from relocalize.localization.query import Query
@@ -86,6 +87,7 @@ class RegressorLocalizer(Localizer):
         calibration: of its uncertainty.
         facts: how it came about.
         unit: of positions.
+        origin: [3] in the world, from which the network's positions count.
         log_folder: where its training's log is, or None.
     """
 
@@ -100,11 +102,12 @@ class RegressorLocalizer(Localizer):
         facts: TrainedFacts,
         unit: str,
         *,
+        origin: FloatArray,
         log_folder: Path | None = None,
     ) -> None:
         self.model, self.images, self.views = model, images, views
         self.calibration, self.facts, self.unit = calibration, facts, unit
-        self.log_folder = log_folder
+        self.origin, self.log_folder = origin, log_folder
         self._device = _answering_device(facts.settings)
         # Folding makes an answer a third faster, and what it makes is no longer the model's state.
         self._answering = copy.deepcopy(model)
@@ -143,6 +146,7 @@ class RegressorLocalizer(Localizer):
             result.validated.calibration,
             _facts(result, settings, place.unit),
             place.unit,
+            origin=result.data.frames.origin,
             log_folder=folder,
         )
         localizer.work_folder = folder
@@ -184,7 +188,7 @@ class RegressorLocalizer(Localizer):
             "localized",
             self.unit,
             1e3 * (time.perf_counter() - started),
-            world_from_cam=Rigid3.from_matrix(answers.world_from_cams[0]),
+            world_from_cam=Rigid3.from_matrix(answers.world_from_cams[0]).shifted(self.origin),
             covariance=self.calibration.covariances(signs)[0],
             camera=camera,
         )
@@ -256,6 +260,7 @@ class RegressorLocalizer(Localizer):
             "localizer": self.name,
             "version": _VERSION,
             "unit": self.unit,
+            "origin": self.origin.tolist(),
             "settings": json.loads(self.facts.settings.to_json()),
             "camera": asdict(self.images.target),
             "calibration": self.calibration.to_json(),
@@ -293,6 +298,10 @@ class RegressorLocalizer(Localizer):
                 settings, dict(description["validation"]), dict(description["training"])
             )
             unit = description["unit"]
+            # What was saved before there was one counts from the world's own.
+            origin = np.asarray(description.get("origin", [0.0, 0.0, 0.0]), dtype=np.float64)
+            if origin.shape != (3,) or not np.isfinite(origin).all():
+                raise ValueError("origin is no point")
             if not isinstance(unit, str):
                 raise TypeError("unit is no string")
         except (KeyError, TypeError, ValueError, RuntimeError, GeometryError) as error:
@@ -308,6 +317,7 @@ class RegressorLocalizer(Localizer):
             calibration,
             facts,
             unit,
+            origin=origin,
             log_folder=folder,
         )
 

@@ -127,11 +127,11 @@ class StructureLocalizer(Localizer):
             "localized",
             self.unit,
             milliseconds,
-            world_from_cam=found.view.world_from_cam,
+            world_from_cam=found.view.world_from_cam.shifted(self.solver.scene.origin),
             covariance=found.covariance + shared,
             inliers=len(found.view.pixels),
             camera=found.camera,
-            inlier_points=found.view.points,
+            inlier_points=found.view.points + self.solver.scene.origin,
             shared_covariance=shared,
         )
 

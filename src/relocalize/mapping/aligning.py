@@ -289,7 +289,7 @@ def align_place(
     if match.ambiguous:
         progress.say(
             f"{reference.what}: {len(match.ambiguous)} names could mean several images and are "
-            f"not used, such as {match.ambiguous[0]}"
+            f"not used: {next(iter(match.ambiguous.values()))}"
         )
     in_place = [posed[name].world_from_cam for name in names]
     in_reference = [reference.world_from_cam[listed_of[name]] for name in names]

@@ -157,13 +157,15 @@ def _by_name(model: pycolmap.Reconstruction) -> dict[str, pycolmap.Image]:
 
 def _named(names: Sequence[str], known: Sequence[str], place: Place) -> list[str]:
     match = match_names(names, known)
-    unknown = [*match.absent, *match.ambiguous]
+    if match.ambiguous:
+        raise MappingError(f"{next(iter(match.ambiguous.values()))}. Nothing was changed")
+    unknown = match.absent
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         example = f"; the map has such as {known[0]!r}" if known else ""
         raise MappingError(
             f"{', '.join(map(repr, unknown[:3]))}{more}: no image of that name has a pose in "
-            f"{place.root}, nor was dropped (or several have){example}. Nothing was changed"
+            f"{place.root}, nor was dropped{example}. Nothing was changed"
         )
     return list(dict.fromkeys(match.present_of.values()))
 

@@ -7,6 +7,7 @@ pose in the model and observe nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,12 @@ from relocalize.features.pairs import Similarity, exhaustive_pairs, loop_pairs, 
 from relocalize.mapping.keyframes import choose_keyframes
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
 from relocalize.mapping.points import triangulate
+from relocalize.mapping.posed_focal import with_focal_lengths
 from relocalize.mapping.registering import Query, Registrar, add_to_model
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.settings import MapSettings
 from relocalize.mapping.stored_model import given_images
-from relocalize.place import MapModel, Place, PosedImage
+from relocalize.place import MapModel, Place, Points, PosedImage
 from relocalize.place.bundle_adjustment import refine_points
 from relocalize.place.model import add_image
 
@@ -49,10 +51,13 @@ def triangulate_map(
 ) -> Outcome:
     """Points for a Place whose poses were imported; these stay, to the bit.
 
-    Cameras stay as well, but for a radial term that the import did not give.
+    Exact cameras stay as well, but for a radial term that the import did not give; of others the
+    focal length is estimated with it.
     """
     stages = Stages()
-    posed = given_images(place)
+    origin = place.map.local_origin
+    given = given_images(place)
+    posed = MapModel(given, Points.none()).about(origin).images
     names = train_images(place, settings)
     if len(names) < 2:
         raise MappingError(f"{len(names)} posed train images; points need at least 2")
@@ -70,6 +75,16 @@ def triangulate_map(
         count.items = len(keyframes)
     with stages.measure("matching and verification", "pairs") as count:
         count.items = match_pairs(database, pairs, settings.matching)
+    with stages.measure("focal lengths", "cameras") as count:
+        posed = posed | with_focal_lengths(database, {name: posed[name] for name in keyframes})
+        lens_of = {given[name].camera_id: posed[name].camera for name in keyframes}
+        posed = {
+            name: replace(image, camera=lens_of.get(image.camera_id, image.camera))
+            for name, image in posed.items()
+        }
+        camera_ids = database.camera_ids()
+        free = {camera_ids[name] for name in names if given[name].camera.known != "exact"}
+        count.items = len(free)
     with stages.measure("triangulation", "keyframes") as count:
         out = work / "triangulated"
         out.mkdir(parents=True, exist_ok=True)
@@ -93,13 +108,17 @@ def triangulate_map(
             what="observing points",
         )
         add_to_model(model, results, dict(database.image_ids), database.camera_ids())
-        refine_points(model, distortion_of=_undistorted(model))
+        refine_points(
+            model,
+            distortion_of=_undistorted(model),
+            lenses_of=free.intersection(model.cameras),
+        )
         count.items = len(rest)
     with stages.measure("colors", "images") as count:
         model.extract_colors_for_all_images(str(place.images_dir))
         count.items = int(model.num_reg_images())
     reasons = {r.name: r.reason or "unknown" for r in results if r.cam_from_world is None}
-    merged = _with_every_pose(MapModel.from_colmap(model), posed)
+    merged = _with_every_pose(MapModel.from_colmap(model).about(-origin), given)
     return Outcome(
         model=merged,
         frame=None,
@@ -112,6 +131,7 @@ def triangulate_map(
             reprojection_error=float(merged.points.reprojection_errors.mean()),
             features=database.settings.kind,
             apart=images_apart(place, reasons),
+            intrinsics=_intrinsics(given, merged),
             stages=stages.times,
         ),
         held=_well_seen(merged, names),
@@ -122,6 +142,29 @@ def _well_seen(model: MapModel, names: Sequence[str]) -> float:
     """The share of images that observe enough points for photos to be matched with them."""
     counts = [int((model.images[name].point_rows >= 0).sum()) for name in names]
     return float(np.mean([count >= _WELL_SEEN for count in counts]))
+
+
+def _intrinsics(given: dict[str, PosedImage], merged: MapModel) -> tuple[str, ...]:
+    """What became of the cameras, by how they were known: a line each."""
+    lines = []
+    for known, said in (
+        ("exact", "as given"),
+        ("approximate", "known approximately, estimated as"),
+        ("unknown", "unknown, estimated as"),
+    ):
+        images = [name for name, image in given.items() if image.camera.known == known]
+        focals = sorted(merged.images[name].camera.focal_px for name in images)
+        if not images:
+            continue
+        line = f"focal length of {len(images)} images {said}"
+        if known != "exact":
+            same = focals[-1] - focals[0] < 0.05
+            line += f" {focals[0]:.1f}" + ("" if same else f" to {focals[-1]:.1f}") + " px"
+            held = sum(given[n].camera.params == merged.images[n].camera.params for n in images)
+            if held:
+                line += f"; {held} of them could not be estimated and keep what they had"
+        lines.append(line)
+    return tuple(lines)
 
 
 def _keyframes(

@@ -38,7 +38,7 @@ def pose_covariances(place: Place) -> dict[str, FloatArray]:
     Images that hardly observe anything have none. A map of more than `MOST_IMAGES` images has
     none at all, and one line says so.
     """
-    model = place.map
+    model = place.map.about(place.map.local_origin)
     observations = _Observations.of(model)
     if observations is None:
         return {}

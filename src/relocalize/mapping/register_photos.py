@@ -36,9 +36,11 @@ from relocalize.mapping.register_report import (
 from relocalize.mapping.report import Stages
 from relocalize.mapping.stored_model import (
     REFINED,
+    as_before,
     read_model,
     read_record,
     replace_model,
+    shift,
 )
 from relocalize.place import Capture, Place
 from relocalize.place.bundle_adjustment import refine_map
@@ -193,15 +195,17 @@ def _register(
             database.extract([image.name for image in todo], place.images_dir)
         split = None if settings.split is None else place.split(settings.split)
         model = place.map if split is None else model_of_images(place, split.train)
+        origin = model.local_origin
         groups: list[_Group] = []
         if todo:
             with clock.measure("learning the map", "photos"):
-                solver = PoseSolver.learn(model, database, settings.solver)
+                solver = PoseSolver.learn(model, database, settings.solver, origin=origin)
             with clock.measure("poses and cameras", "photos"):
                 groups = _posed_groups(place, capture, solver, database)
         views = [image for image in model.images.values() if (image.point_rows >= 0).any()]
         point_ids = model.points.ids[observed_rows(views)]
         changed = read_model(place)
+        shift(changed, -origin)
         free = [
             camera_id
             for group in groups
@@ -214,6 +218,9 @@ def _register(
     if settings.refine:
         with clock.measure("bundle adjustment of everything", "images"):
             refine_map(changed)
+    shift(changed, origin)
+    if origin.any() and not settings.refine:
+        as_before(changed, read_model(place))
     changed.update_point_3d_errors()
     report = _report(place, capture, settings, groups, changed, left_out, clock)
     record = read_record(place)

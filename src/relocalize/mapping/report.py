@@ -59,6 +59,7 @@ class MapReport:
         alarms: what is suspicious about the map.
         weak_links: parts of the map that little holds to each other, and how firmly.
         apart: images without a pose, and why.
+        intrinsics: with given poses: a line for each way in which intrinsics were known.
         stages: costs by stage, of this run.
         unchanged: whether the map was there already and nothing had to be done.
     """
@@ -75,6 +76,7 @@ class MapReport:
     alarms: tuple[str, ...] = ()
     weak_links: tuple[str, ...] = ()
     apart: tuple[Apart, ...] = ()
+    intrinsics: tuple[str, ...] = ()
     stages: dict[str, StageTime] = field(default_factory=dict)
     unchanged: bool = False
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
+import numpy as np
 import pycolmap
 
 from relocalize.errors import PlaceError
+from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place, PosedImage, atomic
 from relocalize.place.colmap_files import check_whole
 from relocalize.place.folder import read_json
@@ -32,6 +34,22 @@ def read_model(place: Place) -> pycolmap.Reconstruction:
     _ = place.map  # checks that it can be read, and says what to do where it cannot
     check_whole(place.map_dir)
     return pycolmap.Reconstruction(str(place.map_dir))
+
+
+def shift(model: pycolmap.Reconstruction, by: FloatArray) -> None:
+    """Move the whole model ``by`` [3], in place."""
+    if np.any(by):
+        model.transform(pycolmap.Sim3d(1.0, pycolmap.Rotation3d(), np.asarray(by)))
+
+
+def as_before(model: pycolmap.Reconstruction, before: pycolmap.Reconstruction) -> None:
+    """Give back their poses and positions, to the bit, to what was in the model before."""
+    for frame_id in before.reg_frame_ids():
+        if model.exists_frame(frame_id):
+            model.frames[frame_id].rig_from_world = before.frames[frame_id].rig_from_world
+    for point_id, point in before.points3D.items():
+        if model.exists_point3D(point_id):
+            model.points3D[point_id].xyz = point.xyz
 
 
 def read_record(place: Place) -> dict[str, Any]:

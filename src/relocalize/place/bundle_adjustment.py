@@ -35,23 +35,38 @@ def refine_map(model: pycolmap.Reconstruction, *, principal_points: bool = False
     _solve(model, config, options)
 
 
-def refine_points(model: pycolmap.Reconstruction, *, distortion_of: Collection[int] = ()) -> None:
+def refine_points(
+    model: pycolmap.Reconstruction,
+    *,
+    distortion_of: Collection[int] = (),
+    lenses_of: Collection[int] = (),
+) -> None:
     """Move the points to their robust optimum with every pose and camera held, in place.
 
     Args:
         model: poses, cameras, and points that are seen.
         distortion_of: cameras whose distortion is estimated along with the points.
+        lenses_of: cameras whose focal length is, too.
     """
+    if lenses_of:
+        _refine_points(model, lenses_of, focal=True)
+    if not lenses_of or set(distortion_of) - set(lenses_of):
+        _refine_points(model, set(distortion_of) - set(lenses_of), focal=False)
+
+
+def _refine_points(
+    model: pycolmap.Reconstruction, free_cameras: Collection[int], *, focal: bool
+) -> None:
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in model.reg_image_ids():
         config.add_image(image_id)
     for frame_id in model.reg_frame_ids():
         config.set_constant_rig_from_world_pose(frame_id)
     for camera_id in model.cameras:
-        if camera_id not in distortion_of:
+        if camera_id not in free_cameras:
             config.set_constant_cam_intrinsics(camera_id)
     options = _options()
-    options.refine_focal_length = False
+    options.refine_focal_length = focal
     _solve(model, config, options)
 
 

@@ -10,6 +10,15 @@ from relocalize.plain import from_plain
 
 
 @dataclass(frozen=True)
+class Fix:
+    """A position on the earth: degrees of WGS84, and metres of height where they are known."""
+
+    latitude: float
+    longitude: float
+    height: float | None = None
+
+
+@dataclass(frozen=True)
 class CapturedImage:
     """One image of a Place.
 
@@ -19,6 +28,7 @@ class CapturedImage:
         time_s: seconds from the start of the capture, or None for loose photos.
         frame_index: index of the frame in its video, or None.
         sharpness: the selection's measure (higher is sharper), or None.
+        gps: where the photo says that it was taken, or None.
     """
 
     name: str
@@ -26,6 +36,7 @@ class CapturedImage:
     time_s: float | None = None
     frame_index: int | None = None
     sharpness: float | None = None
+    gps: Fix | None = None
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,9 @@ _RIG = struct.Struct("<2I")
 _FRAME = struct.Struct("<2I7dI")
 _SENSOR = struct.Struct("<iI")
 _HAS_POSE = struct.Struct("<B")
-_POSE_BYTES = 7 * 8
+_POSE = struct.Struct("<7d")
+_DATA = struct.Struct("<iIQ")
+CAMERA_SENSOR = 0  # COLMAP's SensorType::CAMERA
 _KEYPOINT = np.dtype([("xy", "<f8", 2), ("point", "<i8")])
 
 
@@ -50,6 +52,7 @@ class ImageRow:
     Attributes:
         where: in which line or row, for messages.
         reason: why it is no image, or None.
+        number: of the image.
         name: of the image.
         camera: number of its camera.
         quat_wxyz: [4], as it stands in the file.
@@ -60,6 +63,7 @@ class ImageRow:
 
     where: str
     reason: str | None = None
+    number: int = -1
     name: str = ""
     camera: int = 0
     quat_wxyz: tuple[float, ...] = ()
@@ -188,7 +192,7 @@ def _text_images(path: Path) -> Iterator[ImageRow]:
             continue
         try:
             pose = tuple(map(float, cells[1:8]))
-            camera = int(cells[8])
+            number_of, camera = int(cells[0]), int(cells[8])
         except ValueError:
             yield ImageRow(where, "a column is no number")
             continue
@@ -200,7 +204,7 @@ def _text_images(path: Path) -> Iterator[ImageRow]:
             yield ImageRow(f"line {number + 1}", f"{cells[9]}'s keypoints are not X Y POINT3D_ID")
             continue
         keypoints, ids = table[:, :2].astype(np.float32), table[:, 2].astype(np.int64)
-        yield ImageRow(where, None, cells[9], camera, pose[:4], pose[4:], keypoints, ids)
+        yield ImageRow(where, None, number_of, cells[9], camera, pose[:4], pose[4:], keypoints, ids)
 
 
 def _text_points(path: Path) -> Iterator[tuple[float, ...]]:
@@ -272,14 +276,16 @@ def _camera(rest: _Bytes, where: str) -> tuple[str, int, str, int, int, tuple[fl
 
 
 def _image(rest: _Bytes, where: str) -> ImageRow:
-    _, *pose, camera = rest.take(_IMAGE)
+    number, *pose, camera = rest.take(_IMAGE)
     name = rest.name().decode("utf-8", errors="surrogateescape")
     (count,) = rest.take(_COUNT)
     points = np.frombuffer(rest.raw(count * _KEYPOINT.itemsize), _KEYPOINT)
     if not np.all(np.abs(points["xy"]) < _FARTHEST_PIXEL):
         return ImageRow(where, f"{name} has a keypoint that is in no image")
     keypoints, ids = points["xy"].astype(np.float32), points["point"].astype(np.int64)
-    return ImageRow(where, None, name, camera, tuple(pose[:4]), tuple(pose[4:]), keypoints, ids)
+    return ImageRow(
+        where, None, number, name, camera, tuple(pose[:4]), tuple(pose[4:]), keypoints, ids
+    )
 
 
 def _point(rest: _Bytes, _: str) -> tuple[float, ...]:
@@ -288,15 +294,30 @@ def _point(rest: _Bytes, _: str) -> tuple[float, ...]:
     return tuple(values)
 
 
-def _rig(rest: _Bytes, _: str) -> None:
-    for number in range(rest.take(_RIG)[1]):
-        rest.take(_SENSOR)
-        if number and rest.take(_HAS_POSE)[0]:  # the first is the reference, which has no pose
-            rest.raw(_POSE_BYTES)
+Sensor = tuple[int, int]  # kind and number
+RigRow = list[tuple[int, Sensor, tuple[float, ...] | None]]  # rig, sensor, its pose on the rig
+FrameRow = tuple[int, tuple[float, ...], list[tuple[Sensor, int]]]  # rig, pose, sensors and data
 
 
-def _frame(rest: _Bytes, _: str) -> None:
-    rest.raw(rest.take(_FRAME)[-1] * (_SENSOR.size + _COUNT.size))
+def _rig(rest: _Bytes, _: str) -> RigRow:
+    rig, count = rest.take(_RIG)
+    row: RigRow = []
+    for number in range(count):
+        sensor = rest.take(_SENSOR)
+        # The first is the reference, which has no pose.
+        has_pose = number > 0 and rest.take(_HAS_POSE)[0]
+        pose = rest.take(_POSE) if has_pose else None
+        row.append((rig, (sensor[0], sensor[1]), pose))
+    return row
+
+
+def _frame(rest: _Bytes, _: str) -> FrameRow:
+    _, rig, *pose, count = rest.take(_FRAME)
+    data = []
+    for _number in range(count):
+        kind, sensor, number = rest.take(_DATA)
+        data.append(((kind, sensor), number))
+    return rig, tuple(pose), data
 
 
 _BINARY: dict[str, Callable[[_Bytes, str], object]] = {
@@ -317,3 +338,65 @@ def check_whole(folder: Path, names: Iterable[str] = tuple(_BINARY)) -> None:
     for name in names:
         if (folder / name).is_file():
             deque(_rows(folder / name, _BINARY[name]), maxlen=0)
+
+
+def rig_rows(folder: Path) -> Iterator[tuple[int, Sensor, tuple[float, ...] | None]]:
+    """Rig, sensor and its pose on the rig (None of the reference), of every rig's sensors.
+
+    Raises:
+        PlaceError: the file is damaged.
+    """
+    path = folder / f"rigs{ending(folder)}"
+    if path.suffix == ".bin":
+        for row in _rows(path, _rig):
+            yield from row
+        return
+    for where, cells in _text_cells(path):
+        yield from _rig_of(path, where, cells)
+
+
+def _rig_of(path: Path, where: str, cells: list[str]) -> RigRow:
+    row: RigRow = []
+    try:
+        rest = iter(cells)
+        rig, count = int(next(rest)), int(next(rest))
+        for number in range(count):
+            sensor = _sensor(next(rest)), int(next(rest))
+            has_pose = number > 0 and int(next(rest))
+            pose = tuple(float(next(rest)) for _ in range(7)) if has_pose else None
+            row.append((rig, sensor, pose))
+    except (ValueError, StopIteration, RuntimeError):
+        raise PlaceError(f"{path}, {where} is no rig") from None
+    return row
+
+
+def frame_rows(folder: Path) -> Iterator[FrameRow]:
+    """Rig, ``rig_from_world`` (quaternion w first, translation) and data of every frame.
+
+    Raises:
+        PlaceError: the file is damaged.
+    """
+    path = folder / f"frames{ending(folder)}"
+    if path.suffix == ".bin":
+        yield from _rows(path, _frame)
+        return
+    for where, cells in _text_cells(path):
+        yield _frame_of(path, where, cells)
+
+
+def _frame_of(path: Path, where: str, cells: list[str]) -> FrameRow:
+    try:
+        pose, count = tuple(map(float, cells[2:9])), int(cells[9])
+        parts = [cells[10 + 3 * row : 13 + 3 * row] for row in range(count)]
+        data = [((_sensor(kind), int(sensor)), int(number)) for kind, sensor, number in parts]
+        return int(cells[1]), pose, data
+    except (ValueError, IndexError):
+        raise PlaceError(f"{path}, {where} is no frame") from None
+
+
+def _text_cells(path: Path) -> Iterator[tuple[str, list[str]]]:
+    return ((f"line {number}", line.split()) for number, line in _lines(path) if _is_row(line))
+
+
+def _sensor(kind: str) -> int:
+    return CAMERA_SENSOR if kind == "CAMERA" else 1

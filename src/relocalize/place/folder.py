@@ -11,15 +11,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from relocalize.errors import GeometryError, PlaceError
+from relocalize.errors import GeometryError, ImageError, PlaceError
 from relocalize.geometry import Camera
 from relocalize.place import atomic
-from relocalize.place.captures import Capture, CapturedImage
+from relocalize.place.captures import Capture, CapturedImage, Fix
 from relocalize.place.from_above import svg_from_above
+from relocalize.place.image_file import open_image, rgb
 from relocalize.place.lock import write_lock
 from relocalize.place.model import MapModel, Points, PosedImage
 from relocalize.place.splits import Split
@@ -43,12 +43,14 @@ class Frame:
         up_from: what says so, or None.
         unit: ``metre``, or ``map unit`` when nothing fixed the scale.
         scale_from: what fixed the scale, or None.
+        enu_origin: where on the earth the origin is, where x is east, y north and z up; or None.
     """
 
     up: str | None = None
     up_from: str | None = None
     unit: str = MAP_UNIT
     scale_from: str | None = None
+    enu_origin: Fix | None = None
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,8 @@ class Place:
             )
         try:
             # A key of the frame that nobody knows may change what the others mean.
-            return replace(from_plain(_Manifest, value), frame=Frame(**value["frame"]))
+            Frame(**value["frame"])
+            return from_plain(_Manifest, value)
         except (ValueError, TypeError) as error:
             raise PlaceError(f"{self._manifest_path} is damaged: {error}") from error
 
@@ -315,22 +318,18 @@ class Place:
         return path
 
     def read_image(self, name: str) -> NDArray[np.uint8]:
-        """The image ``name`` as RGB [H, W, 3].
+        """The image ``name`` as RGB [H, W, 3]: as stored, which is what its camera and pose are of.
 
         Raises:
             PlaceError: it is missing or cannot be decoded.
         """
         path = self.image_path(name)
-        # Stored images are upright already; their EXIF orientation, if any, is no longer true.
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        if not path.is_file():
+            raise PlaceError(f"image {path} is missing")
         try:
-            pixels = cv2.imread(str(path), flags) if path.is_file() else None
-        except cv2.error:  # more pixels than OpenCV takes
-            pixels = None
-        if pixels is None:
-            what = "cannot be decoded" if path.is_file() else "is missing"
-            raise PlaceError(f"image {path} {what}")
-        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+            return rgb(open_image(path))
+        except ImageError as error:
+            raise PlaceError(f"image {name} cannot be decoded: {error}") from error
 
     # -- the map ---------------------------------------------------------------------------
 
@@ -373,13 +372,25 @@ class Place:
         stamp = (self.map_dir / "images.bin").stat().st_mtime_ns
         if self._map is None or self._map[0] != stamp:
             try:
-                self._map = (stamp, MapModel.read(self.map_dir))
+                self._map = (stamp, self._as_known(MapModel.read(self.map_dir)))
             except PlaceError as error:
                 raise PlaceError(
                     f"{error}; put a whole one there, or make it anew with: "
                     f"relocalize map {self.root}"
                 ) from error
         return self._map[1]
+
+    def _as_known(self, model: MapModel) -> MapModel:
+        """The map with cameras that nothing has estimated yet known as their capture says."""
+        images = dict(model.images)
+        for capture, image in self.images():
+            posed = images.get(image.name)
+            if posed is None or not capture.cameras:
+                continue
+            prior = capture.camera_of(image)
+            if prior.known != "exact" and replace(prior, known="exact") == posed.camera:
+                images[image.name] = replace(posed, camera=prior)
+        return replace(model, images=images)
 
     def posed_images(self) -> Iterator[PosedImage]:
         """Every image with a pose, in name order."""

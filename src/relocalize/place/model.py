@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from relocalize.errors import GeometryError, PlaceError
 from relocalize.geometry import Camera, Rigid3
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, local_origin
 from relocalize.place import colmap_files
 from relocalize.place.colmap_files import ImageRow, PointRows
 
@@ -168,6 +168,28 @@ class MapModel:
             pose = Rigid3.from_colmap(image.cam_from_world())
             images.append((row, cameras[image.camera_id], pose))
         return cls.of_rows(images, rows)
+
+    @property
+    def local_origin(self) -> FloatArray:
+        """Where to count from near the cameras: [3], see `geometry.transforms.local_origin`."""
+        if not self.images:
+            return np.zeros(3)
+        return local_origin([image.world_from_cam.translation for image in self.images.values()])
+
+    def about(self, origin: FloatArray) -> MapModel:
+        """The same map in a world that counts from ``origin`` [3]."""
+        if not np.any(origin):
+            return self
+        images = {
+            name: replace(
+                image,
+                cam_from_world=image.cam_from_world.shifted(image.cam_from_world.rotation @ origin),
+            )
+            for name, image in self.images.items()
+        }
+        return MapModel(
+            images, replace(self.points, positions=self.points.positions - np.asarray(origin))
+        )
 
     def only(self, names: Iterable[str]) -> MapModel:
         """Some of the images, with the points of which these have two observations or more."""

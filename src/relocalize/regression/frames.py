@@ -57,6 +57,7 @@ class TrainingFrames:
     world_from_cams: FloatArray  # [N, 4, 4]
     target: Camera  # the camera that all images were brought to
     # [N, h, w, 3] uint8 RGB, what ``target`` sees; a read-only memory map
+    origin: FloatArray  # [3] in the world, from which poses and points count here
     pixels: NDArray[np.uint8]
     key: str  # of the images, their cameras and the target, but not the poses
     _sources: NDArray[np.uint8]
@@ -81,6 +82,7 @@ class TrainingFrames:
             PlaceError: an image is missing or damaged, or another process writes to the Place.
         """
         images, captures, times = _train_images(place, split)
+        origin = place.map.local_origin
         cameras = tuple(image.camera for image in images)
         target = input_camera(cameras, settings)
         key = _fingerprint(place, images, target)
@@ -100,12 +102,15 @@ class TrainingFrames:
             captures=captures,
             times=times,
             cameras=cameras,
-            world_from_cams=np.stack([image.world_from_cam.matrix for image in images]),
+            world_from_cams=np.stack(
+                [image.world_from_cam.shifted(-origin).matrix for image in images]
+            ),
+            origin=origin,
             target=target,
             pixels=rows.array("pixels"),
             key=key,
             _sources=rows.array("sources"),
-            _map=place.map,
+            _map=place.map.about(origin),
         )
 
     def __len__(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from relocalize.errors import MappingError
 from relocalize.formats import AUTO
 from relocalize.mapping import MeasuredLength
 from relocalize.mapping.aligning import FoundFrame, align_place, read_reference
+from relocalize.mapping.gps import align_to_gps
 from relocalize.mapping.ground_control import (
     align_to_control,
     frame_of_measurements,
@@ -49,6 +50,7 @@ def align(
     reference: Place | str | Path | None = None,
     *,
     control: str | Path | None = None,
+    gps: bool = False,
     distance: Sequence[tuple[str, str, float]] = (),
     up: Sequence[str] = (),
     apply: bool = False,
@@ -60,12 +62,14 @@ def align(
     """Find the transform from a Place's frame to another frame; ``apply`` moves the Place there.
 
     The other frame is one of: a reference with poses of the same images, measured positions
-    (``control``), a measured length (``distance``) and what is up (``up``), or both of these.
+    (``control``), the photos' own (``gps``), a measured length (``distance``) and what is up
+    (``up``), or both of these.
 
     Args:
         place: the Place or its folder.
         reference: another Place, or a file or folder of poses in any format that import reads.
         control: a file of measured positions in metres (see `read_control`).
+        gps: metres east, north and up of the middle of the GPS positions in the photos' EXIF.
         distance: measured lengths: between what, and metres; each end is an image (its camera) or
             IMAGE@X,Y (the point seen at that pixel).
         up: an axis of the Place's frame (``y``, ``-y``), three numbers (``0,0.1,1``), or two
@@ -83,9 +87,9 @@ def align(
         PlaceError: there is no Place or map, another process writes it, or no such figure.
     """
     place = Place.of(place)
-    if (reference is not None) + (control is not None) + bool(distance or up) != 1:
+    if (reference is not None) + (control is not None) + gps + bool(distance or up) != 1:
         raise MappingError(
-            "give one of: a REFERENCE (a Place or a file of poses), --control FILE, or "
+            "give one of: a REFERENCE (a Place or a file of poses), --control FILE, --gps, or "
             "--distance A B METRES and --up"
         )
     if reference is not None:
@@ -93,9 +97,14 @@ def align(
         found = align_place(place, read_reference(path, format), rigid=rigid, seed=seed)
     elif control is not None:
         found = align_to_control(place, read_control(Path(control)), rigid=rigid, seed=seed)
+    elif gps:
+        found = align_to_gps(place, seed=seed)
     else:
         lengths = tuple(MeasuredLength(*row) for row in distance)
         found = frame_of_measurements(place, lengths, up)
+    if not gps and apply:
+        # The new frame is not that of the earth, unless it is the very same.
+        found = replace(found, frame=replace(found.frame, enu_origin=None))
     if plot is not None:
         from relocalize.plotting import (  # noqa: PLC0415 - matplotlib takes a third of a second
             draw_alignment,

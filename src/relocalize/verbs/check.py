@@ -6,8 +6,10 @@ from pathlib import Path
 
 from relocalize.checking import CheckReport, check_claims
 from relocalize.checking.claims import Claims
+from relocalize.checking.proof import settled
 from relocalize.errors import CheckError
 from relocalize.formats import AUTO, read_registration
+from relocalize.formats.images import find_images
 from relocalize.place import Place, atomic
 
 CHECK_FILE = "check.json"
@@ -42,7 +44,9 @@ def check(
                 "with --images DIR"
             )
         registration = read_registration(Path(what), format)
-        return check_claims(Claims.of_registration(registration, Path(images)), quick=quick)
+        files = settled(registration, find_images(registration, Path(images)))
+        files.say(registration)
+        return check_claims(Claims.of_files(registration, files), quick=quick)
     place = Place.of(what)
     report = check_claims(Claims.of_place(place), quick=quick)
     with place.lock():

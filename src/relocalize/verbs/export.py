@@ -89,7 +89,8 @@ def export(
         out: file or folder to make; where it is there, it has to be an empty folder.
         format: a key of `FORMATS` that can be written.
         split: name of the split whose images are exported as train and test; ``auto`` takes the
-            only one there is; ``none`` exports every posed image and no lists.
+            only one there is where the format says which image is which, and every posed image
+            where it does not; ``none`` exports every posed image and no lists.
         capture: only its images; None is all.
         resize: width and height of the exported images; None keeps them.
         aspect: what gives where the shapes differ: ``crop`` (the default, because it keeps the
@@ -109,8 +110,13 @@ def export(
         raise FormatError(f"images of {width}x{height} pixels; want sides of 1 to {LARGEST_SIDE}")
     place, out = Place.of(place), Path(out)
     _check_out(place, out)
-    cut = _split(place, split)
+    cut = _split(place, split, chosen)
     posed, not_in_split = _posed_images(place, cut, capture)
+    if cut is not None and not_in_split:
+        progress.say(
+            f"{not_in_split} posed images are in neither side of split {cut.name} and are left "
+            f"out; --split {NONE} exports all"
+        )
     sizes = sorted({(one.width, one.height) for one in posed.model.cameras.values()})
     changes = {size: Resizing.to(size, resize, aspect) for size in sizes if resize is not None}
     with _unfinished(out) as aside:
@@ -194,7 +200,9 @@ def _check_out(place: Place, out: Path) -> None:
         raise FormatError(f"{out} is there already; give a name that is not")
 
 
-def _split(place: Place, name: str) -> Split | None:
+def _split(place: Place, name: str, chosen: Format) -> Split | None:
+    if name == AUTO and not chosen.lists:
+        return None  # what cannot say who is train and test is given all images
     if name == NONE or (name == AUTO and not place.split_names):
         return None
     if name == AUTO and len(place.split_names) > 1:

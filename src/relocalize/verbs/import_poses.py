@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,8 +17,7 @@ from relocalize import progress
 from relocalize.checking import CheckReport, proven
 from relocalize.errors import FormatError
 from relocalize.formats import AUTO, Registration, match_names, read_registration
-from relocalize.formats.images import FoundImages, ImageFile, find_images, frame_index
-from relocalize.formats.posed_images import place_image
+from relocalize.formats.images import FoundImages, ImageFile, frame_index, say_some
 from relocalize.formats.text import read_lines, rows_in
 from relocalize.geometry import Camera
 from relocalize.place import (
@@ -55,6 +55,7 @@ class ImportReport:
         problems: rows of the file that were left out.
         points: map points that came along.
         unit: of the poses.
+        intrinsics: how many images have ``exact``, ``approximate`` or ``unknown`` ones.
         split: name of the split written, or None.
         train: images in it.
         test: images in it.
@@ -74,6 +75,7 @@ class ImportReport:
     problems: tuple[str, ...]
     points: int
     unit: str
+    intrinsics: dict[str, int]
     split: str | None
     train: int
     test: int
@@ -145,7 +147,7 @@ def import_poses(
         progress.say(f"left out: {len(registration.problems) - _ROWS_SAID} more rows (--json: all)")
     for remark in registration.remarks:
         progress.say(f"{registration.source}: {remark}")
-    files = find_images(registration, Path(images), capture)
+    files = proof.files.below(capture)
     files.say(registration)
     found = files.usable
     lists = None if train is None or test is None else (Path(train), Path(test))
@@ -162,6 +164,7 @@ def import_poses(
                 "fingerprint": fingerprint,
                 "convention": convention,
                 "convention_from": proof.said_by,
+                "pixels": files.pixels,
                 "without_image": list(files.absent),
                 "columns": {
                     image.name: registration.columns[image.listed]
@@ -180,11 +183,12 @@ def import_poses(
         listed=len(registration.poses),
         posed=len(found),
         without_image=files.absent,
-        ambiguous=files.ambiguous,
+        ambiguous=tuple(files.ambiguous),
         left_out=files.left_out,
         problems=registration.problems,
         points=len(place.points),
         unit=unit,
+        intrinsics=dict(Counter(image.camera.known for image in found)),
         split=cut.name if cut else None,
         train=len(cut.train) if cut else 0,
         test=len(cut.test) if cut else 0,
@@ -218,7 +222,7 @@ def _write(
     found = files.usable
     cameras, rows = _distinct_cameras(registration, found)
     images = tuple(
-        CapturedImage(image.name, camera=row, frame_index=frame_index(image.name))
+        CapturedImage(image.name, camera=row, frame_index=frame_index(image.name), gps=image.gps)
         for image, row in zip(found, rows, strict=True)
     )
     record = Capture(
@@ -227,7 +231,7 @@ def _write(
     # In one step for every reader.
     with atomic.new_folder(place.images_dir / capture) as folder:
         for image in progress.track(found, "images into the Place"):
-            place_image(image.file, folder / image.name.removeprefix(f"{capture}/"))
+            image.place(folder / image.name.removeprefix(f"{capture}/"))
     place.write_capture(record)
     # Where the new poses come from is said first: a kill before the map leaves no map, not one
     # of unknown origin.
@@ -248,13 +252,7 @@ def _distinct_cameras(
 ) -> tuple[tuple[Camera, ...], list[int]]:
     """The distinct cameras of the images, and each image's index among them."""
     # Two cameras of the file with equal numbers stay two: the file says they are.
-    keys = [
-        (
-            registration.poses[image.listed][1],
-            registration.camera_of(image.listed, image.width, image.height),
-        )
-        for image in found
-    ]
+    keys = [(registration.poses[image.listed][1], image.camera) for image in found]
     index_of = {key: index for index, key in enumerate(dict.fromkeys(keys))}
     return tuple(camera for _, camera in index_of), [index_of[key] for key in keys]
 
@@ -323,6 +321,7 @@ def _listed(found: Sequence[ImageFile], path: Path) -> tuple[str, ...]:
     missing = len(listed) - len(match.present_of)
     if missing:
         progress.say(f"{path}: {missing} of {len(listed)} names have no posed image")
+        say_some(tuple(match.ambiguous.values()), "names could mean several images")
     chosen = set(match.present_of.values())
     return tuple(name for short, name in names.items() if short in chosen)
 
@@ -335,8 +334,8 @@ def _fingerprint(registration: Registration, found: Sequence[ImageFile], unit: s
     digest = hashlib.sha256()
     for image in found:
         status = image.file.stat()
-        camera = registration.camera_of(image.listed, image.width, image.height)
-        fact: list[Any] = [image.name, status.st_size, status.st_mtime_ns, asdict(camera)]
+        fact: list[Any] = [image.name, status.st_size, status.st_mtime_ns, asdict(image.camera)]
+        fact.append(image.turned)
         digest.update(json.dumps(fact).encode())
         digest.update(registration.poses[image.listed][0].matrix.tobytes())
     if registration.model is not None:

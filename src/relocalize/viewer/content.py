@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relocalize.errors import ViewerError
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, local_origin
 from relocalize.place import Place
 from relocalize.place.folder import METRE
 from relocalize.plotting.walks import Walk, view_from_above, walks_of
@@ -29,6 +29,8 @@ class Content:
     Attributes:
         name: of the Place.
         unit: of lengths: ``metre`` or ``map unit``.
+        origin: [3] in the world, from which all positions here count: browsers draw in single
+            precision.
         walks: the posed images, capture by capture.
         points: [P, 3] those that are drawn.
         colors: [P, 3] uint8.
@@ -42,6 +44,7 @@ class Content:
 
     name: str
     unit: str
+    origin: FloatArray
     walks: tuple[Walk, ...]
     points: NDArray[np.float32]
     colors: NDArray[np.uint8]
@@ -75,12 +78,17 @@ def content_of(
     """
     if most_points < 0:
         raise ViewerError(f"{most_points} points cannot be drawn; want 0 or more: --points 200000")
-    walks = walks_of(place, captures)
+    in_world = walks_of(place, captures)
+    origin = local_origin(np.concatenate([walk.centres for walk in in_world]))
+    walks = [
+        replace(walk, world_from_cam=tuple(one.shifted(-origin) for one in walk.world_from_cam))
+        for walk in in_world
+    ]
     centres = np.concatenate([walk.centres for walk in walks])
     rotations = np.stack([pose.rotation for walk in walks for pose in walk.world_from_cam])
     up_is_known = place.frame.up == "z"
     axes = _axes(centres, rotations, up_is_z=up_is_known)
-    points = place.points
+    points = replace(place.points, positions=place.points.positions - origin)
     middle = np.median(centres, axis=0)
     reach = max(float(np.linalg.norm(centres - middle, axis=1).max()), 1e-9)
     if len(points):
@@ -92,6 +100,7 @@ def content_of(
     return Content(
         name=place.name,
         unit=place.unit,
+        origin=origin,
         walks=tuple(walks),
         points=points.positions[rows].astype(np.float32),
         colors=points.colors[rows],

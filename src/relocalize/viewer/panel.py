@@ -185,7 +185,7 @@ class Panel:
             self._chosen = (walk, row)
             if walk == self._walk:
                 self._slider.value = row
-            x, y, z = chosen.world_from_cam[row].translation
+            x, y, z = chosen.world_from_cam[row].translation + self._scene.content.origin
             lines = [
                 f"<b>{html.escape(chosen.names[row])}</b>",
                 f"at {x:.2f} {y:.2f} {z:.2f} {self._content.unit_of()}",
@@ -256,7 +256,8 @@ class Panel:
     def _go_to_chosen_photo(self, client: viser.ClientHandle) -> None:
         photo = self._photos[self._photo] if self._photos else None
         if photo is not None and photo.estimate.world_from_cam is not None:
-            pose, pixels = photo.estimate.world_from_cam, shrunk(photo.pixels)
+            pose = photo.estimate.world_from_cam.shifted(-self._scene.content.origin)
+            pixels = shrunk(photo.pixels)
             self._backdrops.go_to(client, pose, photo.half, pixels)
 
     def _forget_photos(self) -> None:

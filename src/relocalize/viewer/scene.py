@@ -297,7 +297,13 @@ class Scene:
         for node in (*self.layers.pop(PHOTOS, []), *self.layers.pop(_INLIERS, [])):
             node.remove()
         self.layers[PHOTOS] = [
-            self._frustum(f"/photos/{row}", pose, photo.half, PHOTO, shrunk(photo.pixels))
+            self._frustum(
+                f"/photos/{row}",
+                pose.shifted(-self.content.origin),
+                photo.half,
+                PHOTO,
+                shrunk(photo.pixels),
+            )
             for row, photo in enumerate(photos)
             if (pose := photo.estimate.world_from_cam) is not None
         ]
@@ -311,7 +317,9 @@ class Scene:
         pose, points = estimate.world_from_cam, estimate.inlier_points
         if pose is None:
             return
+        pose = pose.shifted(-self.content.origin)
         if points is not None and len(points):
+            points = points - self.content.origin
             rows = np.unique(np.linspace(0, len(points) - 1, _MOST_RAYS).astype(int))
             rays = np.stack(np.broadcast_arrays(pose.translation, points[rows]), axis=1)
             self.layers[PHOTOS].append(_add_lines(scene, "/photo/rays", rays, PHOTO, 0.7))
@@ -344,12 +352,17 @@ class Scene:
         for number in sorted(visible):
             one, color, name = errors[number], error_color(number), f"/errors/{number}"
             if len(one.true):
-                lines = one.lines(exaggeration)
+                lines = one.lines(exaggeration) - self.content.origin
                 nodes.append(_add_lines(scene, f"{name}/lines", lines, color, 2.5))
             if len(one.failed):
                 nodes.append(
                     _add_points(
-                        scene, f"{name}/failed", one.failed, color, 0.5 * self.depth, "diamond"
+                        scene,
+                        f"{name}/failed",
+                        one.failed - self.content.origin,
+                        color,
+                        0.5 * self.depth,
+                        "diamond",
                     )
                 )
         self.layers[_ERRORS_LAYER] = nodes

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from relocalize import progress
-from relocalize.errors import PlaceError
+from relocalize.errors import ImageError, PlaceError
 from relocalize.place import Place
+from relocalize.place.image_file import open_image, rgb
 
 # Longer side in pixels and WebP quality, best first; the first that fits the budget is taken.
 _SIZES = ((320, 60), (240, 55), (180, 50), (128, 45), (96, 40), (64, 35))
@@ -46,13 +47,11 @@ def thumbnails(place: Place, names: Sequence[str], *, budget: int) -> list[str |
 
 def _thumbnail(place: Place, name: str, size: int, quality: int) -> str | None:
     try:
-        path = place.image_path(name)
-        with Image.open(path) as image:
-            image.draft("RGB", (size, size))  # decodes a large JPEG at a fraction of its cost
-            small = image.convert("RGB")
-            small.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
-            file = io.BytesIO()
-            small.save(file, "WEBP", quality=quality, method=2)
-    except (PlaceError, OSError, ValueError, Image.DecompressionBombError):
+        pixels = rgb(open_image(place.image_path(name), at_least=(size, size)))
+    except (PlaceError, ImageError):
         return None
+    small = Image.fromarray(pixels)
+    small.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    file = io.BytesIO()
+    small.save(file, "WEBP", quality=quality, method=2)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

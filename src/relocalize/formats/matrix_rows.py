@@ -1,0 +1,49 @@
+"""Rows of camera matrices: the 16 numbers of a 4x4, or a name and 12 or 16 of them.
+
+No document fixes these; they are what scripts write. They are read as camera-to-world along OpenCV
+axes, the commonest, and only the images can prove that. Twelve numbers without a name are KITTI's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from relocalize.formats.pose_rows import PoseRows, begins_with_pose
+from relocalize.formats.registration import Registration
+from relocalize.formats.text import floats
+from relocalize.geometry import Convention
+from relocalize.place.folder import MAP_UNIT
+
+NAME = "rows of matrices"
+CONVENTION = Convention("matrix", "world_from_cam", "RDF", "centre")
+_LAYOUT = "the 16 numbers of a 4x4 matrix, or a name and 12 or 16 numbers"
+
+
+def detect(path: Path) -> bool:
+    """Whether the file's first row is such a matrix with a rotation in it."""
+    return path.is_file() and begins_with_pose(path, CONVENTION, _take)
+
+
+def read(path: Path) -> Registration:
+    """Read rows of matrices; where they have no names, images are named by their row.
+
+    Raises:
+        FormatError: the file cannot be read, holds no pose, or is mostly something else.
+    """
+    rows = PoseRows(path, NAME, CONVENTION, _LAYOUT).read(_take)
+    registration = rows.registration(unit=MAP_UNIT, declared=False)
+    if not all(name.isdecimal() for name in registration.poses):
+        return registration
+    return registration.remarked("no image names: row n, counted from 0, is the image numbered n")
+
+
+def _take(rows: PoseRows, cells: list[str]) -> None:
+    if len(cells) == 16:
+        name, numbers = f"{rows.count:06d}", floats(cells)
+    elif len(cells) in {13, 17}:
+        name, numbers = cells[0], floats(cells[1:])
+    else:
+        raise ValueError(f"{len(cells)} columns, want {_LAYOUT}")
+    rows.add_matrix(name, np.reshape(numbers, (-1, 4)))

@@ -1,0 +1,135 @@
+"""Opening image files: the one way in, for every command.
+
+The first picture of a file, 8 bits a channel. Whether its pixels are taken as they are stored or
+upright by the EXIF orientation is the caller's word; there is no other rule. Orientations: EXIF
+2.32 (CIPA DC-008), section 4.6.4.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from relocalize.errors import ImageError
+
+# Pixels are bounded before they are decoded: a file of a few bytes can declare gigabytes. This
+# is Pillow's own hard limit (twice its warning's), 537 MB as RGB; the warning says nothing more.
+MAX_PIXELS = 178_956_970
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", message="Corrupt EXIF data")  # it counts as not said
+
+# What Pillow may try, by content: its other decoders are many, and some start programs.
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
+_UPRIGHT_BY = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDES_EXCHANGED = frozenset({5, 6, 7, 8})  # orientations whose upright image is as wide as high
+
+
+def open_image(path: Path, *, at_least: tuple[int, int] | None = None) -> Image.Image:
+    """Decode the first picture of a JPEG, PNG, TIFF, WebP, BMP or HEIC file, as it is stored.
+
+    Args:
+        path: the file.
+        at_least: width and height that are enough: a JPEG is decoded at a fraction of its size
+            that is no smaller, and of its cost.
+
+    Raises:
+        ImageError: there is no such file, it is no image, is damaged, too large, or has pixels
+            whose range nothing states (32 bits).
+    """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise ImageError(f"photo {path} {what}; give the path of a photo")
+    try:
+        image: Image.Image
+        with Image.open(path, formats=_formats(path)) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise ImageError(_too_large(path, f"{width} x {height}"))
+            if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+                raise ImageError(
+                    f"photo {path} has 32-bit pixels, whose range nothing states; convert it to 8 "
+                    "or 16 bits"
+                )
+            if at_least is not None:
+                image.draft(None, at_least)
+            image.load()
+            return image
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(_too_large(path, "too many")) from error
+    except UnidentifiedImageError as error:
+        what = "is empty" if path.stat().st_size == 0 else "is not an image of these kinds"
+        raise ImageError(
+            f"photo {path} {what}: want JPEG, PNG, TIFF, WebP, BMP or HEIC; convert it first"
+        ) from error
+    except PermissionError as error:
+        raise ImageError(f"photo {path} cannot be read: {error.strerror}") from error
+    except Exception as error:
+        # The decoders of six formats raise a dozen kinds on damaged files; all mean this.
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ImageError(f"photo {path} is damaged ({reason}); copy it again") from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height as stored, from the header alone; raises `ImageError` as `open_image`."""
+    try:
+        with Image.open(path, formats=_formats(path)) as image:
+            width, height = image.size
+    except Exception as error:
+        raise ImageError(f"photo {path} has no readable header ({type(error).__name__})") from error
+    return int(width), int(height)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 is upright, and what a file says that does not say."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation)
+        orientation = int(value) if isinstance(value, int | float | str) else 1
+    except Exception:
+        # Pillow's parser raises many kinds on damaged EXIF; the image itself may be fine.
+        return 1
+    return orientation if orientation in _UPRIGHT_BY else 1
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says."""
+    orientation = orientation_of(image)
+    return image.transpose(_UPRIGHT_BY[orientation]) if orientation in _UPRIGHT_BY else image
+
+
+def rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels [H, W, 3]; 16 bits are scaled to 8, transparency is dropped."""
+    if image.mode.startswith("I"):
+        # Pillow's conversion clips 16 bits at 255 instead of scaling them.
+        grey = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+def _formats(path: Path) -> tuple[str, ...]:
+    """What the file may be; the decoder of HEIC is loaded for files that begin as one does."""
+    with path.open("rb") as file:
+        if file.read(12)[4:8] != b"ftyp":
+            return _FORMATS
+    import pillow_heif  # noqa: PLC0415 - few photos need it
+
+    pillow_heif.register_heif_opener()
+    return ("HEIF",)
+
+
+def _too_large(path: Path, size: str) -> str:
+    limit = MAX_PIXELS // 1_000_000
+    return f"photo {path} has {size} pixels; want at most {limit} megapixels: make it smaller"
