@@ -32,6 +32,7 @@ _SCALE_PX = 12.0
 # Contradictions that are no outliers are worth a word from this share of the pairs.
 _CONTRADICTING = 0.02
 _LONELY = 0.2
+_PARTS_NAMED = 5
 
 
 def check_claims(claims: Claims, *, quick: bool = False) -> CheckReport:
@@ -180,6 +181,7 @@ def _pose_problems(
         for row in motion.jumps
         if row not in rows and row + 1 not in rows
     ]
+    problems += _part_problems(claims, tests)
     if len(tests.contradictions) > _CONTRADICTING * pairs:
         i, j = tests.contradictions[0]
         said = (
@@ -195,6 +197,26 @@ def _pose_problems(
         )
         problems.append(Problem("scale", (), said))
     return tuple(names[row] for row in sorted(rows | isolated)), problems
+
+
+def _part_problems(claims: Claims, tests: PoseTests) -> list[Problem]:
+    """What is said of parts that no pair of images which agrees ties to each other."""
+    names = claims.names
+    if len(tests.parts) < 2:
+        return []
+    main, *others = tests.parts
+    images = tuple(names[row] for part in others for row in part)
+    listed = ", ".join(f"{len(part)} with {names[part[0]]}" for part in others[:_PARTS_NAMED])
+    more = f", and {len(others) - _PARTS_NAMED} more" if len(others) > _PARTS_NAMED else ""
+    untied = (
+        f"no pair of images that agrees ties {len(others)} parts to the other {len(main)} images "
+        f"({listed}{more}): how they lie to each other is not held by the images"
+    )
+    if not tests.folds:
+        return [Problem("parts", images, untied)]
+    first, second = tests.folds[0]
+    said = f"{untied}, and by {names[first]} and {names[second]} one is turned about"
+    return [Problem("folded", images, said)]
 
 
 def _image_problems(

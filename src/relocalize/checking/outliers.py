@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from relocalize.checking.agreement import PairMatches
 from relocalize.checking.measuring import MeasuredPair, Pair, directions
@@ -32,6 +34,9 @@ _ROUNDS = 3
 # Repeated patterns agree on a false relative pose by up to 47 matches (fox); beyond, pairs are
 # evidence of their own.
 _STRONG = 60
+
+
+_FOLD_DEG = 90.0  # between what a pair measures and what is claimed: a part is turned about
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,9 @@ class PoseTests:
         three_view_error_px: median over the images, or None where no three see the same.
         supported: [N] pairs of it that agree, with images that are no outliers.
         contradictions: pairs of rows that disagree although neither is an outlier, worst first.
+        parts: rows that pairs which agree tie to each other, the largest part first; of two rows
+            or more.
+        folds: pairs of rows in two parts, of which one is turned about against the other.
     """
 
     outliers: tuple[PoseOutlier, ...]
@@ -70,6 +78,8 @@ class PoseTests:
     three_view_error_px: float | None
     supported: NDArray[np.int64]
     contradictions: tuple[Pair, ...]
+    parts: tuple[tuple[int, ...], ...]
+    folds: tuple[Pair, ...]
 
 
 def pose_tests(poses: Sequence[Rigid3], measured: Sequence[MeasuredPair]) -> PoseTests:
@@ -107,6 +117,15 @@ def pose_tests(poses: Sequence[Rigid3], measured: Sequence[MeasuredPair]) -> Pos
         turned = angle > max(_ROTATION_DEG, _FAULT_FACTOR * typical_angle)
         fault = "rotation" if turned else ("translation" if row in flagged else "distance")
         outliers.append(PoseOutlier(row, fault, float(np.median(errors[rows])), angle))
+    parts = _parts(len(poses), matches, ~bad)
+    part_of = {row: number for number, part in enumerate(parts) for row in part}
+    folds = tuple(
+        (first, second)
+        for first, second, angle in zip(
+            matches.first.tolist(), matches.second.tolist(), angles.tolist(), strict=True
+        )
+        if angle > _FOLD_DEG and part_of.get(first, -1) != part_of.get(second, -2)
+    )
     without = ~matches.touching(flagged | too_far)
     strong = np.array([len(pair.matches) >= _STRONG for pair in measured], dtype=bool)
     contradicting = np.flatnonzero(bad & strong & without)
@@ -120,7 +139,20 @@ def pose_tests(poses: Sequence[Rigid3], measured: Sequence[MeasuredPair]) -> Pos
             (int(matches.first[pair]), int(matches.second[pair]))
             for pair in sorted(contradicting, key=lambda pair: -errors[pair])
         ),
+        parts=parts,
+        folds=folds,
     )
+
+
+def _parts(
+    count: int, matches: PairMatches, agree: NDArray[np.bool_]
+) -> tuple[tuple[int, ...], ...]:
+    """Connected components of the pairs that agree, of two rows or more, the largest first."""
+    ones = np.ones(int(agree.sum()))
+    graph = sparse.coo_array((ones, (matches.first[agree], matches.second[agree])), (count, count))
+    number, part = csgraph.connected_components(graph, directed=False)
+    rows = [tuple(np.flatnonzero(part == one).tolist()) for one in range(number)]
+    return tuple(sorted((part for part in rows if len(part) > 1), key=lambda part: -len(part)))
 
 
 def _bound(typical: float) -> float:

@@ -21,7 +21,8 @@ class Problem:
         kind: ``convention``, ``undecided``, ``untestable``, ``rotation``, ``translation``,
             ``scale``, ``outlier``, ``contradiction``, ``focal length``, ``aspect``,
             ``principal point``, ``distortion``, ``duplicate``, ``same pose``, ``mirrored``,
-            ``jump``, ``untested``, ``unused`` or ``file``.
+            ``jump``, ``parts``, ``folded``, ``weak link``, ``loose``, ``untested``, ``unused``
+            or ``file``.
         images: that it concerns.
         message: one line for people, with the next step where there is one.
     """
@@ -66,7 +67,9 @@ class CheckReport:
     @property
     def consistent(self) -> bool:
         """Whether poses and intrinsics as claimed explain the images, and none does it better."""
-        return self.verdict is not None and self.verdict.consistent and self.intrinsics_hold
+        folded = any(problem.kind == "folded" for problem in self.problems)
+        explained = self.verdict is not None and self.verdict.consistent
+        return explained and self.intrinsics_hold and not folded
 
     @property
     def intrinsics_hold(self) -> bool:
@@ -113,7 +116,11 @@ class CheckReport:
         lines = [f"{self.source}: {self.images} posed images, {self.pairs} pairs measured"]
         verdict = self.verdict
         if verdict is not None:
-            lines.append(_judgement(verdict, self.under_claimed))
+            if verdict.consistent and self.intrinsics_hold and not self.consistent:
+                name = verdict.best.convention.name
+                lines.append(f"NOT consistent: {name} is right, and the poses are folded")
+            else:
+                lines.append(_judgement(verdict, self.under_claimed))
             lines.append(_measures(verdict.best, self.pair_error_px, self.three_view_error_px))
         for problem in self.problems:
             more = len(problem.images) - _SHOWN

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from relocalize.checking.report import Problem
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import MapModel, PosedImage
@@ -124,6 +125,28 @@ def judge_soundness(model: MapModel) -> Soundness:
     parts.sort(key=lambda part: (-len(part), part[0]))
     weak.sort(key=lambda link: -link.rotation_sigma_deg)
     return Soundness(tuple(tuple(graph.names[row] for row in part) for part in parts), tuple(weak))
+
+
+def map_problems(model: MapModel) -> list[Problem]:
+    """What speaks against a map by its own points: parts, weak links, images that hang loose."""
+    soundness = judge_soundness(model)
+    problems = []
+    if len(soundness.parts) > 1:
+        main, *others = soundness.parts
+        images = tuple(name for part in others for name in part)
+        said = (
+            f"nothing firm ties {len(others)} parts to the other {len(main)} images: "
+            "their points leave open how they lie to each other"
+        )
+        problems.append(Problem("parts", images, said))
+    problems += [
+        Problem("weak link", (link.first, link.second), str(link)) for link in soundness.links
+    ]
+    loose = loose_images(model)
+    if loose:
+        said = f"{len(loose)} are held by few points (the first: {next(iter(loose.values()))})"
+        problems.append(Problem("loose", tuple(loose), said))
+    return problems
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
+from relocalize.checking.soundness import judge_soundness
 from relocalize.place import Place
 from relocalize.place.dropped import dropped_names
 
@@ -57,13 +58,15 @@ def place_facts(place: Place) -> dict[str, Any]:
         "localizers": place.localizer_names,
     }
     if model is not None:
-        points = model.points
+        points, soundness = model.points, judge_soundness(model)
         facts["map"] = {
             "images": len(model.images),
             "dropped": list(dropped_names(place)),
             "images_with_observations": sum(
                 bool((image.point_rows >= 0).any()) for image in model.images.values()
             ),
+            "parts": [len(part) for part in soundness.parts],
+            "weak_links": [str(link) for link in soundness.links],
             "points": len(points),
             "observations": int(points.track_lengths.sum()),
             "mean_track_length": _mean(points.track_lengths),
@@ -107,6 +110,10 @@ def _as_text(facts: dict[str, Any]) -> str:
             f"{model['observations']} observations, tracks of {model['mean_track_length']}, "
             f"reprojection error {model['mean_reprojection_error_px']} px"
         )
+        if len(model["parts"]) > 1:
+            sizes = ", ".join(map(str, model["parts"]))
+            lines.append(f"  nothing firm ties its parts of {sizes} images to each other")
+        lines += [f"  weak link: {link}" for link in model["weak_links"]]
         if model["dropped"]:
             lines.append(
                 f"  {len(model['dropped'])} images are dropped from it; bring them back with: "

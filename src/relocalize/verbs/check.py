@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from relocalize.checking import CheckReport, check_claims
 from relocalize.checking.claims import Claims
 from relocalize.checking.proof import settled
+from relocalize.checking.soundness import map_problems
 from relocalize.errors import CheckError
 from relocalize.formats import AUTO, read_registration
 from relocalize.formats.images import find_images
@@ -49,6 +51,8 @@ def check(
         return check_claims(Claims.of_files(registration, files), quick=quick)
     place = Place.of(what)
     report = check_claims(Claims.of_place(place), quick=quick)
+    if not quick and place.has_map:
+        report = replace(report, problems=(*report.problems, *map_problems(place.map)))
     with place.lock():
         atomic.write_json(place.root / CHECK_FILE, report.to_json())
     return report
