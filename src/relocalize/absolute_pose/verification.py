@@ -12,7 +12,9 @@ at the right place; what stands around it tells the two apart. Two shares are me
 A person in the way makes points go missing in one part of the image and leaves the other parts as
 they were: as much is explained there as ever. At another door there are things around the matches,
 and among them, that the map does not know: more is missing and less is explained. What counts is
-therefore missing over explained, beside what photos of that place usually have.
+therefore missing over explained, beside what photos of that place usually have. And where the
+matches lie in one part of the image with nothing found all around it, nothing is in the way: that
+part is the look-alike (`occlusion`).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from relocalize.absolute_pose.occlusion import agrees_in_a_part
 from relocalize.absolute_pose.refinement import Lens, View, project
 from relocalize.absolute_pose.scene import Scene
 from relocalize.features.matching import Rows, pairs_within, unit_descriptors
@@ -67,11 +70,13 @@ class Verification:
             None where the map has too few points that were seen alike.
         sigma: standard deviation of that share, as of so many points drawn by chance.
         explained: share of the features that are matches, in the parts of the image with matches.
+        in_a_part: whether what is found lies in one part of the image, with hardly anything around.
     """
 
     missing: float | None
     sigma: float = 0.0
     explained: float = 1.0
+    in_a_part: bool = False
 
     @property
     def ratio(self) -> float | None:
@@ -84,7 +89,11 @@ class Verification:
         Args:
             max_ratio: of missing to explained; None finds nothing.
         """
-        if self.missing is None or max_ratio is None:
+        if max_ratio is None:
+            return None
+        if self.in_a_part:
+            return "around the part of the image where they are, hardly anything looks the same"
+        if self.missing is None:
             return None
         plausible = min(max(max_ratio * self.explained, _NEVER), _ALWAYS) + _SIGMAS * self.sigma
         if self.missing <= plausible:
@@ -131,11 +140,12 @@ def verify_pose(
     explained = _explained(view.pixels, pixels)
     if checked.sum() < _MIN_CHECKED:
         return Verification(None, explained=explained)
+    in_a_part = agrees_in_a_part(expected.pixels, expected.views, best >= similarity, pixels)
     weights = expected.views[checked] ** _WEIGHT_POWER
     weights /= weights.sum()
     missing = float(weights[best[checked] < similarity].sum())
     sigma = float(np.sqrt(missing * (1 - missing) * np.square(weights).sum()))
-    return Verification(missing, sigma, explained)
+    return Verification(missing, sigma, explained, in_a_part)
 
 
 def largest_plausible_ratio(own: list[float]) -> float:
