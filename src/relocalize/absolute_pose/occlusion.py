@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from relocalize.geometry.transforms import FloatArray
 
 _LARGEST = 0.5  # of the image: of two parts the smaller one is the ellipse
-_CENTRES = np.linspace(-1.2, 1.2, 7)  # from the middle, in half images, either way
+_CENTRES = np.linspace(-1.2, 1.2, 11)  # from the middle, in half images, either way
 _ASPECTS = (0.5, 1.0, 2.0)
-_MOST_POINTS = 300  # more are thinned out
+_MOST_POINTS = 400  # more are thinned out
 _NEAR = 0.04  # of the longer side: a point further from every feature says nothing
 # A gain in log-likelihood that chance does not give: neighbouring points are found or missed
 # together, so that some ten of them are one observation.
 _CLEAR_GAIN = 50.0
-_CLEAR_GAIN_EACH = 0.1  # of a point: many of them make a slight difference clear, too
+_CLEAR_GAIN_EACH = 0.125  # of a point: many of them make a slight difference clear, too
+_CLEARLY = 1.05  # where two halves differ, either may be what is in the way
 _CONTRAST = 0.2  # found outside by found inside: hardly any
 
 
@@ -48,7 +49,7 @@ def agrees_in_a_part(
     part, gap = (gain * (inner > around)).max(), (gain * (inner < around)).max()
     best = np.unravel_index((gain * (inner > around)).argmax(), gain.shape)
     return bool(
-        part > max(gap, _CLEAR_GAIN, _CLEAR_GAIN_EACH * weight.sum())
+        part > max(_CLEARLY * gap, _CLEAR_GAIN, _CLEAR_GAIN_EACH * weight.sum())
         and around[best] < _CONTRAST * inner[best]
     )
 
