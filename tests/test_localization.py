@@ -255,7 +255,7 @@ def test_the_bound_on_look_alikes_is_the_maps_own(place, structure, tmp_path):
     loaded = StructureLocalizer.load(tmp_path)
     bound = structure.solver.settings.pose.max_contradiction
     assert loaded.solver.settings.pose.max_contradiction == bound
-    assert 0.1 < bound < 2
+    assert 0.02 < bound < 2
 
 
 def test_a_flat_patch_does_not_determine_an_unknown_camera(structure, images):
