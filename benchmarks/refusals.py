@@ -211,15 +211,11 @@ class Row:
         if pose is None:
             self.no_pose += 1
         elif _is_right(pose, photo.truth, localizer.solver.scene.positions):
-            self.right, self.right_refused = (
-                self.right + (not refused),
-                self.right_refused + refused,
-            )
+            self.right += not refused
+            self.right_refused += refused
         else:
-            self.wrong, self.wrong_refused = (
-                self.wrong + (not refused),
-                self.wrong_refused + refused,
-            )
+            self.wrong += not refused
+            self.wrong_refused += refused
 
 
 def _is_right(pose: Rigid3, truth: Rigid3 | None, points: FloatArray) -> bool:
