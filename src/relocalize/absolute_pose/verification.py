@@ -46,7 +46,7 @@ _MIN_MATCHES = 2  # in a part, for it to count as one where matches agree
 _SIGMAS = 1.64  # a share of few points is uncertain; surely too much (95%) is missing, or not
 
 # Times the median of a map's own images, localized without those taken with them. Between the
-# right poses and the wrong ones of benchmarks/refusals.py; the results page has the counts.
+# right poses and the wrong ones of a kitchen, an office and a corridor, see benchmarks/refusals.py.
 _TOLERANCE = 3.0
 _NEVER, _ALWAYS = 0.1, 0.6  # missing shares that say nothing, or enough, whatever is usual
 _USUAL, _MOST_USUAL = 0.25, 3.0  # of maps whose own images cannot be checked; beyond it all may be
