@@ -45,15 +45,17 @@ class Scene:
     vectors: UnitDescriptors
     origin: FloatArray = field(default_factory=lambda: np.zeros(3))
 
-    def retrieve(self, descriptors: Descriptors, count: int, *, without: int | None = None) -> Rows:
+    def retrieve(
+        self, descriptors: Descriptors, count: int, *, without: Sequence[int] = ()
+    ) -> Rows:
         """The ``count`` views most similar to a photo with ``descriptors`` [K, D], best first.
 
-        ``without`` is a view that is left out: the photo itself.
+        ``without`` are views that are left out: the photo itself, those taken with it.
         """
         similarity = self.vectors @ self.vlad.describe(descriptors)
-        if without is not None:
-            similarity[without] = -np.inf
-            count = min(count, len(similarity) - 1)
+        if len(without):
+            similarity[list(without)] = -np.inf
+            count = min(count, len(similarity) - len(without))
         return np.argsort(-similarity, kind="stable")[:count].astype(np.int64)
 
     def seen_by(self, views: Iterable[int]) -> Rows:

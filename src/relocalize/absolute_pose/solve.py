@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,8 +52,8 @@ class PoseSettings:
         verified: whether a pose is compared with what the map says is to be seen from it; frames
             next to the map's own in time cannot be look-alikes.
         verification_radius: of a point's projection, within which a feature should look like it.
-        max_missing: share of what should be seen from the pose that may look different;
-            `PoseSolver.learn` puts the map's own here.
+        max_contradiction: largest plausible ratio of what is missing to what is explained, see
+            `verify_pose`; `PoseSolver.learn` puts the map's own here, None refuses nothing.
         focal_sigma: of a focal length from EXIF, as a share.
         focal_range: plausible focal lengths as shares of the longer side.
         max_radial: plausible radial term, either sign.
@@ -70,7 +71,7 @@ class PoseSettings:
     max_view_distance: float = 4.0
     verified: bool = True
     verification_radius: float = 4.0
-    max_missing: float = 1.0
+    max_contradiction: float | None = None
     focal_sigma: float = 0.1
     focal_range: tuple[float, float] = (0.3, 3.0)
     max_radial: float = 0.5
@@ -156,7 +157,7 @@ def solve_pose(
     scene: Scene,
     settings: PoseSettings,
     *,
-    without: int | None = None,
+    without: Sequence[int] = (),
 ) -> Solved | Refused:
     """The pose of one photo.
 
@@ -167,7 +168,7 @@ def solve_pose(
         matches: of the photo.
         scene: what they were matched to.
         settings: bounds.
-        without: a view of the scene that is not asked: the photo itself.
+        without: views of the scene that are not asked: the photo itself, those taken with it.
     """
     if len(matches.keypoints) < settings.min_features:
         return Refused(
@@ -218,7 +219,7 @@ class _Photo:
         matches: Matches,
         scene: Scene,
         settings: PoseSettings,
-        without: int | None,
+        without: Sequence[int],
     ) -> None:
         self.matches, self.scene, self.settings = matches, scene, settings
         self.camera, self.without = matches.camera, without
@@ -314,7 +315,7 @@ class _Photo:
         if distances[nearest] > settings.max_view_distance * float(np.median(seen_from)):
             return Refused("the pose is implausible: far from every view of the map", count)
         verification = self._verification(view, lens)
-        contradiction = verification.contradiction(settings.max_missing)
+        contradiction = verification.contradiction(settings.max_contradiction)
         if contradiction is not None:
             return Refused(
                 f"a look-alike: {count} matches agree on a pose, but {contradiction}",
@@ -328,7 +329,7 @@ class _Photo:
 
     def _verification(self, view: View, lens: Lens) -> Verification:
         if not self.settings.verified:
-            return Verification(missing=None, unlike=None)
+            return Verification(missing=None)
         return verify_pose(
             view,
             lens,
@@ -336,6 +337,7 @@ class _Photo:
             self.pixels,
             self.matches.descriptors,
             radius=self.settings.verification_radius * self.matches.pixel,
+            similarity=self.settings.guided_similarity,
             without=self.without,
         )
 
