@@ -17,7 +17,6 @@ from relocalize.errors import GeometryError, PlaceError
 from relocalize.geometry import Rigid3
 from relocalize.place.colmap_files import CAMERA_SENSOR, ending, frame_rows, rig_rows
 
-
 _FARTHEST = 1e9  # as of the poses of images
 
 
