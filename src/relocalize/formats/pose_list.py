@@ -98,7 +98,9 @@ def _with_confidence(rows: list[list[str]]) -> bool:
     for cells in rows:
         with suppress(ValueError):
             ninth += floats(cells[8:9]) if len(cells) == 10 else []
-    return bool(ninth) and ((len(ninth) > 1 and len(set(ninth)) == 1) or median(ninth) > 180)
+    if 2 * len(ninth) <= len(rows):
+        return False  # a stray row among others says nothing
+    return (len(ninth) > 1 and len(set(ninth)) == 1) or median(ninth) > 180
 
 
 def _take(rows: PoseRows, cells: list[str], *, with_confidence: bool) -> None:
