@@ -147,15 +147,12 @@ b.jpg 0 0 1 1.5 0 1 0 2 -1 0 0 3e0
 """
 _ACE = {
     "train/poses/frame-000000.pose.txt": _MATRIX,
-    "train/poses/frame-000001.pose.txt": _MATRIX,
-    "train/calibration/frame-000000.calibration.txt": "525.505\n",
-    "train/calibration/frame-000001.calibration.txt": "500 0 320\n0 500 240\n0 0 1\n",
+    "train/calibration/frame-000000.calibration.txt": "500 0 320\n0 500 240\n0 0 1\n",
     "train/rgb/frame-000000.color.txt": "",
 }
 _SCANNET = {
     "color/none.txt": "",
     "pose/0.txt": _MATRIX,
-    "pose/1.txt": _MATRIX,
     "intrinsic/intrinsic_color.txt": "500 0 320 0\n0 500 240 0\n0 0 1 0\n0 0 0 1\n",
 }
 _KEYFRAME = {

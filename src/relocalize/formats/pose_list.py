@@ -41,9 +41,11 @@ def detect(path: Path) -> bool:
         return False
     rows = PoseRows(path, NAME, CONVENTION, _LAYOUT)
     try:
-        for where, cells in rows_in(_lines(path)):
+        listed = list(rows_in(_lines(path)))
+        with_confidence = _with_confidence([cells for _, cells in listed])
+        for where, cells in listed:
             with rows.row(where):
-                _take(rows, cells, with_confidence=False)
+                _take(rows, cells, with_confidence=with_confidence)
             if rows.count > rows.not_finite:
                 break
     except FormatError:
@@ -96,20 +98,24 @@ def _with_confidence(rows: list[list[str]]) -> bool:
     for cells in rows:
         with suppress(ValueError):
             ninth += floats(cells[8:9]) if len(cells) == 10 else []
-    return bool(ninth) and ((len(ninth) > 1 and len(set(ninth)) == 1) or median(ninth) > 180)
+    if 2 * len(ninth) <= len(rows):
+        return False  # a stray row among others says nothing
+    return (len(ninth) > 1 and len(set(ninth)) == 1) or median(ninth) > 180
 
 
 def _take(rows: PoseRows, cells: list[str], *, with_confidence: bool) -> None:
     name, *columns = cells
     numbers = floats(columns) if len(columns) in {7, 8, 9, 10} else []
-    if not numbers:
+    # Ninth to eleventh: two errors, of which the first is an angle; else nobody knows what.
+    errors = len(numbers) > 8 and not (len(numbers) == 9 and with_confidence)
+    if not numbers or (errors and not 0 <= numbers[7] <= 180):
         raise ValueError(f"{len(cells)} columns, want 8 or 9: {_LAYOUT}")
     camera, others = None, {}
-    if len(numbers) == 8 or (len(numbers) == 9 and with_confidence):
+    if len(numbers) >= 8 and not errors:
         if not 1 <= numbers[7] <= _LONGEST_FOCAL:
             raise ValueError(f"{name} has a focal length of {numbers[7]:g} pixels")
         camera = SizelessCamera(numbers[7])
         others = dict(zip([_CONFIDENCE], columns[8:], strict=False))
-    elif len(numbers) > 8:
+    elif errors:
         others = dict(zip(_ERRORS, columns[7:], strict=False))
     rows.add(name, numbers[:4], numbers[4:7], camera, columns=others)

@@ -24,6 +24,7 @@ from relocalize.place import Frame, Place
 from relocalize.place.captures import Fix
 from relocalize.place.folder import METRE
 
+_FROM = "GPS"  # how `Frame.up_from` begins where earlier fixes, not gravity, said what is up
 _LEAST = 4  # fixes: two make a heading and a scale, and as many must be left to check them by
 _HYPOTHESES = 500
 # Of the fixes' spread: where their noise is more, heading and scale are the noise's.
@@ -56,9 +57,9 @@ def align_to_gps(place: Place, *, seed: int = 0) -> FoundFrame:
     origin = _middle(list(fixes.values()))
     measured = east_north_up(list(fixes.values()), origin)
     in_place = np.stack([posed[name].world_from_cam.translation for name in names])
-    onto = f"GPS of {len(names)} photos"
+    onto = f"{_FROM} of {len(names)} photos"
     frame = Frame("z", onto, METRE, onto, enu_origin=origin)
-    if place.frame.up == "z":
+    if place.frame.up == "z" and not str(place.frame.up_from).startswith(_FROM):
         frame = replace(frame, up_from=place.frame.up_from)
         found, remark = _about_up(in_place, measured, np.random.default_rng(seed), place)
         return FoundFrame(found, onto, frame, METRE, names, remarks=(_said(origin), remark))

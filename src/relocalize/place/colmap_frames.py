@@ -17,6 +17,8 @@ from relocalize.errors import GeometryError, PlaceError
 from relocalize.geometry import Rigid3
 from relocalize.place.colmap_files import CAMERA_SENSOR, ending, frame_rows, rig_rows
 
+_FARTHEST = 1e9  # as of the poses of images
+
 
 def poses_by_frames(folder: Path) -> dict[int, Rigid3]:
     """``cam_from_world`` by the image's number; empty where there are no rigs and frames.
@@ -46,6 +48,6 @@ def _poses(folder: Path) -> Iterator[tuple[int, Rigid3]]:
 
 
 def _rigid(pose: tuple[float, ...]) -> Rigid3:
-    if not np.all(np.isfinite(pose)):
-        raise ValueError("a pose with a number that is not finite")
+    if not np.all(np.abs(pose) < _FARTHEST):
+        raise ValueError("a pose with a number that is not finite, or nowhere")
     return Rigid3.from_quat_wxyz(pose[:4], pose[4:])

@@ -21,6 +21,7 @@ from relocalize.capture.workspace import source_id
 from relocalize.errors import CaptureError
 from relocalize.formats.tum import tum_trajectory
 from relocalize.geometry import Camera
+from relocalize.geometry.transforms import local_origin
 from relocalize.localization import Localizer, PoseEstimate, fitted
 from relocalize.localization.video.camera import camera_of_clip
 from relocalize.localization.video.frame_log import FrameLog, LoggedFrame
@@ -207,7 +208,8 @@ def _with_camera_errors(estimate: PoseEstimate, camera: SharedCamera | None) -> 
     shared = estimate.shared_covariance
     if camera is None or pose is None or points is None or own is None or shared is None:
         return estimate
-    of_camera = camera.pose_covariance(pose, points)
+    origin = local_origin(points)  # its derivatives are differences of small steps
+    of_camera = camera.pose_covariance(pose.shifted(-origin), points - origin)
     return replace(estimate, covariance=own + of_camera, shared_covariance=shared + of_camera)
 
 
