@@ -253,9 +253,8 @@ def test_other_exposure_and_something_in_the_way_are_no_look_alikes(structure, i
 def test_the_bound_on_look_alikes_is_the_maps_own(place, structure, tmp_path):
     structure.save(tmp_path)
     loaded = StructureLocalizer.load(tmp_path)
-    bound = structure.solver.settings.pose.max_contradiction
-    assert loaded.solver.settings.pose.max_contradiction == bound
-    assert 0.02 < bound < 2
+    assert loaded.solver.settings.pose.max_missing == structure.solver.settings.pose.max_missing
+    assert 0.15 < structure.solver.settings.pose.max_missing <= 0.5
 
 
 def test_a_flat_patch_does_not_determine_an_unknown_camera(structure, images):

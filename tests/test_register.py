@@ -203,7 +203,7 @@ def test_a_photo_unlike_the_map_joins_where_it_shows_what_its_fellows_show(
     def doubting(view, lens, scene, pixels, descriptors, **options):
         # As if blur made this one photo look unlike the images of the map's camera.
         if len(pixels) == doubted:
-            return Verification(missing=0.9, explained=0.1)
+            return Verification(missing=0.9, unlike=0.9)
         return looked(view, lens, scene, pixels, descriptors, **options)
 
     unlike, *others = sorted(photos.iterdir())

@@ -268,10 +268,9 @@ class _Group:
             self.pixels[index],
             self.photos[index].descriptors,
             radius=self.settings.verification_radius * self.pixel,
-            similarity=self.settings.guided_similarity,
         )
-        enough = around.missing is not None
-        return enough and around.contradiction(self.settings.max_contradiction) is None
+        enough = around.missing is not None and around.unlike is not None
+        return enough and around.contradiction(self.settings.max_missing) is None
 
     def _lens_sigmas(self, refined: _Refined) -> FloatArray:
         """Standard deviations of focal length, k1, k2 and principal point, by the jackknife.

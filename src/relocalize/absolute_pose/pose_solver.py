@@ -23,7 +23,7 @@ from relocalize.absolute_pose.solve import (
     Solved,
     solve_pose,
 )
-from relocalize.absolute_pose.verification import largest_plausible_ratio
+from relocalize.absolute_pose.verification import largest_plausible_share
 from relocalize.errors import MappingError
 from relocalize.features.database import FeatureDatabase, StoredDescriptors
 from relocalize.features.extraction import Features, FeatureSettings, unit_descriptors
@@ -35,7 +35,6 @@ from relocalize.place import MapModel, PosedImage
 from relocalize.place.reduced_map import seen_by
 
 _OWN_VIEWS = 60  # views localized like photos; a median of 60 is good to 20%
-_NEIGHBOURS = 10  # views before and after one that are taken with it
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class PoseSolver:
         model = model.about(origin)
         views = [image for image in model.images.values() if (image.point_rows >= 0).any()]
         given = settings or PoseSolverSettings()
-        pose = replace(given.pose, max_contradiction=None)  # until the map's own is measured
+        pose = replace(given.pose, max_missing=1.0)  # until the map's own is measured
         first = replace(given, features=database.settings, pose=pose)
         descriptors = StoredDescriptors(database, [view.name for view in views])
         try:
@@ -124,33 +123,22 @@ class PoseSolver:
 
     def _knowing_itself(self, views: Sequence[PosedImage], database: FeatureDatabase) -> Self:
         """Localize some of the scene's views by the others: the map's noise, what photos miss."""
-        localized, posed, ratios = [], [], []
+        localized, posed, missing = [], [], []
         for index in _spread(len(views)):
             image = views[index]
-            features = database.features(image.name)
-            found = self._found(features, image.camera, [index])
-            if isinstance(found, Refused):
-                continue
-            localized.append((found.view.world_from_cam, found.covariance))
-            posed.append(image.world_from_cam)
-            # A photo of another day has no neighbours in time, which show all that it shows.
-            apart = self._found(features, image.camera, _taken_with(index, len(views)))
-            if isinstance(apart, Refused):
-                ratios.append(np.inf)
-            elif apart.verification.ratio is not None:
-                ratios.append(apart.verification.ratio)
-        pose = replace(self.settings.pose, max_contradiction=largest_plausible_ratio(ratios))
+            matches = self.match(database.features(image.name), image.camera, without=index)
+            found = solve_pose(matches, self.scene, self.settings.pose, without=index)
+            if isinstance(found, Solved):
+                localized.append((found.view.world_from_cam, found.covariance))
+                posed.append(image.world_from_cam)
+                if found.verification.missing is not None:
+                    missing.append(found.verification.missing)
+        pose = replace(self.settings.pose, max_missing=largest_plausible_share(missing))
         return replace(
             self,
             settings=replace(self.settings, pose=pose),
             noise=measured_noise(localized, posed),
         )
-
-    def _found(
-        self, features: Features, camera: Camera, without: Sequence[int]
-    ) -> Solved | Refused:
-        matches = self.match(features, camera, without=without)
-        return solve_pose(matches, self.scene, self.settings.pose, without=without)
 
     def with_noise_of(
         self,
@@ -193,7 +181,7 @@ class PoseSolver:
         camera: Camera,
         *,
         views: Sequence[int] | None = None,
-        without: Sequence[int] = (),
+        without: int | None = None,
     ) -> Matches:
         """The map's points that the features of a photo match.
 
@@ -201,7 +189,7 @@ class PoseSolver:
             features: of the photo.
             camera: of the photo, as well as it is known.
             views: of the scene, whose points are asked; None asks the most similar ones.
-            without: views of the scene that are not asked: the photo itself, those taken with it.
+            without: a view of the scene that is not asked: the photo itself.
         """
         if views is None:
             count = self.settings.retrieved
@@ -222,9 +210,3 @@ def _spread(count: int) -> list[int]:
     """Rows of up to `_OWN_VIEWS` of so many images, evenly spread."""
     rows = np.unique(np.linspace(0, count - 1, min(count, _OWN_VIEWS)).astype(int))
     return [int(row) for row in rows]
-
-
-def _taken_with(index: int, count: int) -> range:
-    """Rows of the views next to one of so many in time, and its own."""
-    reach = min(_NEIGHBOURS, count // 8)
-    return range(max(0, index - reach), min(count, index + reach + 1))

@@ -45,17 +45,15 @@ class Scene:
     vectors: UnitDescriptors
     origin: FloatArray = field(default_factory=lambda: np.zeros(3))
 
-    def retrieve(
-        self, descriptors: Descriptors, count: int, *, without: Sequence[int] = ()
-    ) -> Rows:
+    def retrieve(self, descriptors: Descriptors, count: int, *, without: int | None = None) -> Rows:
         """The ``count`` views most similar to a photo with ``descriptors`` [K, D], best first.
 
-        ``without`` are views that are left out: the photo itself, those taken with it.
+        ``without`` is a view that is left out: the photo itself.
         """
         similarity = self.vectors @ self.vlad.describe(descriptors)
-        if len(without):
-            similarity[list(without)] = -np.inf
-            count = min(count, len(similarity) - len(without))
+        if without is not None:
+            similarity[without] = -np.inf
+            count = min(count, len(similarity) - 1)
         return np.argsort(-similarity, kind="stable")[:count].astype(np.int64)
 
     def seen_by(self, views: Iterable[int]) -> Rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,8 +51,8 @@ class PoseSettings:
         verified: whether a pose is compared with what the map says is to be seen from it; frames
             next to the map's own in time cannot be look-alikes.
         verification_radius: of a point's projection, within which a feature should look like it.
-        max_contradiction: largest plausible ratio of what is missing to what is explained, see
-            `verify_pose`; `PoseSolver.learn` puts the map's own here, None refuses nothing.
+        max_missing: share of what should be seen from the pose that may look different;
+            `PoseSolver.learn` puts the map's own here.
         focal_sigma: of a focal length from EXIF, as a share.
         focal_range: plausible focal lengths as shares of the longer side.
         max_radial: plausible radial term, either sign.
@@ -71,7 +70,7 @@ class PoseSettings:
     max_view_distance: float = 4.0
     verified: bool = True
     verification_radius: float = 4.0
-    max_contradiction: float | None = None
+    max_missing: float = 1.0
     focal_sigma: float = 0.1
     focal_range: tuple[float, float] = (0.3, 3.0)
     max_radial: float = 0.5
@@ -157,7 +156,7 @@ def solve_pose(
     scene: Scene,
     settings: PoseSettings,
     *,
-    without: Sequence[int] = (),
+    without: int | None = None,
 ) -> Solved | Refused:
     """The pose of one photo.
 
@@ -168,7 +167,7 @@ def solve_pose(
         matches: of the photo.
         scene: what they were matched to.
         settings: bounds.
-        without: views of the scene that are not asked: the photo itself, those taken with it.
+        without: a view of the scene that is not asked: the photo itself.
     """
     if len(matches.keypoints) < settings.min_features:
         return Refused(
@@ -219,7 +218,7 @@ class _Photo:
         matches: Matches,
         scene: Scene,
         settings: PoseSettings,
-        without: Sequence[int],
+        without: int | None,
     ) -> None:
         self.matches, self.scene, self.settings = matches, scene, settings
         self.camera, self.without = matches.camera, without
@@ -315,7 +314,7 @@ class _Photo:
         if distances[nearest] > settings.max_view_distance * float(np.median(seen_from)):
             return Refused("the pose is implausible: far from every view of the map", count)
         verification = self._verification(view, lens)
-        contradiction = verification.contradiction(settings.max_contradiction)
+        contradiction = verification.contradiction(settings.max_missing)
         if contradiction is not None:
             return Refused(
                 f"a look-alike: {count} matches agree on a pose, but {contradiction}",
@@ -329,7 +328,7 @@ class _Photo:
 
     def _verification(self, view: View, lens: Lens) -> Verification:
         if not self.settings.verified:
-            return Verification(missing=None)
+            return Verification(missing=None, unlike=None)
         return verify_pose(
             view,
             lens,
@@ -337,7 +336,6 @@ class _Photo:
             self.pixels,
             self.matches.descriptors,
             radius=self.settings.verification_radius * self.matches.pixel,
-            similarity=self.settings.guided_similarity,
             without=self.without,
         )
 
