@@ -26,7 +26,7 @@ from relocalize.absolute_pose.solve import (
 from relocalize.absolute_pose.verification import largest_plausible_share
 from relocalize.errors import MappingError
 from relocalize.features.database import FeatureDatabase, StoredDescriptors
-from relocalize.features.extraction import Features, FeatureSettings, unit_descriptors
+from relocalize.features.extraction import KINDS, Features, FeatureSettings, unit_descriptors
 from relocalize.features.matching import mutual_matches
 from relocalize.features.vlad import Vlad, VladSettings
 from relocalize.geometry import Camera
@@ -49,14 +49,12 @@ class PoseSolverSettings:
         features: of photos; `PoseSolver.learn` puts the map's own here.
         vlad: image retrieval.
         retrieved: views whose points a photo is matched to.
-        ratio: of Lowe's test between nearest and second nearest point.
         pose: how a pose is found, and when it is not believed.
     """
 
     features: FeatureSettings = field(default_factory=FeatureSettings)
     vlad: VladSettings = field(default_factory=VladSettings)
     retrieved: int = 10
-    ratio: float = 0.8
     pose: PoseSettings = field(default_factory=PoseSettings)
 
     @classmethod
@@ -68,7 +66,6 @@ class PoseSolverSettings:
             features=FeatureSettings(**value["features"]),
             vlad=VladSettings(**value["vlad"]),
             retrieved=int(value["retrieved"]),
-            ratio=float(value["ratio"]),
             pose=PoseSettings(**pose),
         )
 
@@ -195,9 +192,10 @@ class PoseSolver:
             count = self.settings.retrieved
             views = self.scene.retrieve(features.descriptors, count, without=without).tolist()
         near = self.scene.seen_by(views)
+        kind = KINDS[self.settings.features.kind]
         descriptors = unit_descriptors(features.descriptors)
         points = unit_descriptors(self.scene.descriptors[near])
-        rows, columns = mutual_matches(descriptors, points, self.settings.ratio).T
+        rows, columns = mutual_matches(descriptors, points, kind.max_ratio).T
         keypoints = features.keypoints.astype(np.float64)
         return Matches(camera, keypoints, features.descriptors, near, rows, near[columns])
 
