@@ -20,8 +20,8 @@ from relocalize.place import MapModel, PosedImage
 
 # Two sides of which one might be turned or scaled by so much against the other are no one map.
 _APART_DEG, _APART_SCALE = 5.0, 0.2
-# And by so much, one map with a weak link; as where a cut through it crosses so small a share of
-# what its other cuts cross: errors that images have in common are not in the sigmas.
+# And by so much, one map with a weak link; as where its two sides see so few points in common, by
+# those that a single image sees: errors that images have in common are not in the sigmas.
 _WEAK_DEG, _WEAK_SCALE = 1.0, 0.03
 _WEAK_SHARE = 0.2
 _LEAST_SHARED = 8  # points; a similarity has 7 degrees of freedom
@@ -158,7 +158,7 @@ class _Cut:
     points: int
     rotation_sigma_deg: float
     scale_sigma: float
-    share: float  # of the observations that the median cut crosses
+    share: float  # of the points that an image sees, in the median
 
     @property
     def is_weak(self) -> bool:
@@ -252,12 +252,12 @@ class _Graph:
             tried.append((int(np.minimum(count, whole - count)[both].sum()), int(row), inside))
         tried.sort(key=lambda one: one[:2])
         cuts = []
-        typical = float(np.median([count for count, *_ in tried])) if tried else 1.0
-        for crossing, row, inside in tried[:_MEASURED_CUTS]:
+        seen = float(np.median(np.bincount(images, minlength=len(part))))
+        for _, row, inside in tried[:_MEASURED_CUTS]:
             shared, rotation, scale = self._held(points, information, inside)
             side = part[(at >= at[row]) & (at < at[row] + size[row])]
             tie = (int(part[before[row]]), int(part[row]))
-            cuts.append(_Cut(side, tie, shared, rotation, scale, crossing / typical))
+            cuts.append(_Cut(side, tie, shared, rotation, scale, shared / seen))
         return cuts
 
     def _held(
