@@ -216,7 +216,7 @@ def test_captures_that_both_begin_at_0_seconds_do_not_share_times(made, tmp_path
         ("obj", {}, "unknown format 'obj'"),
         ("tum", {"split": "other"}, "no split 'other'"),
         ("tum", {"capture": "other"}, "no capture 'other'"),
-        ("tum", {"capture": "visit"}, "in capture visit and in split blocks"),
+        ("tum", {"capture": "visit", "split": "blocks"}, "in capture visit and in split blocks"),
         ("tum", {"resize": (0, 10)}, "sides of 1 to 65535"),
         ("tum", {"resize": (10, 10**6)}, "sides of 1 to 65535"),
     ],
@@ -370,7 +370,7 @@ def test_json_is_one_object_and_a_bad_size_one_line(made, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([*arguments, "--json"])
     report = json.loads(capsys.readouterr().out)
-    assert (report["images"], report["format"], report["resized"]) == (7, "TUM trajectory", [])
+    assert (report["images"], report["format"], report["resized"]) == (12, "TUM trajectory", [])
     for size in ("455", "455x", "axb", "-1x5"):
         with pytest.raises(SystemExit) as ended:
             main([*arguments, f"--resize={size}"])

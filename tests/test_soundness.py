@@ -1,5 +1,7 @@
 """What holds the parts of a map to each other, by the points that both see."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -79,14 +81,16 @@ def test_an_image_that_few_points_hold_or_points_close_together_is_loose() -> No
     rows = few.point_rows.copy()
     rows[5:] = NO_POINT
     close = narrow.point_rows.copy()
-    near = np.linalg.norm(narrow.keypoints - narrow.keypoints[0], axis=1) < 25
-    close[~near] = NO_POINT
+    close[15:] = NO_POINT
+    positions = model.points.positions.copy()
+    spot = positions[close[0]]
+    positions[close[:15]] = spot + np.random.default_rng(1).uniform(-0.02, 0.02, (15, 3))
     kept = model.images | {
         few.name: PosedImage(few.name, CAMERA, 1, few.cam_from_world, few.keypoints, rows),
         narrow.name: PosedImage(
             narrow.name, CAMERA, 1, narrow.cam_from_world, narrow.keypoints, close
         ),
     }
-    loose = loose_images(MapModel(kept, model.points))
+    loose = loose_images(MapModel(kept, replace(model.points, positions=positions)))
     assert set(loose) == {few.name, narrow.name}
     assert "5 points" in loose[few.name]

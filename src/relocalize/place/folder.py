@@ -210,7 +210,8 @@ class Place:
             )
         try:
             # A key of the frame that nobody knows may change what the others mean.
-            Frame(**value["frame"])
+            if isinstance(value.get("frame"), dict):
+                Frame(**value["frame"])
             return from_plain(_Manifest, value)
         except (ValueError, TypeError) as error:
             raise PlaceError(f"{self._manifest_path} is damaged: {error}") from error
