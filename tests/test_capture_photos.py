@@ -135,8 +135,8 @@ def huge_png() -> bytes:
 @pytest.mark.parametrize(
     ("name", "data", "says"),
     [
-        ("notes.jpg", b"shopping list: milk, bread\n" * 20, "is not a JPEG"),
-        ("empty.jpg", b"", "is not a JPEG"),
+        ("notes.jpg", b"shopping list: milk, bread\n" * 20, "is not an image"),
+        ("empty.jpg", b"", "is empty"),
         ("huge.png", huge_png(), "megapixels"),
     ],
 )

@@ -129,7 +129,7 @@ def _kinds(place: Place, settings: MapSettings) -> list[Kind]:
 def _loose_photos(place: Place) -> int | None:
     """How many photos without an order a map is made of; None where there is a walk."""
     captures = [capture for capture in place.captures.values() if not capture.is_registered]
-    if any(capture.kind == "video" for capture in captures):
+    if any(capture.kind != "photos" for capture in captures):
         return None
     return sum(len(capture.images) for capture in captures)
 
