@@ -123,7 +123,7 @@ def test_images_become_png_and_no_split_writes_no_lists(tmp_path: Path) -> None:
         assert image.format == "PNG" and image.size == (64, 48)
     assert not (out / "TrainSplit.txt").exists()
     photo.write_bytes(b"no image")
-    with pytest.raises(FormatError, match="cannot be read"):
+    with pytest.raises(FormatError, match="is not an image"):
         write_seven_scenes(posed, tmp_path / "again")
     assert not (tmp_path / "again").exists()
 

@@ -26,6 +26,7 @@ from relocalize.localization import fitted
 from relocalize.mapping import map_place
 from relocalize.mapping.register_photos import RegisterPhotosSettings, register_photos
 from relocalize.place import MapModel, Place, Points
+from relocalize.place.image_file import open_image, rgb
 
 VISIT = RegisterPhotosSettings("visit")
 # The principal point off the image's centre and two radial terms: what one photo cannot tell.
@@ -209,7 +210,7 @@ def test_a_photo_unlike_the_map_joins_where_it_shows_what_its_fellows_show(
     unlike, *others = sorted(photos.iterdir())
 
     def count(path):
-        return len(extract_features(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), FeatureSettings()))
+        return len(extract_features(rgb(open_image(path)), FeatureSettings()))
 
     doubted = count(unlike)
     assert doubted not in map(count, others)
