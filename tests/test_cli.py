@@ -40,7 +40,8 @@ def test_info_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert code == 0
     assert facts["name"] == "kitchen"
     assert facts["map"] is None
-    assert facts["frame"] == {"up": None, "up_from": None, "unit": "map unit", "scale_from": None}
+    unknown = dict.fromkeys(("up", "up_from", "scale_from", "enu_origin"))
+    assert facts["frame"] == {"unit": "map unit", **unknown}
 
 
 def test_a_known_error_is_one_line_on_stderr_and_exit_code_1(
