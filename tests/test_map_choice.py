@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import relocalize
-from relocalize.errors import MappingError
+from relocalize.errors import NotConnectedError
 from relocalize.features import xfeat
 from relocalize.features.database import remembered_kind
 from relocalize.mapping import unknown_poses
@@ -41,7 +41,7 @@ def mapped(place: Place, monkeypatch: pytest.MonkeyPatch) -> Mapped:
             kind = database.settings.kind
             tried.append(kind)
             if kind not in held:
-                raise MappingError(f"nothing comes together with {kind}")
+                raise NotConnectedError(f"nothing comes together with {kind}")
             report = MapReport(3, 3, 3, 3, 0, 0.5, features=kind)
             return Outcome(MapModel({}, Points.none()), Frame(), report, held=held[kind])
 
@@ -77,5 +77,5 @@ def test_of_maps_that_all_fall_apart_the_largest_is_kept(place: Place, mapped: M
 
 def test_a_kind_can_be_forced_and_its_error_is_said(place: Place, mapped: Mapped) -> None:
     assert mapped("xfeat", xfeat=0.1) == ["xfeat"]
-    with pytest.raises(MappingError, match="nothing comes together with sift"):
+    with pytest.raises(NotConnectedError, match="nothing comes together with sift"):
         mapped("sift", xfeat=1.0)

@@ -283,7 +283,7 @@ def test_two_places_in_one_are_told_apart(corridor, corridor_place, tmp_path):
         noise = cv2.GaussianBlur(rng.integers(0, 255, (360, 480, 3), np.uint8), (0, 0), 2)
         cv2.imwrite(str(tmp_path / "elsewhere" / f"{i}.jpg"), noise)
     capture_frames(tmp_path / "elsewhere", place.root, name="elsewhere")
-    report = map_place(place)
+    report = map_place(place, MapSettings(features="sift"))
     apart = [name for run in report.apart for name in run.images]
     assert sorted(apart) == [f"elsewhere/{i}.jpg" for i in range(3)]
     assert all(run.reason for run in report.apart)

@@ -131,7 +131,7 @@ def test_a_chosen_photo_lands_and_a_hostile_one_is_one_line(place: Place, tmp_pa
         until(viewer.server.get_clients, "connected")
         choose = page.locator("input[type=file]")
         choose.set_input_files(bad)
-        page.get_by_text("photo bad.jpg is not a JPEG").wait_for()
+        page.get_by_text("photo bad.jpg is not an image").wait_for()
         choose.set_input_files(good)
         page.get_by_text("at 0.500 0.250 1.000 m").wait_for()
         page.get_by_text("2 inliers").wait_for()

@@ -37,6 +37,10 @@ class MappingError(RelocalizeError):
     """Images that do not come together to a map."""
 
 
+class NotConnectedError(MappingError):
+    """No two images of a map to be could be set in relation by their features."""
+
+
 class LocalizerError(RelocalizeError):
     """A localizer that cannot be fitted, found or loaded (a photo that fails is not an error)."""
 

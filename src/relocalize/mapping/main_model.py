@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import pycolmap
 
 from relocalize import progress
-from relocalize.errors import MappingError
+from relocalize.errors import NotConnectedError
 from relocalize.features.database import FeatureDatabase, Pair
 from relocalize.features.matching import MatchSettings, match_pairs
 from relocalize.features.pairs import Similarity, pairs_between
@@ -76,7 +76,7 @@ def make_main_model(
             features is tried next.
 
     Raises:
-        MappingError: nothing came together.
+        NotConnectedError: nothing came together.
     """
     left_out: frozenset[Pair] = frozenset()
     if database.settings.kind != "sift":
@@ -112,7 +112,7 @@ def make_main_model(
         if not best.judgement.good and database.settings.kind == "sift":
             best = _better(best, map_globally(task))
     if not best.models:
-        raise MappingError(
+        raise NotConnectedError(
             f"no two of the {len(task.names)} images could be set in relation: they share too "
             "little, are blurred, or were taken from one spot; film while walking, with overlap"
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pycolmap
 
 from relocalize import progress
-from relocalize.errors import MappingError, PlaceError
+from relocalize.errors import MappingError, NotConnectedError, PlaceError
 from relocalize.features import xfeat
 from relocalize.features.database import DATABASE, SETTINGS, open_database, remembered_kind
 from relocalize.features.extraction import Kind, settings_for
@@ -102,7 +102,7 @@ def _best_outcome(
                     outcome = unknown_poses.reconstruct_map(
                         place, database, aside, settings, last_resort=last
                     )
-        except MappingError:
+        except NotConnectedError:
             if not found and number == len(kinds) - 1:
                 raise
             continue

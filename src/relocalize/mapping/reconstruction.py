@@ -185,17 +185,26 @@ def map_incrementally(
     models = work / "models"
     shutil.rmtree(models, ignore_errors=True)
     models.mkdir()
-    with progress.bar(what, len(task.names)) as bar:
-        result = pycolmap.incremental_mapping(
-            str(task.matches),
-            str(task.images_dir),
-            str(models),
-            options,
-            input_path=str(begin) if begin else "",
-            next_image_callback=bar.advance,
-        )
+    try:
+        with progress.bar(what, len(task.names)) as bar:
+            result = pycolmap.incremental_mapping(
+                str(task.matches),
+                str(task.images_dir),
+                str(models),
+                options,
+                input_path=str(begin) if begin else "",
+                next_image_callback=bar.advance,
+            )
+    except ValueError as error:
+        # COLMAP stumbles over cameras of images without a single match.
+        progress.say(f"{what} failed: {_first_words(error)}")
+        result = {}
     shutil.rmtree(work, ignore_errors=True)
     return _judged(result.values(), task, what)
+
+
+def _first_words(error: Exception) -> str:
+    return str(error).partition(". ")[0]
 
 
 def _begin_folder(
@@ -243,8 +252,8 @@ def map_globally(task: Task) -> Attempt:
         for model in found.values():
             whole.append(triangulate(model, copy, task.images_dir, models, seed=task.seed))
             refine_map(whole[-1])
-    except RuntimeError as error:
-        progress.say(f"global mapping failed: {error}")
+    except (RuntimeError, ValueError) as error:
+        progress.say(f"global mapping failed: {_first_words(error)}")
         return _judged([], task, "global mapping")
     finally:
         shutil.rmtree(work, ignore_errors=True)
