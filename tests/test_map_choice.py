@@ -10,7 +10,7 @@ import pytest
 import relocalize
 from relocalize.errors import NotConnectedError
 from relocalize.features import xfeat
-from relocalize.features.database import remembered_kind
+from relocalize.features.database import remembered_settings
 from relocalize.mapping import unknown_poses
 from relocalize.mapping.outcome import Outcome
 from relocalize.mapping.report import MapReport
@@ -55,24 +55,30 @@ def mapped(place: Place, monkeypatch: pytest.MonkeyPatch) -> Mapped:
     return run
 
 
+def kind_of(place: Place) -> str:
+    settings = remembered_settings(place)
+    assert settings is not None
+    return settings.kind
+
+
 def test_a_map_that_hangs_together_is_the_end_of_it(place: Place, mapped: Mapped) -> None:
     assert mapped(sift=1.0) == ["sift"]
-    assert remembered_kind(place) == "sift"
+    assert kind_of(place) == "sift"
 
 
 def test_the_next_kind_is_tried_where_it_falls_apart_and_is_remembered(
     place: Place, mapped: Mapped
 ) -> None:
     assert mapped(sift=0.4, xfeat=1.0) == ["sift", "xfeat"]
-    assert remembered_kind(place) == "xfeat"
+    assert kind_of(place) == "xfeat"
     assert mapped(xfeat=1.0) == ["xfeat"]
 
 
 def test_of_maps_that_all_fall_apart_the_largest_is_kept(place: Place, mapped: Mapped) -> None:
     assert mapped(sift=0.6, xfeat=0.3) == ["sift", "xfeat"]
-    assert remembered_kind(place) == "sift"
+    assert kind_of(place) == "sift"
     assert mapped(xfeat=0.3) == ["sift", "xfeat"]
-    assert remembered_kind(place) == "xfeat"
+    assert kind_of(place) == "xfeat"
 
 
 def test_a_kind_can_be_forced_and_its_error_is_said(place: Place, mapped: Mapped) -> None:

@@ -24,7 +24,6 @@ from relocalize.features.extraction import (
     Descriptors,
     Features,
     FeatureSettings,
-    Kind,
     extract_features,
 )
 from relocalize.geometry import Camera
@@ -341,10 +340,10 @@ def _of_settings(path: Path, record: Path, settings: FeatureSettings) -> Feature
     return FeatureDatabase(path, settings)
 
 
-def remembered_kind(place: Place) -> Kind | None:
-    """The kind of features that the Place's map was made with; None where there is none."""
+def remembered_settings(place: Place) -> FeatureSettings | None:
+    """How the features beside the Place's map were extracted; None where there are none."""
     try:
-        return FeatureSettings(**read_json(place.map_dir / SETTINGS)).kind
+        return FeatureSettings(**read_json(place.map_dir / SETTINGS))
     except (PlaceError, TypeError):
         return None
 

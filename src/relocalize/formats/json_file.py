@@ -20,6 +20,7 @@ from relocalize.formats.text import LONGEST_NAME, is_name, read_text, shortened
 # and leaves room for a million points.
 _MOST_CONTAINERS = 5_000_000
 _SHOWN = 60
+_HEAD = 100_000  # bytes
 
 
 def read_json(path: Path) -> object:
@@ -57,11 +58,16 @@ def json_file_in(path: Path, name: str) -> str:
     Empty where there is none that can be read.
     """
     path = path / name if path.is_dir() else path
+    return head_of(path) if path.suffix.lower() == ".json" else ""
+
+
+def head_of(path: Path) -> str:
+    """The beginning of a file, to tell what it is; empty where there is none to be read."""
     try:
-        if path.suffix.lower() != ".json" or not path.is_file():
+        if not path.is_file():
             return ""
         with path.open("rb") as file:
-            return file.read(100_000).decode("utf-8", errors="replace")
+            return file.read(_HEAD).decode("utf-8", errors="replace")
     except OSError:
         return ""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from relocalize.errors import FormatError
-from relocalize.formats.json_file import read_json_object
+from relocalize.formats.json_file import head_of, read_json_object
 from relocalize.formats.lenses import pinhole_of
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.registration import Registration
@@ -25,7 +25,6 @@ CONVENTION = Convention("matrix", "world_from_cam", "RUB", "centre")
 _MATRIX = [[f"t_{row}{column}" for column in range(4)] for row in range(3)]
 _CAMERAS = {"corrected_cameras": "corrected_images", "cameras": "images"}
 _ENDINGS = (".jpg", ".jpeg", ".png")
-_HEAD = 100_000  # bytes that tell what a file is
 
 
 def detect(path: Path) -> bool:
@@ -78,12 +77,4 @@ def _polycam_folder(path: Path) -> Path | None:
 
 def _is_polycam(folder: Path) -> bool:
     file = next(iter(sorted(folder.glob("*.json"))), None) if folder.is_dir() else None
-    return file is not None and b'"t_00"' in _head(file)
-
-
-def _head(file: Path) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(_HEAD)
-    except OSError:
-        return b""
+    return file is not None and '"t_00"' in head_of(file)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from relocalize.formats.json_file import read_json_object
+from relocalize.formats.json_file import head_of, read_json_object
 from relocalize.formats.lenses import pinhole_of
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.registration import Registration
@@ -20,7 +20,6 @@ from relocalize.place.folder import METRE
 NAME = "Record3D metadata"
 CONVENTION = Convention("xyzw", "world_from_cam", "RUB", "centre")
 _METADATA = ("metadata", "metadata.json")
-_HEAD = 100_000  # bytes that tell what a file is
 
 
 def detect(path: Path) -> bool:
@@ -65,15 +64,7 @@ def _metadata(path: Path) -> Path | None:
     if not path.is_dir() and path.name not in _METADATA:
         return None
     for one in candidates:
-        head = _head(one)
-        if b'"poses"' in head or (b'"K"' in head and b'"fps"' in head):
+        head = head_of(one)
+        if '"poses"' in head or ('"K"' in head and '"fps"' in head):
             return one
     return None
-
-
-def _head(file: Path) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(_HEAD)
-    except OSError:
-        return b""

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from relocalize.errors import FormatError
 from relocalize.formats import (
+    ace,
     bundler,
     cambridge,
     colmap,
     euroc,
     kapture,
     kitti,
-    matrix_files,
     matrix_rows,
     metashape,
     navvis,
@@ -27,6 +27,7 @@ from relocalize.formats import (
     reality_capture,
     reality_capture_xmp,
     record3d,
+    scannet,
     seven_scenes,
     tum,
 )
@@ -63,8 +64,8 @@ FORMATS: dict[str, Format] = {
     "nerfstudio": Format(
         nerfstudio.NAME, nerfstudio.detect, nerfstudio.read, nerfstudio.write, lists=True
     ),
-    "ace": Format(matrix_files.NAME, matrix_files.detect, matrix_files.read),
-    "scannet": Format(matrix_files.SCANNET, matrix_files.detect_scannet, matrix_files.read_scannet),
+    "ace": Format(ace.NAME, ace.detect, ace.read),
+    "scannet": Format(scannet.NAME, scannet.detect, scannet.read),
     "polycam": Format(polycam.NAME, polycam.detect, polycam.read),
     "record3d": Format(record3d.NAME, record3d.detect, record3d.read),
     "7-scenes": Format(

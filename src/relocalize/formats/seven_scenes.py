@@ -20,7 +20,7 @@ from PIL import Image
 
 from relocalize import progress
 from relocalize.errors import FormatError, ImageError
-from relocalize.formats import matrix_files
+from relocalize.formats import ace
 from relocalize.formats.images import natural_key
 from relocalize.formats.matrix_files import LAYOUT, read_matrix
 from relocalize.formats.pose_rows import PoseRows
@@ -66,8 +66,8 @@ def read(path: Path) -> Registration:
     """
     root = path.parent if path.is_file() else path
     sequences = _sequences(root)
-    if matrix_files.detect(root):  # as the scripts of ACE and DSAC* lay it out
-        return matrix_files.read(root)
+    if ace.detect(root):  # as the scripts of ACE and DSAC* lay it out
+        return ace.read(root)
     if not sequences:
         raise FormatError(f"{path} is no {NAME}: it has no seq-01/frame-000000{_POSE_ENDING}")
     rows = PoseRows(root, NAME, CONVENTION, LAYOUT)

@@ -21,7 +21,8 @@ from relocalize.mapping.keyframes import choose_keyframes
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
 from relocalize.mapping.points import triangulate
 from relocalize.mapping.posed_focal import with_focal_lengths
-from relocalize.mapping.registering import Query, Registrar, add_to_model
+from relocalize.mapping.pruning import prune_points
+from relocalize.mapping.registering import Query, Registrar, add_to_model, reasons_of
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.settings import MapSettings
 from relocalize.mapping.stored_model import given_images
@@ -113,11 +114,11 @@ def triangulate_map(
             distortion_of=_undistorted(model),
             lenses_of=free.intersection(model.cameras),
         )
+        prune_points(model)
         count.items = len(rest)
     with stages.measure("colors", "images") as count:
         model.extract_colors_for_all_images(str(place.images_dir))
         count.items = int(model.num_reg_images())
-    reasons = {r.name: r.reason or "unknown" for r in results if r.cam_from_world is None}
     merged = _with_every_pose(MapModel.from_colmap(model).about(-origin), given)
     return Outcome(
         model=merged,
@@ -130,7 +131,7 @@ def triangulate_map(
             points=len(merged.points),
             reprojection_error=float(merged.points.reprojection_errors.mean()),
             features=database.settings.kind,
-            apart=images_apart(place, reasons),
+            apart=images_apart(place, reasons_of(results)),
             intrinsics=_intrinsics(given, merged),
             stages=stages.times,
         ),

@@ -23,7 +23,6 @@ from relocalize.mapping.look_alikes import agreement, judge_pairs
 from relocalize.mapping.outcome import nearest_in_order
 from relocalize.mapping.reconstruction import (
     Attempt,
-    Judgement,
     Task,
     judge,
     map_globally,
@@ -45,13 +44,11 @@ class MainModel:
     Attributes:
         model: poses and points.
         fragments: models of images that it lacks.
-        judgement: of the model.
         look_alikes: pairs that were left out because the map contradicts them.
     """
 
     model: pycolmap.Reconstruction
     fragments: Sequence[pycolmap.Reconstruction]
-    judgement: Judgement
     look_alikes: int
 
 
@@ -116,21 +113,26 @@ def make_main_model(
             f"no two of the {len(task.names)} images could be set in relation: they share too "
             "little, are blurred, or were taken from one spot; film while walking, with overlap"
         )
-    return MainModel(best.models[0], best.fragments, best.judgement, len(left_out))
+    return MainModel(best.models[0], best.fragments, len(left_out))
 
 
 def _by_all_pairs(task: Task, database: FeatureDatabase, trusted: Collection[Pair]) -> Attempt:
-    """Global mapping; without the loops where with them it contradicts the neighbours in time."""
+    """Global mapping; without the loops where those bend the walk."""
     best = map_globally(task)
     matches = database.verified_matches()
     loops = [pair for pair in matches if pair not in trusted]
     if not trusted or not loops:
         return best
     walk = {pair: matches[pair] for pair in trusted if pair in matches}
-    if best.models and agreement(MapModel.from_colmap(best.models[0]), walk) >= _AGREE:
+
+    def agreeing(attempt: Attempt) -> float:
+        models = attempt.models
+        return agreement(MapModel.from_colmap(models[0]), walk) if models else 0.0
+
+    if agreeing(best) >= _AGREE:
         return best
     progress.say("pairs far apart in time contradict the walk; mapping without them")
-    return _better(best, map_globally(_without(task, database, loops)))
+    return max(best, map_globally(_without(task, database, loops)), key=agreeing)
 
 
 def _in_time(task: Task, database: FeatureDatabase, trusted: Collection[Pair]) -> Attempt:

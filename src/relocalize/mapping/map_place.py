@@ -14,8 +14,8 @@ import pycolmap
 from relocalize import progress
 from relocalize.errors import MappingError, NotConnectedError, PlaceError
 from relocalize.features import xfeat
-from relocalize.features.database import DATABASE, SETTINGS, open_database, remembered_kind
-from relocalize.features.extraction import Kind, settings_for
+from relocalize.features.database import DATABASE, SETTINGS, open_database, remembered_settings
+from relocalize.features.extraction import FeatureSettings, Kind, settings_for
 from relocalize.formats.registry import read_registration
 from relocalize.mapping import known_poses, unknown_poses
 from relocalize.mapping.moving import given_poses
@@ -87,13 +87,15 @@ def _best_outcome(
     that do not, the one with most images in its largest sound part is taken.
     """
     found: list[tuple[Outcome, Path]] = []
-    kinds = _kinds(place, settings)
+    remembered = remembered_settings(place)
+    kinds = _kinds(settings, remembered)
     for number, kind in enumerate(kinds):
         aside = work / kind
         aside.mkdir(exist_ok=True)
-        folder = place.map_dir if number == 0 else aside
+        wanted = settings_for(kind, _loose_photos(place))
+        # The features of the map that is there stay with it until the new one takes its place.
+        folder = place.map_dir if remembered in (wanted, None) and number == 0 else aside
         try:
-            wanted = settings_for(kind, _loose_photos(place))
             with open_database(place, wanted, folder=folder) as database:
                 if poses_known:
                     outcome = known_poses.triangulate_map(place, database, aside, settings)
@@ -114,16 +116,20 @@ def _best_outcome(
                 f"with {kind} the map does not hold together ({outcome.doubt}); "
                 f"trying {kinds[number + 1]}"
             )
-    return max(found, key=lambda one: (one[0].holds, one[0].held))
+    best = max(found, key=lambda one: (one[0].holds, one[0].held))
+    if not best[0].holds and settings.features == "auto" and not xfeat.is_installed():
+        progress.say(
+            "another kind of features may do better: pip install 'relocalize[xfeat]', and map again"
+        )
+    return best
 
 
-def _kinds(place: Place, settings: MapSettings) -> list[Kind]:
+def _kinds(settings: MapSettings, remembered: FeatureSettings | None) -> list[Kind]:
     """Kinds of features to try, in order."""
     if settings.features != "auto":
         return [settings.features]
     kinds: list[Kind] = ["sift", "xfeat"] if xfeat.is_installed() else ["sift"]
-    first = remembered_kind(place)
-    return sorted(kinds, key=lambda kind: kind != first) if first in kinds else kinds
+    return sorted(kinds, key=lambda kind: remembered is None or kind != remembered.kind)
 
 
 def _loose_photos(place: Place) -> int | None:

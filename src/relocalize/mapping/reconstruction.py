@@ -21,6 +21,7 @@ from relocalize.checking.soundness import judge_soundness
 from relocalize.features.database import copy_database
 from relocalize.mapping.outcome import ENOUGH
 from relocalize.mapping.points import triangulate
+from relocalize.mapping.pruning import prune_points
 from relocalize.parallel import map_in_order
 from relocalize.place import MapModel
 from relocalize.place.bundle_adjustment import refine_map
@@ -65,28 +66,39 @@ class Judgement:
         return not self.alarms and self.registered >= ENOUGH * self.images
 
 
-def judge(model: pycolmap.Reconstruction, names: Sequence[str], ordered: bool) -> Judgement:
-    """Judge a model of the images ``names``, which are in time order if ``ordered``."""
+def alarms_of(
+    model: pycolmap.Reconstruction, names: Sequence[str], ordered: bool
+) -> tuple[str, ...]:
+    """What is suspicious of a model of ``names``, which are in time order if ``ordered``."""
     alarms = []
     for camera in model.cameras.values():
         low, high = _PLAUSIBLE_FOCAL
         factor = camera.mean_focal_length() / max(camera.width, camera.height)
         if not low <= factor <= high:
             alarms.append(f"focal length {factor:.2f} x image size is implausible")
-    error = float(model.compute_mean_reprojection_error()) if model.num_points3D() else np.inf
+    error = _error(model)
     if error > _MAX_REPROJECTION_ERROR:
         alarms.append(f"mean reprojection error of {error:.2f} px")
     if ordered:
         jumps = _jumps(model, names)
         if jumps:
             alarms.append(f"the trajectory jumps at {', '.join(jumps[:3])}")
+    return tuple(alarms)
+
+
+def judge(model: pycolmap.Reconstruction, names: Sequence[str], ordered: bool) -> Judgement:
+    """Judge a model of the images ``names``, which are in time order if ``ordered``."""
     parts = judge_soundness(MapModel.from_colmap(model)).parts
     return Judgement(
         registered=max(map(len, parts), default=0),
         images=len(names),
-        reprojection_error=error,
-        alarms=tuple(alarms),
+        reprojection_error=_error(model),
+        alarms=alarms_of(model, names, ordered),
     )
+
+
+def _error(model: pycolmap.Reconstruction) -> float:
+    return float(model.compute_mean_reprojection_error()) if model.num_points3D() else np.inf
 
 
 def _jumps(model: pycolmap.Reconstruction, names: Sequence[str]) -> list[str]:
@@ -145,7 +157,11 @@ class Attempt:
 
 
 def _judged(models: Iterable[pycolmap.Reconstruction], task: Task, what: str) -> Attempt:
-    rated = [(judge(model, task.names, task.ordered), model) for model in models]
+    rated = []
+    for model in models:
+        # One point behind a camera makes any mean of errors meaningless.
+        prune_points(model)
+        rated.append((judge(model, task.names, task.ordered), model))
     rated.sort(key=lambda row: row[0].score, reverse=True)
     nothing = Judgement(0, len(task.names), float("inf"), ("nothing came together",))
     judgement = rated[0][0] if rated else nothing

@@ -131,6 +131,11 @@ class Registrar:
         return Registration(query.name, None, features.keypoints, none, none, reason)
 
 
+def reasons_of(registrations: Sequence[Registration]) -> dict[str, str]:
+    """Why each image that failed did."""
+    return {r.name: r.reason or "unknown" for r in registrations if r.cam_from_world is None}
+
+
 def add_to_model(
     model: pycolmap.Reconstruction,
     registrations: Sequence[Registration],

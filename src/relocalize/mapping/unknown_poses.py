@@ -34,7 +34,7 @@ from relocalize.mapping.keyframes import choose_keyframes
 from relocalize.mapping.main_model import MainModel, make_main_model
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
 from relocalize.mapping.pruning import keep_images, refine_and_prune
-from relocalize.mapping.reconstruction import Task, judge
+from relocalize.mapping.reconstruction import Task, alarms_of
 from relocalize.mapping.registering import Query, Registrar, Registration, add_to_model
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.scale import metres_per_unit
@@ -42,7 +42,8 @@ from relocalize.mapping.settings import MapSettings
 from relocalize.place import Capture, Frame, MapModel, Place
 from relocalize.place.folder import METRE
 
-_LEAST_PART = 3  # images
+_FRAGMENTS = "fragments"  # folder of what is beside the model of the keyframes
+_LEAST_PART = 3  # images that the map lacks: fewer lose their pose, and are no part
 _APART = "in part {number}, which nothing firm ties to the map; film what lies between the two"
 _REGISTERED_PER_SAVE = 200  # images; a kill loses at most the registration of so many
 
@@ -125,7 +126,9 @@ def reconstruct_map(
     with stages.measure("judgement", "images") as count:
         count.items = int(model.num_reg_images())
         parts, soundness = _sound_part(model)
+        posed = {i.name for i in model.images.values() if i.has_pose}
         parts += [MapModel.from_colmap(fragment) for fragment in main.fragments]
+        parts = [part for part in parts if len(part.images.keys() - posed) >= _LEAST_PART]
     with stages.measure("gravity, scale, colors", "images") as count:
         frame = _settle_frame(place, model, names, settings)
         model.extract_colors_for_all_images(str(place.images_dir))
@@ -133,7 +136,6 @@ def reconstruct_map(
     reasons = {r.name: r.reason or "unknown" for r in results if r.cam_from_world is None}
     for number, part in enumerate(parts, start=1):
         reasons |= dict.fromkeys(part.images, _APART.format(number=number))
-    posed = {i.name for i in model.images.values() if i.has_pose}
     reasons = {name: why for name, why in (reasons | loose).items() if name not in posed}
     apart = images_apart(place, reasons)
     for run in apart:
@@ -142,7 +144,7 @@ def reconstruct_map(
         progress.say(f"not in the map: {what}: {run.reason}")
     finished = MapModel.from_colmap(model)
     ordered = [name for name in names if name in finished.images]
-    alarms = judge(model, ordered, walks.ordered).alarms
+    alarms = alarms_of(model, ordered, walks.ordered)
     for alarm in alarms:
         progress.say(f"warning: {alarm}")
     return Outcome(
@@ -169,16 +171,12 @@ def reconstruct_map(
 
 
 def _sound_part(model: pycolmap.Reconstruction) -> tuple[list[MapModel], Soundness]:
-    """Leave the largest part that hangs together in the model; the other parts, and what is weak.
-
-    A part of fewer than `_LEAST_PART` images is none: its images lose their pose.
-    """
+    """Leave the largest sound part in the model; the other parts, and what is weak."""
     whole = MapModel.from_colmap(model)
     soundness = judge_soundness(whole)
     if len(soundness.parts) > 1:
         keep_images(model, soundness.parts[0])
-    others = [part for part in soundness.parts[1:] if len(part) >= _LEAST_PART]
-    return [whole.only(part) for part in others], soundness
+    return [whole.only(part) for part in soundness.parts[1:]], soundness
 
 
 def _walks(
@@ -220,8 +218,9 @@ def _main_model(
     """The map of the keyframes; a finished one is read back from ``work``."""
     finished = work / "keyframes"
     if (finished / "points3D.bin").is_file():
-        model = pycolmap.Reconstruction(str(finished))
-        return MainModel(model, [], judge(model, walks.keyframes, walks.ordered), 0)
+        beside = sorted((finished / _FRAGMENTS).iterdir())
+        model, *fragments = [pycolmap.Reconstruction(str(one)) for one in (finished, *beside)]
+        return MainModel(model, fragments, 0)
     _vote_focals(database, walks.keyframes)
     task = Task(
         database.path,
@@ -241,8 +240,12 @@ def _main_model(
     )
     aside = work / "keyframes-new"
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    (aside / _FRAGMENTS).mkdir(parents=True)
     main.model.write_binary(str(aside))
+    for number, fragment in enumerate(main.fragments):
+        folder = aside / _FRAGMENTS / f"{number:03}"
+        folder.mkdir()
+        fragment.write_binary(str(folder))
     aside.rename(finished)
     return main
 
