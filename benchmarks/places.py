@@ -64,6 +64,7 @@ class Case:
         poses: poses to import in place of mapping by structure from motion.
         test: names of the images that are asked for, held out of the map of ``poses``.
         photos: further photos with their poses, in the frame of ``truth``.
+        exposure_s: of the frames of a corridor that is rendered first; 0 where nothing is.
     """
 
     images: Path
@@ -71,6 +72,7 @@ class Case:
     poses: Path | None = None
     test: Sequence[str] = ()
     photos: Path | None = None
+    exposure_s: float = 0.0
 
 
 @dataclass
@@ -130,8 +132,8 @@ def _cases(data: Path, work: Path) -> dict[str, Case]:
         "tourist_photos": Case(maps / "tourist_photos"),
         "fountain": Case(maps / "fountain", maps / "fountain_truth.csv"),
         "can": Case(maps / "can_folded" / "images"),
-        "corridor": _corridor(work / "corridor-rendered", exposure_s=0.008),
-        "corridor, blurred": _corridor(work / "blurred-rendered", exposure_s=0.06),
+        "corridor": _corridor(work / "corridor-rendered", 0.008),
+        "corridor, blurred": _corridor(work / "blurred-rendered", 0.06),
     }
 
 
@@ -148,12 +150,13 @@ def _office_truth(maps: Path, work: Path) -> Path:
     return path
 
 
-def _corridor(folder: Path, *, exposure_s: float) -> Case:
-    if not (folder / "truth.json").is_file():
-        settings = CorridorSettings()
-        walk = replace(settings.walk, exposure_s=exposure_s)
-        write_corridor(folder, settings=replace(settings, walk=walk))
-    return Case(folder / "walk.mp4", folder / "walk_poses.txt", photos=folder / "visitor_poses.txt")
+def _corridor(folder: Path, exposure_s: float) -> Case:
+    return Case(
+        folder / "walk.mp4",
+        folder / "walk_poses.txt",
+        photos=folder / "visitor_poses.txt",
+        exposure_s=exposure_s,
+    )
 
 
 def _row(name: str, cases: dict[str, Case], work: Path) -> Row:
@@ -185,6 +188,11 @@ def _row(name: str, cases: dict[str, Case], work: Path) -> Row:
 
 
 def _mapped(case: Case, root: Path) -> Place:
+    folder = case.images.parent
+    if case.exposure_s and not (folder / "truth.json").is_file():
+        settings = CorridorSettings()
+        walk = replace(settings.walk, exposure_s=case.exposure_s)
+        write_corridor(folder, settings=replace(settings, walk=walk))
     place = Place.open_or_create(root)
     if case.poses is None:
         if not place.captures:

@@ -95,6 +95,5 @@ def _costs(stages: dict[str, Cost], mapped: MapReport) -> str:
         f"\n{mapped.registered} of {mapped.images} images have a pose "
         f"({mapped.keyframes} keyframes), {mapped.points} points"
     )
-    lines += [f"warning: {alarm}" for alarm in mapped.alarms]
-    lines += [f"weak link: {link}" for link in mapped.weak_links]
+    lines += mapped.remarks
     return "\n".join(lines) + "\n"

@@ -90,12 +90,7 @@ def as_text(place: Place, report: MapReport) -> str:
         + (f"({frame.scale_from})" if frame.scale_from else "(give a length with --scale)")
     )
     lines += report.intrinsics
-    for run in report.apart:
-        first, last = run.images[0], run.images[-1]
-        what = first if len(run.images) == 1 else f"{first} to {last} ({len(run.images)} images)"
-        lines.append(f"not in the map: {what}: {run.reason}")
-    lines += [f"warning: {alarm}" for alarm in report.alarms]
-    lines += [f"weak link: {link}" for link in report.weak_links]
+    lines += report.remarks
     if not report.unchanged:
         lines.append(f"{'stage':32s} {'items':>6s} {'wall s':>8s} {'CPU s':>8s} {'ms each':>8s}")
         for name, stage in report.stages.items():

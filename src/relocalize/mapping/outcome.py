@@ -38,7 +38,7 @@ class Outcome:
         if self.report.alarms:
             return self.report.alarms[0]
         if self.held < ENOUGH:
-            return f"{self.held:.0%} of the images are held well"
+            return f"it holds {self.held:.0%} of the images"
         return ""
 
     @property

@@ -14,7 +14,6 @@ from relocalize.place.bundle_adjustment import refine_map
 
 _MAX_ERROR = 4.0  # pixels of reprojection, and the least angle of rays: COLMAP's own
 _MIN_ANGLE_DEG = 1.5
-_ROUNDS = 3
 # A principal point is estimated where that leaves it open by less than this share of the image's
 # longer side. Lenses are rarely off by more than 3%, and errors that images have in common are
 # not in their sigma.
@@ -24,19 +23,22 @@ _MAX_PRINCIPAL_SIGMA = 0.005
 def refine_and_prune(model: pycolmap.Reconstruction) -> dict[str, str]:
     """Adjust a map, in place, and leave out what contradicts it or hangs loose.
 
+    Twice, since what is left out bent the rest; the second time with principal points, where the
+    images determine them.
+
     Returns:
         Images that lost their pose, with the reason of each.
     """
-    loose: dict[str, str] = {}
-    for _ in range(_ROUNDS):
-        refine_map(model)
-        filtered = prune_points(model)
-        found = loose_images(MapModel.from_colmap(model))
-        _unpose(model, found)
-        loose |= found
-        if not found and filtered < 0.01 * model.compute_num_observations():
-            break
-    _settle_principal_points(model)
+    refine_map(model)
+    loose = _pruned(model)
+    refine_map(model, principal_points=_principal_points_are_determined(model))
+    return loose | _pruned(model)
+
+
+def _pruned(model: pycolmap.Reconstruction) -> dict[str, str]:
+    prune_points(model)
+    loose = loose_images(MapModel.from_colmap(model))
+    _unpose(model, loose)
     return loose
 
 
@@ -63,15 +65,12 @@ def _unpose(model: pycolmap.Reconstruction, names: Collection[str]) -> None:
             manager.deregister_frame(image.frame_id)
 
 
-def _settle_principal_points(model: pycolmap.Reconstruction) -> None:
-    """Estimate the principal point where every camera's is determined, in place."""
+def _principal_points_are_determined(model: pycolmap.Reconstruction) -> bool:
+    """Whether every camera's is."""
     if not model.num_points3D():
-        return
+        return False
     sigmas = principal_point_sigmas(MapModel.from_colmap(model))
-    limits = {
-        number: _MAX_PRINCIPAL_SIGMA * max(camera.width, camera.height)
+    return all(
+        sigmas.get(number, np.inf) <= _MAX_PRINCIPAL_SIGMA * max(camera.width, camera.height)
         for number, camera in model.cameras.items()
-    }
-    if all(sigmas.get(number, np.inf) <= limit for number, limit in limits.items()):
-        refine_map(model, principal_points=True)
-        prune_points(model)
+    )

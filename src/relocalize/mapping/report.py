@@ -87,6 +87,18 @@ class MapReport:
             f"points, reprojection error {self.reprojection_error:.2f} px{alarms})"
         )
 
+    @property
+    def remarks(self) -> list[str]:
+        """What of the map is to be known, a line each: who is not in it, and what is doubtful."""
+        lines = []
+        for run in self.apart:
+            first, last = run.images[0], run.images[-1]
+            several = f"{first} to {last} ({len(run.images)} images)"
+            what = first if len(run.images) == 1 else several
+            lines.append(f"not in the map: {what}: {run.reason}")
+        lines += [f"warning: {alarm}" for alarm in self.alarms]
+        return lines + [f"weak link: {link}" for link in self.weak_links]
+
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         plain: dict[str, Any] = to_plain(self)

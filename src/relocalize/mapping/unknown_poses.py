@@ -138,15 +138,9 @@ def reconstruct_map(
         reasons |= dict.fromkeys(part.images, _APART.format(number=number))
     reasons = {name: why for name, why in (reasons | loose).items() if name not in posed}
     apart = images_apart(place, reasons)
-    for run in apart:
-        first, last = run.images[0], run.images[-1]
-        what = first if len(run.images) == 1 else f"{first} to {last} ({len(run.images)} images)"
-        progress.say(f"not in the map: {what}: {run.reason}")
     finished = MapModel.from_colmap(model)
     ordered = [name for name in names if name in finished.images]
     alarms = alarms_of(model, ordered, walks.ordered)
-    for alarm in alarms:
-        progress.say(f"warning: {alarm}")
     return Outcome(
         model=finished,
         frame=frame,
