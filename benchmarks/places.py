@@ -223,7 +223,11 @@ def _off(place: Place, truth: Registration) -> str:
 
 def _by_frame(place: Place, truth: Registration) -> dict[str, Rigid3]:
     """The true ``world_from_cam`` of the Place's images: by the video's frame, or by name."""
-    frames = {f"frame-{image.frame_index:06d}": image.name for _, image in place.images()}
+    frames = {
+        f"frame-{image.frame_index:06d}": image.name
+        for _, image in place.images()
+        if image.frame_index is not None
+    }
     listed = {Path(name).stem: name for name in truth.poses}
     if len(set(frames) & set(listed)) > 2:
         return {frames[s]: truth.world_from_cam(listed[s]) for s in frames if s in listed}

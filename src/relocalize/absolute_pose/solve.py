@@ -19,7 +19,7 @@ from relocalize.absolute_pose.refinement import (
 )
 from relocalize.absolute_pose.scene import Scene
 from relocalize.absolute_pose.verification import Verification, verify_pose
-from relocalize.features.extraction import Descriptors, unit_descriptors
+from relocalize.features.extraction import Descriptors, kind_of, unit_descriptors
 from relocalize.features.matching import Rows, match_nearby
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
@@ -37,7 +37,6 @@ class PoseSettings:
         max_error: reprojection error of an inlier.
         loss_scale: of Cauchy's loss in the refinement.
         guided_radius: how far from its projection a point is looked for.
-        guided_similarity: least dot product of unit descriptors there.
         min_features: fewer features than this is a black, blank or blurred image.
         min_inliers: fewer matches than this that agree with one pose are chance: 29 photos of
             two other places reach at most 7 with the kitchen's map; frames of the kitchen blurred
@@ -61,7 +60,6 @@ class PoseSettings:
     max_error: float = 5.0
     loss_scale: float = 2.0
     guided_radius: float = 6.0
-    guided_similarity: float = 0.75
     min_features: int = 30
     min_inliers: int = 12
     min_inlier_share: float = 0.1
@@ -375,7 +373,7 @@ def guided_matches(
         pixels,
         projected[inside],
         radius=settings.guided_radius * matches.pixel,
-        similarity=settings.guided_similarity,
+        similarity=kind_of(scene.descriptors).nearby,
     )
     points = near[columns]
     return View(pixels[rows], scene.positions[points], world_from_cam, rows, points)

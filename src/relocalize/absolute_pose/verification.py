@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from relocalize.absolute_pose.refinement import Lens, View, project
 from relocalize.absolute_pose.scene import Scene
-from relocalize.features.extraction import Descriptors, UnitDescriptors, unit_descriptors
+from relocalize.features.extraction import Descriptors, kind_of, unit_descriptors
 from relocalize.features.matching import Rows, pairs_within
 from relocalize.geometry.transforms import FloatArray
 
@@ -28,7 +28,6 @@ _DISTANCE_RATIO = 1.6  # nor at a scale that differs by more
 # Whole parts of the image go missing behind furniture sooner than that.
 _UNOCCLUDED_ANGLE_DEG = 12.0
 _UNOCCLUDED_DISTANCE_RATIO = 1.25
-_MIN_SIMILARITY = 0.8  # dot product of unit descriptors of the same thing
 _MIN_CHECKED = 25  # a share of fewer points is too uncertain to count
 
 # Points that k similar views see weigh k^1.5: those found in every view are distinct things and
@@ -125,9 +124,10 @@ def verify_pose(
     np.maximum.at(best, points, alike)
     weights = expected.views**_WEIGHT_POWER
     here = expected.unoccluded
-    found = weights * (best >= _MIN_SIMILARITY)
+    same = best >= kind_of(scene.descriptors).alike
+    found = weights * same
     return Verification(
-        _missing(best, weights),
+        _missing(best > -1, same, weights),
         _unlike(expected.pixels[here], found[here], weights[here], pixels),
     )
 
@@ -138,11 +138,12 @@ def largest_plausible_share(own: list[float]) -> float:
     return min(max(_TOLERANCE * typical, _LEAST_BOUND), _MOST_BOUND)
 
 
-def _missing(best: UnitDescriptors, weights: FloatArray) -> float | None:
-    checked = best > -1
+def _missing(
+    checked: NDArray[np.bool_], same: NDArray[np.bool_], weights: FloatArray
+) -> float | None:
     if checked.sum() < _MIN_CHECKED:
         return None
-    different = checked & (best < _MIN_SIMILARITY)
+    different = checked & ~same
     return float(weights[different].sum() / weights[checked].sum())
 
 

@@ -26,7 +26,7 @@ from relocalize.localization.query import ImageLike, Query
 from relocalize.localization.saving import read_saved, write_saved
 from relocalize.place import Place, Split
 
-_VERSION = 4
+_VERSION = 5
 _VALIDATION_SHARE = 0.25  # of the images, in blocks of time: to learn how wrong answers are
 _MIN_SHARING = 3  # fewer photos of a camera are localized each for itself
 # With the right camera more points agree in the end, found again near their projections, than
