@@ -14,6 +14,7 @@ import pytest
 
 from localization_place import CAMERA, SPLIT, TEST_POSES, TRAIN_POSES, VISITOR, make_place, render
 from relocalize.absolute_pose import PoseSolver
+from relocalize.absolute_pose.verification import Verification, usual_of
 from relocalize.errors import LocalizerError, PlaceError
 from relocalize.features.database import open_database
 from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
@@ -253,8 +254,41 @@ def test_other_exposure_and_something_in_the_way_are_no_look_alikes(structure, i
 def test_the_bound_on_look_alikes_is_the_maps_own(place, structure, tmp_path):
     structure.save(tmp_path)
     loaded = StructureLocalizer.load(tmp_path)
-    assert loaded.solver.settings.pose.max_missing == structure.solver.settings.pose.max_missing
-    assert 0.15 < structure.solver.settings.pose.max_missing <= 0.5
+    usual = structure.solver.settings.pose.usual
+    assert loaded.solver.settings.pose.usual == usual
+    assert 0.15 < usual.max_missing <= 0.5
+    assert usual.elsewhere == 1, "every view shows the whole room: without it there is no map left"
+
+
+def test_what_is_in_the_way_is_no_look_alike_in_a_map_that_has_none():
+    own = [Verification(missing, 0.0, 0.9) for missing in (0.1, 0.12, 0.15)]
+    covered = Verification(missing=0.5, unlike=0.4, agreeing=0.85)
+    assert covered.lookalike(usual_of(own, wrong=0, asked=60)) is None
+    assert "50%" in (covered.lookalike(usual_of(own, wrong=40, asked=60)) or "")
+    assert "50%" in (covered.lookalike(usual_of(own, wrong=0, asked=0)) or "")
+    # Little agrees and nothing looks alike: no map is so sure of itself.
+    worse = Verification(missing=0.9, unlike=0.9, agreeing=0.2)
+    assert worse.lookalike(usual_of(own, wrong=0, asked=60)) is not None
+    plain = Verification(missing=0.13, unlike=0.0, agreeing=0.5)
+    assert plain.lookalike(usual_of(own, wrong=60, asked=60)) is None
+
+
+def test_a_scene_without_points_has_the_views_that_mostly_see_others(structure):
+    scene = structure.solver.scene
+    rows = scene.seen_rows[scene.view_starts[0] : scene.view_starts[1]]
+    gone = np.zeros(len(scene.positions), dtype=bool)
+    assert len(scene.without(gone).centres) == len(scene.centres)
+    gone[rows] = True
+    rest = scene.without(gone)
+    assert rest is None or not np.isin(rest.seen_rows, rows).any()
+    gone[:] = False
+    gone[rows[: len(rows) // 4]] = True
+    rest = scene.without(gone)
+    assert rest.seen_by(range(len(rest.centres))).tolist() == sorted(
+        set(np.flatnonzero(~gone)) & set(rest.seen_rows)
+    )
+    assert not gone[rest.seen_rows].any()
+    assert len(rest.vectors) == len(rest.centres) == len(rest.view_starts) - 1
 
 
 def test_a_flat_patch_does_not_determine_an_unknown_camera(structure, images):

@@ -268,9 +268,10 @@ class _Group:
             self.pixels[index],
             self.photos[index].descriptors,
             radius=self.settings.verification_radius * self.pixel,
+            matched=self.photos[index].feature_rows,
         )
         enough = around.missing is not None and around.unlike is not None
-        return enough and around.contradiction(self.settings.max_missing) is None
+        return enough and around.contradiction(self.settings.usual.max_missing) is None
 
     def _lens_sigmas(self, refined: _Refined) -> FloatArray:
         """Standard deviations of focal length, k1, k2 and principal point, by the jackknife.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import Self
 
 from relocalize.absolute_pose.map_noise import MapNoise, measured_noise
@@ -23,7 +24,7 @@ from relocalize.absolute_pose.solve import (
     Solved,
     solve_pose,
 )
-from relocalize.absolute_pose.verification import largest_plausible_share
+from relocalize.absolute_pose.verification import Usual, usual_of
 from relocalize.errors import MappingError
 from relocalize.features.database import FeatureDatabase, StoredDescriptors
 from relocalize.features.extraction import KINDS, Features, FeatureSettings, unit_descriptors
@@ -35,6 +36,7 @@ from relocalize.place import MapModel, PosedImage
 from relocalize.place.reduced_map import seen_by
 
 _OWN_VIEWS = 60  # views localized like photos; a median of 60 is good to 20%
+_MARGIN = 0.05  # of the longer side, about an image: a place that just leaves it is still shown
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class PoseSolverSettings:
     def from_json(cls, value: dict[str, Any]) -> PoseSolverSettings:
         """From `dataclasses.asdict`; raises KeyError or TypeError where it is something else."""
         pose = dict(value["pose"])
+        pose["usual"] = Usual(**pose["usual"])
         pose["focal_range"] = tuple(pose["focal_range"])
         return cls(
             features=FeatureSettings(**value["features"]),
@@ -108,7 +111,7 @@ class PoseSolver:
         model = model.about(origin)
         views = [image for image in model.images.values() if (image.point_rows >= 0).any()]
         given = settings or PoseSolverSettings()
-        pose = replace(given.pose, max_missing=1.0)  # until the map's own is measured
+        pose = replace(given.pose, usual=Usual())  # until the map's own is measured
         first = replace(given, features=database.settings, pose=pose)
         descriptors = StoredDescriptors(database, [view.name for view in views])
         try:
@@ -119,23 +122,43 @@ class PoseSolver:
         return cls(scene, first, MapNoise())._knowing_itself(views, database)
 
     def _knowing_itself(self, views: Sequence[PosedImage], database: FeatureDatabase) -> Self:
-        """Localize some of the scene's views by the others: the map's noise, what photos miss."""
-        localized, posed, missing = [], [], []
+        """Localize some of the scene's views by the others: the map's noise, what photos show.
+
+        And again by the others without the place that each shows: whatever pose comes is wrong.
+        """
+        localized, posed, own, wrong = [], [], [], []
         for index in _spread(len(views)):
             image = views[index]
-            matches = self.match(database.features(image.name), image.camera, without=index)
+            features = database.features(image.name)
+            matches = self.match(features, image.camera, without=index)
             found = solve_pose(matches, self.scene, self.settings.pose, without=index)
             if isinstance(found, Solved):
                 localized.append((found.view.world_from_cam, found.covariance))
                 posed.append(image.world_from_cam)
-                if found.verification.missing is not None:
-                    missing.append(found.verification.missing)
-        pose = replace(self.settings.pose, max_missing=largest_plausible_share(missing))
+                own.append(found.verification)
+            if not self.settings.pose.verified:
+                continue
+            elsewhere = self.scene.without(self._shown_in(image))
+            if elsewhere is not None:
+                there = replace(self, scene=elsewhere)
+                wrong.append(isinstance(there.solve(there.match(features, image.camera)), Solved))
+        usual = usual_of(own, wrong=sum(wrong), asked=len(wrong))
+        pose = replace(self.settings.pose, usual=usual)
         return replace(
             self,
             settings=replace(self.settings, pose=pose),
             noise=measured_noise(localized, posed),
         )
+
+    def _shown_in(self, image: PosedImage) -> NDArray[np.bool_]:
+        """Which points of the scene lie in an image, or just outside, hidden or not."""
+        points = image.world_from_cam.inverse() @ self.scene.positions
+        shown: NDArray[np.bool_] = points[:, 2] > 0
+        size = np.array([image.camera.width, image.camera.height])
+        margin = _MARGIN * size.max()
+        pixels = image.camera.img_from_cam(points[shown])
+        shown[shown] = ((pixels > -margin) & (pixels < size + margin)).all(axis=1)
+        return shown
 
     def with_noise_of(
         self,
@@ -145,7 +168,7 @@ class PoseSolver:
         held: Sequence[str],
         others: Sequence[str],
     ) -> Self:
-        """The same, its noise that of images which the map does not know, as it knows no photo.
+        """The same, knowing how images come out that the map does not know, as it knows no photo.
 
         Args:
             model: the map that this was learnt from.
@@ -163,14 +186,24 @@ class PoseSolver:
         vlad = Vlad.fit(descriptors, self.settings.vlad)
         scene = Scene.from_map(reduced.points, views, descriptors, vlad)
         there = replace(self, scene=scene)
-        localized, posed = [], []
+        unrefused = replace(self.settings.pose, usual=Usual())
+        solved = []
         for row in _spread(len(asked)):
             image = asked[row]
-            found = there.solve(there.match(database.features(image.name), image.camera))
+            matches = there.match(database.features(image.name), image.camera)
+            found = solve_pose(matches, scene, unrefused)
             if isinstance(found, Solved):
-                localized.append((found.view.world_from_cam, found.covariance))
-                posed.append(image.world_from_cam)
-        return replace(self, noise=measured_noise(localized, posed))
+                solved.append((found, image.world_from_cam))
+        usual = self.settings.pose.usual.of([found.verification for found, _ in solved])
+        right = [(f, true) for f, true in solved if f.verification.lookalike(usual) is None]
+        return replace(
+            self,
+            settings=replace(self.settings, pose=replace(self.settings.pose, usual=usual)),
+            noise=measured_noise(
+                [(found.view.world_from_cam, found.covariance) for found, _ in right],
+                [true for _, true in right],
+            ),
+        )
 
     def match(
         self,

@@ -63,6 +63,29 @@ class Scene:
             seen[self.seen_rows[self.view_starts[i] : self.view_starts[i + 1]]] = True
         return np.flatnonzero(seen)
 
+    def without(self, gone: NDArray[np.bool_]) -> Scene | None:
+        """The same without some points, and without the views that saw more of these than others.
+
+        Args:
+            gone: [P] points that no view sees any more.
+
+        Returns:
+            None where no view is left.
+        """
+        left = ~gone[self.seen_rows]
+        seen = np.diff(self.view_starts)
+        still = np.diff(np.concatenate([[0], np.cumsum(left)])[self.view_starts])
+        kept = (still > 0) & (2 * still >= seen)
+        if not kept.any():
+            return None
+        return replace(
+            self,
+            centres=self.centres[kept],
+            view_starts=np.concatenate([[0], np.cumsum(still[kept])]),
+            seen_rows=self.seen_rows[left & np.repeat(kept, seen)],
+            vectors=self.vectors[kept],
+        )
+
     def as_seen_by(
         self, centres: FloatArray, seen: Sequence[Rows], descriptors: Sequence[Descriptors]
     ) -> Scene:

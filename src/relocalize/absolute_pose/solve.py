@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from relocalize.absolute_pose.refinement import (
     reprojection_errors,
 )
 from relocalize.absolute_pose.scene import Scene
-from relocalize.absolute_pose.verification import Verification, verify_pose
+from relocalize.absolute_pose.verification import Usual, Verification, verify_pose
 from relocalize.features.extraction import Descriptors, kind_of, unit_descriptors
 from relocalize.features.matching import Rows, match_nearby
 from relocalize.geometry import Camera, Rigid3
@@ -50,8 +50,7 @@ class PoseSettings:
         verified: whether a pose is compared with what the map says is to be seen from it; frames
             next to the map's own in time cannot be look-alikes.
         verification_radius: of a point's projection, within which a feature should look like it.
-        max_missing: share of what should be seen from the pose that may look different;
-            `PoseSolver.learn` puts the map's own here.
+        usual: what photos show at right poses; `PoseSolver.learn` puts the map's own here.
         focal_sigma: of a focal length from EXIF, as a share.
         focal_range: plausible focal lengths as shares of the longer side.
         max_radial: plausible radial term, either sign.
@@ -68,7 +67,7 @@ class PoseSettings:
     max_view_distance: float = 4.0
     verified: bool = True
     verification_radius: float = 4.0
-    max_missing: float = 1.0
+    usual: Usual = field(default_factory=Usual)
     focal_sigma: float = 0.1
     focal_range: tuple[float, float] = (0.3, 3.0)
     max_radial: float = 0.5
@@ -312,7 +311,7 @@ class _Photo:
         if distances[nearest] > settings.max_view_distance * float(np.median(seen_from)):
             return Refused("the pose is implausible: far from every view of the map", count)
         verification = self._verification(view, lens)
-        contradiction = verification.contradiction(settings.max_missing)
+        contradiction = verification.lookalike(settings.usual)
         if contradiction is not None:
             return Refused(
                 f"a look-alike: {count} matches agree on a pose, but {contradiction}",
@@ -334,6 +333,7 @@ class _Photo:
             self.pixels,
             self.matches.descriptors,
             radius=self.settings.verification_radius * self.matches.pixel,
+            matched=self.matches.feature_rows,
             without=self.without,
         )
 
