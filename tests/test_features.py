@@ -73,6 +73,14 @@ def test_features_of_every_kind_move_with_the_image(kind: str) -> None:
 
 
 @with_xfeat
+def test_an_image_full_of_noise_has_as_many_features_as_are_asked_for():
+    noise = np.random.default_rng(0).integers(0, 256, (1280, 1600), dtype=np.uint8)
+    keypoints, descriptors = xfeat.detect(noise, 300)
+    assert keypoints.shape == (300, 2)
+    assert np.isfinite(descriptors).all()
+
+
+@with_xfeat
 def test_stored_descriptors_keep_their_angles() -> None:
     _, exact = xfeat.detect(pattern(), 200)
     stored = unit_descriptors(KINDS["xfeat"].stored(exact))

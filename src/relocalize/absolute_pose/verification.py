@@ -9,7 +9,7 @@ at the right place; what stands around it tells the two apart. Two things count 
   are the same, while in other parts they are.
 
 Both also happen where something is in the way. So they count by how often the map has a wrong
-pose to offer, and by how many of the photo's matches lie elsewhere in it.
+pose to offer, and by how much of the rest of the photo it knows from elsewhere.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ _MAX_UNLIKE = 0.3
 # photo looks. Logistic regression on 99 wrong and 248 right poses in the corridor, half of the
 # photos with another photo pasted over a part; on a corridor with other posters, a kitchen and an
 # office, which it has not seen, it is as good (benchmarks/refusals.py).
-_LOG_ODDS = -3.24
-_OF_MISSING, _OF_AGREEING, _OF_UNLIKE = 0.75, -1.89, 1.77
-_SOFTENED = 0.02  # added to shares before their log odds: 0 and 1 are not certain
+_LOG_ODDS = -2.12
+_OF_MISSING, _OF_ASTRAY, _OF_UNLIKE = 1.41, 1.23, 1.63
+_SOFTENED = 0.01  # added to shares before their log odds: 0 and 1 are not certain
 _MAX_RISK = 0.05  # of a look-alike, where something contradicts
 _BEGUN = (
     0.5  # wrong poses, and photos asked, that a map begins with: even odds if none can be asked
@@ -89,14 +89,14 @@ class Usual:
     Attributes:
         max_missing: plausible share of what should be seen from a pose that looks different.
         missing: that share, of a typical photo.
-        agreeing: share of a typical photo's matches that agree with its pose.
+        astray: share of a typical photo's other features that match points elsewhere.
         elsewhere: odds that a photo gets a pose though its place is not in the map; 0 until it is
             measured.
     """
 
     max_missing: float = 1.0
     missing: float = _TYPICAL
-    agreeing: float = 0.9
+    astray: float = 0.05
     elsewhere: float = 0.0
 
     def of(self, photos: Sequence[Verification]) -> Usual:
@@ -105,7 +105,7 @@ class Usual:
         return replace(
             self,
             missing=float(np.median(missing)) if missing else self.missing,
-            agreeing=float(np.median([p.agreeing for p in photos])) if photos else self.agreeing,
+            astray=float(np.median([p.astray for p in photos])) if photos else self.astray,
         )
 
 
@@ -134,12 +134,13 @@ class Verification:
             None where the map has too few points that were seen alike.
         unlike: share of the image's parts that are unlike the map, 0 where these are one or two;
             None where the map expects too little.
-        agreeing: share of the photo's matches, all over the map, that agree with the pose.
+        astray: share of the photo's features without a match at this pose that match points
+            elsewhere in the map.
     """
 
     missing: float | None
     unlike: float | None
-    agreeing: float = 1.0
+    astray: float = 0.0
 
     def contradiction(self, max_missing: float) -> str | None:
         """What speaks against the pose, for people; None where nothing does."""
@@ -158,7 +159,7 @@ class Verification:
         log_odds = (
             _LOG_ODDS
             + _OF_MISSING * (_logit(missing) - _logit(usual.missing))
-            + _OF_AGREEING * (_logit(self.agreeing) - _logit(usual.agreeing))
+            + _OF_ASTRAY * (_logit(self.astray) - _logit(usual.astray))
             + _OF_UNLIKE * (self.unlike or 0.0)
         )
         odds = usual.elsewhere * float(np.exp(log_odds))
@@ -213,7 +214,7 @@ def verify_pose(
     return Verification(
         _missing(best > -1, same, weights),
         _unlike(expected.pixels[here], found[here], weights[here], pixels),
-        float(np.isin(matched, view.feature_rows).mean()) if len(matched) else 1.0,
+        len(np.setdiff1d(matched, view.feature_rows)) / max(len(pixels) - len(view.pixels), 1),
     )
 
 

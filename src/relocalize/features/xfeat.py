@@ -33,6 +33,7 @@ _CELL = 8  # pixels of a side of what the network sums up in one descriptor
 _STEP = 32  # image sides are multiples of it
 _SUPPRESSION = 5  # pixels of a side, of which the likeliest is a feature
 _LEAST_LIKELY = 0.05
+_ROW = 1024  # places that are read at once: OpenCV takes no more than 32767 in a row
 _BATCH_NORM_EPSILON = 1e-5
 
 
@@ -71,11 +72,12 @@ def detect(grey: NDArray[np.uint8], count: int) -> tuple[NDArray[np.float32], ND
 
 
 def _bilinear(values: NDArray[np.float32], at: NDArray[np.float32]) -> NDArray[np.float32]:
-    x, y = np.ascontiguousarray(at[:, 0]), np.ascontiguousarray(at[:, 1])
-    if not len(x):
+    """Values [H, W] at (x, y) [K, 2], which lie within."""
+    if not len(at):
         return np.zeros(0, np.float32)
-    found = cv2.remap(values, x[:, None], y[:, None], cv2.INTER_LINEAR)
-    return np.asarray(found, dtype=np.float32).reshape(len(x))
+    x, y = (np.append(at[:, axis], np.zeros(-len(at) % _ROW)).reshape(-1, _ROW) for axis in (0, 1))
+    found = cv2.remap(values, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
+    return np.asarray(found, dtype=np.float32).ravel()[: len(at)]
 
 
 def _bicubic(values: NDArray[np.float32], at: NDArray[np.float32]) -> NDArray[np.float32]:
