@@ -48,7 +48,7 @@ SETTINGS = with_fields(
         "validation_share": 0.2,
         "optimizer.learning_rate": 3e-3,
         "optimizer.batch_size": 16,
-        "optimizer.epochs": 200,
+        "optimizer.epochs": 300,
         "precision": "float32",
         "device": "cpu",
     },
