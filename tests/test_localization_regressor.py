@@ -123,7 +123,7 @@ def test_an_answer_by_five_images_is_the_mean_of_theirs(trained, images):
     assert len(shown) == 5
     each = answers_to(trained._answering, shown, trained._device)
     mean = each.averaged(trained.images.turns)
-    np.testing.assert_allclose(found.world_from_cam.matrix, mean.world_from_cams[0], atol=1e-6)
+    np.testing.assert_allclose(found.world_from_cam.matrix, mean.world_from_cams[0], atol=1e-5)
     alone = one.localize(image, CAMERA).world_from_cam
     np.testing.assert_allclose(alone.matrix, each.world_from_cams[0], atol=1e-6)
     apart = rotation_error_deg(found.world_from_cam, alone)
@@ -182,13 +182,13 @@ def test_a_loaded_regressor_gives_identical_estimates(place, trained, saved, ima
 def test_what_is_saved_is_small_complete_and_says_how_it_came_about(saved):
     assert sum(path.stat().st_size for path in saved.rglob("*") if path.is_file()) < 9e6
     description = json.loads((saved / DESCRIPTION).read_text())
-    assert description["settings"]["optimizer"]["epochs"] == 200
+    assert description["settings"]["optimizer"]["epochs"] == 300
     assert description["settings"]["seed"] == 0
     assert description["validation"]["images"] >= 15
     assert 0 < description["validation"]["score"] < 0.6
     assert description["training"]["seconds"] > 0
     assert {"torch", "relocalize"} <= set(description["training"]["with"])
-    assert len((saved / "training.jsonl").read_text().splitlines()) == 200
+    assert len((saved / "training.jsonl").read_text().splitlines()) == 300
     assert not [path for path in saved.rglob("*") if path.suffix in {".pt", ".pkl", ".pth"}]
 
 

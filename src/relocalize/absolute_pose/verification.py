@@ -55,11 +55,10 @@ _MAX_UNLIKE = 0.3
 # office, which it has not seen, it is as good (benchmarks/refusals.py).
 _LOG_ODDS = -2.12
 _OF_MISSING, _OF_ASTRAY, _OF_UNLIKE = 1.41, 1.23, 1.63
+_NEITHER = 0.2  # of an image unlike the map: as likely at right poses as at wrong ones
 _SOFTENED = 0.01  # added to shares before their log odds: 0 and 1 are not certain
 _MAX_RISK = 0.05  # of a look-alike, where something contradicts
-_BEGUN = (
-    0.5  # wrong poses, and photos asked, that a map begins with: even odds if none can be asked
-)
+_BEGUN = 1.0  # wrong pose, and photo asked, that a map begins with (Laplace)
 
 _PART_POINTS = 15  # expected points in a part of the image, to twice as many
 _MIN_PARTS = 6  # a share of fewer is too coarse
@@ -160,7 +159,7 @@ class Verification:
             _LOG_ODDS
             + _OF_MISSING * (_logit(missing) - _logit(usual.missing))
             + _OF_ASTRAY * (_logit(self.astray) - _logit(usual.astray))
-            + _OF_UNLIKE * (self.unlike or 0.0)
+            + _OF_UNLIKE * (_NEITHER if self.unlike is None else self.unlike)
         )
         odds = usual.elsewhere * float(np.exp(log_odds))
         return odds / (1 + odds)
