@@ -52,12 +52,14 @@ def pose_covariances(place: Place) -> dict[str, FloatArray]:
     return {image.name: block for image, block in zip(observations.images, blocks, strict=True)}
 
 
-def principal_point_sigmas(model: MapModel) -> dict[int, float]:
-    """How exactly images determine the principal point of each camera, by its number.
+def lens_sigmas(model: MapModel) -> dict[int, FloatArray]:
+    """How exactly images determine the parameters [P] of each camera, by its number, all free.
 
-    Pixels, of the worse coordinate; infinite where they leave it open, or are too many to ask.
+    Infinite where they leave them open, or are too many to ask.
     """
-    every = dict.fromkeys(model.cameras, np.inf)
+    every = {
+        number: np.full(len(camera.params), np.inf) for number, camera in model.cameras.items()
+    }
     observations = _Observations.of(model, principal_points=True)
     if observations is None or len(observations.images) > MOST_IMAGES:
         return every
@@ -66,10 +68,9 @@ def principal_point_sigmas(model: MapModel) -> dict[int, float]:
         return every
     poses = 6 * len(observations.images)
     variances = observations.variance * np.diag(covariance)[poses:]
+    variances = np.where(variances >= 0, variances, np.inf)
     for image in observations.images:
-        mine = variances[observations.lenses.at(image.camera)]
-        worst = max(mine[i] for i in image.camera.to_colmap().principal_point_idxs())
-        every[image.camera_id] = float(np.sqrt(worst)) if worst >= 0 else np.inf
+        every[image.camera_id] = np.sqrt(variances[observations.lenses.at(image.camera)])
     return every
 
 

@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pycolmap
 
 from relocalize.checking.soundness import loose_images
-from relocalize.mapping.pose_covariance import principal_point_sigmas
+from relocalize.mapping.pose_covariance import lens_sigmas
 from relocalize.place import MapModel
 from relocalize.place.bundle_adjustment import refine_map
 
 _MAX_ERROR = 4.0  # pixels of reprojection, and the least angle of rays: COLMAP's own
 _MIN_ANGLE_DEG = 1.5
 # A principal point is estimated where that leaves it open by less than this share of the image's
-# longer side. Lenses are rarely off by more than 3%, and errors that images have in common are
-# not in their sigma.
-_MAX_PRINCIPAL_SIGMA = 0.005
+# longer side, a second radial term where it moves the corners by less. Lenses are rarely off by
+# more than 3%, and errors that images have in common are not in their sigma.
+_MAX_LENS_SIGMA = 0.005
 
 
 def refine_and_prune(model: pycolmap.Reconstruction) -> dict[str, str]:
     """Adjust a map, in place, and leave out what contradicts it or hangs loose.
 
-    Twice, since what is left out bent the rest; the second time with principal points, where the
-    images determine them.
+    Twice, since what is left out bent the rest; the second time with principal points and second
+    radial terms, where the images determine them.
 
     Returns:
         Images that lost their pose, with the reason of each.
     """
     refine_map(model)
     loose = _pruned(model)
-    refine_map(model, principal_points=_principal_points_are_determined(model))
+    refine_map(model, principal_points=_free_lenses(model))
     return loose | _pruned(model)
 
 
@@ -65,12 +65,30 @@ def _unpose(model: pycolmap.Reconstruction, names: Collection[str]) -> None:
             manager.deregister_frame(image.frame_id)
 
 
-def _principal_points_are_determined(model: pycolmap.Reconstruction) -> bool:
-    """Whether every camera's is."""
+def _free_lenses(model: pycolmap.Reconstruction) -> bool:
+    """Give cameras a second radial term that is determined; whether principal points are, too.
+
+    These move all together: every camera's has to be.
+    """
     if not model.num_points3D():
         return False
-    sigmas = principal_point_sigmas(MapModel.from_colmap(model))
-    return all(
-        sigmas.get(number, np.inf) <= _MAX_PRINCIPAL_SIGMA * max(camera.width, camera.height)
-        for number, camera in model.cameras.items()
-    )
+    radial = [camera for camera in model.cameras.values() if camera.model.name == "SIMPLE_RADIAL"]
+    for camera in radial:
+        _become(camera, "RADIAL", [*camera.params, 0.0])
+    sigmas = lens_sigmas(MapModel.from_colmap(model))
+    principal = True
+    for number, camera in model.cameras.items():
+        found = sigmas.get(number, np.full(len(camera.params), np.inf))
+        size = np.array([camera.width, camera.height])
+        most = _MAX_LENS_SIGMA * size.max()
+        principal &= bool((found[camera.principal_point_idxs()] <= most).all())
+        centre = np.array([camera.principal_point_x, camera.principal_point_y])
+        corner = np.linalg.norm(np.maximum(centre, size - centre)) / camera.focal_length
+        if camera in radial and not found[-1] * camera.focal_length * corner**5 <= most:
+            _become(camera, "SIMPLE_RADIAL", camera.params[:-1])
+    return principal
+
+
+def _become(camera: pycolmap.Camera, model: str, params: Sequence[float]) -> None:
+    camera.model = getattr(pycolmap.CameraModelId, model)
+    camera.params = list(params)
