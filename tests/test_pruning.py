@@ -1,0 +1,45 @@
+"""What a finished map may keep, on simulated images of which everything is known."""
+
+import numpy as np
+import pycolmap
+import pytest
+
+from relocalize.mapping.pruning import refine_and_prune
+
+TRUE = (2600.0, 505.0, 390.0, -0.5, 6.0)  # focal length, principal point, two radial terms
+
+
+def simulated(points: int, frames: int) -> pycolmap.Reconstruction:
+    """Images by a camera of two radial terms, held for one of one, with noise of half a pixel."""
+    pycolmap.set_random_seed(0)
+    options = pycolmap.SyntheticDatasetOptions()
+    options.num_rigs = 1
+    options.num_frames_per_rig = frames
+    options.num_points3D = points
+    options.camera_model_id = pycolmap.CameraModelId.RADIAL
+    options.camera_params = list(TRUE)
+    model = pycolmap.synthesize_dataset(options)
+    noise = pycolmap.SyntheticNoiseOptions()
+    noise.point2D_stddev = 0.5
+    pycolmap.synthesize_noise(noise, model)
+    for camera in model.cameras.values():
+        camera.model = pycolmap.CameraModelId.SIMPLE_RADIAL
+        camera.params = [2600.0, 512.0, 384.0, -0.5]
+    return model
+
+
+def test_lens_parameters_that_images_determine_are_estimated():
+    model = simulated(points=800, frames=20)
+    assert refine_and_prune(model) == {}
+    (camera,) = model.cameras.values()
+    assert camera.model.name == "RADIAL"
+    assert camera.params == pytest.approx(TRUE, rel=0.05)
+    assert np.abs(camera.params[:3] - TRUE[:3]).max() < 3
+
+
+def test_lens_parameters_that_images_leave_open_stay():
+    model = simulated(points=25, frames=3)
+    refine_and_prune(model)
+    (camera,) = model.cameras.values()
+    assert camera.model.name == "SIMPLE_RADIAL"
+    assert tuple(camera.params[1:3]) == (512, 384)
