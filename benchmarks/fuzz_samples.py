@@ -121,7 +121,7 @@ def _spelled_out() -> list[Sample]:
     pair = {"bundle.out": _BUNDLER.encode(), "list.txt": b"a.jpg 0 500.5\nb/c.jpg\n"}
     found.append(Sample("bundler", pair, "bundle.out"))
     found.append(Sample("colmap-text", {name: text.encode() for name, text in _COLMAP.items()}))
-    for name, files in (("ace", _ACE), ("scannet", _SCANNET), ("polycam", _POLYCAM)):
+    for name, files in _FOLDERS.items():
         found.append(Sample(name, {file: text.encode() for file, text in files.items()}))
     found.append(Sample("colmap-text", {name: text.encode() for name, text in _WITH_RIGS.items()}))
     folder = {"data.csv": _EUROC, "sensor.yaml": _SENSOR}
@@ -161,6 +161,27 @@ _KEYFRAME = {
 }
 _POLYCAM = {
     f"keyframes/corrected_cameras/{number}.json": json.dumps(_KEYFRAME) for number in (1, 2)
+}
+_SCANNER_APP = {
+    f"frame_{number:05d}.json": json.dumps(
+        {
+            "cameraPoseARFrame": [1, 0, 0, 0.5, 0, 1, 0, 0, 0, 0, 1, number, 0, 0, 0, 1],
+            "intrinsics": [500, 0, 320, 0, 500.5, 240, 0, 0, 1],
+        }
+    )
+    for number in (1, 2)
+}
+_ARKIT_SCENES = {
+    "lowres_wide.traj": "100.5 0 0 0 0.1 0.2 0.3\n101.5 0.1 -0.2 3 1 2 3\n",
+    "lowres_wide_intrinsics/4775_100.501.pincam": "640 480 500 500.5 320 240\n",
+    "lowres_wide_intrinsics/4775_101.500.pincam": "640 480 500 500.5 320 240\n",
+}
+_FOLDERS = {
+    "ace": _ACE,
+    "scannet": _SCANNET,
+    "polycam": _POLYCAM,
+    "3d-scanner-app": _SCANNER_APP,
+    "arkit-scenes": _ARKIT_SCENES,
 }
 _RECORD3D = {
     **{"w": 640, "h": 480, "fps": 60, "K": [500, 0, 0, 0, 500, 0, 320, 240, 1]},

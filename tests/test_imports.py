@@ -18,6 +18,7 @@ from relocalize.formats.images import STORED, UPRIGHT
 from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registry import FORMATS
 from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
+from relocalize.geometry.transforms import rotvec_from_rotation
 from relocalize.localization.structure import StructureLocalizer
 from relocalize.mapping import map_place
 from relocalize.place import MapModel, Place
@@ -366,6 +367,34 @@ def record3d(folder: Path) -> Path:
     return folder
 
 
+def scanner_app(folder: Path) -> Path:
+    folder.mkdir()
+    lens = [270.5, 0, 160, 0, 270.5, 120, 0, 0, 1]
+    poses = [pose.matrix @ np.diag([1.0, -1, -1, 1]) for pose in TRUTH.values()]
+    for row, matrix in enumerate([*poses, np.eye(4)]):
+        frame = {"cameraPoseARFrame": matrix.ravel().tolist(), "intrinsics": lens}
+        (folder / f"frame_{row:05d}.json").write_text(json.dumps(frame))
+    for row in range(len(poses)):  # the last one has a pose, and no image
+        Image.new("RGB", (320, 240)).save(folder / f"frame_{row:05d}.jpg")
+    return folder
+
+
+def arkit_scenes(folder: Path) -> Path:
+    images, lenses = folder / "lowres_wide", folder / "lowres_wide_intrinsics"
+    images.mkdir(parents=True)
+    lenses.mkdir()
+    rows = []
+    for row, pose in enumerate(TRUTH.values()):
+        found = pose.inverse()
+        numbers = [*rotvec_from_rotation(found.rotation), *found.translation]
+        rows.append(" ".join(map(repr, [100.5 + row, *map(float, numbers)])))
+        Image.new("RGB", (320, 240)).save(images / f"4775_{100.501 + row:.3f}.png")
+        (lenses / f"4775_{100.499 + row:.3f}.pincam").write_text("320 240 270.5 270.5 160 120")
+    Image.new("RGB", (320, 240)).save(images / "4775_101.000.png")  # half-way between two poses
+    (folder / "lowres_wide.traj").write_text("\n".join(rows))
+    return folder
+
+
 def matrix_rows(folder: Path) -> Path:
     folder.mkdir()
     file = folder / "poses.txt"
@@ -381,7 +410,10 @@ def acezero(folder: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("make", [ace, scannet, polycam, record3d, matrix_rows, acezero])
+MADE = [ace, scannet, polycam, record3d, scanner_app, arkit_scenes, matrix_rows, acezero]
+
+
+@pytest.mark.parametrize("make", MADE)
 def test_files_of_this_field_are_found_and_read(tmp_path, make):
     path = make(tmp_path / "scene")
     read = read_registration(path)
@@ -395,6 +427,8 @@ def test_files_of_this_field_are_found_and_read(tmp_path, make):
     if make is ace:
         assert len(read.train) == 2
         assert len(read.test) == 1
+    if make is arkit_scenes:
+        assert any("1 images have no pose" in one for one in read.remarks)
     if make is acezero:
         assert any("1 of 3 poses have a confidence below 1000" in one for one in read.remarks)
 

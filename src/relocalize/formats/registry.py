@@ -9,6 +9,7 @@ from pathlib import Path
 from relocalize.errors import FormatError
 from relocalize.formats import (
     ace,
+    arkit_scenes,
     bundler,
     cambridge,
     colmap,
@@ -27,6 +28,7 @@ from relocalize.formats import (
     reality_capture,
     reality_capture_xmp,
     record3d,
+    scanner_app,
     scannet,
     seven_scenes,
     tum,
@@ -68,6 +70,8 @@ FORMATS: dict[str, Format] = {
     "scannet": Format(scannet.NAME, scannet.detect, scannet.read),
     "polycam": Format(polycam.NAME, polycam.detect, polycam.read),
     "record3d": Format(record3d.NAME, record3d.detect, record3d.read),
+    "3d-scanner-app": Format(scanner_app.NAME, scanner_app.detect, scanner_app.read),
+    "arkit-scenes": Format(arkit_scenes.NAME, arkit_scenes.detect, arkit_scenes.read),
     "7-scenes": Format(
         seven_scenes.NAME,
         seven_scenes.detect,
