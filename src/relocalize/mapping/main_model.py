@@ -8,7 +8,6 @@ is taken by a criterion that does not need the truth.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,12 +23,13 @@ from relocalize.mapping.outcome import nearest_in_order
 from relocalize.mapping.reconstruction import (
     Attempt,
     Task,
+    complete,
     judge,
     map_globally,
     map_incrementally,
 )
+from relocalize.mapping.stretches import map_in_stretches, save_models
 from relocalize.place import MapModel
-from relocalize.place.bundle_adjustment import refine_map
 
 _JOIN_ROUNDS = 2
 _AGREE = 0.8  # share of the matches of neighbours in time that a sound map agrees with
@@ -92,9 +92,10 @@ def make_main_model(
             # The walk holds together by itself, so only what it confirms may move it.
             unconfirmed = [pair for pair in loops if pair not in verdict.confirmed]
             closing = _without(task, database, unconfirmed)
-            closed = map_incrementally(closing, "closing loops", best.models[0])
+            closed = complete(closing, best.models[0], "closing loops")
             # More constraints never lower the error, so it must not decide here.
-            best = closed if closed.judgement.good else best
+            if closed.judgement.good:
+                best = Attempt([closed.models[0], *best.models[1:]], closed.judgement)
         else:
             task = _without(task, database, left_out)
             best = _better(best, map_incrementally(task, "reconstructing"))
@@ -138,22 +139,13 @@ def _by_all_pairs(task: Task, database: FeatureDatabase, trusted: Collection[Pai
 def _in_time(task: Task, database: FeatureDatabase, trusted: Collection[Pair]) -> Attempt:
     """The map by neighbours in time alone; a finished one is read back after a kill."""
     finished = task.work / "in-time"
-    if (finished / "0" / "points3D.bin").is_file():
+    if finished.is_dir():
         models = [pycolmap.Reconstruction(str(folder)) for folder in sorted(finished.iterdir())]
         return Attempt(models, judge(models[0], task.names, task.ordered))
     loops = [pair for pair in database.verified_matches() if pair not in trusted]
-    attempt = map_incrementally(_without(task, database, loops), "reconstructing in time")
-    # Robustly, since pairs are going to be judged by it.
-    for model in attempt.models:
-        refine_map(model)
-    aside = task.work / "in-time-new"
-    shutil.rmtree(aside, ignore_errors=True)
-    for number, model in enumerate(attempt.models):
-        folder = aside / str(number)
-        folder.mkdir(parents=True, exist_ok=True)
-        model.write_binary(str(folder))
+    attempt = map_in_stretches(_without(task, database, loops), "reconstructing in time")
     if attempt.models:
-        aside.rename(finished)
+        save_models(attempt.models, finished)
     return attempt
 
 

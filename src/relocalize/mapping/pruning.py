@@ -42,13 +42,16 @@ def _pruned(model: pycolmap.Reconstruction) -> dict[str, str]:
     return loose
 
 
-def prune_points(model: pycolmap.Reconstruction) -> int:
+def prune_points(
+    model: pycolmap.Reconstruction, manager: pycolmap.ObservationManager | None = None
+) -> int:
     """Leave out what does not fit; returns how many observations went.
 
     That is: observations far from their point or behind the camera, and points whose rays meet
-    at no angle.
+    at no angle. The manager is that of a mapper at work on the model.
     """
-    filtered = pycolmap.ObservationManager(model).filter_all_points3D(_MAX_ERROR, _MIN_ANGLE_DEG)
+    manager = manager or pycolmap.ObservationManager(model)
+    filtered = manager.filter_all_points3D(_MAX_ERROR, _MIN_ANGLE_DEG)
     model.update_point_3d_errors()
     return int(filtered)
 
