@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +40,11 @@ def drift_of(model: MapModel, names: Sequence[str]) -> Drift | None:
     stations = _stations(found, walk)
     if len(stations) < 2:
         return None
-    covariance = _of_stations(found, stations)
-    if covariance is None:
+    looseness = Looseness.of(found)
+    if looseness is None:
+        return None
+    covariance = looseness.of_stations(stations)
+    if not np.isfinite(covariance).all():
         return None
     scales = _of_differences(covariance[:, 0, :, 0][..., None, None])
     turns = _of_differences(covariance[:, 1:, :, 1:].transpose(0, 2, 1, 3))
@@ -50,8 +54,8 @@ def drift_of(model: MapModel, names: Sequence[str]) -> Drift | None:
     return Drift(
         middle[first],
         middle[last],
-        float(np.sqrt(scales.max())),
-        float(np.degrees(np.sqrt(turns.max()))),
+        float(np.sqrt(max(0.0, scales.max()))),
+        float(np.degrees(np.sqrt(max(0.0, turns.max())))),
     )
 
 
@@ -76,40 +80,75 @@ def _of_differences(covariance: FloatArray) -> FloatArray:
     return np.asarray(np.linalg.eigvalsh(of_difference)[..., -1])
 
 
-def _of_stations(found: Observations, stations: Sequence[NDArray[np.int64]]) -> FloatArray | None:
-    """[K, 4, K, 4] covariance of the log of each station's scale, and of its turn in the world."""
-    from scipy import sparse  # noqa: PLC0415  # takes half a second
-    from scipy.sparse.linalg import splu  # noqa: PLC0415
+class Looseness:
+    """What bundle adjustment's normal equations leave open of anything that poses determine."""
 
-    normal = normal_equations(found)
-    size = normal.shape[0]
-    centres = np.stack([image.world_from_cam.translation for image in found.images])
-    asked = np.zeros((size, len(stations), 4))
-    for number, rows in enumerate(stations):
-        arms = centres[rows] - centres[rows].mean(axis=0)
+    def __init__(self, found: Observations, factor: Any) -> None:
+        self.found = found
+        self.row_of = {image.name: row for row, image in enumerate(found.images)}
+        self._factor = factor
+        self._centres = _centres(found)
+
+    @classmethod
+    def of(cls, found: Observations) -> Looseness | None:
+        """The normal equations, factored; None where they leave poses open."""
+        from scipy import sparse  # noqa: PLC0415  # takes half a second
+        from scipy.sparse.linalg import splu  # noqa: PLC0415
+
+        normal = normal_equations(found)
+        centres = _centres(found)
+        # What differs within the map is the same in every frame: the first image holds it, and
+        # its distance to the image furthest away.
+        firm = _FIRM * normal.diagonal().max()
+        far = int(np.argmax(np.linalg.norm(centres - centres[0], axis=1)))
+        along = np.zeros(normal.shape[0])
+        along[6 * far : 6 * far + 3] = centres[far] - centres[0]
+        along /= max(float(np.linalg.norm(along)), np.finfo(float).tiny)
+        held = sparse.csc_array(along[:, None])
+        first = np.zeros(len(along))
+        first[:6] = firm
+        closed = (normal + firm * (held @ held.T) + sparse.diags_array(first)).tocsc()
+        try:
+            factor = splu(closed, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
+        except RuntimeError:  # exactly singular
+            return None
+        return cls(found, factor)
+
+    def of_stations(self, stations: Sequence[NDArray[np.int64]]) -> FloatArray:
+        """[K, 4, K, 4] covariance of the log of each station's scale, and of its turn (radians).
+
+        A station is rows of images; what differs between two of them is what counts.
+        """
+        asked = np.stack([self._asked(rows)[:, :4] for rows in stations], axis=1)
+        covariance = self._covariance(asked.reshape(len(asked), -1))
+        return covariance.reshape(len(stations), 4, len(stations), 4)
+
+    def between(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> FloatArray:
+        """[7, 7] covariance of one station against another: log of scale, turn, shift."""
+        one, other = self._asked(first), self._asked(second)
+        difference = other - one
+        x, y, z = self._centres[second].mean(axis=0) - self._centres[first].mean(axis=0)
+        # Where the first is turned and grown, the second is carried along.
+        carried = np.array([[0, z, -y], [-z, 0, x], [y, -x, 0]])
+        difference[:, 4:] -= one[:, 1:4] @ carried.T + one[:, :1] * [x, y, z]
+        return self._covariance(difference)
+
+    def _asked(self, rows: NDArray[np.int64]) -> FloatArray:
+        """[size, 7] what a station's log of scale, turn and shift are made of."""
+        asked = np.zeros((self._factor.shape[0], 7))
+        arms = self._centres[rows] - self._centres[rows].mean(axis=0)
         extent = max(float((arms**2).sum()), np.finfo(float).tiny)
         for row, arm in zip(rows, arms, strict=True):
-            asked[6 * row : 6 * row + 3, number, 0] = arm / extent
-            turn = found.images[row].world_from_cam.rotation
-            asked[6 * row + 3 : 6 * row + 6, number, 1:] = turn.T / len(rows)
-    # What differs between stations is the same in every frame: the first image holds it, and its
-    # distance to the image furthest away.
-    firm = _FIRM * normal.diagonal().max()
-    far = int(np.argmax(np.linalg.norm(centres - centres[0], axis=1)))
-    along = np.zeros(size)
-    along[6 * far : 6 * far + 3] = centres[far] - centres[0]
-    along /= max(float(np.linalg.norm(along)), np.finfo(float).tiny)
-    held = sparse.csc_array(along[:, None])
-    first = np.zeros(size)
-    first[:6] = firm
-    closed = (normal + firm * (held @ held.T) + sparse.diags_array(first)).tocsc()
-    try:
-        factor = splu(closed, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
-    except RuntimeError:  # exactly singular
-        return None
-    flat = asked.reshape(size, -1)
-    covariance = found.variance * (flat.T @ factor.solve(flat))
-    if not np.isfinite(covariance).all() or (np.diag(covariance) < -1e-12).any():
-        return None
-    shape = (len(stations), 4)
-    return np.asarray((covariance + covariance.T) / 2).reshape(*shape, *shape)
+            turn = self.found.images[row].world_from_cam.rotation
+            asked[6 * row : 6 * row + 3, 0] = arm / extent
+            asked[6 * row + 3 : 6 * row + 6, 1:4] = turn.T / len(rows)
+            asked[6 * row : 6 * row + 3, 4:] = np.eye(3) / len(rows)
+        return asked
+
+    def _covariance(self, asked: FloatArray) -> FloatArray:
+        covariance = self.found.variance * (asked.T @ self._factor.solve(asked))
+        return np.asarray((covariance + covariance.T) / 2)
+
+
+def _centres(found: Observations) -> FloatArray:
+    return np.stack([image.world_from_cam.translation for image in found.images])

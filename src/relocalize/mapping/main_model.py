@@ -8,17 +8,20 @@ is taken by a criterion that does not need the truth.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pycolmap
+from numpy.typing import NDArray
 
 from relocalize import progress
 from relocalize.errors import NotConnectedError
 from relocalize.features.database import FeatureDatabase, Pair
 from relocalize.features.matching import MatchSettings, match_pairs
 from relocalize.features.pairs import Similarity, pairs_between
-from relocalize.mapping.look_alikes import agreement, judge_pairs
+from relocalize.mapping.look_alikes import Verdict, agreement, judge_pairs
+from relocalize.mapping.loops import close_loops, find_loops
 from relocalize.mapping.outcome import nearest_in_order
 from relocalize.mapping.reconstruction import (
     Attempt,
@@ -31,8 +34,10 @@ from relocalize.mapping.reconstruction import (
 from relocalize.mapping.stretches import map_in_stretches, save_models
 from relocalize.place import MapModel
 
+Matches = Mapping[Pair, NDArray[np.uint32]]  # verified [V, 2]
 _JOIN_ROUNDS = 2
 _AGREE = 0.8  # share of the matches of neighbours in time that a sound map agrees with
+_STILL_AGREE = 0.98  # of what it agreed with before, after loops that are true
 _JOIN_SIMILAR = 20  # images of the main map that each image outside of it is matched with
 _JOIN_REACH = 15  # and the registered images so near in time
 
@@ -83,20 +88,16 @@ def make_main_model(
         best = map_incrementally(task, "reconstructing")
     else:
         best = _in_time(task, database, trusted)
-        loops = {p: m for p, m in database.verified_matches().items() if p not in trusted}
+        matches = database.verified_matches()
+        loops = {pair: rows for pair, rows in matches.items() if pair not in trusted}
         verdict = judge_pairs((MapModel.from_colmap(model) for model in best.models), loops)
         left_out = verdict.contradicted
+        if best.judgement.good:
+            walk = {pair: matches[pair] for pair in trusted if pair in matches}
+            best, left_out = _closed(task, database, best, loops, walk, verdict)
         if left_out:
             progress.say(f"{len(left_out)} look-alike pairs contradict the walk; left out")
-        if best.judgement.good:
-            # The walk holds together by itself, so only what it confirms may move it.
-            unconfirmed = [pair for pair in loops if pair not in verdict.confirmed]
-            closing = _without(task, database, unconfirmed)
-            closed = complete(closing, best.models[0], "closing loops")
-            # More constraints never lower the error, so it must not decide here.
-            if closed.judgement.good:
-                best = Attempt([closed.models[0], *best.models[1:]], closed.judgement)
-        else:
+        if not best.judgement.good:
             task = _without(task, database, left_out)
             best = _better(best, map_incrementally(task, "reconstructing"))
     for _ in range(_JOIN_ROUNDS):
@@ -115,6 +116,41 @@ def make_main_model(
             "little, are blurred, or were taken from one spot; film while walking, with overlap"
         )
     return MainModel(best.models[0], best.fragments, len(left_out))
+
+
+def _closed(
+    task: Task,
+    database: FeatureDatabase,
+    in_time: Attempt,
+    loops: Matches,
+    walk: Matches,
+    verdict: Verdict,
+) -> tuple[Attempt, frozenset[Pair]]:
+    """A map that holds together by itself, with its loops; and those that are none.
+
+    Only what the map confirms may move it, as it is or with its drift taken out.
+    """
+    model, *others = in_time.models
+    whole = MapModel.from_colmap(model)
+    drifted = {pair: loops[pair] for pair in verdict.contradicted}
+    found = find_loops(whole, task.names, drifted, walk) if drifted else []
+    attempts = [(model, verdict)]
+    if found:
+        count = sum(len(loop.pairs) for loop in found)
+        progress.say(f"the walk drifted: {count} pairs in {len(found)} groups agree by how much")
+        bent = close_loops(model, task.names, found)
+        attempts.insert(0, (bent, judge_pairs([MapModel.from_colmap(bent)], loops)))
+    before = agreement(whole, walk)
+    for start, judged in attempts:
+        unconfirmed = [pair for pair in loops if pair not in judged.confirmed]
+        closing = _without(task, database, unconfirmed)
+        closed = complete(closing, start, "closing loops")
+        # More constraints never lower the error, so it must not decide here.
+        after = agreement(MapModel.from_colmap(closed.models[0]), walk)
+        if closed.judgement.good and after >= _STILL_AGREE * before:
+            attempt = Attempt([closed.models[0], *others], closed.judgement)
+            return attempt, judged.contradicted
+    return in_time, verdict.contradicted
 
 
 def _by_all_pairs(task: Task, database: FeatureDatabase, trusted: Collection[Pair]) -> Attempt:

@@ -7,7 +7,7 @@ first.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -186,7 +186,8 @@ def map_incrementally(
     what: str,
     begin_with: pycolmap.Reconstruction | None = None,
     *,
-    advance: Callable[[], None] | None = None,
+    bar: progress.Bar | None = None,
+    in_time: bool = False,
 ) -> Attempt:
     """Incremental structure from motion.
 
@@ -194,7 +195,9 @@ def map_incrementally(
         task: what is to be reconstructed.
         what: names this run for people, and its folder in ``task.work``.
         begin_with: a model to add to, instead of beginning anew.
-        advance: called for each image, where progress is shown by the caller.
+        bar: of the caller, which this is a part of.
+        in_time: whether all matches are of neighbours in time, so that adjusting now and then is
+            enough.
     """
     options = pycolmap.IncrementalPipelineOptions()
     # One thread, so that the same images give the same map; two save a tenth of the time.
@@ -204,6 +207,11 @@ def map_incrementally(
     options.extract_colors = False
     options.image_names = list(task.names)
     options.min_model_size = 3
+    if in_time:
+        # Of 100 images of a corridor: 13 instead of 28 CPU s, and 0.44 instead of 0.51 cm.
+        options.ba_global_frames_ratio = options.ba_global_points_ratio = 1.5
+        options.ba_global_max_refinements, options.ba_global_max_num_iterations = 2, 20
+        options.ba_local_max_refinements, options.ba_local_max_num_iterations = 1, 10
     work = task.work / what.replace(" ", "-")
     snapshots = work / "snapshots"
     snapshots.mkdir(parents=True, exist_ok=True)
@@ -214,14 +222,15 @@ def map_incrementally(
     shutil.rmtree(models, ignore_errors=True)
     models.mkdir()
     try:
-        with nullcontext() if advance else progress.bar(what, len(task.names)) as bar:
+        shown = nullcontext(bar) if bar else progress.bar(what, len(task.names))
+        with shown as running:
             result = pycolmap.incremental_mapping(
                 str(task.matches),
                 str(task.images_dir),
                 str(models),
                 options,
                 input_path=str(begin) if begin else "",
-                next_image_callback=advance if bar is None else bar.advance,
+                next_image_callback=running.advance,
             )
     except ValueError as error:
         # COLMAP stumbles over cameras of images without a single match.

@@ -56,11 +56,11 @@ def map_in_stretches(task: Task, what: str) -> Attempt:
                 task.matches,
                 names,
                 task.images_dir,
-                folder / f"{number:04}-new",
+                folder / f"{number:04}-under-way",
                 ordered=task.ordered,
                 seed=task.seed,
             )
-            models = map_incrementally(part, what, advance=bar.advance).models
+            models = map_incrementally(part, what, bar=bar, in_time=True).models
             save_models(models, finished)
             return models
 
