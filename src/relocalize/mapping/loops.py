@@ -33,6 +33,7 @@ _SAME = 0.02  # distance of a point from its counterpart, as a share of its dist
 _SHOWN = 0.1  # quantile of neighbours in time: they show at least so much of what is expected
 _ASKED = 1000  # neighbours in time that are asked
 _MOST_SIGMAS = 5.0  # of what the map leaves open between the two
+_MOST_OPEN = 0.5  # of the scale: where the map leaves open more, it confirms nothing
 _COMMON_ERRORS = 4.0  # times the noise alone is what maps are off by
 # What a step along a walk drifts by, against which loops are weighed: radians, log of scale, and
 # share of the step. A loop is held ten times as firmly.
@@ -205,7 +206,7 @@ def _plausible(model: MapModel, names: Sequence[str], loops: Sequence[Loop]) -> 
             ]
         )
         covariance = _COMMON_ERRORS**2 * looseness.between(first, second)
-        if not np.isfinite(covariance).all():
+        if not np.isfinite(covariance).all() or covariance[0, 0] > _MOST_OPEN**2:
             continue
         scale = np.sqrt(np.maximum(np.diag(covariance), np.finfo(float).tiny))
         correlation = covariance / np.outer(scale, scale) + 1e-6 * np.eye(7)
