@@ -26,6 +26,7 @@ from relocalize.place.model import add_image
 
 _LENGTH = 100  # images of a stretch, about
 _SHARED = 20  # images of two that follow each other; neighbours in time are at most 10 apart
+_ROUNDS = 2  # of adjustment once joined: the second without what the first showed to be wrong
 _LEAST_COMMON = 5  # images that two models are joined by
 _LEAST_AGREEING = 0.6  # share of these whose poses agree on one similarity
 
@@ -65,15 +66,18 @@ def map_in_stretches(task: Task, what: str) -> Attempt:
             return models
 
         found = [model for models in map_in_order(mapped, enumerate(runs)) for model in models]
-    models = found if len(runs) == 1 else joined(found)
     rated = []
-    for model in models:
-        # Robustly, since pairs are going to be judged by it.
-        refine_map(model)
-        if len(runs) > 1:
-            prune_points(model)
-            refine_map(model)
-        rated.append((judge(model, task.names, task.ordered), model))
+    models = found if len(runs) == 1 else joined(found)
+    rounds = 1 if len(runs) == 1 else _ROUNDS
+    with progress.bar("adjusting the walk", rounds * len(models), "rounds") as bar:
+        for model in models:
+            for number in range(rounds):
+                if number:
+                    prune_points(model)
+                # Robustly, since pairs are going to be judged by it.
+                refine_map(model)
+                bar.advance()
+            rated.append((judge(model, task.names, task.ordered), model))
     rated.sort(key=lambda row: row[0].score, reverse=True)
     shutil.rmtree(folder, ignore_errors=True)
     return Attempt([model for _, model in rated], rated[0][0]) if rated else Attempt.nothing(task)
