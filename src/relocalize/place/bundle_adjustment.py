@@ -15,6 +15,7 @@ LOSS_SCALE = 1.0  # pixels; where the robust loss begins to distrust an observat
 # The same for photos of another camera, pixels at 640 pixels of image size: as where each of them
 # is posed by itself, since the matches between cameras are that much noisier.
 _PHOTO_LOSS_SCALE = 2.0
+_ALWAYS_DIRECT = 1000  # images: COLMAP's own
 _CHAIN_NEIGHBOURS = 250  # images that share points with one of a walk along corridors
 _ASKED = 30
 _MAX_ITERATIONS = 30
@@ -40,7 +41,8 @@ def refine_map(model: pycolmap.Reconstruction, *, principal_points: bool = False
     if _is_a_chain(model):
         # COLMAP solves more than 1000 images by conjugate gradients, which hardly see how a long
         # walk bends; where each image shares points with few, the exact solution is cheap.
-        options.ceres.max_num_images_direct_sparse_cpu_solver = int(model.num_reg_images())
+        direct = max(_ALWAYS_DIRECT, int(model.num_reg_images()))
+        options.ceres.max_num_images_direct_sparse_cpu_solver = direct
     _solve(model, config, options)
 
 
