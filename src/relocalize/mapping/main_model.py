@@ -31,7 +31,7 @@ from relocalize.mapping.reconstruction import (
     map_globally,
     map_incrementally,
 )
-from relocalize.mapping.stretches import map_in_stretches, save_models
+from relocalize.mapping.stretches import map_in_stretches, read_models, save_models
 from relocalize.place import MapModel
 
 Matches = Mapping[Pair, NDArray[np.uint32]]  # verified [V, 2]
@@ -175,14 +175,14 @@ def _by_all_pairs(task: Task, database: FeatureDatabase, trusted: Collection[Pai
 def _in_time(task: Task, database: FeatureDatabase, trusted: Collection[Pair]) -> Attempt:
     """The map by neighbours in time alone; a finished one is read back after a kill."""
     finished = task.work / "in-time"
-    if finished.is_dir():
-        models = [pycolmap.Reconstruction(str(folder)) for folder in sorted(finished.iterdir())]
-        return Attempt(models, judge(models[0], task.names, task.ordered))
-    loops = [pair for pair in database.verified_matches() if pair not in trusted]
-    attempt = map_in_stretches(_without(task, database, loops), "reconstructing in time")
-    if attempt.models:
+    if not finished.is_dir():
+        loops = [pair for pair in database.verified_matches() if pair not in trusted]
+        attempt = map_in_stretches(_without(task, database, loops), "reconstructing in time")
+        if not attempt.models:
+            return attempt
         save_models(attempt.models, finished)
-    return attempt
+    models = read_models(finished)
+    return Attempt(models, judge(models[0], task.names, task.ordered))
 
 
 def _without(task: Task, database: FeatureDatabase, pairs: Iterable[Pair]) -> Task:

@@ -188,6 +188,7 @@ def map_incrementally(
     *,
     bar: progress.Bar | None = None,
     in_time: bool = False,
+    stop: pycolmap.CancellationToken | None = None,
 ) -> Attempt:
     """Incremental structure from motion.
 
@@ -198,6 +199,7 @@ def map_incrementally(
         bar: of the caller, which this is a part of.
         in_time: whether all matches are of neighbours in time, so that adjusting now and then is
             enough.
+        stop: ends it early, from another thread.
     """
     options = pycolmap.IncrementalPipelineOptions()
     # One thread, so that the same images give the same map; two save a tenth of the time.
@@ -231,6 +233,7 @@ def map_incrementally(
                 options,
                 input_path=str(begin) if begin else "",
                 next_image_callback=running.advance,
+                cancellation_token=stop or pycolmap.CancellationToken(),
             )
     except ValueError as error:
         # COLMAP stumbles over cameras of images without a single match.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from relocalize.errors import GeometryError
 from relocalize.geometry import Rigid3, Similarity3, align_camera_poses
 from relocalize.mapping.pruning import prune_points
 from relocalize.mapping.reconstruction import Attempt, Task, judge, map_incrementally
-from relocalize.parallel import map_in_order
+from relocalize.parallel import one_native_thread, worker_count
 from relocalize.place.bundle_adjustment import refine_map
 from relocalize.place.model import add_image
 
@@ -45,27 +47,30 @@ def map_in_stretches(task: Task, what: str) -> Attempt:
     """
     folder = task.work / what.replace(" ", "-")
     runs = stretches(task.names)
-    with progress.bar(what, sum(map(len, runs))) as bar:
+    stop = pycolmap.CancellationToken()
+    with progress.bar(what, sum(map(len, runs))) as bar, one_native_thread():
 
         def mapped(item: tuple[int, list[str]]) -> list[pycolmap.Reconstruction]:
             number, names = item
             finished = folder / f"{number:04}"
             if finished.is_dir():
                 bar.advance(len(names))
-                return [pycolmap.Reconstruction(str(one)) for one in sorted(finished.iterdir())]
-            part = Task(
-                task.matches,
-                names,
-                task.images_dir,
-                folder / f"{number:04}-under-way",
-                ordered=task.ordered,
-                seed=task.seed,
-            )
-            models = map_incrementally(part, what, bar=bar, in_time=True).models
-            save_models(models, finished)
-            return models
+                return read_models(finished)
+            aside = folder / f"{number:04}-under-way"
+            part = replace(task, names=names, work=aside)
+            attempt = map_incrementally(part, what, bar=bar, in_time=True, stop=stop)
+            if stop.is_cancelled:
+                return []  # half a stretch is none
+            save_models(attempt.models, finished)
+            # As after a kill, for the same map to the bit.
+            return read_models(finished)
 
-        found = [model for models in map_in_order(mapped, enumerate(runs)) for model in models]
+        with ThreadPoolExecutor(worker_count()) as pool:
+            try:
+                found = [one for models in pool.map(mapped, enumerate(runs)) for one in models]
+            except BaseException:
+                stop.cancel()  # else Ctrl-C waits for stretches that are under way
+                raise
     rated = []
     models = found if len(runs) == 1 else joined(found)
     rounds = 1 if len(runs) == 1 else _ROUNDS
@@ -93,6 +98,11 @@ def save_models(models: Iterable[pycolmap.Reconstruction], folder: Path) -> None
         one.mkdir()
         model.write_binary(str(one))
     aside.rename(folder)
+
+
+def read_models(folder: Path) -> list[pycolmap.Reconstruction]:
+    """What `save_models` wrote."""
+    return [pycolmap.Reconstruction(str(one)) for one in sorted(folder.iterdir())]
 
 
 def joined(models: Sequence[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruction]:
