@@ -7,6 +7,7 @@ from collections.abc import Collection
 import numpy as np
 import pycolmap
 
+from relocalize import progress
 from relocalize.checking.soundness import loose_images
 from relocalize.mapping.pose_covariance import principal_point_sigmas
 from relocalize.place import MapModel
@@ -29,10 +30,14 @@ def refine_and_prune(model: pycolmap.Reconstruction) -> dict[str, str]:
     Returns:
         Images that lost their pose, with the reason of each.
     """
-    refine_map(model)
-    loose = _pruned(model)
-    refine_map(model, principal_points=_principal_points_are_determined(model))
-    return loose | _pruned(model)
+    with progress.bar("adjusting all frames", 2, "rounds") as bar:
+        refine_map(model)
+        loose = _pruned(model)
+        bar.advance()
+        refine_map(model, principal_points=_principal_points_are_determined(model))
+        loose |= _pruned(model)
+        bar.advance()
+    return loose
 
 
 def _pruned(model: pycolmap.Reconstruction) -> dict[str, str]:
