@@ -38,6 +38,7 @@ def refine_map(model: pycolmap.Reconstruction, *, principal_points: bool = False
     config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     options = _options()
     options.refine_principal_point = principal_points
+    options.ceres.solver_options.initial_trust_region_radius = _TRUST_REGION
     if _is_a_chain(model):
         # COLMAP solves more than 1000 images by conjugate gradients, which hardly see how a long
         # walk bends; where each image shares points with few, the exact solution is cheap.
@@ -133,7 +134,6 @@ def _options() -> pycolmap.BundleAdjustmentOptions:
     options.ceres.loss_function_scale = LOSS_SCALE
     options.ceres.solver_options.max_num_iterations = _MAX_ITERATIONS
     options.ceres.solver_options.function_tolerance = _TOLERANCE
-    options.ceres.solver_options.initial_trust_region_radius = _TRUST_REGION
     options.ceres.solver_options.num_threads = 1  # repeatable
     return options
 
