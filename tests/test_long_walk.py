@@ -1,16 +1,23 @@
-"""Loops of a walk whose map drifted: true ones close it, look-alikes do not, and drift is said."""
+"""A long walk: joined from stretches, closed by its loops and no look-alike, its drift said."""
 
 from __future__ import annotations
 
+import time
 from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
+import pycolmap
 import pytest
 
+from relocalize import progress
 from relocalize.geometry import Camera, Rigid3, Similarity3, align_camera_poses
 from relocalize.geometry.transforms import rotations_from_rotvecs
 from relocalize.mapping.drift import drift_of
 from relocalize.mapping.loops import close_loops, find_loops
+from relocalize.mapping.pruning import keep_images
+from relocalize.mapping.stretches import joined, read_models, save_models, stretches
 from relocalize.place import MapModel, PosedImage
 from relocalize.place.bundle_adjustment import refine_map
 from relocalize.place.model import NO_POINT, Points
@@ -191,3 +198,59 @@ def test_what_adjustment_moves_is_within_what_is_said_to_be_open() -> None:
         grown.append(np.log(np.std(mapped, axis=0).sum() / np.std(true, axis=0).sum()))
     # The optimum itself is off by some sigmas: adjustment that stops short would show nothing.
     assert 0.1 < abs(grown[1] - grown[0]) / said.scale_sigma < 4
+
+
+def test_stretches_overlap_and_cover_the_walk() -> None:
+    for count in (5, 100, 139, 500, 1152):
+        names = [str(number) for number in range(count)]
+        runs = stretches(names)
+        assert {name for run in runs for name in run} == set(names)
+        assert max(map(len, runs)) <= 140
+        for run, following in pairwise(runs):
+            assert len(set(run) & set(following)) == 20
+
+
+def test_stretches_in_frames_of_their_own_become_one_map(tmp_path: Path) -> None:
+    ring = ring_of(growth=0.0)
+    whole = ring.model.to_colmap()
+    rng = np.random.default_rng(0)
+    parts = []
+    for number, start in enumerate((0, 35, 70)):
+        part = pycolmap.Reconstruction(whole)
+        keep_images(part, ring.names[start : start + 50])
+        turn = rotations_from_rotvecs(rng.normal(size=3))
+        part.transform(Similarity3(0.5 + number, turn, rng.normal(size=3)).to_colmap())
+        parts.append(part)
+    save_models(parts, tmp_path / "parts")
+    (one,) = joined(read_models(tmp_path / "parts"))
+    assert one.num_reg_images() == len(ring.names)
+    assert errors(one, ring).max() < 1e-3
+    assert one.compute_num_observations() > 0.95 * whole.compute_num_observations()
+    assert one.num_points3D() < 1.02 * whole.num_points3D()
+    # What shares nothing with it stays a model of its own.
+    alone = [read_models(tmp_path / "parts")[i] for i in (0, 2)]
+    assert len(joined(alone)) == 2
+
+
+def test_time_left_follows_the_recent_rate(monkeypatch, capsys) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    bar = progress.Bar("closing loops", 100, "images", None)
+    bar.advance(50)
+    now = 15.0
+    assert "3.3/s, 15 s left" in bar.line()
+    for _ in range(6):
+        now += 15
+        bar.advance()
+        line = bar.line()
+    assert "0.1/s" in line
+    assert "660 s left" in line
+
+
+def test_a_stage_that_finishes_nothing_for_long_still_says_so(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(progress, "_PLAIN_SECONDS", 0.02)
+    with progress.shown(), progress.bar("closing loops", 4, "steps"):
+        time.sleep(0.2)
+    said = capsys.readouterr().err
+    assert "closing loops: 0 of 4 steps, at work for" in said
+    assert said.endswith("s\n")
