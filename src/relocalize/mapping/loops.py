@@ -31,6 +31,9 @@ _LEAST_POINTS = 20
 _LEAST_AGREEING = 0.5  # share of a loop's points
 _SAME = 0.02  # distance of a point from its counterpart, as a share of its distance to the camera
 _SHOWN = 0.1  # quantile of neighbours in time: they show at least so much of what is expected
+# Two loops of the same stretches that put points so much of their distance apart contradict each
+# other; one is believed if it has so many times the pairs.
+_DISPUTED, _MANY = 0.2, 3
 _ASKED = 1000  # neighbours in time that are asked
 _MOST_SIGMAS = 5.0  # of what the map leaves open between the two
 _MOST_OPEN = 0.5  # of the scale: where the map leaves open more, it confirms nothing
@@ -98,7 +101,35 @@ def find_loops(
         if np.median([_shown(model, p, loops[p], _moved(loop, p, place)) for p in loop.pairs])
         >= least
     ]
-    return _plausible(model, names, found)
+    return _undisputed(model, place, _plausible(model, names, found))
+
+
+def _undisputed(model: MapModel, place: Mapping[str, int], loops: Sequence[Loop]) -> list[Loop]:
+    """Those that no other of the same two stretches contradicts, unless far fewer pairs say so."""
+    reach = 2 * _REACH
+
+    def disputes(one: Loop, other: Loop) -> bool:
+        if abs(place[one.first] - place[other.first]) > reach:
+            return False
+        if abs(place[one.second] - place[other.second]) > reach:
+            return False
+        image = model.images[one.second]
+        points = model.points.positions[image.point_rows[image.point_rows != NO_POINT]]
+        away = np.linalg.norm(points - image.world_from_cam.translation, axis=1)
+        apart = np.linalg.norm(
+            one.first_from_second @ points - other.first_from_second @ points, axis=1
+        )
+        return bool(np.median(apart / away) > _DISPUTED)
+
+    return [
+        loop
+        for loop in loops
+        if all(
+            len(loop.pairs) >= _MANY * len(other.pairs)
+            for other in loops
+            if other is not loop and disputes(loop, other)
+        )
+    ]
 
 
 def _agreed(
