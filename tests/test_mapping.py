@@ -24,6 +24,7 @@ from relocalize.mapping import (
     map_place,
     model_of_images,
     open_database,
+    stretches,
 )
 from relocalize.mapping.gravity import up_from_horizon, upright
 from relocalize.mapping.look_alikes import judge_pairs
@@ -113,6 +114,18 @@ def test_nothing_is_done_twice_and_the_same_inputs_give_the_same_map(corridor_pl
     )
     spread = np.ptp([i.world_from_cam.translation[0] for i in second.images.values()])
     assert alignment.position_residuals.max() < 1e-4 * spread
+
+
+def test_a_walk_mapped_in_stretches_is_as_exact(corridor, corridor_place, tmp_path, monkeypatch):
+    monkeypatch.setattr(stretches, "_LENGTH", 40)
+    monkeypatch.setattr(stretches, "_SHARED", 12)
+    place = copied(corridor_place, tmp_path / "stretches")
+    report = map_place(place, MapSettings(seed=1))
+    assert len(stretches.stretches(range(report.keyframes))) >= 2
+    assert report.registered == report.images
+    alignment = aligned_to_truth(place.map, corridor)
+    assert np.median(alignment.position_residuals) < 0.01  # metres
+    assert alignment.position_residuals.max() < 0.04
 
 
 def test_a_measured_length_makes_the_map_metric(corridor, corridor_place, tmp_path):
@@ -206,7 +219,8 @@ def test_a_killed_mapping_goes_on_and_ends_the_same(corridor_place, tmp_path):
     shutil.rmtree(place.map_dir)
     for stage in (
         "map/database.db",
-        ".mapping/*/*/closing-loops",
+        ".mapping/*/*/reconstructing-in-time/0000-under-way",
+        ".mapping/*/*/in-time",
         ".mapping/*/*/keyframes/points3D.bin",
     ):
         kill_when(place.root, stage)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ Item = TypeVar("Item")
 
 _shown: ContextVar[bool] = ContextVar("relocalize_progress_shown", default=False)
 _PLAIN_SECONDS = 15.0  # between two lines when stderr is not a terminal
+_RECENT_SECONDS = 60.0  # over which a rate is taken
 
 
 @contextmanager
@@ -35,45 +37,54 @@ def shown(show: bool = True) -> Iterator[None]:
 def say(message: str) -> None:
     """One line for people about what was done or found; silent in library use."""
     if _shown.get():
-        print(message, file=sys.stderr, flush=True)
+        _write(message)
+
+
+def _write(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 class Bar:
-    """A running count; `advance` it once per finished item."""
+    """A running count; `advance` it once per finished item, from any thread."""
 
     def __init__(self, what: str, total: int | None, unit: str, progress: Progress | None) -> None:
         self._what, self._total, self._unit, self._progress = what, total, unit, progress
         self._done = 0
-        self._started = self._said = time.monotonic()
+        self._started = time.monotonic()
+        self._past = [(self._started, 0)]  # when how much was done, once for each line
+        self._lock = Lock()
         self._task = (
             progress.add_task(what, total=total, unit=unit) if progress is not None else None
         )
 
     def advance(self, count: int = 1) -> None:
         """Count ``count`` more items as done."""
-        self._done += count
+        with self._lock:
+            self._done += count
         if self._progress is not None and self._task is not None:
             self._progress.advance(self._task, count)
-        elif _shown.get() and time.monotonic() - self._said >= _PLAIN_SECONDS:
-            self._said = time.monotonic()
-            say(self._line())
 
-    def _line(self) -> str:
-        elapsed = max(1e-9, time.monotonic() - self._started)
-        rate = self._done / elapsed
-        line = f"{self._what}: {self._done}"
-        if self._total:
-            left = (self._total - self._done) / rate if rate > 0 else float("inf")
-            line += f" of {self._total} {self._unit}, {rate:.1f}/s, {left:.0f} s left"
-        else:
-            line += f" {self._unit}, {rate:.1f}/s"
-        return line
+    def line(self) -> str:
+        """How far it is, how fast it was lately, and how long the rest takes at that rate."""
+        now, done = time.monotonic(), self._done
+        of = f" of {self._total}" if self._total else ""
+        line = f"{self._what}: {done}{of} {self._unit}"
+        # What is slow now stays slow: the beginning says little of the rest.
+        while len(self._past) > 1 and now - self._past[1][0] >= _RECENT_SECONDS:
+            self._past.pop(0)
+        then, before = self._past[0]
+        self._past.append((now, done))
+        rate = (done - before) / max(1e-9, now - then)
+        if rate <= 0:
+            return f"{line}, at work for {now - self._started:.0f} s"
+        if not self._total:
+            return f"{line}, {rate:.1f}/s"
+        return f"{line}, {rate:.1f}/s, {(self._total - done) / rate:.0f} s left"
 
-    def finish(self) -> None:
-        """Say the total, once, where there is no live bar that shows it."""
-        if self._progress is None and _shown.get():
-            elapsed = time.monotonic() - self._started
-            say(f"{self._what}: {self._done} {self._unit} in {elapsed:.1f} s")
+    def total_line(self) -> str:
+        """What was done, in how long."""
+        elapsed = time.monotonic() - self._started
+        return f"{self._what}: {self._done} {self._unit} in {elapsed:.1f} s"
 
 
 @contextmanager
@@ -84,8 +95,24 @@ def bar(what: str, total: int | None = None, unit: str = "images") -> Iterator[B
             yield Bar(what, total, unit, progress)
         return
     plain = Bar(what, total, unit, None)
-    yield plain
-    plain.finish()
+    if not _shown.get():
+        yield plain
+        return
+    # From a thread of its own, so that a line comes also while nothing is finished.
+    finished = Event()
+
+    def tell() -> None:
+        while not finished.wait(_PLAIN_SECONDS):
+            _write(plain.line())
+
+    teller = Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield plain
+    finally:
+        finished.set()
+        teller.join()
+    _write(plain.total_line())
 
 
 def track(
@@ -116,6 +143,8 @@ def _terminal_bar() -> Progress:
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         RateColumn(),
+        progress.TimeElapsedColumn(),
         progress.TimeRemainingColumn(),
         console=Console(stderr=True),
+        speed_estimate_period=_RECENT_SECONDS,
     )

@@ -11,8 +11,11 @@ import numpy as np
 import tyro
 
 from relocalize.checking.soundness import judge_soundness
+from relocalize.mapping.report import Drift
+from relocalize.mapping.stored_model import read_record
 from relocalize.place import Place
 from relocalize.place.dropped import dropped_names
+from relocalize.plain import from_plain
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def place_facts(place: Place) -> dict[str, Any]:
             ),
             "parts": [len(part) for part in soundness.parts],
             "weak_links": [str(link) for link in soundness.links],
+            "drift": read_record(place).get("report", {}).get("drift"),
             "points": len(points),
             "observations": int(points.track_lengths.sum()),
             "mean_track_length": _mean(points.track_lengths),
@@ -114,6 +118,8 @@ def _as_text(facts: dict[str, Any]) -> str:
             sizes = ", ".join(map(str, model["parts"]))
             lines.append(f"  nothing firm ties its parts of {sizes} images to each other")
         lines += [f"  weak link: {link}" for link in model["weak_links"]]
+        if model["drift"]:
+            lines.append(f"  drift: {from_plain(Drift, model['drift'])}")
         if model["dropped"]:
             lines.append(
                 f"  {len(model['dropped'])} images are dropped from it; bring them back with: "

@@ -8,31 +8,36 @@ is taken by a criterion that does not need the truth.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pycolmap
+from numpy.typing import NDArray
 
 from relocalize import progress
 from relocalize.errors import NotConnectedError
 from relocalize.features.database import FeatureDatabase, Pair
 from relocalize.features.matching import MatchSettings, match_pairs
 from relocalize.features.pairs import Similarity, pairs_between
-from relocalize.mapping.look_alikes import agreement, judge_pairs
+from relocalize.mapping.look_alikes import Verdict, agreement, judge_pairs
+from relocalize.mapping.loops import close_loops, find_loops
 from relocalize.mapping.outcome import nearest_in_order
 from relocalize.mapping.reconstruction import (
     Attempt,
     Task,
+    complete,
     judge,
     map_globally,
     map_incrementally,
 )
+from relocalize.mapping.stretches import map_in_stretches, read_models, save_models
 from relocalize.place import MapModel
-from relocalize.place.bundle_adjustment import refine_map
 
+Matches = Mapping[Pair, NDArray[np.uint32]]  # verified [V, 2]
 _JOIN_ROUNDS = 2
 _AGREE = 0.8  # share of the matches of neighbours in time that a sound map agrees with
+_STILL_AGREE = 0.98  # of what it agreed with before, after loops that are true
 _JOIN_SIMILAR = 20  # images of the main map that each image outside of it is matched with
 _JOIN_REACH = 15  # and the registered images so near in time
 
@@ -83,19 +88,16 @@ def make_main_model(
         best = map_incrementally(task, "reconstructing")
     else:
         best = _in_time(task, database, trusted)
-        loops = {p: m for p, m in database.verified_matches().items() if p not in trusted}
+        matches = database.verified_matches()
+        loops = {pair: rows for pair, rows in matches.items() if pair not in trusted}
         verdict = judge_pairs((MapModel.from_colmap(model) for model in best.models), loops)
         left_out = verdict.contradicted
+        if best.judgement.good:
+            walk = {pair: matches[pair] for pair in trusted if pair in matches}
+            best, left_out = _closed(task, database, best, loops, walk, verdict)
         if left_out:
             progress.say(f"{len(left_out)} look-alike pairs contradict the walk; left out")
-        if best.judgement.good:
-            # The walk holds together by itself, so only what it confirms may move it.
-            unconfirmed = [pair for pair in loops if pair not in verdict.confirmed]
-            closing = _without(task, database, unconfirmed)
-            closed = map_incrementally(closing, "closing loops", best.models[0])
-            # More constraints never lower the error, so it must not decide here.
-            best = closed if closed.judgement.good else best
-        else:
+        if not best.judgement.good:
             task = _without(task, database, left_out)
             best = _better(best, map_incrementally(task, "reconstructing"))
     for _ in range(_JOIN_ROUNDS):
@@ -114,6 +116,41 @@ def make_main_model(
             "little, are blurred, or were taken from one spot; film while walking, with overlap"
         )
     return MainModel(best.models[0], best.fragments, len(left_out))
+
+
+def _closed(
+    task: Task,
+    database: FeatureDatabase,
+    in_time: Attempt,
+    loops: Matches,
+    walk: Matches,
+    verdict: Verdict,
+) -> tuple[Attempt, frozenset[Pair]]:
+    """A map that holds together by itself, with its loops; and those that are none.
+
+    Only what the map confirms may move it, as it is or with its drift taken out.
+    """
+    model, *others = in_time.models
+    whole = MapModel.from_colmap(model)
+    drifted = {pair: loops[pair] for pair in verdict.contradicted}
+    found = find_loops(whole, task.names, drifted, walk) if drifted else []
+    attempts = [(model, verdict)]
+    if found:
+        count = sum(len(loop.pairs) for loop in found)
+        progress.say(f"the walk drifted: {count} pairs in {len(found)} groups agree by how much")
+        bent = close_loops(model, task.names, found)
+        attempts.insert(0, (bent, judge_pairs([MapModel.from_colmap(bent)], loops)))
+    before = agreement(whole, walk)
+    for start, judged in attempts:
+        unconfirmed = [pair for pair in loops if pair not in judged.confirmed]
+        closing = _without(task, database, unconfirmed)
+        closed = complete(closing, start, "closing loops")
+        # More constraints never lower the error, so it must not decide here.
+        after = agreement(MapModel.from_colmap(closed.models[0]), walk)
+        if closed.judgement.good and after >= _STILL_AGREE * before:
+            attempt = Attempt([closed.models[0], *others], closed.judgement)
+            return attempt, judged.contradicted
+    return in_time, verdict.contradicted
 
 
 def _by_all_pairs(task: Task, database: FeatureDatabase, trusted: Collection[Pair]) -> Attempt:
@@ -138,23 +175,14 @@ def _by_all_pairs(task: Task, database: FeatureDatabase, trusted: Collection[Pai
 def _in_time(task: Task, database: FeatureDatabase, trusted: Collection[Pair]) -> Attempt:
     """The map by neighbours in time alone; a finished one is read back after a kill."""
     finished = task.work / "in-time"
-    if (finished / "0" / "points3D.bin").is_file():
-        models = [pycolmap.Reconstruction(str(folder)) for folder in sorted(finished.iterdir())]
-        return Attempt(models, judge(models[0], task.names, task.ordered))
-    loops = [pair for pair in database.verified_matches() if pair not in trusted]
-    attempt = map_incrementally(_without(task, database, loops), "reconstructing in time")
-    # Robustly, since pairs are going to be judged by it.
-    for model in attempt.models:
-        refine_map(model)
-    aside = task.work / "in-time-new"
-    shutil.rmtree(aside, ignore_errors=True)
-    for number, model in enumerate(attempt.models):
-        folder = aside / str(number)
-        folder.mkdir(parents=True, exist_ok=True)
-        model.write_binary(str(folder))
-    if attempt.models:
-        aside.rename(finished)
-    return attempt
+    if not finished.is_dir():
+        loops = [pair for pair in database.verified_matches() if pair not in trusted]
+        attempt = map_in_stretches(_without(task, database, loops), "reconstructing in time")
+        if not attempt.models:
+            return attempt
+        save_models(attempt.models, finished)
+    models = read_models(finished)
+    return Attempt(models, judge(models[0], task.names, task.ordered))
 
 
 def _without(task: Task, database: FeatureDatabase, pairs: Iterable[Pair]) -> Task:

@@ -39,7 +39,7 @@ def pose_covariances(place: Place) -> dict[str, FloatArray]:
     none at all, and one line says so.
     """
     model = place.map.about(place.map.local_origin)
-    observations = _Observations.of(model)
+    observations = Observations.of(model)
     if observations is None:
         return {}
     if len(observations.images) > MOST_IMAGES:
@@ -60,7 +60,7 @@ def lens_sigmas(model: MapModel) -> dict[int, FloatArray]:
     every = {
         number: np.full(len(camera.params), np.inf) for number, camera in model.cameras.items()
     }
-    observations = _Observations.of(model, principal_points=True)
+    observations = Observations.of(model, principal_points=True)
     if observations is None or len(observations.images) > MOST_IMAGES:
         return every
     covariance = _free_covariance(observations)
@@ -75,7 +75,7 @@ def lens_sigmas(model: MapModel) -> dict[int, FloatArray]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Observations:
+class Observations:
     """Who sees what, with the derivatives of where.
 
     Attributes:
@@ -103,7 +103,8 @@ class _Observations:
     lenses: _Lenses
 
     @classmethod
-    def of(cls, model: MapModel, *, principal_points: bool = False) -> _Observations | None:
+    def of(cls, model: MapModel, *, principal_points: bool = False) -> Observations | None:
+        """Those of a map; None where they are fewer than what they are to determine."""
         images = [
             image
             for image in model.images.values()
@@ -226,9 +227,9 @@ def _cross(vectors: FloatArray) -> FloatArray:
     return np.stack([np.stack(row, axis=1) for row in rows], axis=1)
 
 
-def _free_covariance(found: _Observations) -> FloatArray | None:
+def _free_covariance(found: Observations) -> FloatArray | None:
     """[6 N + L, 6 N + L] of poses and lenses in some frame, for a variance of 1; None if open."""
-    normal = _normal_equations(found)
+    normal = normal_equations(found).toarray()
     frame = _frame_changes(found, len(normal))
     # Scaled to ones on the diagonal, the equations are as well-posed as they can be; the changes
     # of frame, which they leave open, are closed by hand and taken out again below.
@@ -244,7 +245,7 @@ def _free_covariance(found: _Observations) -> FloatArray | None:
     return covariance
 
 
-def _free_covariances(found: _Observations) -> FloatArray:
+def _free_covariances(found: Observations) -> FloatArray:
     """[N, 6, 6] of every pose, in the frame that fits all of them best."""
     count = len(found.images)
     covariance = _free_covariance(found)
@@ -265,7 +266,7 @@ def _free_covariances(found: _Observations) -> FloatArray:
     return found.variance * blocks
 
 
-def _normal_equations(found: _Observations) -> FloatArray:
+def normal_equations(found: Observations) -> sparse.csr_array:
     """[6 N + L, 6 N + L] of poses and lenses, points eliminated."""
     poses = 6 * len(found.images)
     size = poses + found.by_lens.shape[2]
@@ -292,9 +293,8 @@ def _normal_equations(found: _Observations) -> FloatArray:
     spread = np.linalg.cholesky(np.linalg.inv(inside))
     columns = 3 * found.point_rows[:, None] + np.arange(3)
     eliminated = rest.T @ _rows(by_point @ spread[found.point_rows], columns, 3 * points)
-    whole = (rest.T @ rest).toarray() - (eliminated @ eliminated.T).toarray()
-    result: FloatArray = (whole + whole.T) / 2
-    return result
+    whole = rest.T @ rest - eliminated @ eliminated.T
+    return sparse.csr_array((whole + whole.T) / 2)
 
 
 def _rows(values: FloatArray, columns: NDArray[np.int64], size: int) -> sparse.csr_array:
@@ -305,7 +305,7 @@ def _rows(values: FloatArray, columns: NDArray[np.int64], size: int) -> sparse.c
     return sparse.csr_array((values.ravel(), indices, starts), shape=(2 * many, size))
 
 
-def _frame_changes(found: _Observations, size: int) -> FloatArray:
+def _frame_changes(found: Observations, size: int) -> FloatArray:
     """[size, 7] what a shift, a turn and a growth of the whole world do to all poses."""
     centres = np.stack([image.world_from_cam.translation for image in found.images])
     middle = centres.mean(axis=0)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pycolmap
 
+from relocalize import progress
 from relocalize.checking.soundness import loose_images
 from relocalize.mapping.pose_covariance import lens_sigmas
 from relocalize.place import MapModel
@@ -29,10 +30,14 @@ def refine_and_prune(model: pycolmap.Reconstruction) -> dict[str, str]:
     Returns:
         Images that lost their pose, with the reason of each.
     """
-    refine_map(model)
-    loose = _pruned(model)
-    refine_map(model, principal_points=_free_lenses(model))
-    return loose | _pruned(model)
+    with progress.bar("adjusting all frames", 2, "rounds") as bar:
+        refine_map(model)
+        loose = _pruned(model)
+        bar.advance()
+        refine_map(model, principal_points=_free_lenses(model))
+        loose |= _pruned(model)
+        bar.advance()
+    return loose
 
 
 def _pruned(model: pycolmap.Reconstruction) -> dict[str, str]:
@@ -42,13 +47,16 @@ def _pruned(model: pycolmap.Reconstruction) -> dict[str, str]:
     return loose
 
 
-def prune_points(model: pycolmap.Reconstruction) -> int:
+def prune_points(
+    model: pycolmap.Reconstruction, manager: pycolmap.ObservationManager | None = None
+) -> int:
     """Leave out what does not fit; returns how many observations went.
 
     That is: observations far from their point or behind the camera, and points whose rays meet
-    at no angle.
+    at no angle. The manager is that of a mapper at work on the model.
     """
-    filtered = pycolmap.ObservationManager(model).filter_all_points3D(_MAX_ERROR, _MIN_ANGLE_DEG)
+    manager = manager or pycolmap.ObservationManager(model)
+    filtered = manager.filter_all_points3D(_MAX_ERROR, _MIN_ANGLE_DEG)
     model.update_point_3d_errors()
     return int(filtered)
 

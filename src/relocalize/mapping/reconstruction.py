@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +34,7 @@ _FOLD_FACTOR = 30.0  # a step between neighbouring frames so many medians long i
 _SNAPSHOT_EVERY = 100  # images
 _MAX_EPIPOLAR_ERROR = 2.0  # pixels, of a relative pose
 _LEAST_INLIERS = 15
+_ROUNDS = 2  # of matches taken in and adjustment: the second takes in what the first bent
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,12 @@ class Attempt:
     models: list[pycolmap.Reconstruction]
     judgement: Judgement
 
+    @classmethod
+    def nothing(cls, task: Task) -> Attempt:
+        """Of which nothing came."""
+        alarms = ("nothing came together",)
+        return cls([], Judgement(0, len(task.names), float("inf"), alarms))
+
     @property
     def fragments(self) -> list[pycolmap.Reconstruction]:
         """The models beside the best that hold images which it lacks."""
@@ -163,8 +171,7 @@ def _judged(models: Iterable[pycolmap.Reconstruction], task: Task, what: str) ->
         prune_points(model)
         rated.append((judge(model, task.names, task.ordered), model))
     rated.sort(key=lambda row: row[0].score, reverse=True)
-    nothing = Judgement(0, len(task.names), float("inf"), ("nothing came together",))
-    judgement = rated[0][0] if rated else nothing
+    judgement = rated[0][0] if rated else Attempt.nothing(task).judgement
     if not judgement.good:
         reasons = "; ".join(judgement.alarms) or "too few"
         progress.say(
@@ -175,7 +182,13 @@ def _judged(models: Iterable[pycolmap.Reconstruction], task: Task, what: str) ->
 
 
 def map_incrementally(
-    task: Task, what: str, begin_with: pycolmap.Reconstruction | None = None
+    task: Task,
+    what: str,
+    begin_with: pycolmap.Reconstruction | None = None,
+    *,
+    bar: progress.Bar | None = None,
+    in_time: bool = False,
+    stop: pycolmap.CancellationToken | None = None,
 ) -> Attempt:
     """Incremental structure from motion.
 
@@ -183,6 +196,10 @@ def map_incrementally(
         task: what is to be reconstructed.
         what: names this run for people, and its folder in ``task.work``.
         begin_with: a model to add to, instead of beginning anew.
+        bar: of the caller, which this is a part of.
+        in_time: whether all matches are of neighbours in time, so that adjusting now and then is
+            enough.
+        stop: ends it early, from another thread.
     """
     options = pycolmap.IncrementalPipelineOptions()
     # One thread, so that the same images give the same map; two save a tenth of the time.
@@ -192,6 +209,11 @@ def map_incrementally(
     options.extract_colors = False
     options.image_names = list(task.names)
     options.min_model_size = 3
+    if in_time:
+        # Of 100 images of a corridor: 13 instead of 28 CPU s, and 0.44 instead of 0.51 cm.
+        options.ba_global_frames_ratio = options.ba_global_points_ratio = 1.5
+        options.ba_global_max_refinements, options.ba_global_max_num_iterations = 2, 20
+        options.ba_local_max_refinements, options.ba_local_max_num_iterations = 1, 10
     work = task.work / what.replace(" ", "-")
     snapshots = work / "snapshots"
     snapshots.mkdir(parents=True, exist_ok=True)
@@ -202,14 +224,16 @@ def map_incrementally(
     shutil.rmtree(models, ignore_errors=True)
     models.mkdir()
     try:
-        with progress.bar(what, len(task.names)) as bar:
+        shown = nullcontext(bar) if bar else progress.bar(what, len(task.names))
+        with shown as running:
             result = pycolmap.incremental_mapping(
                 str(task.matches),
                 str(task.images_dir),
                 str(models),
                 options,
                 input_path=str(begin) if begin else "",
-                next_image_callback=bar.advance,
+                next_image_callback=running.advance,
+                cancellation_token=stop or pycolmap.CancellationToken(),
             )
     except ValueError as error:
         # COLMAP stumbles over cameras of images without a single match.
@@ -241,6 +265,39 @@ def _begin_folder(
     begin.mkdir(exist_ok=True)
     begin_with.write_binary(str(begin))
     return begin
+
+
+def complete(task: Task, model: pycolmap.Reconstruction, what: str) -> Attempt:
+    """A copy of a model with every verified match of its images, adjusted; no image joins it.
+
+    Args:
+        task: with the matches.
+        model: posed images with the database's ids.
+        what: names this run for people.
+    """
+    options = pycolmap.DatabaseCacheOptions()
+    options.image_names = set(task.names)
+    options.min_num_matches = _LEAST_INLIERS
+    database = pycolmap.Database.open(str(task.matches))
+    try:
+        cache = pycolmap.DatabaseCache.create(database, options)
+    finally:
+        database.close()
+    model = pycolmap.Reconstruction(model)
+    mapper = pycolmap.IncrementalMapper(cache)
+    mapper.begin_reconstruction(model)
+    triangulation = pycolmap.IncrementalTriangulatorOptions()
+    triangulation.random_seed = task.seed
+    with progress.bar(what, 2 * _ROUNDS, "steps") as bar:
+        for _ in range(_ROUNDS):
+            mapper.complete_and_merge_tracks(triangulation)
+            mapper.retriangulate(triangulation)
+            bar.advance()
+            refine_map(model)
+            prune_points(model, mapper.observation_manager)
+            bar.advance()
+    mapper.end_reconstruction(False)
+    return _judged([model], task, what)
 
 
 def map_globally(task: Task) -> Attempt:

@@ -11,6 +11,8 @@ from typing import Any
 from relocalize import progress
 from relocalize.plain import to_plain
 
+_LOOSE_SCALE, _LOOSE_DEG = 0.01, 0.5  # one sigma of a walk that is worth a line
+
 
 @dataclass(frozen=True)
 class StageTime:
@@ -43,6 +45,37 @@ class Apart:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """What is open between two places of a map, by the noise of its observations alone.
+
+    Attributes:
+        first: image at one of them.
+        last: image at the other.
+        scale_sigma: of the scale at one in that at the other, as a share; the largest along the
+            walk.
+        heading_sigma_deg: of one's direction against the other's, about the worst axis; the
+            largest along the walk.
+    """
+
+    first: str
+    last: str
+    scale_sigma: float
+    heading_sigma_deg: float
+
+    @property
+    def is_large(self) -> bool:
+        """Whether lengths and angles measured in the map suffer from it."""
+        return self.scale_sigma > _LOOSE_SCALE or self.heading_sigma_deg > _LOOSE_DEG
+
+    def __str__(self) -> str:
+        return (
+            f"between {self.first} and {self.last} scale is held to "
+            f"± {100 * self.scale_sigma:.2g}% and direction to ± {self.heading_sigma_deg:.2g}° "
+            "by the noise alone; common errors may bend it by more"
+        )
+
+
+@dataclass(frozen=True)
 class MapReport:
     """The outcome of mapping a Place.
 
@@ -57,6 +90,7 @@ class MapReport:
         fragments: models that stay apart from the map.
         look_alikes: pairs that matched well and were left out: the map says they show two things.
         alarms: what is suspicious about the map.
+        drift: how far scale and direction are held over one walk; None where there is none.
         weak_links: parts of the map that little holds to each other, and how firmly.
         apart: images without a pose, and why.
         intrinsics: with given poses: a line for each way in which intrinsics were known.
@@ -74,6 +108,7 @@ class MapReport:
     fragments: int = 0
     look_alikes: int = 0
     alarms: tuple[str, ...] = ()
+    drift: Drift | None = None
     weak_links: tuple[str, ...] = ()
     apart: tuple[Apart, ...] = ()
     intrinsics: tuple[str, ...] = ()
@@ -97,6 +132,7 @@ class MapReport:
             what = first if len(run.images) == 1 else several
             lines.append(f"not in the map: {what}: {run.reason}")
         lines += [f"warning: {alarm}" for alarm in self.alarms]
+        lines += [f"loose: {self.drift}"] if self.drift and self.drift.is_large else []
         return lines + [f"weak link: {link}" for link in self.weak_links]
 
     def to_json(self) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from relocalize.features.pairs import (
 from relocalize.formats.names import match_names
 from relocalize.formats.registry import read_registration
 from relocalize.geometry import Camera, Similarity3, align_camera_poses
+from relocalize.mapping.drift import drift_of
 from relocalize.mapping.gravity import estimate_gravity, registered_cameras, upright
 from relocalize.mapping.keyframes import choose_keyframes
 from relocalize.mapping.main_model import MainModel, make_main_model
@@ -129,6 +130,7 @@ def reconstruct_map(
         posed = {i.name for i in model.images.values() if i.has_pose}
         parts += [MapModel.from_colmap(fragment) for fragment in main.fragments]
         parts = [part for part in parts if len(part.images.keys() - posed) >= _LEAST_PART]
+        drift = drift_of(MapModel.from_colmap(model), names) if walks.ordered else None
     with stages.measure("gravity, scale, colors", "images") as count:
         frame = _settle_frame(place, model, names, settings)
         model.extract_colors_for_all_images(str(place.images_dir))
@@ -154,6 +156,7 @@ def reconstruct_map(
             features=database.settings.kind,
             fragments=len(parts),
             alarms=alarms,
+            drift=drift,
             weak_links=tuple(map(str, soundness.links)),
             look_alikes=main.look_alikes,
             apart=apart,
