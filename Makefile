@@ -30,7 +30,7 @@ $(RUN_STAMP): pyproject.toml synthetic/pyproject.toml constraints.txt | $(BIN)/p
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml synthetic/pyproject.toml constraints.txt | $(BIN)/pip
-	$(INSTALL) -e ".[dev,docs,train,export,view,xfeat]" -e synthetic
+	$(INSTALL) -e ".[dev,docs,train,export,view,serve,xfeat]" -e synthetic
 	@touch $(RUN_STAMP) $@
 
 install: $(DEV_STAMP)
