@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from localization_place import CAMERA, TEST_POSES, VISITOR, make_place, render
+from localization_place import CAMERA, TEST_POSES, VISITOR, looking_at, make_place, render
 from relocalize.cli.main import main
 from relocalize.geometry import Rigid3, position_error, rotation_error_deg
 from relocalize.localization import fitted
@@ -309,6 +309,56 @@ def test_requests_beyond_the_queue_are_told_to_come_again(place, photo):
     assert outcomes.count("localized") >= 2
 
 
+def tracked(url: str, hello: dict, frames: list[tuple[dict, bytes]]) -> list[dict]:
+    from websockets.sync.client import connect
+
+    found = []
+    with connect(url.replace("http", "ws") + "/v1/places/place/track") as socket:
+        socket.send(json.dumps(hello))
+        for facts, image in frames:
+            socket.send(json.dumps(facts))
+            socket.send(image)
+            found.append(json.loads(socket.recv(timeout=60)))
+    return found
+
+
+def test_a_device_is_tracked(service):
+    centres = [[-0.4 + 0.1 * k, 0.3 - 0.05 * k, 0.1] for k in range(8)]
+    truth = [looking_at(centre, (4.0, 3.6, -0.2)) for centre in centres]
+    images = [jpeg(render(pose)) for pose in truth]
+    images[6] = jpeg(np.full((360, 480, 3), 90, np.uint8))  # a hand before the lens
+    frames = [({"time_s": 0.2 * k}, image) for k, image in enumerate(images)]
+    hello = {"camera": to_plain(CAMERA), "points": True}
+    found = tracked(service.url, hello, frames)
+    assert [one["status"] for one in found] == [*["localized"] * 6, "bridged", "localized"]
+    assert found[6]["frame"]["status"] == "failed"
+    assert found[6]["reason"]
+    assert found[5]["points"]
+    for pose, one in zip(truth, found, strict=True):
+        error = position_error(Rigid3.from_matrix(one["world_from_cam"]), pose)
+        assert error < 0.03
+        assert error < 4 * one["position_sigma"]
+
+
+@pytest.mark.parametrize(
+    ("hello", "frames", "said"),
+    [
+        ({"camera": {"known": "perhaps"}}, [], "camera.known"),
+        ({"localizer": "none"}, [({"time_s": 0}, b"x")], "'none' is not served"),
+        ({}, [({"time_s": 0}, b"no photo")], "not_a_photo"),
+        ({}, [({"time": 0}, b"")], "time_s"),
+        ({}, [({"time_s": 0, "device_from_cam": [[1]]}, b"blank")], "rigid transform"),
+    ],
+)
+def test_what_cannot_be_tracked_ends_the_connection_with_a_reason(service, hello, frames, said):
+    from websockets.exceptions import ConnectionClosed
+
+    blank = jpeg(np.full((36, 48, 3), 90, np.uint8))
+    frames = [(facts, blank if image == b"blank" else image) for facts, image in frames]
+    with pytest.raises(ConnectionClosed, match=said):
+        tracked(service.url, hello, [*frames, ({"time_s": 1}, blank)])
+
+
 def test_a_token_is_needed_where_one_is_set(place, photo):
     from relocalize.serve.settings import ServeSettings
 
@@ -320,6 +370,10 @@ def test_a_token_is_needed_where_one_is_set(place, photo):
                 with pytest.raises(RefusedError, match="Bearer") as refused:
                     client.localize("place", photo)
                 assert (refused.value.status, refused.value.reason) == (401, "no_token")
+        frame = ({"time_s": 0}, photo)
+        assert tracked(service.url, {"token": TOKEN}, [frame])[0]["status"] == "localized"
+        with pytest.raises(Exception, match="no_token"):
+            tracked(service.url, {"token": TOKEN[1:]}, [frame])
         assert get(service, "/metrics")[0] == 401
         assert get(service, "/health")[0] == 200
 
