@@ -323,16 +323,16 @@ def tracked(url: str, hello: dict, frames: list[tuple[dict, bytes]]) -> list[dic
 
 
 def test_a_device_is_tracked(service):
-    centres = [[-0.4 + 0.1 * k, 0.3 - 0.05 * k, 0.1] for k in range(8)]
+    centres = [[-0.4 + 0.06 * k, 0.3 - 0.03 * k, 0.1] for k in range(14)]
     truth = [looking_at(centre, (4.0, 3.6, -0.2)) for centre in centres]
     images = [jpeg(render(pose)) for pose in truth]
-    images[6] = jpeg(np.full((360, 480, 3), 90, np.uint8))  # a hand before the lens
+    images[12] = jpeg(np.full((360, 480, 3), 90, np.uint8))  # a hand before the lens
     frames = [({"time_s": 0.2 * k}, image) for k, image in enumerate(images)]
     hello = {"camera": to_plain(CAMERA), "points": True}
     found = tracked(service.url, hello, frames)
-    assert [one["status"] for one in found] == [*["localized"] * 6, "bridged", "localized"]
-    assert found[6]["frame"]["status"] == "failed"
-    assert found[6]["reason"]
+    assert [one["status"] for one in found] == [*["localized"] * 12, "bridged", "localized"]
+    assert found[12]["frame"]["status"] == "failed"
+    assert found[12]["reason"]
     assert found[5]["points"]
     for pose, one in zip(truth, found, strict=True):
         error = position_error(Rigid3.from_matrix(one["world_from_cam"]), pose)

@@ -372,7 +372,7 @@ def test_a_device_that_moves_is_followed_and_its_own_odometry_helps() -> None:
     start = Rigid3(Rotation.from_euler("xyz", [0.3, -0.4, 1.0]).as_matrix(), np.array([5.0, 2, 1]))
     device = [start @ pose for pose in truth]
     plain, helped = online(t, given), online(t, given, device)
-    settled = slice(8, None)
+    settled = slice(16, None)
     right = ~given.wrong & ~given.missing
 
     def median(found: list[Rigid3 | None], rows: np.ndarray) -> float:
@@ -382,7 +382,7 @@ def test_a_device_that_moves_is_followed_and_its_own_odometry_helps() -> None:
     raw = median(given.estimates, right)
     follows = [one and one.world_from_cam for one in plain]
     assert median(follows, right) < 0.95 * raw
-    assert median([one and one.world_from_cam for one in helped], right) < 0.8 * raw
+    assert median([one and one.world_from_cam for one in helped], right) < 0.6 * raw
     # Wrong and missing ones are what the others say.
     assert median([one and one.world_from_cam for one in helped], ~right) < raw
     statuses = np.array([one.status for one in helped])[settled]
@@ -391,13 +391,13 @@ def test_a_device_that_moves_is_followed_and_its_own_odometry_helps() -> None:
 
 
 def test_a_device_that_nothing_is_known_of_for_seconds_is_lost() -> None:
-    t, truth = walk(12, fps=5.0)
+    t, truth = walk(16, fps=5.0)
     smoother = OnlineSmoother()
     covariance = np.diag([1e-4] * 6)
-    for k in range(8):
+    for k in range(14):
         assert smoother.add(float(t[k]), truth[k], covariance) is not None
-    bridged = smoother.add(float(t[8]), None, None)
+    bridged = smoother.add(float(t[14]), None, None)
     assert bridged.status == "bridged"
-    assert smoother.add(float(t[7]) + 3.0, None, None) is None
+    assert smoother.add(float(t[13]) + 3.0, None, None) is None
     with pytest.raises(GeometryError, match="times ascend"):
         smoother.add(float(t[3]), truth[3], covariance)

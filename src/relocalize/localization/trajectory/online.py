@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +12,15 @@ from relocalize.errors import GeometryError
 from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.localization.trajectory.motion_model import MotionNoise
-from relocalize.localization.trajectory.smoother import SmoothedPose, smooth
+from relocalize.localization.trajectory.smoother import Smoothed, SmoothedPose, smooth
 
-_FRAMES = 20  # in the window: what is older adds little, and each costs 2 ms
+_FRAMES = 20  # that are smoothed together: what is older adds little, and each costs 2 ms
 _SECONDS = 8.0  # likewise
-_LEARN_EVERY = 10  # frames after which it is estimated again how hard the device is shaken
+# How hard the device is shaken is learnt again after so many frames, from so many, of which so many
+# were localized: a few say nothing where some of them are wrong. Of what was learnt the middle
+# counts, because now and then it is far off.
+_LEARN_EVERY, _LEARN_FROM, _LEAST = 10, 60, 12
+_LEARNT = 9
 _BRIDGED_S = 2.0  # without an estimate, a device may have gone anywhere
 # Of a phone's visual-inertial odometry: what it drifts by, as a share of the way and of the turn
 # (ARKit and ARCore stay near 1% indoors).
@@ -39,9 +44,9 @@ class OnlineSmoother:
     """
 
     def __init__(self) -> None:
-        self._frames: deque[_Frame] = deque(maxlen=_FRAMES)
-        self._shaken: tuple[MotionNoise, float] | None = None
-        self._since_learnt = 0
+        self._frames: deque[_Frame] = deque(maxlen=_LEARN_FROM)
+        self._learnt: deque[tuple[float, float, float]] = deque(maxlen=_LEARNT)
+        self._since_learnt = _LEARN_EVERY
 
     def add(
         self,
@@ -78,8 +83,6 @@ class OnlineSmoother:
             time_s, world_from_cam if known else None, covariance, shared, device_from_cam
         )
         self._frames.append(frame)
-        while self._frames[0].time_s < time_s - _SECONDS:
-            self._frames.popleft()
         own = None
         if world_from_cam is not None:
             own = SmoothedPose(
@@ -90,26 +93,40 @@ class OnlineSmoother:
             return own
         if not estimated or time_s - estimated[-1] > _BRIDGED_S:
             return None
-        frames = [_carried(one, frame) for one in self._frames]
         try:
-            return self._smoothed(frames)
+            self._learn(frame)
+            if self._learnt:
+                position, rotation, jitter = np.quantile(
+                    self._learnt, 0.5, axis=0, method="lower"
+                ).tolist()
+                near = [one for one in self._frames if one.time_s >= time_s - _SECONDS]
+                shaken = MotionNoise(position, rotation), jitter
+                return _smoothed(near[-_FRAMES:], frame, shaken).poses[-1]
         except GeometryError:
-            return own  # too few estimates to say more than the frame itself
+            pass  # too few estimates to say more than the frame itself
+        return own
 
-    def _smoothed(self, frames: list[_Frame]) -> SmoothedPose:
+    def _learn(self, now: _Frame) -> None:
         self._since_learnt += 1
-        if self._since_learnt > _LEARN_EVERY:
-            self._shaken = None
-        found = smooth(
-            [one.time_s for one in frames],
-            [one.world_from_cam for one in frames],
-            [one.covariance for one in frames],
-            [one.shared for one in frames],
-            shaken=self._shaken,
-        )
-        if self._shaken is None:
-            self._shaken, self._since_learnt = (found.noise, found.jitter), 0
-        return found.poses[-1]
+        localized = sum(one.world_from_cam is not None for one in self._frames)
+        if self._since_learnt < _LEARN_EVERY or localized < _LEAST:
+            return
+        found = _smoothed(list(self._frames), now, None)
+        self._learnt.append((found.noise.position, found.noise.rotation, found.jitter))
+        self._since_learnt = 0
+
+
+def _smoothed(
+    frames: Sequence[_Frame], now: _Frame, shaken: tuple[MotionNoise, float] | None
+) -> Smoothed:
+    carried = [_carried(one, now) for one in frames]
+    return smooth(
+        [one.time_s for one in carried],
+        [one.world_from_cam for one in carried],
+        [one.covariance for one in carried],
+        [one.shared for one in carried],
+        shaken=shaken,
+    )
 
 
 def _carried(old: _Frame, now: _Frame) -> _Frame:
