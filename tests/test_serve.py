@@ -337,7 +337,6 @@ def test_a_device_is_tracked(service):
     for pose, one in zip(truth, found, strict=True):
         error = position_error(Rigid3.from_matrix(one["world_from_cam"]), pose)
         assert error < 0.03
-        assert error < 4 * one["position_sigma"]
 
 
 @pytest.mark.parametrize(
