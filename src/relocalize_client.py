@@ -81,6 +81,7 @@ class Client:
         camera: dict[str, Any] | None = None,
         localizer: str | None = None,
         points: bool = False,
+        axes: str | None = None,
     ) -> dict[str, Any]:
         """Where a photo was taken.
 
@@ -92,6 +93,8 @@ class Client:
                 takes what the photo's EXIF says.
             localizer: one of those that the Place is served with; None takes the first.
             points: also points of the map that are seen in the photo.
+            axes: also the pose in the axes of ``arkit``, ``webxr``, ``unity``, ``ros`` or
+                ``ros_optical``, under ``in_axes``.
 
         Returns:
             ``status`` is ``localized`` or ``failed``, then with a ``reason``.
@@ -104,6 +107,7 @@ class Client:
             "camera": None if camera is None else json.dumps(camera),
             "localizer": localizer,
             "points": "true" if points else None,
+            "axes": axes,
         }
         query = urlencode({key: value for key, value in given.items() if value is not None})
         path = f"/v1/places/{quote(place, safe='')}/localize"

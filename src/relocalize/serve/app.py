@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from relocalize.errors import ServeError
-from relocalize.serve import native, track
+from relocalize.serve import geopose, immersal, native, page_routes, track
 from relocalize.serve.gate import Gate
 from relocalize.serve.metrics import Metrics
 from relocalize.serve.pool import Pool
@@ -52,7 +52,7 @@ def make_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    for routes in (native, track):
+    for routes in (page_routes, native, track, geopose, immersal):
         app.include_router(routes.router)
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 
+from relocalize.errors import GeometryError
+from relocalize.geometry import Rigid3
+from relocalize.geometry.device_axes import DEVICE_AXES, DeviceAxes, device_axes
 from relocalize.serve.refusals import RefusedError
 from relocalize.serve.service import errors, pool_with_room, service_of
 from relocalize.serve.shapes import Answer, CameraShape, Health, PlaceList, PlaceShape
@@ -28,6 +32,7 @@ _LOCALIZE_DOC: dict[str, Any] = {
                         "camera": {"type": "string"},
                         "localizer": {"type": "string"},
                         "points": {"type": "string"},
+                        "axes": {"type": "string"},
                     },
                     "required": ["image"],
                 }
@@ -42,6 +47,12 @@ _LOCALIZE_DOC: dict[str, Any] = {
             "content": {"application/json": {"schema": CameraShape.model_json_schema()}},
         },
         {"name": "localizer", "in": "query", "schema": {"type": "string"}},
+        {
+            "name": "axes",
+            "in": "query",
+            "description": "Also the pose in the axes of another program.",
+            "schema": {"type": "string", "enum": list(DEVICE_AXES)},
+        },
         {
             "name": "points",
             "in": "query",
@@ -95,10 +106,13 @@ async def localize(request: Request, name: str) -> Response:
     pool = await pool_with_room(request, name)
     photo, fields = await service.uploads.photo(request)
     camera = camera_from_json(fields["camera"]) if fields.get("camera") else None
+    axes = axes_called(fields["axes"]) if fields.get("axes") else None
     extras = ("points",) if fields.get("points") == "true" else ()
     answer = await service.localize(
         pool, photo, request, localizer=fields.get("localizer"), camera=camera, extras=extras
     )
+    if axes is not None:
+        answer["in_axes"] = in_axes(answer, axes)
     return JSONResponse(answer)
 
 
@@ -123,6 +137,28 @@ async def metrics(request: Request) -> Response:
         service.metrics.waiting.labels(name).set(pool.waiting)
         service.metrics.workers.labels(name).set(len(pool.pids))
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+def axes_called(name: str) -> DeviceAxes:
+    """The axes of another program; raises RefusedError where there are none of that name."""
+    try:
+        return device_axes(name)
+    except GeometryError as error:
+        raise RefusedError(422, "wrong_request", str(error)) from None
+
+
+def in_axes(answer: dict[str, Any], axes: DeviceAxes) -> dict[str, Any] | None:
+    """An answer's pose in the axes of another program, or None where it has none."""
+    if answer["world_from_cam"] is None:
+        return None
+    pose = axes.pose(Rigid3.from_matrix(answer["world_from_cam"]))
+    covariance = answer["covariance"]
+    return {
+        "axes": axes.name,
+        "position": pose.translation.tolist(),
+        "quat_xyzw": np.roll(pose.quat_wxyz, -1).tolist(),
+        "covariance": None if covariance is None else axes.covariance(covariance).tolist(),
+    }
 
 
 def camera_from_json(text: str) -> CameraShape:

@@ -26,15 +26,19 @@ class CameraShape(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     known: Literal["exact", "approximate", "unknown"] = Field(
-        "exact", description="Exact intrinsics are used as they are; others are estimated."
+        default="exact", description="Exact intrinsics are used as they are; others are estimated."
     )
-    model: str | None = Field(None, description="COLMAP's model name, such as PINHOLE.")
+    model: str | None = Field(default=None, description="COLMAP's model name, such as PINHOLE.")
     params: list[float] | None = Field(
-        None, description="In COLMAP's order, pixels.", max_length=20
+        default=None, description="In COLMAP's order, pixels.", max_length=20
     )
-    focal_px: float | None = Field(None, description="In place of model and params.", gt=0)
-    width: int | None = Field(None, description="Of the upright photo; checked if given.", gt=0)
-    height: int | None = Field(None, description="Of the upright photo; checked if given.", gt=0)
+    focal_px: float | None = Field(default=None, description="In place of model and params.", gt=0)
+    width: int | None = Field(
+        default=None, description="Of the upright photo; checked if given.", gt=0
+    )
+    height: int | None = Field(
+        default=None, description="Of the upright photo; checked if given.", gt=0
+    )
 
 
 class UsedCamera(BaseModel):
@@ -67,9 +71,21 @@ class Answer(BaseModel):
     camera: UsedCamera | None
     milliseconds: float
     image_size: list[int] = Field(description="Width and height of the upright photo.")
-    points: list[list[float]] | None = Field(
-        None, description="Of the map, seen in the photo; with points=true."
+    in_axes: PoseInAxes | None = Field(
+        default=None, description="The pose in the axes of another program; with axes=NAME."
     )
+    points: list[list[float]] | None = Field(
+        default=None, description="Of the map, seen in the photo; with points=true."
+    )
+
+
+class PoseInAxes(BaseModel):
+    """The pose in the axes of another program."""
+
+    axes: str
+    position: list[float]
+    quat_xyzw: list[float]
+    covariance: list[list[float]] | None
 
 
 class PlaceName(BaseModel):

@@ -63,7 +63,12 @@ def _answer(localizers: Mapping[str, Localizer], job: dict[str, Any], body: byte
 
 
 def _query(body: bytes, camera: dict[str, Any] | None, most: int) -> Query:
-    width, height = image_size(body)
+    try:
+        width, height = image_size(body)
+    except ImageTooLargeError:
+        raise
+    except ImageError:
+        width = height = 0  # decoding says better what is wrong
     if width * height > most:
         raise ImageTooLargeError(
             f"the photo has {width} x {height} pixels; want at most {most // 1_000_000} "
