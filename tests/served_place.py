@@ -30,7 +30,9 @@ class Served:
 
 
 @contextmanager
-def served(places: Sequence[Path], settings: ServeSettings = ServeSettings()) -> Iterator[Served]:
+def served(
+    places: Sequence[Path], settings: ServeSettings = ServeSettings(), certificate=None
+) -> Iterator[Served]:
     """A service of Places at a free port of this machine."""
     from relocalize.serve import running
 
@@ -41,7 +43,7 @@ def served(places: Sequence[Path], settings: ServeSettings = ServeSettings()) ->
     end = asyncio.Event()
 
     async def run() -> None:
-        async with running.serving(places, settings, listener):
+        async with running.serving(places, settings, listener, certificate):
             ready.set()
             await end.wait()
 
@@ -59,7 +61,7 @@ def served(places: Sequence[Path], settings: ServeSettings = ServeSettings()) ->
     try:
         if failed:
             raise failed[0]
-        yield Served(f"http://127.0.0.1:{port}", port)
+        yield Served(f"http{'s' if certificate else ''}://127.0.0.1:{port}", port)
     finally:
         if not failed:
             loop.call_soon_threadsafe(end.set)

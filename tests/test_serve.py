@@ -377,6 +377,20 @@ def test_a_token_is_needed_where_one_is_set(place, photo):
         assert get(service, "/health")[0] == 200
 
 
+def test_https_with_a_certificate_of_this_machine(place, photo, tmp_path):
+    import ssl
+
+    from relocalize.serve.certificate import own_addresses, self_signed
+
+    certificate = self_signed(tmp_path, own_addresses())
+    assert certificate.key.stat().st_mode & 0o077 == 0
+    with served([place.root], certificate=certificate) as service:
+        with Client(service.url, certificate=certificate.certificate) as client:
+            assert client.localize("place", photo)["status"] == "localized"
+        with Client(service.url) as client, pytest.raises(ssl.SSLError):
+            client.places()
+
+
 def test_a_page_of_elsewhere_cannot_ask_a_service_of_this_machine(service):
     assert get(service, "/v1/places", Host="evil.example:8000")[0] == 421
     assert get(service, "/v1/places", Host="localhost:9")[0] == 200

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
+import socket
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,15 +24,18 @@ class Serve:
 
     places: tyro.conf.Positional[tuple[Path, ...]]
     """Place folders, each with a map."""
-    host: str = "127.0.0.1"
-    """Address to listen on. The default is reached from this machine only; 0.0.0.0 from the whole
-    network, which needs --token-file or --public."""
+    host: str | None = None
+    """Address to listen on; by default 127.0.0.1, which only this machine reaches. 0.0.0.0 is
+    reached from the whole network, which needs --token-file or --public."""
     port: int = 8000
     """Port to listen on; 0 takes a free one."""
     localizer: tuple[str, ...] = ("structure",)
     """Localizers that may be asked for; the first is the default."""
     token_file: Path | None = None
     """File with a token that requests have to bring."""
+    https: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Serve by https, which phones want of pages that use the camera: with a certificate that is
+    made for this run, for the whole network, with a token unless --public; prints a QR code."""
     public: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Let everybody ask who reaches the port."""
     workers: int | None = None
@@ -43,7 +49,7 @@ class Serve:
 
     def run(self) -> int:
         """Serve until Ctrl-C."""
-        require_serve()
+        require_serve(https=self.https)
         from relocalize.serve import running  # noqa: PLC0415 - only now is it known to be there
 
         workers = worker_count() if self.workers is None else self.workers
@@ -52,26 +58,58 @@ class Serve:
                 f"{len(self.places)} places, {len(self.localizer)} localizers, {workers} workers, "
                 f"{self.waiting} waiting; want at least 1, 1, 1 and 0"
             )
+        host = self.host or ("0.0.0.0" if self.https else "127.0.0.1")
         token = None if self.token_file is None else running.read_token(self.token_file)
-        running.check_access(self.host, token, public=self.public)
+        if token is None and self.https and not self.public:
+            token = secrets.token_urlsafe(16)
+        running.check_access(host, token, public=self.public)
         settings = ServeSettings(
             localizers=self.localizer,
             workers=workers,
             token=token,
-            loopback=self.host in LOOPBACK,
+            loopback=host in LOOPBACK,
             cors=self.cors,
             keep=self.keep,
             limits=Limits(waiting=self.waiting),
         )
-        listener = running.listening(self.host, self.port)
-        port = listener.getsockname()[1]
-        host = "localhost" if self.host in ("0.0.0.0", "::", *LOOPBACK) else self.host
-
-        def say() -> None:
-            print(f"http://{host}:{port}", flush=True)
-            print("its routes are at /docs; Ctrl-C ends it", file=sys.stderr)
-
+        listener = running.listening(host, self.port)
         running.log_to_stderr()
-        running.run(self.places, settings, listener, say)
+        with tempfile.TemporaryDirectory(prefix="relocalize-") as folder:
+            if self.https:
+                self._serve_https(Path(folder), settings, listener, host)
+            else:
+                shown = "localhost" if host in ("0.0.0.0", "::", *LOOPBACK) else host
+                url = f"http://{shown}:{listener.getsockname()[1]}"
+                running.run(self.places, settings, listener, lambda: _say(url))
         print("the service has ended", file=sys.stderr)
         return 0
+
+    def _serve_https(
+        self, folder: Path, settings: ServeSettings, listener: socket.socket, host: str
+    ) -> None:
+        import segno  # noqa: PLC0415 - of the extra
+
+        from relocalize.serve import certificate, running  # noqa: PLC0415 - of the extra
+
+        addresses = certificate.own_addresses()
+        made = certificate.self_signed(folder, addresses)
+        everywhere = host in ("0.0.0.0", "::")
+        shown = (addresses or ["localhost"])[0] if everywhere else host
+        url = f"https://{shown}:{listener.getsockname()[1]}"
+        with_token = url if settings.token is None else f"{url}/#token={settings.token}"
+
+        def say() -> None:
+            _say(with_token)
+            segno.make(with_token, error="l").terminal(out=sys.stderr, compact=True, border=2)
+            print(
+                "scan it with a phone in the same network; its browser warns of the certificate, "
+                "which nobody but this machine has signed",
+                file=sys.stderr,
+            )
+
+        running.run(self.places, settings, listener, say, made)
+
+
+def _say(url: str) -> None:
+    print(url, flush=True)
+    print("for people: / and /docs; Ctrl-C ends it", file=sys.stderr)

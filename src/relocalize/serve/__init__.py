@@ -8,15 +8,19 @@ from importlib.util import find_spec
 from relocalize.errors import ServeError
 
 _PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "websockets")
+_PACKAGES_HTTPS = ("cryptography", "segno")
 
 
-def require_serve() -> None:
+def require_serve(*, https: bool = False) -> None:
     """Raise one clear line where what the service needs is missing.
+
+    Args:
+        https: whether it makes a certificate.
 
     Raises:
         ServeError: a package is not installed, or the system cannot fork processes.
     """
-    for package in _PACKAGES:
+    for package in (*_PACKAGES, *(_PACKAGES_HTTPS if https else ())):
         if find_spec(package) is None:
             raise ServeError(
                 f"the service needs {package}, which is not installed; install it with: pip "

@@ -10,12 +10,16 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from relocalize.errors import ServeError
 from relocalize.serve.app import started
 from relocalize.serve.settings import LOOPBACK, ServeSettings
+
+if TYPE_CHECKING:
+    from relocalize.serve.certificate import Certificate
 
 _SHORTEST_TOKEN = 16
 
@@ -76,9 +80,12 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serving(
-    places: Sequence[Path], settings: ServeSettings, listener: socket.socket
+    places: Sequence[Path],
+    settings: ServeSettings,
+    listener: socket.socket,
+    certificate: Certificate | None = None,
 ) -> AsyncIterator[None]:
-    """The service of Places, within whose context it answers.
+    """The service of Places, within whose context it answers, by https where it has a certificate.
 
     Raises:
         ServeError: a Place cannot be served.
@@ -96,6 +103,8 @@ async def serving(
                 limit_concurrency=settings.limits.connections,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=5,
+                ssl_certfile=None if certificate is None else certificate.certificate,
+                ssl_keyfile=None if certificate is None else certificate.key,
             )
         )
         task = asyncio.create_task(server.serve(sockets=[listener]))
@@ -113,6 +122,7 @@ def run(
     settings: ServeSettings,
     listener: socket.socket,
     when_ready: Callable[[], None],
+    certificate: Certificate | None = None,
 ) -> None:
     """Serve Places until Ctrl-C or SIGTERM.
 
@@ -124,9 +134,18 @@ def run(
         asked = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, asked.set)
-        async with serving(places, settings, listener):
+        service = asyncio.create_task(until_cancelled())
+        asking = asyncio.create_task(asked.wait())
+        either: set[asyncio.Future[Any]] = {service, asking}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        service.cancel()  # also while it is still loading
+        with contextlib.suppress(asyncio.CancelledError):
+            await service
+
+    async def until_cancelled() -> None:
+        async with serving(places, settings, listener, certificate):
             when_ready()
-            await asked.wait()
+            await asyncio.Event().wait()
 
     asyncio.run(until_asked())
 

@@ -33,6 +33,7 @@ _QUICK_DEATH_S = 1.0  # a worker that lives no longer is replaced more slowly
 
 def main(address: str, settings: dict[str, Any]) -> None:
     """Load the Place, say what it is, and keep workers alive until stdin is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the service's to handle
     with progress.shown(), one_native_thread():
         connection = _connected(address)
         try:
@@ -62,7 +63,6 @@ def _connected(address: str) -> socket.socket:
 
 
 def _keep_alive(address: str, localizers: dict[str, Localizer], count: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the service's to handle
     wake, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
