@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -23,14 +23,14 @@ _FLAGS = (
 
 
 @contextmanager
-def browser_page(width: int = 1000, height: int = 700) -> Iterator:
+def browser_page(width: int = 1000, height: int = 700, flags: Sequence[str] = ()) -> Iterator:
     """A page of a fresh browser, and in ``page.complaints`` what its console says is wrong."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if path is None:
         pytest.skip(f"no browser is installed (looked for {', '.join(_BROWSERS)})")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(_FLAGS))
+        browser = playwright.chromium.launch(executable_path=path, args=[*_FLAGS, *flags])
         try:
             page = browser.new_page(viewport={"width": width, "height": height})
             page.set_default_timeout(60_000)

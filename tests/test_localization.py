@@ -29,7 +29,8 @@ from relocalize.regression.time_blocks import time_blocks
 
 JSON_KEYS = [
     *("image", "localizer", "status", "reason", "world_from_cam", "position", "quat_wxyz"),
-    *("position_sigma", "rotation_sigma_deg", "unit", "inliers", "milliseconds"),
+    *("position_sigma", "rotation_sigma_deg", "covariance", "unit", "inliers", "camera"),
+    "milliseconds",
 ]
 
 

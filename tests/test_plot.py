@@ -16,8 +16,9 @@ from relocalize import Place, Rigid3
 from relocalize.cli.main import main
 from relocalize.errors import PlaceError
 from relocalize.mapping.aligning import align_place, read_reference
-from relocalize.place import Frame
+from relocalize.place import Frame, Points
 from relocalize.plotting import PlotSettings, draw_alignment, plot_place
+from relocalize.plotting.floor import floor_plan
 from relocalize.plotting.walks import COLORS, view_from_above
 
 METRIC = Frame("z", "stated", "metre", "measured")
@@ -251,3 +252,37 @@ def test_an_alignment_is_drawn_before_and_after(tmp_path: Path) -> None:
         assert words in said
     with pytest.raises(PlaceError, match=r"\.png, \.svg, \.pdf, not"):
         draw_alignment(found, "p", tmp_path / "both.html")
+
+
+def test_the_floor_plan_has_the_walls_where_they_are(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two walls of points about the cameras, and a floor and a ceiling that are none.
+    rng = np.random.default_rng(0)
+    walls = np.concatenate(
+        [
+            np.stack([np.full(4000, 5.0), rng.uniform(-3, 3, 4000), rng.uniform(0, 3, 4000)], 1),
+            np.stack([rng.uniform(-3, 5, 4000), np.full(4000, 3.0), rng.uniform(0, 3, 4000)], 1),
+            np.stack([rng.uniform(-3, 5, 9000), rng.uniform(-3, 3, 9000), np.zeros(9000)], 1),
+            np.stack([rng.uniform(-3, 5, 9000), rng.uniform(-3, 3, 9000), np.full(9000, 3.0)], 1),
+        ]
+    )
+    count = len(walls)
+    points = Points(
+        ids=np.arange(1, count + 1),
+        positions=walls,
+        colors=np.full((count, 3), 120, np.uint8),
+        reprojection_errors=np.zeros(count),
+        track_lengths=np.full(count, 2),
+    )
+    monkeypatch.setattr(Place, "points", points)
+    plan = floor_plan(place)
+    rows, columns = np.nonzero(plan.density > 0.3)
+    size = np.array(plan.density.T.shape)
+    at = plan.low + np.stack([columns, size[1] - rows], 1) / size * (plan.high - plan.low)
+    on_a_wall = (np.abs(at[:, 0] - 5) < 0.1) | (np.abs(at[:, 1] - 3) < 0.1)
+    assert len(at) > 300
+    assert on_a_wall.mean() > 0.95
+    with pytest.raises(SystemExit, match="0"):
+        main(["plot", str(place.root), "--floor", "--out", str(tmp_path / "floor.svg")])
+    assert "seen from above" in texts(tmp_path / "floor.svg")

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from relocalize import Rigid3
 from relocalize.errors import GeometryError
-from relocalize.localization.trajectory import Smoothed, smooth
+from relocalize.localization.trajectory import OnlineSmoother, Smoothed, smooth
 from relocalize.localization.trajectory.block_chain import BlockChain
 from relocalize.localization.trajectory.motion_model import right_jacobian_inverse
 
@@ -351,3 +351,53 @@ def test_the_jacobian_of_a_rotation_vector_is_its_derivative() -> None:
         after = (Rotation.from_rotvec(vector[0]) * Rotation.from_rotvec(small)).as_rotvec()
         derivative = (after - vector[0]) / step
         assert np.allclose(derivative, right_jacobian_inverse(vector)[0, :, axis], atol=1e-3)
+
+
+def online(t, given: Measured, device: list[Rigid3] | None = None) -> list:
+    smoother = OnlineSmoother()
+    return [
+        smoother.add(
+            float(t[k]),
+            given.estimates[k],
+            given.covariances[k],
+            device_from_cam=None if device is None else device[k],
+        )
+        for k in range(len(t))
+    ]
+
+
+def test_a_device_that_moves_is_followed_and_its_own_odometry_helps() -> None:
+    t, truth = walk(36, fps=5.0)
+    given = measured(truth, wrong=0.15, missing=0.15)
+    start = Rigid3(Rotation.from_euler("xyz", [0.3, -0.4, 1.0]).as_matrix(), np.array([5.0, 2, 1]))
+    device = [start @ pose for pose in truth]
+    plain, helped = online(t, given), online(t, given, device)
+    settled = slice(16, None)
+    right = ~given.wrong & ~given.missing
+
+    def median(found: list[Rigid3 | None], rows: np.ndarray) -> float:
+        off = np.linalg.norm(errors(found, truth)[settled, :3], axis=1)
+        return float(np.median(off[rows[settled]]))
+
+    raw = median(given.estimates, right)
+    follows = [one and one.world_from_cam for one in plain]
+    assert median(follows, right) < 0.95 * raw
+    assert median([one and one.world_from_cam for one in helped], right) < 0.6 * raw
+    # Wrong and missing ones are what the others say.
+    assert median([one and one.world_from_cam for one in helped], ~right) < raw
+    statuses = np.array([one.status for one in helped])[settled]
+    assert (statuses[given.wrong[settled]] == "rejected").mean() > 0.7  # some are wrong by little
+    assert (statuses[given.missing[settled]] == "bridged").all()
+
+
+def test_a_device_that_nothing_is_known_of_for_seconds_is_lost() -> None:
+    t, truth = walk(16, fps=5.0)
+    smoother = OnlineSmoother()
+    covariance = np.diag([1e-4] * 6)
+    for k in range(14):
+        assert smoother.add(float(t[k]), truth[k], covariance) is not None
+    bridged = smoother.add(float(t[14]), None, None)
+    assert bridged.status == "bridged"
+    assert smoother.add(float(t[13]) + 3.0, None, None) is None
+    with pytest.raises(GeometryError, match="times ascend"):
+        smoother.add(float(t[3]), truth[3], covariance)

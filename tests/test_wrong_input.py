@@ -142,8 +142,8 @@ def test_each_photo_that_cannot_be_localized_is_one_json_line(
     assert {tuple(row) for row in rows} == {
         (
             *("image", "localizer", "status", "reason", "world_from_cam", "position"),
-            *("quat_wxyz", "position_sigma", "rotation_sigma_deg", "unit", "inliers"),
-            "milliseconds",
+            *("quat_wxyz", "position_sigma", "rotation_sigma_deg", "covariance", "unit"),
+            *("inliers", "camera", "milliseconds"),
         )
     }
     assert only_progress(err)

@@ -21,6 +21,10 @@ class ImageError(RelocalizeError):
     """An image file that is missing, damaged, too large, or no image."""
 
 
+class ImageTooLargeError(ImageError):
+    """An image of more pixels than are decoded."""
+
+
 class CaptureError(RelocalizeError):
     """A video or a set of photos that cannot be read or gives no usable frames."""
 
@@ -63,3 +67,7 @@ class ExperimentError(RelocalizeError):
 
 class ViewerError(RelocalizeError):
     """A viewer that cannot be shown: not installed, or its port is taken."""
+
+
+class ServeError(RelocalizeError):
+    """A service that cannot be started: not installed, its port is taken, or open to everybody."""

@@ -40,15 +40,14 @@ class Photo:
     plain_as: str | None
 
 
-def read_photo(path: str | Path) -> Photo:
-    """Decode a JPEG, PNG, TIFF, WebP, BMP or HEIC photo.
+def read_photo(path: str | Path | bytes) -> Photo:
+    """Decode a JPEG, PNG, TIFF, WebP, BMP or HEIC photo: a file, or the bytes of one.
 
     Raises:
         CaptureError: there is no such file, it is no photo, is damaged, or is too large.
     """
-    path = Path(path)
     try:
-        image = open_image(path)
+        image = open_image(path if isinstance(path, bytes) else Path(path))
     except ImageError as error:
         raise CaptureError(str(error)) from error
     exif = read_exif(image)

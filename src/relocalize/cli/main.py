@@ -93,6 +93,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Walk around in a Place in a browser: points, cameras, photos, errors, where a photo "
         "lands.",
     ),
+    "serve": (
+        "serve.Serve",
+        "Answer photos of phones, robots and headsets over HTTP; nothing on disk changes.",
+    ),
 }
 
 

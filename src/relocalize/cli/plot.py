@@ -27,13 +27,23 @@ class Plot:
     """Draw only these; without it all."""
     points: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Draw the map's points too."""
+    floor: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Draw the floor plan instead: walls, where many points lie above each other. .png, .svg or
+    .pdf; without --out floor.png in the Place."""
 
     def run(self) -> int:
         """Draw it, and print where it is."""
         from relocalize.plotting import (  # noqa: PLC0415 - matplotlib takes a third of a second
             PlotSettings,
+            plot_floor,
             plot_place,
         )
+
+        if self.floor:
+            out = self.out or self.place / "floor.png"
+            plot_floor(Place.open(self.place), out)
+            print(out)
+            return 0
 
         out = self.out or self.place / "plot.png"
         settings = PlotSettings(captures=self.captures, names=self.names, points=self.points)

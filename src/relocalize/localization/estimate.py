@@ -11,6 +11,7 @@ from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray, worst_sigma
 from relocalize.place import Place
 from relocalize.place.from_above import svg_from_above
+from relocalize.plain import to_plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +68,10 @@ class PoseEstimate:
             "quat_wxyz": None if pose is None else pose.quat_wxyz.tolist(),
             "position_sigma": self.position_sigma,
             "rotation_sigma_deg": self.rotation_sigma_deg,
+            "covariance": None if self.covariance is None else self.covariance.tolist(),
             "unit": self.unit,
             "inliers": self.inliers,
+            "camera": None if self.camera is None else to_plain(self.camera),
             "milliseconds": round(self.milliseconds, 2),
         }
 

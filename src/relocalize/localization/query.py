@@ -38,8 +38,8 @@ class Query:
 
         Args:
             image: the path of a photo, whose EXIF says which way is up and roughly the focal
-                length; or upright uint8 pixels: RGB [H, W, 3], RGBA [H, W, 4] or grey [H, W]; or a
-                query.
+                length, or the bytes of such a file; or upright uint8 pixels: RGB [H, W, 3], RGBA
+                [H, W, 4] or grey [H, W]; or a query.
             camera: of the upright image; ``exact`` intrinsics are used as they are, of
                 ``approximate`` ones the focal length is a start. None takes what EXIF says, if
                 anything.
@@ -52,6 +52,9 @@ class Query:
             return image if camera is None else cls._checked(image.pixels, camera, image.name)
         if isinstance(image, np.ndarray):
             return cls._checked(image, camera, "")
+        if isinstance(image, bytes):
+            photo = read_photo(image)
+            return cls._checked(photo.pixels, camera or photo.camera, "")
         if isinstance(image, str | PathLike):
             photo = read_photo(Path(image))
             return cls._checked(photo.pixels, camera or photo.camera, str(image))
@@ -85,4 +88,4 @@ class Query:
         return cls(pixels[:, :, :_RGB], camera, name)
 
 
-ImageLike: TypeAlias = Union[Query, str, "PathLike[str]", NDArray[np.uint8]]
+ImageLike: TypeAlias = Union[Query, str, bytes, "PathLike[str]", NDArray[np.uint8]]

@@ -45,6 +45,30 @@ def fitted(place: Place, name: str, split: Split | None = None) -> Localizer:
     return store(place, stored.folder, stored.split, fit)
 
 
+def in_memory(place: Place, name: str) -> Localizer:
+    """The localizer ``name`` of a Place, of which nothing on disk changes.
+
+    The stored one where it is current; else it is fitted for this process alone. One that is
+    trained is never trained on the way.
+
+    Raises:
+        LocalizerError: there is no such localizer, it is not trained on the map as it is, or the
+            Place has too little to fit it.
+        PlaceError: the Place has no map.
+    """
+    stored = _find(place, name, None, recover=False)
+    kind = localizer_type(stored.kind)
+    current = _load_if_current(kind, stored.folder, fingerprints(place, stored.split))
+    if current is not None:
+        return current
+    if stored.kind in TRAINED:
+        raise LocalizerError(
+            f"{name} is not trained on the map as it is; train it first: relocalize train "
+            f"{place.root}; or take --localizer structure"
+        )
+    return kind.fit_again(place, stored.split, stored.folder)
+
+
 def store(
     place: Place, folder: Path, split: Split | None, fit: Callable[[], Localizer]
 ) -> Localizer:
@@ -116,16 +140,17 @@ class _Stored:
     split: Split | None
 
 
-def _find(place: Place, name: str, split: Split | None) -> _Stored:
+def _find(place: Place, name: str, split: Split | None, *, recover: bool = True) -> _Stored:
     folder = folder_of(place, name, split)
-    atomic.recover_folder(folder)
+    if recover:
+        atomic.recover_folder(folder)
     kind = _kind_in(folder) or (name if name in LOCALIZERS else None)
     if kind is not None and (split is not None or name not in TRAINED or _kind_in(folder)):
         # A folder called by its whole name, such as "mine.blocks", says which split it is of.
         return _Stored(folder, kind, split or _split_of(place, folder))
     of_splits = [other for other in place.localizer_names if other.rpartition(".")[0] == name]
     if split is None and len(of_splits) == 1:
-        return _find(place, of_splits[0], None)
+        return _find(place, of_splits[0], None, recover=recover)
     if split is None and of_splits:
         raise LocalizerError(
             f"{name!r} was trained on several splits; take one of {', '.join(of_splits)}"

@@ -164,18 +164,41 @@ def _middle(fixes: Sequence[Fix]) -> Fix:
 def east_north_up(fixes: Sequence[Fix], origin: Fix) -> FloatArray:
     """Metres [N, 3] east, north and up of ``origin`` on its tangent plane."""
     off = _geocentric(fixes) - _geocentric([origin])
-    latitude, longitude = np.radians([origin.latitude, origin.longitude])
+    result: FloatArray = off @ _enu_from_geocentric(origin).T
+    return result
+
+
+def fix_at(position: FloatArray, origin: Fix) -> tuple[Fix, FloatArray]:
+    """Where a position [3] east, north and up of ``origin`` is on the earth.
+
+    Returns:
+        Its latitude, longitude and height, and [3, 3] the rotation to the axes east, north and up
+        of there from those of ``origin``.
+    """
+    from_origin = _enu_from_geocentric(origin)
+    x, y, z = _geocentric([origin])[0] + from_origin.T @ position
+    squared, level = _FLATTENING * (2 - _FLATTENING), float(np.hypot(x, y))
+    latitude, height = float(np.arctan2(z, level * (1 - squared))), 0.0
+    for _ in range(6):  # gains three digits each time, near the ground
+        radius = _SEMI_MAJOR_M / np.sqrt(1 - squared * np.sin(latitude) ** 2)
+        height = level * np.cos(latitude) + z * np.sin(latitude) - _SEMI_MAJOR_M**2 / radius
+        latitude = float(np.arctan2(z, level * (1 - squared * radius / (radius + height))))
+    longitude = np.degrees(np.arctan2(y, x))
+    there = Fix(float(np.degrees(latitude)), float(longitude), float(height))
+    return there, _enu_from_geocentric(there) @ from_origin.T
+
+
+def _enu_from_geocentric(at: Fix) -> FloatArray:
+    latitude, longitude = np.radians([at.latitude, at.longitude])
     sin_lat, cos_lat = np.sin(latitude), np.cos(latitude)
     sin_lon, cos_lon = np.sin(longitude), np.cos(longitude)
-    axes = np.array(
+    return np.array(
         [
             [-sin_lon, cos_lon, 0.0],
             [-sin_lat * cos_lon, -sin_lat * sin_lon, cos_lat],
             [cos_lat * cos_lon, cos_lat * sin_lon, sin_lat],
         ]
     )
-    result: FloatArray = off @ axes.T
-    return result
 
 
 def _geocentric(fixes: Sequence[Fix]) -> NDArray[np.float64]:

@@ -119,8 +119,13 @@ class Place:
     # -- opening ---------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, root: str | Path) -> Place:
+    def open(cls, root: str | Path, *, recover: bool = True) -> Place:
         """An existing Place.
+
+        Args:
+            root: the folder.
+            recover: finish what a killed command left half done; False leaves everything on disk
+                as it is.
 
         Raises:
             PlaceError: no Place there, of a later schema, or damaged.
@@ -132,8 +137,9 @@ class Place:
                 "make one with: relocalize frames VIDEO PLACE"
             )
         place._manifest()
-        place._recover()
-        place._finish_move()
+        if recover:
+            place._recover()
+            place._finish_move()
         return place
 
     def _recover(self) -> None:

@@ -7,14 +7,16 @@ upright by the EXIF orientation is the caller's word; there is no other rule. Or
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from relocalize.errors import ImageError
+from relocalize.errors import ImageError, ImageTooLargeError
 
 # Pixels are bounded before they are decoded: a file of a few bytes can declare gigabytes. This
 # is Pillow's own hard limit (twice its warning's), 537 MB as RGB; the warning says nothing more.
@@ -33,14 +35,16 @@ _UPRIGHT_BY = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# A file, or the bytes of one that somebody sent.
+ImageFile: TypeAlias = "Path | bytes"
 SIDES_EXCHANGED = frozenset({5, 6, 7, 8})  # orientations whose upright image is as wide as high
 
 
-def open_image(path: Path, *, at_least: tuple[int, int] | None = None) -> Image.Image:
+def open_image(path: ImageFile, *, at_least: tuple[int, int] | None = None) -> Image.Image:
     """Decode the first picture of a JPEG, PNG, TIFF, WebP, BMP or HEIC file, as it is stored.
 
     Args:
-        path: the file.
+        path: the file, or its bytes.
         at_least: width and height that are enough: a JPEG is decoded at a fraction of its size
             that is no smaller, and of its cost.
 
@@ -48,18 +52,19 @@ def open_image(path: Path, *, at_least: tuple[int, int] | None = None) -> Image.
         ImageError: there is no such file, it is no image, is damaged, too large, or has pixels
             whose range nothing states (32 bits).
     """
-    if not path.is_file():
+    photo = _called(path)
+    if isinstance(path, Path) and not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise ImageError(f"photo {path} {what}; give the path of a photo")
+        raise ImageError(f"{photo} {what}; give the path of a photo")
     try:
         image: Image.Image
-        with Image.open(path, formats=_formats(path)) as image:
+        with Image.open(_readable(path), formats=_formats(path)) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
-                raise ImageError(_too_large(path, f"{width} x {height}"))
+                raise ImageTooLargeError(_too_large(photo, f"{width} x {height}"))
             if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
                 raise ImageError(
-                    f"photo {path} has 32-bit pixels, whose range nothing states; convert it to 8 "
+                    f"{photo} has 32-bit pixels, whose range nothing states; convert it to 8 "
                     "or 16 bits"
                 )
             if at_least is not None:
@@ -69,27 +74,31 @@ def open_image(path: Path, *, at_least: tuple[int, int] | None = None) -> Image.
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise ImageError(_too_large(path, "too many")) from error
+        raise ImageTooLargeError(_too_large(photo, "too many")) from error
     except UnidentifiedImageError as error:
-        what = "is empty" if path.stat().st_size == 0 else "is not an image of these kinds"
+        what = "is empty" if _is_empty(path) else "is not an image of these kinds"
         raise ImageError(
-            f"photo {path} {what}: want JPEG, PNG, TIFF, WebP, BMP or HEIC; convert it first"
+            f"{photo} {what}: want JPEG, PNG, TIFF, WebP, BMP or HEIC; convert it first"
         ) from error
     except PermissionError as error:
-        raise ImageError(f"photo {path} cannot be read: {error.strerror}") from error
+        raise ImageError(f"{photo} cannot be read: {error.strerror}") from error
     except Exception as error:
         # The decoders of six formats raise a dozen kinds on damaged files; all mean this.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ImageError(f"photo {path} is damaged ({reason}); copy it again") from error
+        raise ImageError(f"{photo} is damaged ({reason}); copy it again") from error
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: ImageFile) -> tuple[int, int]:
     """Width and height as stored, from the header alone; raises `ImageError` as `open_image`."""
     try:
-        with Image.open(path, formats=_formats(path)) as image:
+        with Image.open(_readable(path), formats=_formats(path)) as image:
             width, height = image.size
+    except Image.DecompressionBombError as error:
+        raise ImageTooLargeError(_too_large(_called(path), "too many")) from error
     except Exception as error:
-        raise ImageError(f"photo {path} has no readable header ({type(error).__name__})") from error
+        raise ImageError(
+            f"{_called(path)} has no readable header ({type(error).__name__})"
+        ) from error
     return int(width), int(height)
 
 
@@ -119,17 +128,33 @@ def rgb(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(image.convert("RGB"), dtype=np.uint8)
 
 
-def _formats(path: Path) -> tuple[str, ...]:
+def _readable(path: ImageFile) -> Path | io.BytesIO:
+    return path if isinstance(path, Path) else io.BytesIO(path)
+
+
+def _called(path: ImageFile) -> str:
+    return f"photo {path}" if isinstance(path, Path) else "the photo"
+
+
+def _is_empty(path: ImageFile) -> bool:
+    return path.stat().st_size == 0 if isinstance(path, Path) else not path
+
+
+def _formats(path: ImageFile) -> tuple[str, ...]:
     """What the file may be; the decoder of HEIC is loaded for files that begin as one does."""
-    with path.open("rb") as file:
-        if file.read(12)[4:8] != b"ftyp":
-            return _FORMATS
+    if isinstance(path, Path):
+        with path.open("rb") as file:
+            start = file.read(12)
+    else:
+        start = path[:12]
+    if start[4:8] != b"ftyp":
+        return _FORMATS
     import pillow_heif  # noqa: PLC0415 - few photos need it
 
     pillow_heif.register_heif_opener()
     return ("HEIF",)
 
 
-def _too_large(path: Path, size: str) -> str:
+def _too_large(photo: str, size: str) -> str:
     limit = MAX_PIXELS // 1_000_000
-    return f"photo {path} has {size} pixels; want at most {limit} megapixels: make it smaller"
+    return f"{photo} has {size} pixels; want at most {limit} megapixels: make it smaller"

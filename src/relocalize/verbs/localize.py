@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @overload
-def localize(  # type: ignore[overload-overlap]  # a str is one photo, though it can be iterated
+def localize(  # type: ignore[overload-overlap]  # str and bytes are one photo, though they can be iterated
     place: Place | str | Path,
     images: ImageLike,
     *,
@@ -49,8 +49,8 @@ def localize(
 
     Args:
         place: the Place or its folder; it has a map.
-        images: the path of a photo, upright RGB pixels [H, W, 3] of uint8, or a `Query` where more
-            is known of the camera; or several of these.
+        images: the path of a photo or its bytes, upright RGB pixels [H, W, 3] of uint8, or a
+            `Query` where more is known of the camera; or several of these.
         localizer: ``constant``, ``retrieval``, ``structure``, ``regressor``, or the name that one
             was trained under. It is fitted first where it is not.
         split: fitted on this split's train images alone; None: on all images.
@@ -68,7 +68,7 @@ def localize(
     """
     place = Place.of(place)
     ready = fitted(place, localizer, None if split is None else place.split(split))
-    if isinstance(images, Query | str | PathLike | np.ndarray):
+    if isinstance(images, Query | str | bytes | PathLike | np.ndarray):
         return replace(ready.localize(images), place=place)
     tracked = progress.track(images, "localizing", unit="photos")
     if together:

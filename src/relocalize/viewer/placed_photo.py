@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,13 +81,10 @@ class PhotoPlacer:
             raise CaptureError(too_large(shown, len(content)))
         if not content:
             raise CaptureError(f"photo {shown} is empty; send another")
-        with tempfile.TemporaryDirectory(prefix="relocalize-") as folder:
-            path = Path(folder) / "photo"
-            path.write_bytes(content)
-            try:
-                query = Query.of(path)
-            except CaptureError as error:
-                raise CaptureError(str(error).replace(str(path), shown)) from error
+        try:
+            query = Query.of(content)
+        except CaptureError as error:
+            raise CaptureError(str(error).replace("the photo", f"photo {shown}", 1)) from error
         return self._place(shown, query)
 
     def _place(self, name: str, query: Query) -> PlacedPhoto:

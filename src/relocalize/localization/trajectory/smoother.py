@@ -91,6 +91,8 @@ def smooth(
     estimates: Sequence[Rigid3 | None],
     covariances: Sequence[FloatArray | None],
     shared: Sequence[FloatArray | None] | None = None,
+    *,
+    shaken: tuple[MotionNoise, float] | None = None,
 ) -> Smoothed:
     """The trajectory that estimates of frames and the way cameras move make most likely.
 
@@ -101,6 +103,8 @@ def smooth(
         shared: [6, 6] the part of each that neighbouring frames are known to have in common, such
             as the map's errors; it stays in the poses' covariances whole. None means that none is
             known; it may be more or less than there is.
+        shaken: `Smoothed.noise` and `Smoothed.jitter` where they are known from before, which takes
+            a tenth of the time; None finds them.
 
     Raises:
         GeometryError: times do not ascend, an estimate has no covariance or a shared part that is
@@ -108,13 +112,18 @@ def smooth(
     """
     known = [None] * len(covariances) if shared is None else list(shared)
     problem = _Problem.of(times, estimates, covariances, known)
-    fit = _first_fit(problem)
-    for _ in range(_ROUNDS):
-        fit = _relaxed(problem, _likeliest(problem, fit))
-        more = _readmitted(problem, fit)
-        if (more == fit.weights).all():
-            break
-        fit = _relaxed(problem, replace(fit, weights=more))
+    if shaken is None:
+        fit = _first_fit(problem)
+        for _ in range(_ROUNDS):
+            fit = _relaxed(problem, _likeliest(problem, fit))
+            more = _readmitted(problem, fit)
+            if (more == fit.weights).all():
+                break
+            fit = _relaxed(problem, replace(fit, weights=more))
+    else:
+        everybody = np.ones(len(problem.has))
+        fit = _graduated(problem, _Fit(problem.first_states(), everybody, *shaken))
+        fit = _relaxed(problem, replace(fit, weights=_readmitted(problem, fit)))
     covariance = problem.marginals(fit) + (1.0 - fit.jitter) * problem.stated()
     covariance += problem.nearest(known)
     poses = []

@@ -1,0 +1,170 @@
+"""The service as a program: a port, a server, an end by Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from relocalize.errors import ServeError
+from relocalize.serve.app import started
+from relocalize.serve.settings import LOOPBACK, ServeSettings
+from relocalize.serve.slow_clients import impatient
+
+if TYPE_CHECKING:
+    from relocalize.serve.certificate import Certificate
+
+_SHORTEST_TOKEN = 16
+
+
+def read_token(path: Path) -> str:
+    """The token in a file.
+
+    Raises:
+        ServeError: it cannot be read, or is short enough to be guessed.
+    """
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ServeError(f"token file {path} cannot be read: {error}") from error
+    if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
+        raise ServeError(
+            f"the token in {path} has {len(token)} characters; want {_SHORTEST_TOKEN} or more of "
+            f"ASCII: openssl rand -hex 16 > {path}"
+        )
+    return token
+
+
+def check_access(host: str, token: str | None, *, public: bool) -> None:
+    """Raise `ServeError` where everybody would get in without anybody having said so."""
+    if host not in LOOPBACK and token is None and not public:
+        raise ServeError(
+            f"everybody who reaches {host} could ask; give --token-file FILE (openssl rand -hex 16 "
+            "> FILE), or --public to let them"
+        )
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        ServeError: the port is taken, or the address is not of this machine.
+    """
+    another = f"give another: --port {port + 1 if 0 < port < 65535 else 8001}"
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OverflowError as error:
+        raise ServeError(f"port {port} does not exist; {another}") from error
+    except OSError as error:
+        raise ServeError(
+            f"cannot listen on {host!r}, port {port} ({error.strerror}); {another}, or an address "
+            "of this machine: --host 127.0.0.1"
+        ) from error
+
+
+class _Server(uvicorn.Server):
+    """One that leaves signals to the program."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    places: Sequence[Path],
+    settings: ServeSettings,
+    listener: socket.socket,
+    certificate: Certificate | None = None,
+) -> AsyncIterator[None]:
+    """The service of Places, within whose context it answers, by https where it has a certificate.
+
+    Raises:
+        ServeError: a Place cannot be served.
+    """
+    async with started(places, settings) as app:
+        server = _Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                http=impatient(settings.limits.upload_seconds),
+                ws="websockets-sansio",
+                ws_max_size=settings.limits.upload_bytes,
+                limit_concurrency=settings.limits.connections,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=5,
+                ssl_certfile=None if certificate is None else certificate.certificate,
+                ssl_keyfile=None if certificate is None else certificate.key,
+            )
+        )
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            while not server.started and not task.done():
+                await asyncio.sleep(0.01)
+            yield
+        finally:
+            server.should_exit = True
+            await task
+
+
+def run(
+    places: Sequence[Path],
+    settings: ServeSettings,
+    listener: socket.socket,
+    when_ready: Callable[[], None],
+    certificate: Certificate | None = None,
+) -> None:
+    """Serve Places until Ctrl-C or SIGTERM.
+
+    Raises:
+        ServeError: a Place cannot be served.
+    """
+
+    async def until_asked() -> None:
+        asked = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, asked.set)
+        service = asyncio.create_task(until_cancelled())
+        asking = asyncio.create_task(asked.wait())
+        either: set[asyncio.Future[Any]] = {service, asking}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        service.cancel()  # also while it is still loading
+        with contextlib.suppress(asyncio.CancelledError):
+            await service
+
+    async def until_cancelled() -> None:
+        async with serving(places, settings, listener, certificate):
+            when_ready()
+            await asyncio.Event().wait()
+
+    asyncio.run(until_asked())
+
+
+def log_to_stderr() -> None:
+    """One line of JSON for each request, as it is done."""
+    logger = logging.getLogger("relocalize.serve")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        logging.Formatter('{"time": "%(asctime)s", %(fields)s', "%Y-%m-%dT%H:%M:%S")
+    )
+    handler.addFilter(_fields)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _fields(record: logging.LogRecord) -> bool:
+    record.fields = record.getMessage().removeprefix("{")
+    return True

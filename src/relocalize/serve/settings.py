@@ -1,0 +1,55 @@
+"""How a service runs, and what it lets in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one client, or all of them, may take.
+
+    Attributes:
+        upload_bytes: of one body. A phone's JPEG has 2 to 15 MB.
+        all_upload_bytes: of all bodies under way together.
+        pixels: of one photo, counted before it is decoded. Phones take 12 to 50 megapixels.
+        seconds: for decoding and localizing one photo; then its worker is killed.
+        upload_seconds: for sending a request.
+        waiting: requests that wait for a worker of a Place; one more is answered 503.
+        connections: open at once.
+    """
+
+    upload_bytes: int = 24 << 20
+    all_upload_bytes: int = 256 << 20
+    pixels: int = 50_000_000
+    seconds: float = 20.0
+    upload_seconds: float = 20.0
+    waiting: int = 32
+    connections: int = 256
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """How a service runs.
+
+    Attributes:
+        localizers: that answer; the first one unless a request names another.
+        workers: processes per Place that localize.
+        token: that requests have to bring; None lets everybody in who reaches the port.
+        loopback: whether only this machine reaches the service, so that a page of elsewhere, which
+            a browser was made to take for it, is refused.
+        cors: origins whose pages may ask.
+        keep: folder for photos and their answers; None keeps none.
+        limits: what clients may take.
+    """
+
+    localizers: tuple[str, ...] = ("structure",)
+    workers: int = 1
+    token: str | None = None
+    loopback: bool = True
+    cors: tuple[str, ...] = ()
+    keep: Path | None = None
+    limits: Limits = field(default_factory=Limits)
