@@ -169,12 +169,13 @@ def show(
         largest_novelty=math.inf,
     )
     bold = RegressorLocalizer(
-        localizer.model,
+        localizer.network,
         localizer.images,
         localizer.views,
         sure,
         localizer.facts,
         localizer.unit,
+        folder=localizer.folder,
     )
     errors = np.array(
         [

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from relocalize.regression.novelty import KnownViews, described
+from relocalize.regression.inference import described
+from relocalize.regression.novelty import KnownViews
 from relocalize.regression.uncertainty import Calibration, Signs, pose_distances
 
 COVERED = 1.878  # of sigma: where 68.3% of a Gaussian in three dimensions lies within
@@ -128,14 +129,14 @@ def test_train_views_are_not_novel_others_are_and_files_give_the_same_back():
     walk = torch.randn(1, 8, 6, 8) + torch.cumsum(torch.randn(60, 8, 6, 8) * 0.1, 0)
     poses = np.tile(np.eye(4), (60, 1, 1))
     poses[:, 0, 3] = np.arange(60)
-    seen = described({"deep": walk})
+    seen = described({"deep": walk}).numpy()
     views = KnownViews.learn(seen[::2], poses[::2])
     known = views.compare(seen[::2])
     assert known.novelty.max() < 0.01
     np.testing.assert_allclose(known.nearest[:, 0, 3], np.arange(0, 60, 2))
     between = views.compare(seen[1::2])
-    others = views.compare(described({"deep": torch.randn(30, 8, 6, 8)}))
-    turned = views.compare(described({"deep": walk[:30].flip(2, 3)}))
+    others = views.compare(described({"deep": torch.randn(30, 8, 6, 8)}).numpy())
+    turned = views.compare(described({"deep": walk[:30].flip(2, 3)}).numpy())
     assert between.novelty.max() < 0.5 * others.novelty.min()
     assert between.novelty.max() < 0.5 * np.median(turned.novelty)
     again = KnownViews.from_arrays(views.to_arrays())

@@ -16,7 +16,7 @@ from relocalize.errors import EvaluationError, LocalizerError, PlaceError
 from relocalize.evaluation.names import RESULTS, RESULTS_SCHEMA, rows_of
 from relocalize.localization.saving import read_description
 from relocalize.localization.store import folder_of
-from relocalize.place import Place, Split
+from relocalize.place import Place, Split, atomic
 from relocalize.place.folder import read_json
 from relocalize.regression.training_log import read_log
 
@@ -52,6 +52,23 @@ def current_results(
         return None
     same = results.get("inputs") == fingerprint(place, split, localizers, truth)
     return results if same else None
+
+
+def note_missing(
+    place: Place, split: Split, results: dict[str, Any], missing: Mapping[str, str]
+) -> dict[str, Any]:
+    """The stored results of a split with the rows that they lack, by name, and why.
+
+    Args:
+        place: the Place.
+        split: that was evaluated.
+        results: what is stored of it.
+        missing: reasons by localizer.
+    """
+    noted = {**results, "missing": dict(missing)}
+    if noted["missing"] != results.get("missing", {}):
+        atomic.write_json(place.report_dir(split.name) / RESULTS, noted)
+    return noted
 
 
 def summary_of_split(place: Place, split: str, *, unit: str) -> dict[str, Any]:

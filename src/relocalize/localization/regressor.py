@@ -6,7 +6,6 @@ PoseNet (Kendall, Grimes, Cipolla, ICCV 2015).
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import shutil
@@ -14,13 +13,11 @@ import time
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
 from typing_extensions import Self
 
 from relocalize import progress
@@ -32,21 +29,23 @@ from relocalize.localization.query import Query
 from relocalize.localization.registry import kind_of
 from relocalize.localization.saving import DESCRIPTION, read_description
 from relocalize.place import Place, Split, atomic
-from relocalize.regression.device import Device, choose_device
-from relocalize.regression.folding import folded
-from relocalize.regression.half_precision import as_stored
+from relocalize.regression import require_torch
+from relocalize.regression.answers import Answers, Network
 from relocalize.regression.image_input import ImageInput
-from relocalize.regression.inference import Answers, answers_to
-from relocalize.regression.model import PoseRegressor, make_regressor
 from relocalize.regression.novelty import KnownViews
+from relocalize.regression.onnx_network import OnnxNetwork
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import TrainSettings
-from relocalize.regression.training import TrainResult, train
 from relocalize.regression.training_log import EVENTS, LOG
-from relocalize.regression.uncertainty import Calibration, Signs
-from relocalize.regression.validation import signs_of
+from relocalize.regression.uncertainty import Calibration, Signs, signs_of
+
+if TYPE_CHECKING:  # torch takes seconds, and answering does without
+    from relocalize.regression.inference import TorchNetwork
+    from relocalize.regression.model import PoseRegressor
+    from relocalize.regression.training import TrainResult
 
 WEIGHTS = "weights.safetensors"
+NETWORK = "network.onnx"  # what answers, with the weights of the file beside it
 _VERSION = 3
 _MAX_BYTES = 2 << 30  # of a file of weights; the largest network here takes 0.1 GB
 _MODEL = "model."  # prefix of its tensors in the file; those of the views have names of their own
@@ -80,37 +79,46 @@ class RegressorLocalizer(Localizer):
     """Regresses poses.
 
     Attributes:
-        model: the network, in evaluation mode.
+        network: what answers: run by onnxruntime, or by torch where that cannot.
         images: how photos become its input.
         views: the train images as it saw them.
         calibration: of its uncertainty.
         facts: how it came about.
         unit: of positions.
-        log_folder: where its training's log is, or None.
+        folder: where its training's log is, and its weights where it was loaded.
     """
 
     name: ClassVar[str] = "regressor"
 
     def __init__(
         self,
-        model: PoseRegressor,
+        network: Network,
         images: ImageInput,
         views: KnownViews,
         calibration: Calibration,
         facts: TrainedFacts,
         unit: str,
         *,
-        log_folder: Path | None = None,
+        folder: Path,
+        model: PoseRegressor | None = None,
+        compiled: bytes | None = None,
     ) -> None:
-        self.model, self.images, self.views = model, images, views
+        """Of its parts; ``model`` and its ``compiled`` form where it was trained just now."""
+        self.network, self.images, self.views = network, images, views
         self.calibration, self.facts, self.unit = calibration, facts, unit
-        self.log_folder = log_folder
-        self._device = _answering_device(facts.settings)
-        # Folding makes an answer a third faster, and what it makes is no longer the model's state.
-        self._answering = copy.deepcopy(model)
-        self._answering.backbone = folded(model.backbone)
-        self._device.place(self._answering)
+        self.folder, self._model, self._compiled = folder, model, compiled
         self._said_guessing = False
+
+    @property
+    def model(self) -> PoseRegressor:
+        """The network as torch has it, in evaluation mode; read when it is first asked for.
+
+        Raises:
+            LocalizerError: torch is not installed, or the weights do not fit the settings.
+        """
+        if self._model is None:
+            self._model = _read_model(self.folder / WEIGHTS, self.facts.settings)
+        return self._model
 
     @classmethod
     def fit(
@@ -133,17 +141,25 @@ class RegressorLocalizer(Localizer):
             LocalizerError: too few images, weights that are not there, or training that diverges.
             KeyboardInterrupt: after a checkpoint was written.
         """
+        require_torch()
+        from relocalize.regression.training import train  # noqa: PLC0415
+
         settings = preset("default") if settings is None else settings
         folder = folder or _work_folder(place, split, settings)
         result = train(place, split, settings, folder)
+        compiled = _compiled(result)
         localizer = cls(
-            result.model,
+            _by_torch(result.model, settings)
+            if compiled is None
+            else OnnxNetwork(compiled, threads=settings.threads),
             result.data.images,
             result.views,
             result.validated.calibration,
             _facts(result, settings, place.unit),
             place.unit,
-            log_folder=folder,
+            folder=folder,
+            model=result.model,
+            compiled=compiled,
         )
         localizer.work_folder = folder
         return localizer
@@ -194,12 +210,7 @@ class RegressorLocalizer(Localizer):
         return PoseEstimate("failed", self.unit, milliseconds, reason=reason)
 
     def _answer(self, pixels: NDArray[np.uint8], camera: Camera) -> tuple[Answers, Signs]:
-        inputs = self.images.of_photo(pixels, camera)
-        with self._device.running():
-            answers = answers_to(
-                self._answering, inputs, self._device, samples=self.facts.settings.samples
-            )
-        answers = answers.averaged(self.images.turns)
+        answers = self.network(self.images.of_photo(pixels, camera)).averaged(self.images.turns)
         if self.calibration.by_view:
             nearest = self.views.compare(answers.descriptions).nearest
             answers = replace(answers, world_from_cams=nearest)
@@ -227,8 +238,7 @@ class RegressorLocalizer(Localizer):
             for share in _FOCAL_GUESSES
         ]
         inputs = np.concatenate([self.images.of_photo(pixels, guess, crops=1) for guess in guesses])
-        with self._device.running():
-            found = answers_to(self._answering, inputs, self._device)
+        found = self.network(inputs)
         if found.depth_off is None or found.variance is None:
             unlikely = self.views.compare(found.descriptions).novelty
         else:
@@ -240,7 +250,12 @@ class RegressorLocalizer(Localizer):
     # -- saving ----------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """Write weights, settings and the training's log into the empty ``folder``."""
+        """Write network, weights, settings and the training's log into the empty ``folder``."""
+        import torch  # noqa: PLC0415
+        from safetensors.torch import save_file  # noqa: PLC0415
+
+        from relocalize.regression.half_precision import as_stored  # noqa: PLC0415
+
         tensors = {
             f"{_MODEL}{name}": as_stored(value.detach().cpu()).contiguous()
             for name, value in self.model.state_dict().items()
@@ -248,10 +263,17 @@ class RegressorLocalizer(Localizer):
         for name, array in self.views.to_arrays().items():
             tensors[name] = torch.from_numpy(np.ascontiguousarray(array))
         save_file(tensors, str(folder / WEIGHTS))
-        if self.log_folder is not None and (self.log_folder / LOG).is_file():
-            shutil.copy2(self.log_folder / LOG, folder / LOG)
-            if (self.log_folder / EVENTS).is_dir():
-                shutil.copytree(self.log_folder / EVENTS, folder / EVENTS)
+        if self._compiled is not None:
+            from relocalize.regression.onnx_export import sharing_weights  # noqa: PLC0415
+
+            network = sharing_weights(self._compiled, folder / WEIGHTS)
+            (folder / NETWORK).write_bytes(network)
+        elif (self.folder / NETWORK).is_file():
+            shutil.copy2(self.folder / NETWORK, folder / NETWORK)
+        if (self.folder / LOG).is_file():
+            shutil.copy2(self.folder / LOG, folder / LOG)
+            if (self.folder / EVENTS).is_dir():
+                shutil.copytree(self.folder / EVENTS, folder / EVENTS)
         description = {
             "localizer": self.name,
             "version": _VERSION,
@@ -275,17 +297,8 @@ class RegressorLocalizer(Localizer):
                 f"version {_VERSION}; delete the folder and it is trained again"
             )
         settings = _settings_in(description)
-        tensors = _read_tensors(folder / WEIGHTS)
+        arrays = _read_arrays(folder / WEIGHTS)
         try:
-            model = make_regressor(settings)
-            model.load_state_dict(
-                {
-                    name.removeprefix(_MODEL): value.float() if value.is_floating_point() else value
-                    for name, value in tensors.items()
-                    if name.startswith(_MODEL)
-                }
-            )
-            arrays = {n: v.numpy() for n, v in tensors.items() if not n.startswith(_MODEL)}
             views = KnownViews.from_arrays(arrays)
             calibration = Calibration.from_json(description["calibration"])
             target = Camera.from_json(description["camera"])
@@ -300,42 +313,89 @@ class RegressorLocalizer(Localizer):
             raise LocalizerError(
                 f"{folder} is damaged ({what}); delete the folder and it is trained again"
             ) from error
-        model.eval()
-        return cls(
-            model,
-            ImageInput(settings.input, target),
-            views,
-            calibration,
-            facts,
-            unit,
-            log_folder=folder,
-        )
+        images = ImageInput(settings.input, target)
+        if (folder / NETWORK).is_file():
+            try:
+                network: Network = OnnxNetwork(folder / NETWORK, threads=settings.threads)
+            except LocalizerError as error:
+                raise LocalizerError(
+                    f"{folder}: {error}; delete the folder and it is trained again"
+                ) from error
+            return cls(network, images, views, calibration, facts, unit, folder=folder)
+        # Dropout is drawn anew for every photo, and some networks onnxruntime cannot run.
+        model = _read_model(folder / WEIGHTS, settings)
+        network = _by_torch(model, settings)
+        return cls(network, images, views, calibration, facts, unit, folder=folder, model=model)
 
 
-def _answering_device(settings: TrainSettings) -> Device:
-    """Where photos are answered: where it was trained, if that is here, else wherever it can be."""
+def _compiled(result: TrainResult) -> bytes | None:
+    """The network for onnxruntime; None where torch has to run it."""
+    from relocalize.regression.onnx_export import compiled  # noqa: PLC0415
+
+    data = result.data
+    if data.settings.samples:
+        return None
+    # As many as a photo is shown as.
+    rows = np.linspace(0, len(data.train) - 1, data.settings.input.test_crops).astype(int)
     try:
-        return choose_device(
-            settings.device, threads=settings.threads, precision=settings.precision
-        )
+        return compiled(result.model, data.images.of_frames(data.frames, data.train[rows]))
+    except LocalizerError as error:
+        progress.say(f"torch will answer, and slower: {error}")
+        return None
+
+
+def _by_torch(model: PoseRegressor, settings: TrainSettings) -> TorchNetwork:
+    """Where it was trained, if that is here, else wherever it can be."""
+    from relocalize.regression.device import choose_device  # noqa: PLC0415
+    from relocalize.regression.inference import TorchNetwork  # noqa: PLC0415
+
+    how = {"threads": settings.threads, "precision": settings.precision}
+    try:
+        device = choose_device(settings.device, **how)
     except LocalizerError:
-        return choose_device("auto", threads=settings.threads, precision=settings.precision)
+        device = choose_device("auto", **how)
+    return TorchNetwork(model, device, samples=settings.samples)
+
+
+def _read_model(path: Path, settings: TrainSettings) -> PoseRegressor:
+    require_torch()
+    from safetensors.torch import load_file  # noqa: PLC0415
+
+    from relocalize.regression.model import make_regressor  # noqa: PLC0415
+
+    try:
+        model = make_regressor(settings)
+        model.load_state_dict(
+            {
+                name.removeprefix(_MODEL): value.float() if value.is_floating_point() else value
+                for name, value in load_file(str(path)).items()
+                if name.startswith(_MODEL)
+            }
+        )
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise LocalizerError(
+            f"{path} is damaged ({str(error).splitlines()[0]}); delete the folder and it is "
+            "trained again"
+        ) from error
+    return model.eval()
 
 
 def _settings_in(description: dict[str, Any]) -> TrainSettings:
     return TrainSettings.from_json(json.dumps(description.get("settings")))
 
 
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    """Those in a file of weights that are not the network's."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise LocalizerError(f"{path} is of {path.stat().st_size} bytes; want {_MAX_BYTES}")
-        tensors: dict[str, torch.Tensor] = load_file(str(path))
+        with safe_open(str(path), framework="np") as file:
+            names = [name for name in file.keys() if not name.startswith(_MODEL)]  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         raise LocalizerError(
             f"{path} is damaged ({error}); delete the folder and it is trained again"
         ) from error
-    return tensors
 
 
 def _work_folder(place: Place, split: Split | None, settings: TrainSettings) -> Path:
@@ -371,6 +431,7 @@ def _facts(result: TrainResult, settings: TrainSettings, unit: str) -> TrainedFa
         "seconds": round(run.seconds, 2),
         "preparation_seconds": round(result.preparation_seconds, 2),
         "stopped": run.stopped,
+        "restarts": run.restarts,
         "device": result.device.name,
         "backbone_weights": Path(result.weights.source).name or "none",
         "parameters": asdict(counts),

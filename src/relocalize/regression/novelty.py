@@ -12,36 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
-from torch.nn import functional
 
 from relocalize.geometry.transforms import FloatArray
+from relocalize.regression.answers import Float32Array
 
-# Rows and columns that maps are averaged over: mirrored views differ then. They divide the usual
-# grids of cells, so that kept features and those of images are described alike.
-_CELLS = (2, 4)
 _MOST_DIRECTIONS = 256  # principal ones that are kept of descriptions
 _MOST_VIEWS = 4000  # that are kept: 2 MB; and twice as many copies of them
 _MOST_FOR_DIRECTIONS = 1500  # views that the principal directions are found from
 
 _PREFIX = "familiar."  # of their names in a file
-
-Float32Array = NDArray[np.float32]
-
-
-def described(features: Mapping[str, torch.Tensor]) -> Float32Array:
-    """[B, D]: each map averaged over a few cells, every stage of the same weight.
-
-    Args:
-        features: maps [B, C, H, W] by stage name.
-    """
-    parts = []
-    for maps in features.values():
-        cells = functional.adaptive_avg_pool2d(maps.float(), _CELLS).flatten(1)
-        parts.append(functional.normalize(cells, dim=1))
-    return np.asarray(torch.cat(parts, dim=1).cpu().numpy(), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)

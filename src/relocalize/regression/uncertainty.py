@@ -20,6 +20,8 @@ from scipy.spatial.transform import Rotation
 
 from relocalize.geometry.transforms import FloatArray
 from relocalize.plain import from_plain
+from relocalize.regression.answers import Answers
+from relocalize.regression.novelty import KnownViews
 
 # Within 1 sigma of every axis of a Gaussian in three dimensions lies this share: the ellipsoid
 # whose squared radius is the median-like 68.3% quantile of chi-squared with 3 degrees.
@@ -166,6 +168,13 @@ class Calibration:
         ):
             raise ValueError(f"no calibration: {values}")
         return found
+
+
+def signs_of(answers: Answers, views: KnownViews) -> Signs:
+    """What tells of the errors of answers."""
+    nearest = views.compare(answers.descriptions)
+    away = pose_distances(answers.world_from_cams, nearest.nearest)
+    return Signs(nearest.novelty, away, answers.variance)
 
 
 def pose_distances(world_from_cams: FloatArray, others: FloatArray) -> FloatArray:

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relocalize.geometry.transforms import FloatArray, mean_rotation
+from relocalize.regression.answers import Answers
 from relocalize.regression.data import TrainingData
 from relocalize.regression.device import Device
-from relocalize.regression.inference import Answers, answers_to
+from relocalize.regression.inference import answers_to
 from relocalize.regression.loop import Judgement
 from relocalize.regression.model import PoseRegressor
 from relocalize.regression.novelty import KnownViews
-from relocalize.regression.uncertainty import Calibration, Signs, pose_distances
+from relocalize.regression.uncertainty import Calibration, pose_distances, signs_of
 
 # Validation images that are shown upside down and varied, and how many varied copies in all.
 _MOST, _FEWEST_COPIES = 100, 50
@@ -24,7 +25,11 @@ _HALF_TURN = np.diag([-1.0, -1.0, 1.0])  # about the viewing direction: upside d
 
 @dataclass(frozen=True, eq=False)
 class ConstantBaseline:
-    """The errors of a constant answer on validation images, which others are measured by."""
+    """The errors of a constant answer, which others are measured by.
+
+    On the validation images, or on the train images where those are larger: a few validation images
+    may lie near the mean pose by chance.
+    """
 
     world_from_cams: FloatArray  # [V, 4, 4] of the validation images
     position: float  # median distance of the train images' mean pose from them
@@ -37,8 +42,11 @@ class ConstantBaseline:
         mean = np.eye(4)
         mean[:3, :3] = mean_rotation(list(train[:, :3, :3]))
         mean[:3, 3] = np.median(train[:, :3, 3], axis=0)
-        errors = pose_distances(np.tile(mean, (len(validation), 1, 1)), validation)
-        position, rotation = np.maximum(np.median(errors, axis=0), 1e-9)
+        spreads = [
+            np.median(pose_distances(np.tile(mean, (len(poses), 1, 1)), poses), axis=0)
+            for poses in (train, validation)
+        ]
+        position, rotation = np.maximum(np.max(spreads, axis=0), 1e-9)
         return cls(validation, float(position), float(rotation))
 
     def judge(self, world_from_cams: FloatArray) -> Judgement:
@@ -121,10 +129,3 @@ def validated(
         by_view=takes_view,
     )
     return Validated(calibration, by_pose, by_view)
-
-
-def signs_of(answers: Answers, views: KnownViews) -> Signs:
-    """What tells of the errors of answers."""
-    nearest = views.compare(answers.descriptions)
-    away = pose_distances(answers.world_from_cams, nearest.nearest)
-    return Signs(nearest.novelty, away, answers.variance)
