@@ -157,6 +157,13 @@ def test_a_photo_of_an_unknown_camera_is_seen_at_about_its_focal_length(trained)
         assert guess.known == "unknown"
         guesses.append(guess.focal_px)
     assert 130 < np.median(guesses) < 200
+    # Photos of one camera choose together.
+    photos = [render(pose, wide) for pose in list(walk_poses().values())[::20]]
+    together = trained.localize_many(photos)
+    focals = {one.camera.focal_px for one in together if one.status == "localized"}
+    alone = np.abs(np.log(np.array(guesses) / wide.focal_px))
+    assert len(focals) == 1
+    assert abs(np.log(focals.pop() / wide.focal_px)) <= alone.max()
     # A default that nobody knows to be true counts as unknown.
     default = Camera.from_focal(240, 180)
     with_default, without = (trained.localize(render(pose, wide), c) for c in (default, None))

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from relocalize.regression.inference import described
 from relocalize.regression.novelty import KnownViews
-from relocalize.regression.uncertainty import Calibration, Signs, pose_distances
+from relocalize.regression.uncertainty import Blend, Calibration, Signs, pose_distances
+from relocalize.regression.validation import ConstantBaseline, better_answer
 
 COVERED = 1.878  # of sigma: where 68.3% of a Gaussian in three dimensions lies within
 
@@ -145,3 +147,36 @@ def test_train_views_are_not_novel_others_are_and_files_give_the_same_back():
     damaged["familiar.basis"] = damaged["familiar.basis"][:3]
     with pytest.raises(ValueError, match="do not fit"):
         KnownViews.from_arrays(damaged)
+
+
+def test_a_blend_follows_the_better_answer_and_beats_both_where_they_are_alike():
+    rng = np.random.default_rng(0)
+    count = 200
+    true = np.tile(np.eye(4), (count, 1, 1))
+    true[:, :3, :3] = Rotation.random(count, random_state=0).as_matrix()
+    true[:, :3, 3] = rng.normal(size=(count, 3)) * 5
+
+    def off_by(metres, radians):
+        found = true.copy()
+        found[:, :3, 3] += rng.normal(size=(count, 3)) * metres
+        turns = Rotation.from_rotvec(rng.normal(size=(count, 3)) * radians)
+        found[:, :3, :3] = found[:, :3, :3] @ turns.as_matrix()
+        return found
+
+    def medians(pose, view):
+        signs = Signs(rng.uniform(0.2, 0.3, count), pose_distances(pose, view))
+        blend = Blend.learn(signs, pose_distances(pose, true), pose_distances(view, true))
+        answers = (pose, view, blend(pose, view, signs))
+        return np.array([np.median(pose_distances(one, true), axis=0) for one in answers])
+
+    alike = medians(off_by(0.3, 0.05), off_by(0.3, 0.05))
+    assert (alike[2] < 0.85 * alike[:2].min(axis=0)).all()
+    unlike = medians(off_by(0.02, 0.005), off_by(0.5, 0.1))
+    assert (unlike[2] < 1.1 * unlike[0]).all()
+
+
+def test_another_answer_is_taken_only_where_it_is_clearly_better():
+    baseline = ConstantBaseline(np.eye(4)[None], 1.0, 1.0)
+    pose = np.full((20, 2), 0.1)
+    for share, chosen in ((0.9, "view"), (0.98, "pose"), (1.5, "pose")):
+        assert better_answer({"pose": pose, "view": share * pose}, baseline) == chosen

@@ -10,11 +10,15 @@ import hashlib
 import json
 import shutil
 import time
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
@@ -23,6 +27,7 @@ from typing_extensions import Self
 from relocalize import progress
 from relocalize.errors import GeometryError, LocalizerError
 from relocalize.geometry import Camera, Rigid3
+from relocalize.geometry.transforms import FloatArray
 from relocalize.localization.estimate import PoseEstimate
 from relocalize.localization.localizer import Localizer
 from relocalize.localization.query import Query
@@ -55,6 +60,7 @@ _FOCAL_GUESSES = (0.6, 0.675, 0.75, 0.825, 0.9, 0.975, 1.05, 1.125, 1.2, 1.35)
 # What a depth that is off weighs beside a sigma, in logarithms: through a lens 10% too long things
 # look 3% nearer than they are, and sigma is 15% larger (train frames of redkitchen).
 _OF_DEPTH = 8.0
+_WAITING_SIDE = 768  # pixels, at most, of photos that wait for others of their camera
 _UNFINISHED = ".training-"  # prefix of the folders of trainings under way
 _UNFINISHED_KEPT = 3
 _WITH = ("relocalize", "torch", "safetensors", "numpy", "opencv-python-headless")
@@ -188,6 +194,39 @@ class RegressorLocalizer(Localizer):
             estimate = again if again.status == "localized" else estimate
         return estimate
 
+    def _localize_many(self, queries: Iterable[Query]) -> list[PoseEstimate]:
+        """Images of one size of an unknown camera share it: they choose its focal length together.
+
+        A photo that the shared one leaves without an answer is tried by itself: it may be zoomed.
+        """
+        estimates: dict[int, PoseEstimate] = {}
+        sharing: dict[tuple[int, int], list[_Unlikely]] = defaultdict(list)
+        for index, query in enumerate(queries):
+            if query.camera.known != "unknown":
+                estimates[index] = self._localize(query)
+                continue
+            started, (height, width) = time.perf_counter(), query.pixels.shape[:2]
+            pixels, unlikely = _small(query.pixels), self._unlikely(query.pixels)
+            seconds = time.perf_counter() - started
+            sharing[width, height].append(_Unlikely(index, pixels, unlikely, seconds))
+        for (width, height), photos in sharing.items():
+            # The median, so that photos of another place do not count.
+            together = np.median([photo.by_focal for photo in photos], axis=0)
+            shared = _guess(width, height, int(together.argmin()))
+            for photo in photos:
+                alone = _guess(width, height, int(photo.by_focal.argmin()))
+                started = time.perf_counter() - photo.seconds
+                found = self._by_guess(photo.pixels, shared, started)
+                if found.status == "failed" and alone != shared:
+                    found = self._by_guess(photo.pixels, alone, started)
+                estimates[photo.index] = found
+        return [estimates[index] for index in range(len(estimates))]
+
+    def _by_guess(self, pixels: NDArray[np.uint8], guess: Camera, started: float) -> PoseEstimate:
+        """By the camera of the photo that ``pixels`` were made smaller from."""
+        found = self._by_camera(pixels, guess.resized(*pixels.shape[1::-1]), started)
+        return found if found.camera is None else replace(found, camera=guess)
+
     def _by_camera(self, pixels: NDArray[np.uint8], camera: Camera, started: float) -> PoseEstimate:
         try:
             answers, signs = self._answer(pixels, camera)
@@ -211,10 +250,12 @@ class RegressorLocalizer(Localizer):
 
     def _answer(self, pixels: NDArray[np.uint8], camera: Camera) -> tuple[Answers, Signs]:
         answers = self.network(self.images.of_photo(pixels, camera)).averaged(self.images.turns)
-        if self.calibration.by_view:
-            nearest = self.views.compare(answers.descriptions).nearest
-            answers = replace(answers, world_from_cams=nearest)
-        return answers, signs_of(answers, self.views)
+        signs, nearest = (
+            signs_of(answers, self.views),
+            self.views.compare(answers.descriptions).nearest,
+        )
+        poses = self.calibration.answer(answers.world_from_cams, nearest, signs)
+        return replace(answers, world_from_cams=poses), signs
 
     def _say_guessing(self) -> None:
         if not self._said_guessing:
@@ -225,27 +266,27 @@ class RegressorLocalizer(Localizer):
         self._said_guessing = True
 
     def _guessed_camera(self, pixels: NDArray[np.uint8]) -> Camera:
-        """A pinhole of the focal length through which the photo fits the place best.
+        """A pinhole of the focal length through which the photo fits the place best."""
+        height, width = pixels.shape[:2]
+        return _guess(width, height, int(self._unlikely(pixels).argmin()))
 
-        Where cells say depths: the one through which things look as far away as they are from the
-        pose that follows, and the pose is sure; else the one through which it looks most like train
+    def _unlikely(self, pixels: NDArray[np.uint8]) -> FloatArray:
+        """How unlikely each of the focal lengths is of a photo.
+
+        Where cells say depths: the less, the more nearly things look as far away as they are from
+        the pose that follows, and the surer the pose; else the more the photo looks like train
         images. The latter alone would rather fill the image than show it at the right size.
         """
         self._say_guessing()
         height, width = pixels.shape[:2]
-        guesses = [
-            Camera.from_focal(width, height, share * max(width, height), model="SIMPLE_PINHOLE")
-            for share in _FOCAL_GUESSES
-        ]
+        guesses = [_guess(width, height, number) for number in range(len(_FOCAL_GUESSES))]
         inputs = np.concatenate([self.images.of_photo(pixels, guess, crops=1) for guess in guesses])
         found = self.network(inputs)
         if found.depth_off is None or found.variance is None:
-            unlikely = self.views.compare(found.descriptions).novelty
-        else:
-            log_sigma = np.log(found.variance).mean(axis=1) / 2
-            unlikely = _OF_DEPTH * np.abs(found.depth_off) + log_sigma
-        best = guesses[int(unlikely.argmin())]
-        return Camera(best.model, width, height, best.params, known="unknown")
+            return self.views.compare(found.descriptions).novelty
+        log_sigma = np.log(found.variance).mean(axis=1) / 2
+        unlikely: FloatArray = _OF_DEPTH * np.abs(found.depth_off) + log_sigma
+        return unlikely
 
     # -- saving ----------------------------------------------------------------------------
 
@@ -328,6 +369,31 @@ class RegressorLocalizer(Localizer):
         return cls(network, images, views, calibration, facts, unit, folder=folder, model=model)
 
 
+@dataclass(frozen=True, eq=False)
+class _Unlikely:
+    """A photo that waits for others of its camera."""
+
+    index: int  # of the photo
+    pixels: NDArray[np.uint8]  # no larger than a network needs
+    by_focal: FloatArray  # [F] how unlikely each focal length is
+    seconds: float  # that this took
+
+
+def _small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = pixels.shape[:2]
+    factor = max(width, height) / _WAITING_SIDE
+    if factor <= 1:
+        return pixels
+    size = (round(width / factor), round(height / factor))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _guess(width: int, height: int, number: int) -> Camera:
+    focal = _FOCAL_GUESSES[number] * max(width, height)
+    best = Camera.from_focal(width, height, focal, model="SIMPLE_PINHOLE")
+    return Camera(best.model, width, height, best.params, known="unknown")
+
+
 def _compiled(result: TrainResult) -> bytes | None:
     """The network for onnxruntime; None where torch has to run it."""
     from relocalize.regression.onnx_export import compiled  # noqa: PLC0415
@@ -349,11 +415,11 @@ def _by_torch(model: PoseRegressor, settings: TrainSettings) -> TorchNetwork:
     from relocalize.regression.device import choose_device  # noqa: PLC0415
     from relocalize.regression.inference import TorchNetwork  # noqa: PLC0415
 
-    how = {"threads": settings.threads, "precision": settings.precision}
+    choose = partial(choose_device, threads=settings.threads, precision=settings.precision)
     try:
-        device = choose_device(settings.device, **how)
+        device = choose(settings.device)
     except LocalizerError:
-        device = choose_device("auto", **how)
+        device = choose("auto")
     return TorchNetwork(model, device, samples=settings.samples)
 
 
@@ -423,7 +489,7 @@ def _facts(result: TrainResult, settings: TrainSettings, unit: str) -> TrainedFa
             "position": result.validated.nearest_view.position,
             "rotation_deg": result.validated.nearest_view.rotation_deg,
         },
-        "answers_by": "view" if result.validated.calibration.by_view else "pose",
+        "answers_by": result.validated.answers_by,
     }
     training = {
         "images": len(result.data.train),

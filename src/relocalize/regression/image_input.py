@@ -9,6 +9,7 @@ much as its error: that part averages out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,10 @@ from relocalize.geometry.transforms import FloatArray
 from relocalize.regression.augmentation import augment, copy_rng
 from relocalize.regression.canonical import warp
 from relocalize.regression.crops import posenet_crops, random_crop
-from relocalize.regression.frames import TrainingFrames
 from relocalize.regression.settings import AugmentSettings, InputSettings
+
+if TYPE_CHECKING:  # what reads images of every format is for training
+    from relocalize.regression.frames import TrainingFrames
 
 Pixels = NDArray[np.uint8]
 

@@ -46,6 +46,8 @@ _STARTING_SHARE = 0.1
 # up when it has diverged once more than so often.
 _RESTART_RATE = 0.3
 _MOST_RESTARTS = 3
+# Scores this much apart are equal, of few validation images, and the later epoch the calmer.
+_AS_GOOD = 1.02
 # Of the run, from one look at the validation images to the next: few images make short epochs.
 _JUDGED_SHARE = 1 / 200
 _ROUNDING = 1e-9
@@ -305,10 +307,11 @@ class _Trainer:
         training_seconds = state.epoch_seconds
         judgement = self._judge()
         state.judged_share = share
-        best = math.inf if state.best is None else state.best["score"]
-        is_best = math.isfinite(judgement.score) and judgement.score < best
+        least = math.inf if state.best is None else state.best["least"]
+        is_best = math.isfinite(judgement.score) and judgement.score <= _AS_GOOD * least
         if is_best:
-            state.best = {"epoch": float(state.epoch), **asdict(judgement)}
+            least = min(least, judgement.score)
+            state.best = {"epoch": float(state.epoch), "least": least, **asdict(judgement)}
             state.best_weights = self._weights()
         learning = float(self._optimizer.param_groups[0]["lr"])
         self._look_for_divergence(judgement.score, share)

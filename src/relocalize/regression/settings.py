@@ -340,7 +340,7 @@ class TrainSettings(Settings):
     tell how sure an answer is and for answers by the nearest view (frozen backbone)."""
     answer: Literal["pose", "view", "validation"] = "pose"
     """What a photo is answered with: the regressed pose, the pose of the most similar view (image
-    retrieval), or that of the two which was better on the validation images."""
+    retrieval), or that of these and their blend which was best on the validation images."""
     samples: CountOrNone = 0
     """Answers per photo with dropout left on, averaged (Bayesian PoseNet: 40); 0: one without."""
     validation_share: Annotated[float, Meta(gt=0, le=0.5)] = 0.1

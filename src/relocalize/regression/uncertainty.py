@@ -42,7 +42,8 @@ class Signs:
     """What tells of the errors of N poses, before it is calibrated."""
 
     novelty: FloatArray  # [N] how unlike the train views each photo is
-    # [N, 2] how far the answer is from the most similar train view: in the Place's unit, in radians
+    # [N, 2] how far the regressed pose is from the most similar train view: in the Place's unit, in
+    # radians
     away: FloatArray
     # [N, 6] predicted and sampled variances added, of the centre in the world and the rotation
     # vector in the camera's axes (radians); None where neither is there
@@ -54,6 +55,42 @@ class Signs:
         if self.variance is not None:
             columns.append(np.sqrt(self.variance[:, 3 * part : 3 * part + 3].mean(axis=1)))
         return np.stack(columns, axis=1)
+
+
+@dataclass(frozen=True)
+class Blend:
+    """The regressed pose and that of the most similar view, each by one over its variance."""
+
+    # weights of the columns of `Signs.of`, as in `Calibration`, for positions and rotations
+    pose: tuple[tuple[float, ...], tuple[float, ...]]
+    view: tuple[tuple[float, ...], tuple[float, ...]]  # likewise of 1 and the novelty
+
+    @classmethod
+    def learn(cls, signs: Signs, pose_errors: FloatArray, view_errors: FloatArray) -> Blend:
+        """From N images and the errors [N, 2] of both answers to them."""
+        pose = [sigma_weights(signs.of(part), pose_errors[:, part]) for part in (0, 1)]
+        view = [sigma_weights(_of_view(signs), view_errors[:, part]) for part in (0, 1)]
+        return cls((pose[0], pose[1]), (view[0], view[1]))
+
+    def __call__(
+        self, world_from_cams: FloatArray, nearest: FloatArray, signs: Signs
+    ) -> FloatArray:
+        """[N, 4, 4] between both, [N, 4, 4] each."""
+        share = [
+            1 / (1 + (_of_view(signs) @ self.view[part] / (signs.of(part) @ self.pose[part])) ** 2)
+            for part in (0, 1)
+        ]
+        blended = np.array(world_from_cams, dtype=np.float64)
+        off = nearest[:, :3, 3] - blended[:, :3, 3]
+        blended[:, :3, 3] += share[0][:, None] * off
+        turn = blended[:, :3, :3].transpose(0, 2, 1) @ nearest[:, :3, :3]
+        vectors = share[1][:, None] * Rotation.from_matrix(turn).as_rotvec()
+        blended[:, :3, :3] = blended[:, :3, :3] @ Rotation.from_rotvec(vectors).as_matrix()
+        return blended
+
+
+def _of_view(signs: Signs) -> FloatArray:
+    return np.stack([np.ones(len(signs.novelty)), signs.novelty], axis=1)
 
 
 @dataclass(frozen=True)
@@ -70,6 +107,7 @@ class Calibration:
     sure_rotation: float  # likewise, in radians
     # whether the pose of the most similar view is the answer, and not the regressed one
     by_view: bool = False
+    blend: Blend | None = None  # of both, where that is the answer
 
     @classmethod
     def learn(
@@ -80,6 +118,7 @@ class Calibration:
         turned: Signs,
         *,
         by_view: bool = False,
+        blend: Blend | None = None,
     ) -> Calibration:
         """From validation images.
 
@@ -101,6 +140,7 @@ class Calibration:
             errors: [N, 2] of the copies' positions, in the Place's unit, and rotations, in radians.
             turned: of validation images upside down.
             by_view: as `Calibration.by_view`, which the errors are of.
+            blend: likewise.
         """
         weights = [sigma_weights(varied.of(part), errors[:, part]) for part in (0, 1)]
         largest, sure = [], []
@@ -121,6 +161,15 @@ class Calibration:
             sure_position=sure[0],
             sure_rotation=sure[1],
             by_view=by_view,
+            blend=blend,
+        )
+
+    def answer(self, world_from_cams: FloatArray, nearest: FloatArray, signs: Signs) -> FloatArray:
+        """[N, 4, 4] of regressed poses [N, 4, 4] and those of the most similar views."""
+        if self.by_view:
+            return nearest
+        return (
+            world_from_cams if self.blend is None else self.blend(world_from_cams, nearest, signs)
         )
 
     def covariances(self, signs: Signs) -> FloatArray:
@@ -164,7 +213,7 @@ class Calibration:
         """What `to_json` gave; raises ValueError for something else."""
         found = from_plain(cls, values)
         if not 2 <= len(found.position) == len(found.rotation) <= 3 or not all(
-            np.isfinite(value).all() for value in asdict(found).values()
+            np.isfinite(value).all() for value in (asdict(found) | {"blend": 0}).values()
         ):
             raise ValueError(f"no calibration: {values}")
         return found

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,12 @@ from relocalize.regression.inference import answers_to
 from relocalize.regression.loop import Judgement
 from relocalize.regression.model import PoseRegressor
 from relocalize.regression.novelty import KnownViews
-from relocalize.regression.uncertainty import Calibration, pose_distances, signs_of
+from relocalize.regression.uncertainty import Blend, Calibration, pose_distances, signs_of
 
 # Validation images that are shown upside down and varied, and how many varied copies in all.
 _MOST, _FEWEST_COPIES = 100, 50
+# Another answer than the regressed pose is taken where its score is below so much of the pose's.
+_CLEARLY = 0.95
 _HALF_TURN = np.diag([-1.0, -1.0, 1.0])  # about the viewing direction: upside down
 
 
@@ -55,12 +57,19 @@ class ConstantBaseline:
         The score is the median over images of half the position error and half the rotation
         error, each as a share of the constant answer's median.
         """
-        errors = pose_distances(world_from_cams, self.world_from_cams)
-        relative = errors / (self.position, self.rotation)
+        errors = self.errors(world_from_cams)
         position, rotation = np.median(errors, axis=0)
-        return Judgement(
-            float(position), float(np.degrees(rotation)), float(np.median(relative.mean(axis=1)))
-        )
+        score = float(np.median(self.relative(errors)))
+        return Judgement(float(position), float(np.degrees(rotation)), score)
+
+    def errors(self, world_from_cams: FloatArray) -> FloatArray:
+        """[V, 2] of answers to the validation images: positions, and rotations in radians."""
+        return pose_distances(world_from_cams, self.world_from_cams)
+
+    def relative(self, errors: FloatArray) -> FloatArray:
+        """[N] the mean of both errors [N, 2], each as a share of the constant answer's."""
+        shares: FloatArray = (errors / (self.position, self.rotation)).mean(axis=1)
+        return shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +77,11 @@ class Validated:
     """What validation images say."""
 
     calibration: Calibration  # of the uncertainty
-    answered: Judgement  # how the regressor does
-    nearest_view: Judgement  # how the pose of the most similar train view would
+    answered: Judgement  # how the regressed poses do
+    nearest_view: Judgement  # how the pose of the most similar train view does
+    answers_by: (
+        str  # which of them photos are answered with: ``pose``, ``view``, or their ``blend``
+    )
 
 
 def validated(
@@ -93,18 +105,6 @@ def validated(
 
     turns = images.turns
     upright = answers((images.of_frame(frames, int(row)) for row in data.validation), turns)
-    baseline = ConstantBaseline.of(data)
-    nearest = views.compare(upright.descriptions).nearest
-    by_pose, by_view = baseline.judge(upright.world_from_cams), baseline.judge(nearest)
-    takes_view = settings.answer == "view" or (
-        settings.answer == "validation" and by_view.score < by_pose.score
-    )
-
-    def taken(given: Answers) -> Answers:
-        if not takes_view:
-            return given
-        return replace(given, world_from_cams=views.compare(given.descriptions).nearest)
-
     some = data.validation[:: -(-len(data.validation) // _MOST)].tolist()
     each = 1 if settings.augment.is_none else -(-_FEWEST_COPIES // len(some))
     copies, poses = zip(
@@ -115,17 +115,53 @@ def validated(
         ),
         strict=True,
     )
-    varied = taken(answers(copies, turns))
+    varied = answers(copies, turns)
     upside_down = (
         np.ascontiguousarray(images.of_frame(frames, row)[:, ::-1, ::-1]) for row in some
     )
     about = None if turns is None else _HALF_TURN @ turns @ _HALF_TURN
-    turned = taken(answers(upside_down, about))
+    turned = answers(upside_down, about)
+    of_upright, of_varied, of_turned = (signs_of(one, views) for one in (upright, varied, turned))
+    true = np.stack(poses)
+    nearest = views.compare(varied.descriptions).nearest
+    errors = {
+        "pose": pose_distances(varied.world_from_cams, true),
+        "view": pose_distances(nearest, true),
+    }
+    blend = Blend.learn(of_varied, errors["pose"], errors["view"])
+    errors["blend"] = pose_distances(blend(varied.world_from_cams, nearest, of_varied), true)
+    baseline = ConstantBaseline.of(data)
+    of_view = views.compare(upright.descriptions).nearest
+    by_pose, by_view = baseline.judge(upright.world_from_cams), baseline.judge(of_view)
+    chosen: str = settings.answer
+    if chosen == "validation":
+        by_blend = baseline.errors(blend(upright.world_from_cams, of_view, of_upright))
+        chosen = better_answer(
+            {
+                "pose": np.concatenate([baseline.errors(upright.world_from_cams), errors["pose"]]),
+                "view": np.concatenate([baseline.errors(of_view), errors["view"]]),
+                "blend": np.concatenate([by_blend, errors["blend"]]),
+            },
+            baseline,
+        )
     calibration = Calibration.learn(
-        signs_of(taken(upright), views),
-        signs_of(varied, views),
-        pose_distances(varied.world_from_cams, np.stack(poses)),
-        signs_of(turned, views),
-        by_view=takes_view,
+        of_upright,
+        of_varied,
+        errors[chosen],
+        of_turned,
+        by_view=chosen == "view",
+        blend=blend if chosen == "blend" else None,
     )
-    return Validated(calibration, by_pose, by_view)
+    return Validated(calibration, by_pose, by_view, chosen)
+
+
+def better_answer(errors: Mapping[str, FloatArray], baseline: ConstantBaseline) -> str:
+    """Which of several answers to the same images is the best, the first unless it is clear.
+
+    Args:
+        errors: [N, 2] by name, of positions and of rotations in radians.
+        baseline: that they are measured by.
+    """
+    score = {name: float(np.median(baseline.relative(one))) for name, one in errors.items()}
+    first, best = next(iter(score)), min(score, key=score.__getitem__)
+    return best if score[best] < _CLEARLY * score[first] else first
