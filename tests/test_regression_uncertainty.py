@@ -175,8 +175,14 @@ def test_a_blend_follows_the_better_answer_and_beats_both_where_they_are_alike()
     assert (unlike[2] < 1.1 * unlike[0]).all()
 
 
-def test_another_answer_is_taken_only_where_it_is_clearly_better():
+def test_the_better_answer_is_taken_and_a_blend_only_where_it_is_clearly_better():
     baseline = ConstantBaseline(np.eye(4)[None], 1.0, 1.0)
-    pose = np.full((20, 2), 0.1)
-    for share, chosen in ((0.9, "view"), (0.98, "pose"), (1.5, "pose")):
-        assert better_answer({"pose": pose, "view": share * pose}, baseline) == chosen
+    one = np.full((20, 2), 0.1)
+    for pose, view, blend, chosen in (
+        (1.0, 0.9, 0.89, "view"),
+        (0.9, 1.0, 0.89, "pose"),
+        (0.9, 1.0, 0.8, "blend"),
+        (0.5, 1.0, 0.6, "pose"),
+    ):
+        errors = {"pose": pose * one, "view": view * one, "blend": blend * one}
+        assert better_answer(errors, baseline) == chosen

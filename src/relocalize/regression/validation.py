@@ -20,7 +20,7 @@ from relocalize.regression.uncertainty import Blend, Calibration, pose_distances
 
 # Validation images that are shown upside down and varied, and how many varied copies in all.
 _MOST, _FEWEST_COPIES = 100, 50
-# Another answer than the regressed pose is taken where its score is below so much of the pose's.
+# A blend is the answer where its score is below so much of that of the better one alone.
 _CLEARLY = 0.95
 _HALF_TURN = np.diag([-1.0, -1.0, 1.0])  # about the viewing direction: upside down
 
@@ -156,12 +156,12 @@ def validated(
 
 
 def better_answer(errors: Mapping[str, FloatArray], baseline: ConstantBaseline) -> str:
-    """Which of several answers to the same images is the best, the first unless it is clear.
+    """Which answer to the same images is the best: a blend only where that is clear.
 
     Args:
-        errors: [N, 2] by name, of positions and of rotations in radians.
+        errors: [N, 2] of positions and of rotations in radians, by ``pose``, ``view``, ``blend``.
         baseline: that they are measured by.
     """
     score = {name: float(np.median(baseline.relative(one))) for name, one in errors.items()}
-    first, best = next(iter(score)), min(score, key=score.__getitem__)
-    return best if score[best] < _CLEARLY * score[first] else first
+    single = min(("pose", "view"), key=score.__getitem__)
+    return "blend" if score["blend"] < _CLEARLY * score[single] else single
