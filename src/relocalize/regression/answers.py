@@ -8,9 +8,8 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, nearest_rotation, rotvec_from_rotation
 
 Float32Array = NDArray[np.float32]
 
@@ -54,10 +53,12 @@ class Answers:
         )
         mean = np.eye(4)
         mean[:3, 3] = np.average(positions, axis=0, weights=of_position)
-        turned_back = Rotation.from_matrix(rotations)
-        middle = turned_back.mean(weights=of_rotation)
-        mean[:3, :3] = middle.as_matrix()
-        off = np.hstack([positions - mean[:3, 3], (middle.inv() * turned_back).as_rotvec()])
+        # The mean of chordal distances, which is that of quaternions (Markley et al., Averaging
+        # quaternions, JGCD 2007).
+        middle = nearest_rotation(np.average(rotations, axis=0, weights=of_rotation))
+        mean[:3, :3] = middle
+        turns = np.stack([rotvec_from_rotation(middle.T @ rotation) for rotation in rotations])
+        off = np.hstack([positions - mean[:3, 3], turns])
         spread = variance + off**2
         variances = [
             np.average(spread[:, columns], axis=0, weights=weights)

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, rotations_from_quats_wxyz
 from relocalize.regression.answers import Float32Array
 
 _MOST_DIRECTIONS = 256  # principal ones that are kept of descriptions
@@ -87,6 +86,8 @@ class KnownViews:
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """For a file."""
+        from scipy.spatial.transform import Rotation  # noqa: PLC0415 - answering needs no scipy
+
         poses = self.world_from_cams
         quats = Rotation.from_matrix(poses[:, :3, :3]).as_quat(canonical=True, scalar_first=True)
         arrays: dict[str, NDArray[np.generic]] = {
@@ -115,7 +116,7 @@ class KnownViews:
         ):
             raise ValueError("arrays of known views do not fit each other")
         poses = np.tile(np.eye(4), (count, 1, 1))
-        poses[:, :3, :3] = Rotation.from_quat(quats, scalar_first=True).as_matrix()
+        poses[:, :3, :3] = rotations_from_quats_wxyz(quats.astype(np.float64))
         poses[:, :3, 3] = positions
         return cls(mean, basis, vectors, poses, views)
 

@@ -15,10 +15,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.spatial.transform import Rotation
 
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import (
+    FloatArray,
+    rotation_angles,
+    rotations_from_rotvecs,
+    rotvec_from_rotation,
+)
 from relocalize.plain import from_plain
 from relocalize.regression.answers import Answers
 from relocalize.regression.novelty import KnownViews
@@ -84,8 +87,8 @@ class Blend:
         off = nearest[:, :3, 3] - blended[:, :3, 3]
         blended[:, :3, 3] += share[0][:, None] * off
         turn = blended[:, :3, :3].transpose(0, 2, 1) @ nearest[:, :3, :3]
-        vectors = share[1][:, None] * Rotation.from_matrix(turn).as_rotvec()
-        blended[:, :3, :3] = blended[:, :3, :3] @ Rotation.from_rotvec(vectors).as_matrix()
+        vectors = share[1][:, None] * np.stack([rotvec_from_rotation(one) for one in turn])
+        blended[:, :3, :3] = blended[:, :3, :3] @ rotations_from_rotvecs(vectors)
         return blended
 
 
@@ -230,7 +233,7 @@ def pose_distances(world_from_cams: FloatArray, others: FloatArray) -> FloatArra
     """[N, 2]: distances of centres, and angles in radians, of poses [N, 4, 4]."""
     shift = np.linalg.norm(world_from_cams[:, :3, 3] - others[:, :3, 3], axis=1)
     turn = world_from_cams[:, :3, :3].transpose(0, 2, 1) @ others[:, :3, :3]
-    return np.stack([shift, Rotation.from_matrix(turn).magnitude()], axis=1)
+    return np.stack([shift, rotation_angles(turn)], axis=1)
 
 
 def sigma_weights(columns: FloatArray, errors: FloatArray) -> tuple[float, ...]:
@@ -243,6 +246,8 @@ def sigma_weights(columns: FloatArray, errors: FloatArray) -> tuple[float, ...]:
     weights = np.zeros(count)
     weights[0] = max(float(np.sqrt((errors**2).mean() / 3)), _LEAST_SIGMA)
     if len(errors) >= _FEWEST:
+        from scipy.optimize import minimize  # noqa: PLC0415 - answering needs none of it
+
         scale = np.maximum(columns.mean(axis=0), _LEAST_SIGMA) / weights[0]
 
         def unlikely(logarithms: FloatArray) -> float:
