@@ -57,8 +57,8 @@ class Answers:
         # quaternions, JGCD 2007).
         middle = nearest_rotation(np.average(rotations, axis=0, weights=of_rotation))
         mean[:3, :3] = middle
-        turns = np.stack([rotvec_from_rotation(middle.T @ rotation) for rotation in rotations])
-        off = np.hstack([positions - mean[:3, 3], turns])
+        turned = np.stack([rotvec_from_rotation(middle.T @ rotation) for rotation in rotations])
+        off = np.hstack([positions - mean[:3, 3], turned])
         spread = variance + off**2
         variances = [
             np.average(spread[:, columns], axis=0, weights=weights)
