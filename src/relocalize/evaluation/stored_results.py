@@ -54,21 +54,12 @@ def current_results(
     return results if same else None
 
 
-def note_missing(
-    place: Place, split: Split, results: dict[str, Any], missing: Mapping[str, str]
-) -> dict[str, Any]:
-    """The stored results of a split with the rows that they lack, by name, and why.
-
-    Args:
-        place: the Place.
-        split: that was evaluated.
-        results: what is stored of it.
-        missing: reasons by localizer.
-    """
-    noted = {**results, "missing": dict(missing)}
-    if noted["missing"] != results.get("missing", {}):
-        atomic.write_json(place.report_dir(split.name) / RESULTS, noted)
-    return noted
+def note_missing(place: Place, split: Split, missing: Mapping[str, str]) -> None:
+    """Store with the results of a split which rows they lack, by name, and why."""
+    path = place.report_dir(split.name) / RESULTS
+    stored = read_json(path)
+    if stored.get("missing", {}) != missing:
+        atomic.write_json(path, {**stored, "missing": dict(missing)})
 
 
 def summary_of_split(place: Place, split: str, *, unit: str) -> dict[str, Any]:

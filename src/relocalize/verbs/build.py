@@ -170,7 +170,8 @@ def build(
         rows = tuple(dict.fromkeys((*rows, *trained_on(made, chosen))))
         with _timed("evaluate", stages):
             results = _results(made, chosen, rows, settings.truth)
-            results = evaluation.note_missing(made, chosen, results, missing)
+            results = {**results, "missing": missing}
+            evaluation.note_missing(made, chosen, missing)
         with _timed("report", stages):
             page = evaluation.write_report(made, chosen.name)
     return BuildReport(made, settings, stages, mapped, results, page)
