@@ -10,13 +10,13 @@ torch = pytest.importorskip("torch")
 
 from relocalize.errors import LocalizerError  # noqa: E402
 from relocalize.geometry import Camera  # noqa: E402
+from relocalize.regression.answers import Cells  # noqa: E402
 from relocalize.regression.backbones.backbone import Stage  # noqa: E402
 from relocalize.regression.depths import cell_depths, cell_middles, cell_rays  # noqa: E402
 from relocalize.regression.heads import CellOutput, PoseOutput, make_head  # noqa: E402
-from relocalize.regression.inference import depth_off  # noqa: E402
 from relocalize.regression.losses import PoseTarget, make_loss  # noqa: E402
 from relocalize.regression.pose_layer import aligned, refined_pose  # noqa: E402
-from relocalize.regression.rotations import columns_from_matrix, matrix_from_6d  # noqa: E402
+from relocalize.regression.rotations import matrix_from_6d  # noqa: E402
 from relocalize.regression.settings import HeadSettings, LossSettings, TrainSettings  # noqa: E402
 
 CAMERA = Camera("PINHOLE", 256, 192, (210.0, 215.0, 130.0, 94.0))
@@ -66,10 +66,10 @@ def test_depth_is_off_where_sure_cells_see_things_nearer_than_they_are():
     doubt = torch.full_like(depth, -3.0)
     doubt[:, ::3] = 0.0  # what is said of those has no weight
     world[:, 1] -= 2 * (world[:, 1] - centre)  # one is behind the camera
-    cells = CellOutput(world, said, doubt, torch.arange(len(RAYS)), RAYS)
-    output = PoseOutput(centre, columns_from_matrix(rotation), cells=cells)
-    np.testing.assert_allclose(depth_off(output), np.log(0.8), atol=1e-4)
-    assert depth_off(output._replace(cells=None)) is None
+    poses_of = np.tile(np.eye(4), (4, 1, 1))
+    poses_of[:, :3, :3], poses_of[:, :3, 3] = rotation.numpy(), centre.numpy()
+    cells = Cells(world.numpy(), said.numpy(), doubt.numpy())
+    np.testing.assert_allclose(cells.depth_off(poses_of), np.log(0.8), atol=1e-4)
 
 
 def test_alignment_follows_the_heavier_points():

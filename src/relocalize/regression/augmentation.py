@@ -15,7 +15,6 @@ from functools import lru_cache
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
@@ -76,6 +75,8 @@ def copy_rng(seed: int, epoch: int, frame: int, copy: int = 0) -> np.random.Gene
 
 def draw_view(rng: np.random.Generator, settings: AugmentSettings) -> View:
     """A copy's camera: always the same count of draws, so light and shade do not move it."""
+    from scipy.spatial.transform import Rotation  # noqa: PLC0415 - answering needs no scipy
+
     tilt = settings.turn_deg if settings.tilt_deg is None else settings.tilt_deg
     turns = rng.uniform(-1.0, 1.0, 3) * (settings.turn_deg, tilt, settings.roll_deg)
     longer, shape, doubt = rng.uniform(-1.0, 1.0, 3)

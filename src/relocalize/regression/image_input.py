@@ -9,18 +9,20 @@ much as its error: that part averages out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from relocalize.geometry import Camera
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, rotations_from_rotvecs
 from relocalize.regression.augmentation import augment, copy_rng
 from relocalize.regression.canonical import warp
 from relocalize.regression.crops import posenet_crops, random_crop
-from relocalize.regression.frames import TrainingFrames
 from relocalize.regression.settings import AugmentSettings, InputSettings
+
+if TYPE_CHECKING:  # what reads images of every format is for training
+    from relocalize.regression.frames import TrainingFrames
 
 Pixels = NDArray[np.uint8]
 
@@ -143,6 +145,9 @@ class ImageInput:
 
 
 def _turns(count: int) -> FloatArray:
-    degrees = np.array(_TURNS_DEG[:count])
-    rotations: FloatArray = Rotation.from_euler("yx", degrees, degrees=True).as_matrix()
+    about_y, about_x = np.radians(_TURNS_DEG[:count]).T
+    none = np.zeros(count)
+    rotations: FloatArray = rotations_from_rotvecs(
+        np.stack([about_x, none, none], axis=1)
+    ) @ rotations_from_rotvecs(np.stack([none, about_y, none], axis=1))
     return rotations

@@ -82,7 +82,7 @@ class PoseRegressor(nn.Module):
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Images [B, 3, H, W] as the backbone wants them, of RGB bytes [B, H, W, 3]."""
-        images = pixels.movedim(-1, 1).to(self.input_std.dtype) / 255
+        images = pixels.permute(0, 3, 1, 2).to(self.input_std.dtype) / 255
         return (images - self.input_mean) / self.input_std
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
