@@ -6,8 +6,8 @@ A row per Place: how many trainings ended in no regressor, the median errors ove
 the range), the baselines' (image retrieval; the most similar view or copy in the regressor's own
 features), and how sure it is that each seed's answers differ from theirs (the paired test of
 `relocalize evaluate`). What is trained and evaluated stays in `--out`, so that the same command
-goes on after an interruption. `--places` and `--seeds` choose fewer, `--setting` replaces one of
-the preset's (`--setting optimizer.steps=500`).
+goes on after an interruption. `--places` and `--seeds` choose fewer, `--minutes` bounds each
+training, `--setting` replaces one of the preset's (`--setting optimizer.steps=500`).
 """
 
 from __future__ import annotations
@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("stability"))
     parser.add_argument("--places", nargs="+", choices=list(PLACES), default=list(PLACES))
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--minutes", type=float, help="of each training")
     parser.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--train-only", action="store_true", help="leave the test images alone")
     parsed = parser.parse_args()
@@ -164,7 +165,7 @@ def main() -> None:
     values = {
         n: int(v) if isinstance(v, float) and v.is_integer() else v for n, v in values.items()
     }
-    settings = with_fields(preset("default"), values)
+    settings = replace(with_fields(preset("default"), values), minutes=parsed.minutes)
     for name in parsed.places:
         place = Place.open_or_create(parsed.out / name)
         PLACES[name](place, parsed.data)

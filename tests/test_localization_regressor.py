@@ -16,7 +16,7 @@ from localization_place import render
 from relocalize import progress
 from relocalize.errors import LocalizerError
 from relocalize.evaluation import evaluate, names
-from relocalize.geometry import Camera, position_error, rotation_error_deg
+from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
 from relocalize.localization import LOCALIZERS, fitted
 from relocalize.localization.regressor import NETWORK, WEIGHTS, RegressorLocalizer
 from relocalize.localization.saving import DESCRIPTION
@@ -39,6 +39,8 @@ SETTINGS = with_fields(
         "augment.turn_deg": 10.0,
         "augment.roll_deg": 5.0,
         "augment.jitter": 0.2,
+        "augment.zoom": 1.15,
+        "augment.occlusion": 0.0,
         "backbone.stages": ("group3", "group5"),
         "backbone.channels": 32,
         "head.width": 64,
@@ -169,6 +171,33 @@ def test_a_photo_of_an_unknown_camera_is_seen_at_about_its_focal_length(trained)
     with_default, without = (trained.localize(render(pose, wide), c) for c in (default, None))
     assert (with_default.status, with_default.reason) == (without.status, without.reason)
     assert with_default.camera == without.camera
+
+
+def test_a_photo_is_localized_however_the_phone_was_held(trained, images):
+    turned = Camera("PINHOLE", 180, 240, (195.0, 195.0, 90.0, 120.0))
+    # So little has been learnt that no answer is sure enough.
+    sure = copy.copy(trained)
+    sure.calibration = replace(trained.calibration, sure_position=np.inf, sure_rotation=np.inf)
+    differences = []
+    for image in images.values():
+        upright = trained.localize(image, CAMERA)
+        for count, camera in ((1, turned), (2, CAMERA), (3, turned)):
+            photo = np.ascontiguousarray(np.rot90(image, count))
+            assert trained.localize(photo, camera).status == "failed"
+            found = sure.localize(photo, camera)
+            if found.status == "localized" == upright.status:
+                # Turned to the left, what is up in the place is on the photo's left.
+                rotation = upright.world_from_cam.rotation @ _quarters(count)
+                pose = Rigid3(rotation, np.zeros(3))
+                differences.append(rotation_error_deg(found.world_from_cam, pose))
+    assert len(differences) > 2 * len(images)
+    assert np.median(differences) < 5.0
+
+
+def _quarters(count):
+    """[3, 3] from the axes of a camera whose photo was turned left to those of the photo before."""
+    once = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    return np.linalg.matrix_power(once, count)
 
 
 def test_a_loaded_regressor_gives_identical_estimates(place, trained, saved, images):

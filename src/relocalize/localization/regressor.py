@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,7 +28,7 @@ from typing_extensions import Self
 from relocalize import progress
 from relocalize.errors import GeometryError, LocalizerError
 from relocalize.geometry import Camera, Rigid3
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, rotations_from_rotvecs
 from relocalize.localization.estimate import PoseEstimate
 from relocalize.localization.localizer import Localizer
 from relocalize.localization.query import Query
@@ -35,14 +36,14 @@ from relocalize.localization.registry import kind_of
 from relocalize.localization.saving import DESCRIPTION, read_description
 from relocalize.place import Place, Split, atomic
 from relocalize.regression import require_torch
-from relocalize.regression.answers import Answers, Network
+from relocalize.regression.answers import Network
 from relocalize.regression.image_input import ImageInput
 from relocalize.regression.novelty import KnownViews
 from relocalize.regression.onnx_network import OnnxNetwork
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import TrainSettings
 from relocalize.regression.training_log import EVENTS, LOG
-from relocalize.regression.uncertainty import Calibration, Signs, signs_of
+from relocalize.regression.uncertainty import Calibration, Signs, pose_distances
 
 if TYPE_CHECKING:  # torch takes seconds, and answering does without
     from relocalize.regression.inference import TorchNetwork
@@ -60,6 +61,12 @@ _FOCAL_GUESSES = (0.6, 0.675, 0.75, 0.825, 0.9, 0.975, 1.05, 1.125, 1.2, 1.35)
 # What a depth that is off weighs beside a sigma, in logarithms: through a lens 10% too long things
 # look 3% nearer than they are, and sigma is 15% larger (train frames of redkitchen).
 _OF_DEPTH = 8.0
+# How else a phone is held, and from where on a photo is turned upright: that costs as much again.
+_QUARTERS = (math.pi / 2, -math.pi / 2, math.pi)
+_LEAST_ROLL_DEG = 10.0
+# Length of the mean of the train images' unit vectors up, from which on they were held alike; and
+# of up in the image, below which a photo looks up or down.
+_HELD_ALIKE, _UPRIGHT = 0.8, 0.5
 _WAITING_SIDE = 768  # pixels, at most, of photos that wait for others of their camera
 _UNFINISHED = ".training-"  # prefix of the folders of trainings under way
 _UNFINISHED_KEPT = 3
@@ -79,6 +86,22 @@ class TrainedFacts:
     settings: TrainSettings
     validation: dict[str, Any]
     training: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """To a photo that was turned by ``roll`` before the network saw it."""
+
+    world_from_cam: FloatArray  # [4, 4] of the photo as it is
+    covariance: FloatArray  # [6, 6]
+    doubt: str | None  # why it is none
+    sure: bool  # as `Calibration.is_sure`
+    roll: float  # radians, clockwise
+
+    @property
+    def sigma(self) -> float:
+        """Of the position."""
+        return float(np.trace(self.covariance[:3, :3]))
 
 
 class RegressorLocalizer(Localizer):
@@ -234,19 +257,33 @@ class RegressorLocalizer(Localizer):
         return found if found.camera is None else replace(found, camera=guess)
 
     def _by_camera(self, pixels: NDArray[np.uint8], camera: Camera, started: float) -> PoseEstimate:
+        """Held as it is; if that is no view of the place, held the other three ways.
+
+        Of those only a sure answer counts. One that says that the camera was rolled, by more than a
+        training has seen, is given again by the photo turned upright.
+        """
         try:
-            answers, signs = self._answer(pixels, camera)
+            found = self._answer(pixels, camera, 0.0)
+            if found.doubt is not None and self.images.turns is not None:
+                held = [self._answer(pixels, camera, roll) for roll in _QUARTERS]
+                sure = [one for one in held if one.doubt is None and one.sure]
+                found = min(sure, key=lambda one: one.sigma, default=found)
+            roll = None if found.doubt is not None else self._roll_of(found.world_from_cam)
+            known = math.radians(max(_LEAST_ROLL_DEG, self.facts.settings.augment.roll_deg))
+            if roll is not None and abs(math.remainder(roll - found.roll, 2 * math.pi)) > known:
+                upright = self._answer(pixels, camera, roll)
+                if upright.doubt is None and upright.sigma < found.sigma:
+                    found = upright
         except GeometryError as error:
             return self._failed(started, f"the camera does not fit the photo: {error}")
-        doubt = self.calibration.doubt(signs, 0, self.unit)
-        if doubt is not None:
-            return self._failed(started, doubt)
+        if found.doubt is not None:
+            return self._failed(started, found.doubt)
         return PoseEstimate(
             "localized",
             self.unit,
             1e3 * (time.perf_counter() - started),
-            world_from_cam=Rigid3.from_matrix(answers.world_from_cams[0]).shifted(self.origin),
-            covariance=self.calibration.covariances(signs)[0],
+            world_from_cam=Rigid3.from_matrix(found.world_from_cam).shifted(self.origin),
+            covariance=found.covariance,
             camera=camera,
         )
 
@@ -254,14 +291,45 @@ class RegressorLocalizer(Localizer):
         milliseconds = 1e3 * (time.perf_counter() - started)
         return PoseEstimate("failed", self.unit, milliseconds, reason=reason)
 
-    def _answer(self, pixels: NDArray[np.uint8], camera: Camera) -> tuple[Answers, Signs]:
-        answers = self.network(self.images.of_photo(pixels, camera)).averaged(self.images.turns)
-        signs, nearest = (
-            signs_of(answers, self.views),
-            self.views.compare(answers.descriptions).nearest,
-        )
+    def _answer(self, pixels: NDArray[np.uint8], camera: Camera, roll: float) -> _Answer:
+        """By the photo turned by ``roll`` radians, clockwise."""
+        turn = None if roll == 0 else rotations_from_rotvecs(np.array([[0.0, 0.0, roll]]))[0]
+        turns = self.images.turns
+        if turn is not None and turns is not None:
+            turns = turns @ turn
+        answers = self.network(self.images.of_photo(pixels, camera, rolled=turn)).averaged(turns)
+        if turn is not None and self.images.settings.test_crops == 1:
+            poses = answers.world_from_cams.copy()
+            poses[:, :3, :3] = poses[:, :3, :3] @ turn
+            answers = replace(answers, world_from_cams=poses)
+        compared = self.views.compare(answers.descriptions)
+        nearest = compared.nearest.copy()
+        if turn is not None:
+            nearest[:, :3, :3] = nearest[:, :3, :3] @ turn
+        away = pose_distances(answers.world_from_cams, nearest)
+        signs = Signs(compared.novelty, away, answers.variance)
         poses = self.calibration.answer(answers.world_from_cams, nearest, signs)
-        return replace(answers, world_from_cams=poses), signs
+        covariance = self.calibration.covariances(signs)[0]
+        doubt, sure = (
+            self.calibration.doubt(signs, 0, self.unit),
+            self.calibration.is_sure(signs, 0),
+        )
+        return _Answer(poses[0], covariance, doubt, sure, roll)
+
+    @cached_property
+    def _up(self) -> FloatArray | None:
+        """[3] up in the world by how the train images were held; None where that was all ways."""
+        up = -self.views.world_from_cams[: self.views.count, :3, 1].mean(axis=0)
+        length = float(np.linalg.norm(up))
+        return up / length if length > _HELD_ALIKE else None
+
+    def _roll_of(self, world_from_cam: FloatArray) -> float | None:
+        """Radians that a photo of this pose [4, 4] is turned by, clockwise, to be upright."""
+        if self._up is None or self.images.turns is None:
+            return None
+        x, y, _ = self._up @ world_from_cam[:3, :3]
+        # Straight up or down there is no upright.
+        return -math.atan2(x, -y) if math.hypot(x, y) > _UPRIGHT else None
 
     def _say_guessing(self) -> None:
         if not self._said_guessing:

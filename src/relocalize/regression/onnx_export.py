@@ -199,9 +199,7 @@ class WorldPose(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Poses of images."""
         regressor = self.regressor
-        # One product and one difference of every pixel, of constants that the exporter folds.
-        scale = 1 / (255 * regressor.input_std)
-        output = regressor(images * scale - regressor.input_mean / regressor.input_std)
+        output = regressor(regressor.normalised(images / 255))
         positions, rotations = regressor.poses(output)
         if output.log_variance is None:
             return positions, rotations

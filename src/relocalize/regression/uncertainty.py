@@ -38,6 +38,7 @@ _BEYOND_USUAL = 5.0
 _SURE = 2.0
 _NEARLY_NONE = 0.05
 _LEAST_SIGMA = 1e-9
+_MOST = 0.95  # of the copies of validation images are photos of the place
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,11 +132,12 @@ class Calibration:
 
         Upside-down validation images have the place's colours and textures and show no view of it.
         A photo is not of this place when its novelty is beyond the middle between the most novel
-        upright one and the median of theirs. The largest sigma that is an answer lies likewise
-        between the largest upright one and the median of theirs, halfway in its logarithm, but is
-        at least five times the upright one. An answer is sure where its sigma is below that of
-        nearly all upside-down images, and at most twice the largest upright one; a sure one is
-        taken up to the least novel upside-down image.
+        upright one and the median of theirs, or between nearly the most novel copy and that, as far
+        as this is below the least novel of them. The largest sigma that
+        is an answer lies likewise between the largest upright one and the median of theirs, halfway
+        in its logarithm, but is at least five times the upright one. An answer is sure where its
+        sigma is below that of nearly all upside-down images, and at most twice the largest upright
+        one; a sure one is taken up to the least novel upside-down image.
 
         Args:
             upright: of validation images as they are.
@@ -153,14 +155,18 @@ class Calibration:
             typical, least = np.quantile(lost, (0.5, _NEARLY_NONE))
             largest.append(max(_BEYOND_USUAL * usual, math.sqrt(usual * float(typical))))
             sure.append(min(_SURE * usual, float(least)) if least > usual else 0.0)
-        novelty = float(upright.novelty.max())
+        novelty, unlike = float(upright.novelty.max()), float(np.median(turned.novelty))
+        # Copies are as photos come: by other lenses, with things in the way.
+        as_come, least = float(np.quantile(varied.novelty, _MOST)), float(turned.novelty.min())
         return cls(
             position=weights[0],
             rotation=weights[1],
             largest_position=largest[0],
             largest_rotation=largest[1],
-            largest_novelty=max(novelty, (novelty + float(np.median(turned.novelty))) / 2),
-            sure_novelty=float(turned.novelty.min()),
+            largest_novelty=max(
+                novelty, (novelty + unlike) / 2, min(least, (as_come + unlike) / 2)
+            ),
+            sure_novelty=least,
             sure_position=sure[0],
             sure_rotation=sure[1],
             by_view=by_view,
@@ -188,12 +194,24 @@ class Calibration:
             diagonal[:, 3 * part : 3 * part + 3] = sigma[:, None] ** 2 * shape
         return np.stack([np.diag(row) for row in diagonal])
 
+    def _sigmas(self, signs: Signs, row: int) -> tuple[float, float]:
+        """Of the position, in the Place's unit, and the rotation, in radians."""
+        position, rotation = (
+            float(signs.of(part)[row] @ np.array(weights))
+            for part, weights in enumerate((self.position, self.rotation))
+        )
+        return position, rotation
+
+    def is_sure(self, signs: Signs, row: int) -> bool:
+        """Whether hardly any image that shows no view of the place has so small a sigma."""
+        position, rotation = self._sigmas(signs, row)
+        return position <= self.sure_position and rotation <= self.sure_rotation
+
     def doubt(self, signs: Signs, row: int, unit: str) -> str | None:
         """Why photo ``row`` has no answer, or None."""
         novelty = float(signs.novelty[row])
-        position = float(signs.of(0)[row] @ np.array(self.position))
-        rotation = float(signs.of(1)[row] @ np.array(self.rotation))
-        sure = position <= self.sure_position and rotation <= self.sure_rotation
+        position, rotation = self._sigmas(signs, row)
+        sure = self.is_sure(signs, row)
         if novelty > self.largest_novelty and not (sure and novelty < self.sure_novelty):
             return (
                 f"it looks like no train image (novelty {novelty:.2f}, at most "
