@@ -40,13 +40,14 @@ from numpy.typing import NDArray
 from kitchen import kitchen_place
 from relocalize import progress
 from relocalize.geometry import Camera
-from relocalize.localization.regressor import RegressorLocalizer
+from relocalize.localization.regressor import NETWORK, RegressorLocalizer
 from relocalize.localization.store import folder_of, is_current, store
 from relocalize.place import Place
 from relocalize.regression.frames import input_camera
 from relocalize.regression.image_input import ImageInput
 from relocalize.regression.model import PoseRegressor, make_regressor
 from relocalize.regression.onnx_export import INPUT, WorldPose, export_regressor
+from relocalize.regression.onnx_network import OnnxNetwork
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import with_fields
 
@@ -106,13 +107,14 @@ def main(arguments: Arguments) -> None:
             settings = replace(trained.facts.settings, threads=threads)
             facts = replace(trained.facts, settings=settings)
             timed = RegressorLocalizer(
-                trained.model,
+                OnnxNetwork(trained.folder / NETWORK, threads=threads),
                 trained.images,
                 trained.views,
                 trained.calibration,
                 facts,
                 "metre",
                 origin=trained.origin,
+                folder=trained.folder,
             )
             preset_name, (height, width) = settings.preset, trained.images.shape
             ours = f"{preset_name}, {settings.backbone.name} {height}x{width}"

@@ -169,13 +169,14 @@ def show(
         largest_novelty=math.inf,
     )
     bold = RegressorLocalizer(
-        localizer.model,
+        localizer.network,
         localizer.images,
         localizer.views,
         sure,
         localizer.facts,
         localizer.unit,
         origin=localizer.origin,
+        folder=localizer.folder,
     )
     errors = np.array(
         [

@@ -167,7 +167,7 @@ def straightforward(
     )
     model.train()
     meter = Meter()
-    epochs = chosen.epochs_of(-(-len(rows) // chosen.batch_size))
+    epochs = chosen.epochs_of(len(rows), -(-len(rows) // chosen.batch_size))
     for epoch in range(1, epochs + 1):
         meter.begin()
         data.epoch = epoch

@@ -199,5 +199,10 @@ def test_a_training_that_cannot_be_done_is_said_and_no_obstacle(
         "constant", "retrieval", "structure",
     ]  # fmt: skip
     assert [line for line in err.splitlines() if "the regressor is skipped" in line]
+    # The table and the page have a line in place of the row.
+    code, out, _ = build(corridor, capsys, place)
+    assert "regressor: no row: " in out
+    page = (place.report_dir("blocks") / "index.html").read_text(encoding="utf-8")
+    assert page.index("regressor: no row: ") < page.index("no-such-weights.pth")
     # Asked for by its name, it is no extra.
     assert build(corridor, capsys, place, "--localizer", "regressor")[0] == 1

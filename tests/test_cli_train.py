@@ -91,13 +91,17 @@ def test_what_cannot_be_trained_is_one_line(place, capsys, arguments, says):
     assert "Traceback" not in shown.err
 
 
-def test_other_commands_do_not_import_torch(place):
+def test_what_is_trained_answers_without_torch(place):
+    assert run("train", place.root, "--name", "quick", "--seed", "5", *QUICK) == 0
+    photo = place.image_path(place.split(SPLIT).train[0])
+    command = ["localize", str(place.root), str(photo), "--localizer", "quick"]
     code = (
         "import sys\nfrom relocalize.cli.main import main\n"
-        f"try:\n    main(['info', {str(place.root)!r}])\nexcept SystemExit:\n    pass\n"
+        f"try:\n    main({command!r})\nexcept SystemExit:\n    pass\n"
         "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert photo.name in done.stdout
     assert done.stdout.splitlines()[-1] == "False"
 
 

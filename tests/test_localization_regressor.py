@@ -16,13 +16,13 @@ from localization_place import render
 from relocalize import progress
 from relocalize.errors import LocalizerError
 from relocalize.evaluation import evaluate, names
-from relocalize.geometry import Camera, position_error, rotation_error_deg
+from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
 from relocalize.localization import LOCALIZERS, fitted
-from relocalize.localization.regressor import WEIGHTS, RegressorLocalizer
+from relocalize.localization.regressor import NETWORK, WEIGHTS, RegressorLocalizer
 from relocalize.localization.saving import DESCRIPTION
 from relocalize.localization.store import folder_of, store
 from relocalize.place import Place
-from relocalize.regression.inference import answers_to
+from relocalize.regression.onnx_network import OnnxNetwork
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import InputSettings, with_fields
 from relocalize.regression.task import PoseTask
@@ -39,6 +39,8 @@ SETTINGS = with_fields(
         "augment.turn_deg": 10.0,
         "augment.roll_deg": 5.0,
         "augment.jitter": 0.2,
+        "augment.zoom": 1.15,
+        "augment.occlusion": 0.0,
         "backbone.stages": ("group3", "group5"),
         "backbone.channels": 32,
         "head.width": 64,
@@ -121,7 +123,7 @@ def test_an_answer_by_five_images_is_the_mean_of_theirs(trained, images):
     found = trained.localize(image, CAMERA)
     shown = trained.images.of_photo(image, CAMERA)
     assert len(shown) == 5
-    each = answers_to(trained._answering, shown, trained._device)
+    each = trained.network(shown)
     mean = each.averaged(trained.images.turns)
     np.testing.assert_allclose(found.world_from_cam.matrix, mean.world_from_cams[0], atol=1e-5)
     alone = one.localize(image, CAMERA).world_from_cam
@@ -157,6 +159,13 @@ def test_a_photo_of_an_unknown_camera_is_seen_at_about_its_focal_length(trained)
         assert guess.known == "unknown"
         guesses.append(guess.focal_px)
     assert 130 < np.median(guesses) < 200
+    # Photos of one camera choose together.
+    photos = [render(pose, wide) for pose in list(walk_poses().values())[::20]]
+    together = trained.localize_many(photos)
+    focals = {one.camera.focal_px for one in together if one.status == "localized"}
+    alone = np.abs(np.log(np.array(guesses) / wide.focal_px))
+    assert len(focals) == 1
+    assert abs(np.log(focals.pop() / wide.focal_px)) <= alone.max()
     # A default that nobody knows to be true counts as unknown.
     default = Camera.from_focal(240, 180)
     with_default, without = (trained.localize(render(pose, wide), c) for c in (default, None))
@@ -164,8 +173,36 @@ def test_a_photo_of_an_unknown_camera_is_seen_at_about_its_focal_length(trained)
     assert with_default.camera == without.camera
 
 
+def test_a_photo_is_localized_however_the_phone_was_held(trained, images):
+    turned = Camera("PINHOLE", 180, 240, (195.0, 195.0, 90.0, 120.0))
+    # So little has been learnt that no answer is sure enough.
+    sure = copy.copy(trained)
+    sure.calibration = replace(trained.calibration, sure_position=np.inf, sure_rotation=np.inf)
+    differences = []
+    for image in images.values():
+        upright = trained.localize(image, CAMERA)
+        for count, camera in ((1, turned), (2, CAMERA), (3, turned)):
+            photo = np.ascontiguousarray(np.rot90(image, count))
+            assert trained.localize(photo, camera).status == "failed"
+            found = sure.localize(photo, camera)
+            if found.status == "localized" == upright.status:
+                # Turned to the left, what is up in the place is on the photo's left.
+                rotation = upright.world_from_cam.rotation @ _quarters(count)
+                pose = Rigid3(rotation, np.zeros(3))
+                differences.append(rotation_error_deg(found.world_from_cam, pose))
+    assert len(differences) > 2 * len(images)
+    assert np.median(differences) < 5.0
+
+
+def _quarters(count):
+    """[3, 3] from the axes of a camera whose photo was turned left to those of the photo before."""
+    once = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    return np.linalg.matrix_power(once, count)
+
+
 def test_a_loaded_regressor_gives_identical_estimates(place, trained, saved, images):
     loaded = RegressorLocalizer.load(saved)
+    assert isinstance(loaded.network, OnnxNetwork)
     for image in list(images.values())[:3]:
         for camera in (CAMERA, None):
             a, b = trained.localize(image, camera), loaded.localize(image, camera)
@@ -200,7 +237,8 @@ def test_what_is_saved_is_small_complete_and_says_how_it_came_about(saved):
         lambda folder: (folder / WEIGHTS).unlink(),
         lambda folder: _edit(folder, lambda value: value.pop("calibration")),
         lambda folder: _edit(folder, lambda value: value["calibration"].update(position=["x"])),
-        lambda folder: _edit(folder, lambda value: value["settings"]["head"].update(width=65)),
+        lambda folder: (folder / NETWORK).write_bytes((folder / NETWORK).read_bytes()[:5000]),
+        lambda folder: (folder / NETWORK).write_bytes(b"no network"),
         lambda folder: _edit(folder, lambda value: value["settings"].update(seed="x")),
         lambda folder: _edit(folder, lambda value: value["camera"].update(width=-1)),
         lambda folder: _edit(folder, lambda value: value.update(unit=3)),

@@ -7,9 +7,9 @@ from scipy.spatial.transform import Rotation
 torch = pytest.importorskip("torch")
 
 from relocalize.geometry import Camera  # noqa: E402
+from relocalize.regression.answers import Answers  # noqa: E402
 from relocalize.regression.canonical import warp  # noqa: E402
 from relocalize.regression.image_input import ImageInput  # noqa: E402
-from relocalize.regression.inference import Answers  # noqa: E402
 from relocalize.regression.settings import AugmentSettings, InputSettings  # noqa: E402
 
 TARGET = Camera("PINHOLE", 256, 192, (200.0, 200.0, 128.0, 96.0))

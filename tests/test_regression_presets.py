@@ -258,7 +258,7 @@ def test_the_page_says_what_the_preset_is(name: str):
     assert f"`{settings.optimizer.name}` {settings.optimizer.learning_rate:g}" in optimizer
     assert f"batch {settings.optimizer.batch_size}" in optimizer
     run = settings.optimizer
-    length = f"{run.steps} steps" if run.epochs is None else f"{run.epochs} epochs"
+    length = "steps by the number of frames" if run.epochs is None else f"{run.epochs} epochs"
     assert length in optimizer
     if settings.optimizer.weight_decay:
         assert f"weight decay {settings.optimizer.weight_decay:g}" in optimizer

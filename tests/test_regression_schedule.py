@@ -1,9 +1,12 @@
 """How the learning rate goes over a run, and when a run is over."""
 
+from dataclasses import replace
+
 import pytest
 
 from relocalize.regression.loop import RunLength
 from relocalize.regression.optimizer import learning_rate
+from relocalize.regression.presets import preset
 from relocalize.regression.settings import OptimizerSettings
 
 
@@ -39,6 +42,20 @@ def test_a_run_ends_with_its_epochs_or_its_minutes_whichever_is_first():
     assert short.share(5, 30) == 0.5
     assert short.share(1, 60) == 0.5
     assert short.share(1, 1000) == 1.0
+
+
+def test_steps_rate_and_copies_follow_the_number_of_images():
+    ours = OptimizerSettings(learning_rate=1.0, epochs=None)
+    assert [ours.epochs_of(count, -(-count // 64)) for count in (30, 650, 20_000)] == [
+        2000, 182, 29,
+    ]  # fmt: skip
+    assert replace(ours, steps=500).epochs_of(30, 1) == 500
+    assert [ours.for_images(count).learning_rate for count in (16, 64, 20_000)] == [0.5, 1.0, 1.0]
+    published = OptimizerSettings(learning_rate=1.0, epochs=100)
+    assert (published.for_images(16).learning_rate, published.epochs_of(16, 1)) == (1.0, 100)
+    default = preset("default")
+    assert [default.copies_of(count) for count in (30, 650, 20_000)] == [40, 10, 2]
+    assert replace(default, copies=7).copies_of(30) == 7
 
 
 def test_preparation_counts_as_part_of_the_minutes_but_leaves_some_to_train():

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
-from relocalize.regression.novelty import KnownViews, described
-from relocalize.regression.uncertainty import Calibration, Signs, pose_distances
+from relocalize.regression.inference import described
+from relocalize.regression.novelty import KnownViews
+from relocalize.regression.uncertainty import Blend, Calibration, Signs, pose_distances
+from relocalize.regression.validation import ConstantBaseline, better_answer
 
 COVERED = 1.878  # of sigma: where 68.3% of a Gaussian in three dimensions lies within
 
@@ -128,14 +131,14 @@ def test_train_views_are_not_novel_others_are_and_files_give_the_same_back():
     walk = torch.randn(1, 8, 6, 8) + torch.cumsum(torch.randn(60, 8, 6, 8) * 0.1, 0)
     poses = np.tile(np.eye(4), (60, 1, 1))
     poses[:, 0, 3] = np.arange(60)
-    seen = described({"deep": walk})
+    seen = described({"deep": walk}).numpy()
     views = KnownViews.learn(seen[::2], poses[::2])
     known = views.compare(seen[::2])
     assert known.novelty.max() < 0.01
     np.testing.assert_allclose(known.nearest[:, 0, 3], np.arange(0, 60, 2))
     between = views.compare(seen[1::2])
-    others = views.compare(described({"deep": torch.randn(30, 8, 6, 8)}))
-    turned = views.compare(described({"deep": walk[:30].flip(2, 3)}))
+    others = views.compare(described({"deep": torch.randn(30, 8, 6, 8)}).numpy())
+    turned = views.compare(described({"deep": walk[:30].flip(2, 3)}).numpy())
     assert between.novelty.max() < 0.5 * others.novelty.min()
     assert between.novelty.max() < 0.5 * np.median(turned.novelty)
     again = KnownViews.from_arrays(views.to_arrays())
@@ -144,3 +147,42 @@ def test_train_views_are_not_novel_others_are_and_files_give_the_same_back():
     damaged["familiar.basis"] = damaged["familiar.basis"][:3]
     with pytest.raises(ValueError, match="do not fit"):
         KnownViews.from_arrays(damaged)
+
+
+def test_a_blend_follows_the_better_answer_and_beats_both_where_they_are_alike():
+    rng = np.random.default_rng(0)
+    count = 200
+    true = np.tile(np.eye(4), (count, 1, 1))
+    true[:, :3, :3] = Rotation.random(count, random_state=0).as_matrix()
+    true[:, :3, 3] = rng.normal(size=(count, 3)) * 5
+
+    def off_by(metres, radians):
+        found = true.copy()
+        found[:, :3, 3] += rng.normal(size=(count, 3)) * metres
+        turns = Rotation.from_rotvec(rng.normal(size=(count, 3)) * radians)
+        found[:, :3, :3] = found[:, :3, :3] @ turns.as_matrix()
+        return found
+
+    def medians(pose, view):
+        signs = Signs(rng.uniform(0.2, 0.3, count), pose_distances(pose, view))
+        blend = Blend.learn(signs, pose_distances(pose, true), pose_distances(view, true))
+        answers = (pose, view, blend(pose, view, signs))
+        return np.array([np.median(pose_distances(one, true), axis=0) for one in answers])
+
+    alike = medians(off_by(0.3, 0.05), off_by(0.3, 0.05))
+    assert (alike[2] < 0.85 * alike[:2].min(axis=0)).all()
+    unlike = medians(off_by(0.02, 0.005), off_by(0.5, 0.1))
+    assert (unlike[2] < 1.1 * unlike[0]).all()
+
+
+def test_the_better_answer_is_taken_and_a_blend_only_where_it_is_clearly_better():
+    baseline = ConstantBaseline(np.eye(4)[None], 1.0, 1.0)
+    one = np.full((20, 2), 0.1)
+    for pose, view, blend, chosen in (
+        (1.0, 0.9, 0.89, "view"),
+        (0.9, 1.0, 0.89, "pose"),
+        (0.9, 1.0, 0.8, "blend"),
+        (0.5, 1.0, 0.6, "pose"),
+    ):
+        errors = {"pose": pose * one, "view": view * one, "blend": blend * one}
+        assert better_answer(errors, baseline) == chosen

@@ -102,6 +102,10 @@ def _as_text(trained: TrainReport, place: Path) -> str:
             f"{validation['unit']}, {nearest['rotation_deg']:.2f} deg) and is what photos are "
             "answered with; a longer training may change that"
         )
+    if validation["answers_by"] == "blend":
+        lines.append("  photos are answered with a blend of it and the most similar train view")
+    if training.get("restarts"):
+        lines.append(f"  it diverged, and went on at a lower rate ({training['restarts']} times)")
     if training["stopped"]:
         lines.append(f"  stopped early: {training['stopped']}")
     by = f"--localizer {trained.name}"

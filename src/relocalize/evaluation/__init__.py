@@ -6,7 +6,7 @@ from relocalize.evaluation.report import write_report
 from relocalize.evaluation.results import Evaluation, Outcome
 from relocalize.evaluation.scored_files import Score, score
 from relocalize.evaluation.scoring import evaluate, split_of
-from relocalize.evaluation.stored_results import current_results
+from relocalize.evaluation.stored_results import current_results, note_missing
 from relocalize.evaluation.table import results_table
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Threshold",
     "current_results",
     "evaluate",
+    "note_missing",
     "results_table",
     "rows_of",
     "score",

@@ -16,7 +16,7 @@ from relocalize.errors import EvaluationError, LocalizerError, PlaceError
 from relocalize.evaluation.names import RESULTS, RESULTS_SCHEMA, rows_of
 from relocalize.localization.saving import read_description
 from relocalize.localization.store import folder_of
-from relocalize.place import Place, Split
+from relocalize.place import Place, Split, atomic
 from relocalize.place.folder import read_json
 from relocalize.regression.training_log import read_log
 
@@ -52,6 +52,14 @@ def current_results(
         return None
     same = results.get("inputs") == fingerprint(place, split, localizers, truth)
     return results if same else None
+
+
+def note_missing(place: Place, split: Split, missing: Mapping[str, str]) -> None:
+    """Store with the results of a split which rows they lack, by name, and why."""
+    path = place.report_dir(split.name) / RESULTS
+    stored = read_json(path)
+    if stored.get("missing", {}) != missing:
+        atomic.write_json(path, {**stored, "missing": dict(missing)})
 
 
 def summary_of_split(place: Place, split: str, *, unit: str) -> dict[str, Any]:

@@ -118,6 +118,7 @@ def results_table(results: dict[str, Any]) -> Summary:
             *difference_lines(results),
             *(_axes_line(name, rows[name], metric=metric) for name in rows if name not in TRIVIAL),
             *_other_split_lines(results),
+            *(f"{name}: no row: {why}" for name, why in results.get("missing", {}).items()),
             *_footnotes(results),
         ],
     )

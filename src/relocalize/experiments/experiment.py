@@ -275,8 +275,9 @@ def _ended(settings: TrainSettings, result: Mapping[str, Any], epochs: int) -> s
         return str(result["reason"])
     planned = settings.optimizer.epochs
     if planned is None:
-        batches = -(-int(result["training"]["images"]) // settings.optimizer.batch_size)
-        planned = settings.optimizer.epochs_of(batches)
+        images = int(result["training"]["images"])
+        batches = -(-images // settings.optimizer.batch_size)
+        planned = settings.optimizer.epochs_of(images, batches)
     return "last epoch" if epochs >= planned else "minutes over"
 
 

@@ -24,7 +24,7 @@ from relocalize.errors import MappingError
 
 if TYPE_CHECKING:
     import onnx
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
 Weights = dict[str, NDArray[Any]]
 

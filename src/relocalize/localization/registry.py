@@ -1,6 +1,6 @@
 """All localizers by the name that users call them, each imported when it is first asked for.
 
-Those that are trained need torch, which takes seconds to import and may not be installed.
+Training needs torch, which takes seconds to import and may not be installed; answering does not.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Any
 
 from relocalize.errors import LocalizerError
 from relocalize.localization.localizer import Localizer
-from relocalize.regression import require_torch
 
 _WHERE = {
     "constant": "constant.ConstantLocalizer",
@@ -27,8 +26,6 @@ TRAINED = frozenset({"regressor"})
 class _Localizers(Mapping[str, type[Localizer]]):
     def __getitem__(self, name: str) -> type[Localizer]:
         module, _, kind = _WHERE[name].partition(".")
-        if name in TRAINED:
-            require_torch()
         found: type[Localizer] = getattr(import_module(f"relocalize.localization.{module}"), kind)
         return found
 

@@ -107,19 +107,14 @@ def is_current(place: Place, folder: Path, split: Split | None) -> bool:
 def trained_on(place: Place, split: Split) -> tuple[str, ...]:
     """Names of the trained localizers of a split that are ready to answer.
 
-    One that was trained before the map or the split changed takes minutes to train again, and one
-    whose packages are not installed cannot answer: these are left out, in one line each.
+    One that was trained before the map or the split changed takes minutes to train again: it is
+    left out, in one line.
     """
     ready = []
     for folder in map(place.localizer_dir, place.localizer_names):
         name, _, of = folder.name.rpartition(".")
         kind = _kind_in(folder)
         if of != split.name or kind is None or kind not in TRAINED:
-            continue
-        try:
-            localizer_type(kind)
-        except LocalizerError as error:
-            progress.say(f"{name} is left out: {error}")
             continue
         if not is_current(place, folder, split):
             progress.say(

@@ -9,7 +9,7 @@ from relocalize.errors import LocalizerError
 
 def require_torch() -> None:
     """Raise LocalizerError where torch, or what else a training needs, is not installed."""
-    for package in ("torch", "safetensors", "tensorboard"):
+    for package in ("torch", "tensorboard"):
         if find_spec(package) is None:
             raise LocalizerError(
                 f"pose regression needs {package}, which is not installed; "

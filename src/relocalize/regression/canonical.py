@@ -17,7 +17,6 @@ from functools import lru_cache
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 
 from relocalize.errors import GeometryError
 from relocalize.geometry import Camera
@@ -265,8 +264,31 @@ def _at_depth_one(plane: FloatArray) -> FloatArray:
 def _spline_nodes(pixels: int) -> tuple[FloatArray, NDArray[np.float32]]:
     """Nodes [n] of a cubic spline along a line of pixels, and their weights [pixels, n] in each."""
     at = np.linspace(0, pixels - 1, max(4, -(-pixels // _NODE_STEP) + 1))
-    weights = CubicSpline(at, np.eye(len(at)))(np.arange(pixels))
-    return at, weights.astype(np.float32)
+    return at, _spline(at, np.arange(pixels)).astype(np.float32)
+
+
+def _spline(at: FloatArray, where: NDArray[np.int64]) -> FloatArray:
+    """Weights [len(where), n] of values at evenly spaced nodes in their cubic spline, not a knot.
+
+    Equal to scipy's ``CubicSpline``, which takes longer to import than a photo to localize.
+    """
+    count, step = len(at), at[1] - at[0]
+    # Second derivatives [n, n] at the nodes, of each value (de Boor, A Practical Guide to Splines,
+    # 1978, chapter IV).
+    system, values = np.zeros((count, count)), np.zeros((count, count))
+    inner = np.arange(1, count - 1)
+    for off, weight, difference in ((-1, 1.0, 1.0), (0, 4.0, -2.0), (1, 1.0, 1.0)):
+        system[inner, inner + off] = weight
+        values[inner, inner + off] = 6.0 * difference / step**2
+    system[0, :3] = system[-1, -3:] = (1.0, -2.0, 1.0)
+    curvature = np.linalg.solve(system, values)
+    left = np.clip(((where - at[0]) / step).astype(int), 0, count - 2)
+    t = ((where - at[left]) / step)[:, None]
+    one = np.eye(count)
+    weights: FloatArray = (1 - t) * one[left] + t * one[left + 1]
+    bend = ((1 - t) ** 3 - (1 - t)) * curvature[left] + (t**3 - t) * curvature[left + 1]
+    result: FloatArray = weights + step**2 / 6 * bend
+    return result
 
 
 def _between(values: NDArray[np.float32], at: FloatArray) -> NDArray[np.float32]:

@@ -64,7 +64,7 @@ class TrainingData:
     @property
     def copies(self) -> int:
         """Augmented copies of each frame whose features are kept."""
-        return 0 if self.settings.augment.is_none else self.settings.copies
+        return self.settings.copies_of(len(self.frames))
 
     @property
     def key(self) -> str:

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from relocalize.geometry.transforms import FloatArray
 from relocalize.parallel import worker_count
+from relocalize.regression.answers import Answers, Float32Array
 from relocalize.regression.data import TrainingData
 from relocalize.regression.device import Device
 from relocalize.regression.feature_cache import FeatureCache
 from relocalize.regression.heads import PoseOutput
-from relocalize.regression.inference import Answers, answers_from, answers_to
+from relocalize.regression.inference import answers_from, answers_to, described
 from relocalize.regression.model import PoseRegressor
-from relocalize.regression.novelty import Float32Array, KnownViews, described
+from relocalize.regression.novelty import KnownViews
 from relocalize.regression.time_blocks import Rows
 
 _DESCRIBED_AT_ONCE = 64  # images
@@ -178,7 +179,7 @@ class FeatureSource(DataSource):
         rows = self.data.train
         parts = np.array_split(rows, -(-len(rows) // _DESCRIBED_AT_ONCE))
         seen = [described(self._cache.batch(part, np.full_like(part, copy))) for part in parts]
-        return np.concatenate(seen), self._cache.world_from_cams[rows, copy]
+        return torch.cat(seen).numpy(), self._cache.world_from_cams[rows, copy]
 
 
 class Prefetcher:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray
@@ -39,6 +38,8 @@ def inverse_depths(
         inverse depth [N], and how many pixels away the nearest point is [N]; None where fewer
         than `MIN_POINTS` points lie before the camera.
     """
+    from scipy.spatial import cKDTree  # noqa: PLC0415 - answering needs no scipy
+
     typical = median_depth(points_in_cam)
     if typical is None:
         return None

@@ -9,18 +9,20 @@ much as its error: that part averages out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from relocalize.geometry import Camera
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, rotations_from_rotvecs
 from relocalize.regression.augmentation import augment, copy_rng
 from relocalize.regression.canonical import warp
 from relocalize.regression.crops import posenet_crops, random_crop
-from relocalize.regression.frames import TrainingFrames
 from relocalize.regression.settings import AugmentSettings, InputSettings
+
+if TYPE_CHECKING:  # what reads images of every format is for training
+    from relocalize.regression.frames import TrainingFrames
 
 Pixels = NDArray[np.uint8]
 
@@ -48,22 +50,33 @@ class ImageInput:
         """
         return None if self.settings.geometry == "posenet" else _turns(self.settings.test_crops)
 
-    def of_photo(self, pixels: Pixels, camera: Camera, *, crops: int | None = None) -> Pixels:
+    def of_photo(
+        self,
+        pixels: Pixels,
+        camera: Camera,
+        *,
+        crops: int | None = None,
+        rolled: FloatArray | None = None,
+    ) -> Pixels:
         """[K, h, w, 3] of a photo [H, W, 3] by ``camera``; the first is the photo as it is.
 
         Args:
             pixels: of the photo.
             camera: of the photo.
             crops: K; default as the settings say.
+            rolled: rotation [3, 3] about the viewing direction, from the photo's camera axes to
+                those in which it is shown; default none. The turns are those of that camera.
 
         Raises:
             GeometryError: the photo is not the camera's, or it has no pinhole view.
         """
         count = self.settings.test_crops if crops is None else crops
-        image, _ = warp(pixels, camera, self.target)
+        image, _ = warp(pixels, camera, self.target, rolled)
         if self.settings.geometry == "posenet":
             return self.of_target(image, count)
-        turned = (warp(pixels, camera, self.target, R, kept=True)[0] for R in _turns(count)[1:])
+        once = rolled is not None
+        turns = _turns(count)[1:] if rolled is None else _turns(count)[1:] @ rolled
+        turned = (warp(pixels, camera, self.target, R, kept=not once)[0] for R in turns)
         return np.stack([image, *turned])
 
     def of_frame(self, frames: TrainingFrames, row: int) -> Pixels:
@@ -143,6 +156,9 @@ class ImageInput:
 
 
 def _turns(count: int) -> FloatArray:
-    degrees = np.array(_TURNS_DEG[:count])
-    rotations: FloatArray = Rotation.from_euler("yx", degrees, degrees=True).as_matrix()
+    about_y, about_x = np.radians(_TURNS_DEG[:count]).T
+    none = np.zeros(count)
+    rotations: FloatArray = rotations_from_rotvecs(
+        np.stack([about_x, none, none], axis=1)
+    ) @ rotations_from_rotvecs(np.stack([none, about_y, none], axis=1))
     return rotations

@@ -2,89 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import copy
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
+from torch.nn import functional
 
-from relocalize.geometry.transforms import FloatArray
+from relocalize.regression.answers import Answers, Cells
 from relocalize.regression.device import Device
+from relocalize.regression.folding import folded
 from relocalize.regression.heads import PoseOutput
-from relocalize.regression.model import PoseRegressor, rotation_matrices
-from relocalize.regression.novelty import Float32Array, described
+from relocalize.regression.heads.head import CellOutput, resized
+from relocalize.regression.heads.shown import SHOWN
+from relocalize.regression.model import PoseRegressor
 from relocalize.regression.rotations import nearest_rotation
 
 _AT_ONCE = 32  # images per forward pass
 _DROPOUT_SEED = 0  # the same photo gets the same samples
-_LEAST_VARIANCE = 1e-18
-_PARTS = (slice(0, 3), slice(3, 6))  # of variances: the centre's and the rotation vector's
+# Rows and columns that maps are averaged over: mirrored views differ then. They divide the usual
+# grids of cells, so that kept features and those of images are described alike.
+_CELLS = (2, 4)
 
 
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """Answers to N images."""
+def described(features: Mapping[str, Tensor]) -> Tensor:
+    """[B, D] for `KnownViews`: each map averaged over a few cells, every stage of the same weight.
 
-    world_from_cams: FloatArray  # [N, 4, 4]
-    # [N, 6] predicted and sampled variances added, of the centre (world axes, the Place's unit) and
-    # the rotation vector (camera axes, radians); None without either
-    variance: FloatArray | None
-    descriptions: Float32Array  # [N, D] of what the network saw, for `KnownViews`
-    # [N] logarithm of how many times as far away things look as they are from there, by cells that
-    # are sure: not 0 for a wrong focal length. None where no cells say depths.
-    depth_off: FloatArray | None = None
+    Args:
+        features: maps [B, C, H, W] by stage name.
+    """
+    seen = (maps for stage, maps in features.items() if stage != SHOWN)
+    parts = (resized(maps.float(), _CELLS).flatten(1) for maps in seen)
+    return torch.cat([functional.normalize(cells, dim=1) for cells in parts], dim=1)
 
-    def averaged(self, turns: FloatArray | None = None) -> Answers:
-        """One answer from those to K images of one photo, the first of them the photo itself.
 
-        Those that are sure count more, by their predicted variances. The variance is the mean one
-        and what they differ by: they err alike, so that it does not fall with their number.
+def world_cells(model: PoseRegressor, cells: CellOutput) -> tuple[Tensor, Tensor, Tensor]:
+    """Points [B, N, 3] and depths [B, N] of cells in the Place's unit, and their log doubts."""
+    scale = model.position_scale
+    return cells.scene * scale + model.position_mean, cells.depth * scale, cells.log_doubt
 
-        Args:
-            turns: [K, 3, 3] from the photo's camera axes to each image's; None for crops whose
-                poses are taken for the photo's (PoseNet, ICCV 2015, section 3.1).
-        """
-        if len(self.world_from_cams) == 1:
-            return self
-        positions, rotations = self.world_from_cams[:, :3, 3], self.world_from_cams[:, :3, :3]
-        if turns is not None:
-            rotations = rotations @ turns
-        variance = np.zeros((len(positions), 6)) if self.variance is None else self.variance
-        # Equal where nothing is predicted.
-        of_position, of_rotation = (
-            1 / (variance[:, columns].mean(axis=1) + _LEAST_VARIANCE) for columns in _PARTS
-        )
-        mean = np.eye(4)
-        mean[:3, 3] = np.average(positions, axis=0, weights=of_position)
-        turned_back = Rotation.from_matrix(rotations)
-        middle = turned_back.mean(weights=of_rotation)
-        mean[:3, :3] = middle.as_matrix()
-        off = np.hstack([positions - mean[:3, 3], (middle.inv() * turned_back).as_rotvec()])
-        spread = variance + off**2
-        variances = [
-            np.average(spread[:, columns], axis=0, weights=weights)
-            for columns, weights in zip(_PARTS, (of_position, of_rotation), strict=True)
-        ]
-        described = self.descriptions
-        described = described.mean(axis=0, keepdims=True) if turns is None else described[:1]
-        depth_off = None if self.depth_off is None else self.depth_off[:1]
-        return Answers(mean[None], np.concatenate(variances)[None], described, depth_off)
 
-    @classmethod
-    def joined(cls, parts: Iterable[Answers]) -> Answers:
-        """Those of several groups of images, one after the other."""
-        parts = list(parts)
-        variances = [part.variance for part in parts if part.variance is not None]
-        depths = [part.depth_off for part in parts if part.depth_off is not None]
-        return cls(
-            np.concatenate([part.world_from_cams for part in parts]),
-            np.concatenate(variances) if variances else None,
-            np.concatenate([part.descriptions for part in parts]),
-            np.concatenate(depths) if depths else None,
-        )
+class TorchNetwork:
+    """A trained network as torch runs it.
+
+    Attributes:
+        model: the network, in evaluation mode.
+    """
+
+    def __init__(self, model: PoseRegressor, device: Device, *, samples: int = 0) -> None:
+        """Of a model, which is left as it is; ``samples`` as for `answers_to`."""
+        # Folding makes an answer a third faster, and what it makes is no longer the model's state.
+        self.model = copy.deepcopy(model)
+        self.model.backbone = folded(model.backbone)
+        self._device, self._samples = device, samples
+        device.place(self.model)
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> Answers:
+        """The answers to images [N, h, w, 3] RGB of its input size."""
+        with self._device.running():
+            return answers_to(self.model, pixels, self._device, samples=self._samples)
 
 
 @torch.no_grad()
@@ -138,28 +117,20 @@ def answers_from(
     poses = np.tile(np.eye(4), (len(positions), 1, 1))
     poses[:, :3, :3] = rotations.cpu().double().numpy()
     poses[:, :3, 3] = positions.cpu().double().numpy()
+    cells = _cells(model, output)
     return Answers(
         poses,
         None if variance is None else variance.cpu().double().numpy(),
-        described(features),
-        depth_off(output),
+        described(features).cpu().numpy(),
+        None if cells is None else cells.depth_off(poses),
     )
 
 
-def depth_off(output: PoseOutput) -> FloatArray | None:
-    """[N] weighted medians over cells, as `Answers.depth_off`, or None without cells."""
+def _cells(model: PoseRegressor, output: PoseOutput) -> Cells | None:
     if output.cells is None:
         return None
-    found = output.cells
-    rotation = rotation_matrices(output.rotation, "6d")
-    depth = ((found.scene - output.position[:, None]) @ rotation)[..., 2]
-    # A point behind the camera is infinitely nearer than its cell says.
-    off = (found.depth.log() - depth.clamp(min=torch.finfo(depth.dtype).tiny).log()).double()
-    order = off.argsort(1)
-    weight = (-2 * found.log_doubt.double()).exp().gather(1, order).cumsum(1)
-    middle = (weight < weight[:, -1:] / 2).sum(1, keepdim=True)
-    median: FloatArray = off.gather(1, order).gather(1, middle)[:, 0].cpu().numpy()
-    return median
+    found = world_cells(model, output.cells)
+    return Cells(*(values.cpu().numpy() for values in found))
 
 
 def _spread(positions: Tensor, mean: Tensor, rotations: Tensor, middle: Tensor) -> Tensor:

@@ -35,10 +35,22 @@ from relocalize.regression.time_blocks import Rows
 from relocalize.regression.training_log import TrainingLog
 
 # A constant answer has a validation score of 1. A run whose score is this many times worse than
-# that and than its own best, three epochs in a row, has diverged; a single bad epoch is common
-# with high learning rates, and slow starters begin far off.
+# that and than its own best, three times in a row and over this share of the run, has diverged. A
+# single bad epoch is common with high learning rates, slow starters begin far off, and over the
+# first share, or while the rate still rises, nothing is said of a run.
 _DIVERGED_SCORE = 10.0
-_DIVERGED_EPOCHS = 3
+_DIVERGED_JUDGEMENTS = 3
+_DIVERGED_SHARE = 0.05
+_STARTING_SHARE = 0.1
+# One that has diverged goes on from its best state at this share of the learning rate, and is given
+# up when it has diverged once more than so often.
+_RESTART_RATE = 0.3
+_MOST_RESTARTS = 3
+# Scores this much apart are equal, of few validation images, and the later epoch the calmer.
+_AS_GOOD = 1.02
+# Of the run, from one look at the validation images to the next: few images make short epochs.
+_JUDGED_SHARE = 1 / 200
+_ROUNDING = 1e-9
 _SAID_EVERY = 15.0  # seconds between two lines on how validation goes
 # A run whose preparation took most of its minutes still trains for this share of them.
 _LEAST_SHARE = 0.25
@@ -131,9 +143,14 @@ class RunState:
     loss_sum: float = 0.0  # of the images of this epoch so far
     images: int = 0  # of this epoch so far
     epoch_seconds: float = 0.0  # of this epoch so far
-    bad_epochs: int = 0  # in a row that look like divergence
+    judged_share: float = 0.0  # of the run that was over when validation images were last looked at
+    bad: int = 0  # judgements in a row that look like divergence
+    bad_since: float = 0.0  # share of the run that was over at the first of them
+    restarts: int = 0  # from the best state, at a lower learning rate
+    trouble: str | None = None  # why it was restarted last
     best: dict[str, float] | None = None  # the epoch chosen so far, or None
-    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)  # of that epoch, by name
+    # of that epoch, by name; before there is one, those that the run began with
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,18 +161,22 @@ class RunResult:
     best_epoch: int  # the chosen one
     seconds: float  # of training, those before a kill included, those lost in one not
     stopped: str | None  # why it ended early, or None
+    restarts: int  # from the best state at a lower learning rate, after it had diverged
 
 
 def run(task: Task, plan: RunPlan) -> RunResult:
     """Train, or resume where a killed run of the same key left its checkpoint.
 
-    The loss is averaged over images, the learning rate set before every step, and each epoch
-    judged on validation images with averaged weights where there are such. What a run draws at
-    random depends on the epoch alone or is in the checkpoint, so that a run that was killed ends
-    with the weights of one that was not (with a bound of minutes the clock decides too).
+    The loss is averaged over images, the learning rate set before every step, and epochs are
+    judged on validation images (of very short ones not each), with averaged weights where there
+    are such. One that diverges goes on from its best state at a lower learning rate. What a run
+    draws at random depends on the epoch alone or is in the checkpoint, so that a run that was
+    killed ends with the weights of one that was not (with a bound of minutes the clock decides
+    too).
 
     Raises:
-        DivergenceError: the loss is not finite, or grows without end, before any good epoch.
+        DivergenceError: the loss is not finite, or grows without end, before any good epoch and
+            after every restart.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after a checkpoint was written.
     """
     trainer = _Trainer(task, plan)
@@ -185,16 +206,21 @@ class _Trainer:
     def __init__(self, task: Task, plan: RunPlan) -> None:
         self.task, self.plan = task, plan
         self.state = RunState()
-        groups = task.parameter_groups()
-        self._rate_shares = [float(group.pop("lr", 1.0)) for group in groups]
-        self._parameters = [parameter for group in groups for parameter in group["params"]]
-        self._optimizer = make_optimizer(plan.optimizer, groups)
-        decay = plan.optimizer.ema
-        self._average = WeightAverage(task.module, decay) if decay else None
+        self._begin_steps()
+        self.state.best_weights = self._weights()
         self._images_per_epoch = sum(len(rows) for rows in task.batches(1))
         self._stopped: str | None = None
         self._said = time.monotonic()
         self._shown = 0
+
+    def _begin_steps(self) -> None:
+        """An optimizer, and averaged weights, that know of no step yet."""
+        groups = self.task.parameter_groups()
+        self._rate_shares = [float(group.pop("lr", 1.0)) for group in groups]
+        self._parameters = [parameter for group in groups for parameter in group["params"]]
+        self._optimizer = make_optimizer(self.plan.optimizer, groups)
+        decay = self.plan.optimizer.ema
+        self._average = WeightAverage(self.task.module, decay) if decay else None
 
     def bar(self) -> AbstractContextManager[progress.Bar]:
         """Progress in images, or in seconds where those bound the run."""
@@ -214,9 +240,10 @@ class _Trainer:
     # -- epochs and steps ------------------------------------------------------------------
 
     def epochs(self, interruption: Interruption, bar: progress.Bar) -> Iterator[dict[str, Any]]:
-        """Train; yields what the log says of each epoch as it ends."""
+        """Train; yields what the log says of each epoch that is judged, as it ends."""
         state, plan = self.state, self.plan
-        while state.epoch <= plan.length.epochs and self._stopped is None:
+        over = False
+        while not over and self._stopped is None:
             batches = self.task.batches(state.epoch)
             over = state.images > 0 and self._share(len(batches)) >= 1.0
             while state.batch < len(batches) and not over and self._stopped is None:
@@ -226,10 +253,12 @@ class _Trainer:
                 if interruption.due and plan.workers.leads:
                     save_checkpoint(plan.folder / CHECKPOINT, plan.key, self.to_state())
                     interruption.saved()
-            if state.images:
-                yield self._end_epoch()
-            if over:
-                return
+            share = self._share(len(batches))
+            over = over or state.epoch >= plan.length.epochs
+            due = share - state.judged_share >= _JUDGED_SHARE - _ROUNDING
+            if state.images and (over or due or self._stopped is not None):
+                yield self._judged_epoch(share)
+            state.epoch, state.batch = state.epoch + 1, 0
 
     def _share(self, batches: int) -> float:
         epochs = self.state.epoch - 1 + self.state.batch / batches
@@ -243,7 +272,7 @@ class _Trainer:
     def _step(self, images: int, batches: int) -> None:
         state, plan, started = self.state, self.plan, time.perf_counter()
         share = self._share(batches)
-        rate = learning_rate(plan.optimizer, share)
+        rate = learning_rate(plan.optimizer, share) * _RESTART_RATE**state.restarts
         for group, part in zip(self._optimizer.param_groups, self._rate_shares, strict=True):
             group["lr"] = rate * part
         self.task.module.train()
@@ -255,9 +284,10 @@ class _Trainer:
         value, norm = self._agreed(float(loss.detach()), float(length))
         if not (math.isfinite(value) and math.isfinite(norm)):
             what = "the loss" if not math.isfinite(value) else "its gradient"
-            self._stopped = (
+            self._restart_or_stop(
                 f"{what} is not finite in epoch {state.epoch} at learning rate {rate:.2g}"
             )
+            state.batch += 1
             return
         self._optimizer.step()
         if self._average is not None:
@@ -272,16 +302,19 @@ class _Trainer:
         self.state.seconds += seconds
         self.state.epoch_seconds += seconds
 
-    def _end_epoch(self) -> dict[str, Any]:
+    def _judged_epoch(self, share: float) -> dict[str, Any]:
         state, started = self.state, time.perf_counter()
         training_seconds = state.epoch_seconds
         judgement = self._judge()
-        self._stop_if_diverged(judgement.score)
-        best = math.inf if state.best is None else state.best["score"]
-        is_best = math.isfinite(judgement.score) and judgement.score < best
+        state.judged_share = share
+        least = math.inf if state.best is None else state.best["least"]
+        is_best = math.isfinite(judgement.score) and judgement.score <= _AS_GOOD * least
         if is_best:
-            state.best = {"epoch": float(state.epoch), **asdict(judgement)}
+            least = min(least, judgement.score)
+            state.best = {"epoch": float(state.epoch), "least": least, **asdict(judgement)}
             state.best_weights = self._weights()
+        learning = float(self._optimizer.param_groups[0]["lr"])
+        self._look_for_divergence(judgement.score, share)
         self._count_time(started)
         row = {
             "epoch": state.epoch,
@@ -290,25 +323,46 @@ class _Trainer:
             "validation_rotation_deg": judgement.rotation_deg,
             "validation_score": judgement.score,
             "best": is_best,
-            "learning_rate": float(self._optimizer.param_groups[0]["lr"]),
+            "learning_rate": learning,
             "images_per_second": state.images / max(training_seconds, 1e-9),
             "epoch_seconds": state.epoch_seconds,
             "seconds": state.seconds,
         }
         self._say(row)
-        state.epoch, state.batch = state.epoch + 1, 0
         state.loss_sum, state.images, state.epoch_seconds = 0.0, 0, 0.0
         return row
 
-    def _stop_if_diverged(self, score: float) -> None:
+    def _look_for_divergence(self, score: float, share: float) -> None:
         state = self.state
+        if share <= max(_STARTING_SHARE, self.plan.optimizer.warm_up):
+            return
         usual = math.inf if state.best is None else max(1.0, state.best["score"])
-        bad = not math.isfinite(score) or score > _DIVERGED_SCORE * usual
-        state.bad_epochs = state.bad_epochs + 1 if bad else 0
-        if state.bad_epochs >= _DIVERGED_EPOCHS and self._stopped is None:
-            self._stopped = (
-                f"it diverged: for {state.bad_epochs} epochs validation is far worse than before, "
-                f"now {score:.3g} times as bad as a constant answer"
+        if math.isfinite(score) and score <= _DIVERGED_SCORE * usual:
+            state.bad = 0
+            return
+        state.bad_since = state.bad_since if state.bad else share
+        state.bad += 1
+        if state.bad >= _DIVERGED_JUDGEMENTS and share - state.bad_since >= _DIVERGED_SHARE:
+            self._restart_or_stop(
+                f"it diverged: over {share - state.bad_since:.0%} of the run validation is far "
+                f"worse than before, now {score:.3g} times as bad as a constant answer"
+            )
+
+    def _restart_or_stop(self, why: str) -> None:
+        """Go on from the best state at a lower learning rate, unless that was of no help before."""
+        state = self.state
+        state.trouble = why
+        if state.restarts >= _MOST_RESTARTS:
+            self._stopped = why
+            return
+        state.restarts, state.bad = state.restarts + 1, 0
+        self.task.module.load_state_dict(state.best_weights, strict=False)
+        self._begin_steps()
+        if self.plan.workers.leads:
+            at = "the start" if state.best is None else f"epoch {state.best['epoch']:.0f}"
+            progress.say(
+                f"training goes on from {at} at {_RESTART_RATE**state.restarts:.2g} of the "
+                f"learning rate: {why}"
             )
 
     def _say(self, row: dict[str, Any]) -> None:
@@ -365,10 +419,10 @@ class _Trainer:
     def finish(self) -> RunResult:
         """Put the chosen epoch's weights into the module."""
         state = self.state
-        if state.best is None or (self._stopped and state.best["score"] > 1.0):
+        if state.best is None or (state.trouble and state.best["score"] > 1.0):
             raise DivergenceError(
-                f"training stopped: {self._stopped or 'no epoch was finished'}; lower "
-                "--optimizer.learning-rate, or set --optimizer.clip 1"
+                f"training stopped: {state.trouble or 'no epoch was finished'}; going on at lower "
+                f"rates ({state.restarts} times) did not help; lower --optimizer.learning-rate"
             )
         self.task.module.load_state_dict(state.best_weights, strict=False)
         self.task.module.eval()
@@ -385,6 +439,7 @@ class _Trainer:
             best_epoch=int(best["epoch"]),
             seconds=state.seconds,
             stopped=self._stopped,
+            restarts=state.restarts,
         )
 
 

@@ -12,36 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
-from torch.nn import functional
 
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, rotations_from_quats_wxyz
+from relocalize.regression.answers import Float32Array
 
-# Rows and columns that maps are averaged over: mirrored views differ then. They divide the usual
-# grids of cells, so that kept features and those of images are described alike.
-_CELLS = (2, 4)
 _MOST_DIRECTIONS = 256  # principal ones that are kept of descriptions
 _MOST_VIEWS = 4000  # that are kept: 2 MB; and twice as many copies of them
 _MOST_FOR_DIRECTIONS = 1500  # views that the principal directions are found from
 
 _PREFIX = "familiar."  # of their names in a file
-
-Float32Array = NDArray[np.float32]
-
-
-def described(features: Mapping[str, torch.Tensor]) -> Float32Array:
-    """[B, D]: each map averaged over a few cells, every stage of the same weight.
-
-    Args:
-        features: maps [B, C, H, W] by stage name.
-    """
-    parts = []
-    for maps in features.values():
-        cells = functional.adaptive_avg_pool2d(maps.float(), _CELLS).flatten(1)
-        parts.append(functional.normalize(cells, dim=1))
-    return np.asarray(torch.cat(parts, dim=1).cpu().numpy(), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +86,8 @@ class KnownViews:
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """For a file."""
+        from scipy.spatial.transform import Rotation  # noqa: PLC0415 - answering needs no scipy
+
         poses = self.world_from_cams
         quats = Rotation.from_matrix(poses[:, :3, :3]).as_quat(canonical=True, scalar_first=True)
         arrays: dict[str, NDArray[np.generic]] = {
@@ -134,7 +116,7 @@ class KnownViews:
         ):
             raise ValueError("arrays of known views do not fit each other")
         poses = np.tile(np.eye(4), (count, 1, 1))
-        poses[:, :3, :3] = Rotation.from_quat(quats, scalar_first=True).as_matrix()
+        poses[:, :3, :3] = rotations_from_quats_wxyz(quats.astype(np.float64))
         poses[:, :3, 3] = positions
         return cls(mean, basis, vectors, poses, views)
 

@@ -1,10 +1,15 @@
-"""A trained regressor as an ONNX file that onnxruntime has been seen to agree with."""
+"""A trained regressor as an ONNX file that onnxruntime has been seen to agree with.
+
+For other programs (`export_regressor`), and as the network that a stored localizer answers with
+(`compiled`), whose weights are those of the safetensors file beside it (`sharing_weights`).
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import logging
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +20,22 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.onnx import TrainingMode
 
 from relocalize.errors import LocalizerError
 from relocalize.place import atomic
+from relocalize.regression.inference import described, world_cells
 from relocalize.regression.model import PoseRegressor
+from relocalize.regression.onnx_network import (
+    CELLS,
+    DESCRIPTIONS,
+    PIXELS,
+    POSE,
+    VARIANCE,
+    OnnxNetwork,
+)
 
 # The first with GroupNorm's and LayerNorm's own operators, and what every runtime since
 # onnxruntime 1.12 (2022) reads.
@@ -27,6 +43,9 @@ OPSET = 17
 # Largest difference between torch and onnxruntime, relative to the output's largest value where
 # that is above 1: float32 sums in another order.
 AGREEMENT = 1e-4
+# What makes other weights of those that there are.
+_CHANGE_WEIGHTS = ["ConvBNFusion", "ConvMulFusion", "ConvAddFusion", "MatMulAddFusion"]
+_OF_SIGMA = 0.05  # that torch and onnxruntime may differ by in a position
 INPUT = "images"
 OUTPUTS = ("position", "rotation", "log_variance")
 
@@ -40,6 +59,127 @@ class OnnxReport:
     inputs: dict[str, tuple[int, ...]]  # shapes by name
     outputs: dict[str, tuple[int, ...]]  # shapes by name
     difference: float  # the largest between torch and onnxruntime, as `AGREEMENT` measures it
+
+
+class PhotoNetwork(nn.Module):
+    """A regressor from bytes of images to all that `answers.Answers` are made of.
+
+    Its outputs are those that `onnx_network` names, in that order.
+    """
+
+    def __init__(self, model: PoseRegressor) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Of images [B, h, w, 3] of uint8."""
+        return tuple(self.said(pixels).values())
+
+    def said(self, pixels: Tensor) -> dict[str, Tensor]:
+        """The outputs by name."""
+        model = self.model
+        features = model.features(model.normalise(pixels))
+        output = model.from_features(features)
+        positions, rotations = model.poses(output)
+        top = torch.cat((rotations, positions[..., None]), -1)
+        bottom = torch.cat((torch.zeros_like(top[:, :1, :3]), torch.ones_like(top[:, :1, 3:])), -1)
+        said = {POSE: torch.cat((top, bottom), 1), DESCRIPTIONS: described(features)}
+        if output.log_variance is not None:
+            variance = output.log_variance.exp()
+            scale = model.position_scale.square()
+            said[VARIANCE] = torch.cat((variance[:, :3] * scale, variance[:, 3:]), 1)
+        if output.cells is not None:
+            said |= zip(CELLS, world_cells(model, output.cells), strict=True)
+        return said
+
+
+def compiled(model: PoseRegressor, pixels: NDArray[np.uint8]) -> bytes:
+    """The model as `OnnxNetwork` reads it, weights within.
+
+    It takes exactly as many images at once as it is shown here: of any number of them its graph
+    would be three times as large, and loading it takes longer than an answer.
+
+    Args:
+        model: in evaluation mode, on the processor.
+        pixels: [N, h, w, 3] such as it will see, on which torch and onnxruntime are compared.
+
+    Raises:
+        LocalizerError: as of `export_onnx`.
+    """
+    _, onnxruntime = _packages()
+    network = PhotoNetwork(model).eval()
+    trial = torch.from_numpy(np.ascontiguousarray(pixels))
+    with torch.no_grad():
+        said = network.said(trial)
+    names = tuple(said)
+    # With batch norms left alone weights go by the names, and are the numbers, that they have.
+    traced = _traced(network, trial, names, name=PIXELS, mode=TrainingMode.PRESERVE)
+    data = _simplified(onnxruntime, traced)
+    # Rounding moves a pose that is not sure, that of a network that has learnt little by metres:
+    # what it follows from is compared, and the pose against its own sigma.
+    compared = {name: value for name, value in said.items() if name not in {POSE, VARIANCE}}
+    if VARIANCE not in said:
+        compared = said
+    _difference(
+        onnxruntime, data, [trial], [tuple(compared.values())], tuple(compared), name=PIXELS
+    )
+    if VARIANCE in said:
+        found = OnnxNetwork(data, threads=1)(trial.numpy()).world_from_cams
+        off = np.abs(found - said[POSE].numpy())[:, :3, 3].max(axis=1)
+        sigma = np.sqrt(said[VARIANCE][:, :3].max(dim=1).values.numpy())
+        least = AGREEMENT * max(1.0, float(np.abs(found[:, :3, 3]).max()))
+        if not (off <= np.maximum(least, _OF_SIGMA * sigma)).all():
+            raise LocalizerError(f"onnxruntime and torch differ by {off.max():.2g} in positions")
+    return data
+
+
+def _simplified(onnxruntime: Any, data: bytes) -> bytes:
+    """Without what is known before there is an image: a third of the time to load it."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 4
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "simple.onnx")
+        onnxruntime.InferenceSession(
+            data, options, providers=["CPUExecutionProvider"], disabled_optimizers=_CHANGE_WEIGHTS
+        )
+        return Path(options.optimized_model_filepath).read_bytes()
+
+
+def sharing_weights(data: bytes, weights: Path) -> bytes:
+    """The model of `compiled`, its weights read from the safetensors file beside which it will lie.
+
+    Args:
+        data: of `compiled`.
+        weights: the file; a tensor is called ``model.`` and its name in the network.
+    """
+    onnx, _ = _packages()
+    model = onnx.load_from_string(data)
+    with weights.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        stored = json.loads(file.read(length))
+    kinds = {"F16": onnx.TensorProto.FLOAT16, "F32": onnx.TensorProto.FLOAT}
+    casts = []
+    for tensor in model.graph.initializer:
+        facts = stored.get(tensor.name)
+        if facts is None or facts["shape"] != list(tensor.dims) or facts["dtype"] not in kinds:
+            continue
+        begin, end = facts["data_offsets"]
+        for field in ("raw_data", "float_data"):
+            tensor.ClearField(field)
+        if facts["dtype"] == "F16":
+            exact, tensor.name = tensor.name, f"{tensor.name}.half"
+            casts.append(onnx.helper.make_node("Cast", [tensor.name], [exact], to=kinds["F32"]))
+        tensor.data_type = kinds[facts["dtype"]]
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        where = {"location": weights.name, "offset": 8 + length + begin, "length": end - begin}
+        for key, value in where.items():
+            tensor.external_data.add(key=key, value=str(value))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    shared: bytes = model.SerializeToString()
+    return shared
 
 
 class WorldPose(nn.Module):
@@ -59,9 +199,7 @@ class WorldPose(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Poses of images."""
         regressor = self.regressor
-        # One product and one difference of every pixel, of constants that the exporter folds.
-        scale = 1 / (255 * regressor.input_std)
-        output = regressor(images * scale - regressor.input_mean / regressor.input_std)
+        output = regressor(regressor.normalised(images / 255))
         positions, rotations = regressor.poses(output)
         if output.log_variance is None:
             return positions, rotations
@@ -147,16 +285,22 @@ def export_onnx(
 
 
 def _packages() -> tuple[Any, Any]:
-    for name in ("onnx", "onnxruntime"):
-        if find_spec(name) is None:
-            raise LocalizerError(
-                f"exporting needs {name}, which is not installed; "
-                'install it with: pip install "relocalize[export]"'
-            )
+    if find_spec("onnx") is None:
+        raise LocalizerError(
+            "exporting needs onnx, which is not installed; install it with: pip install "
+            '"relocalize[export]"'
+        )
     return import_module("onnx"), import_module("onnxruntime")
 
 
-def _traced(module: nn.Module, example: Tensor, outputs: Sequence[str]) -> bytes:
+def _traced(
+    module: nn.Module,
+    example: Tensor,
+    outputs: Sequence[str],
+    *,
+    name: str = INPUT,
+    mode: TrainingMode = TrainingMode.EVAL,
+) -> bytes:
     # The tracing exporter: its graphs hold the weights and constants alone, it needs no further
     # package, and batch norms are folded into the convolutions before them.
     buffer = io.BytesIO()
@@ -173,8 +317,9 @@ def _traced(module: nn.Module, example: Tensor, outputs: Sequence[str]) -> bytes
                 cast(Any, buffer),
                 dynamo=False,
                 opset_version=OPSET,
-                input_names=[INPUT],
+                input_names=[name],
                 output_names=list(outputs),
+                training=mode,
             )
     except Exception as error:  # torch documents none; a network that it cannot express
         line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -190,6 +335,8 @@ def _difference(
     trials: Sequence[Tensor],
     expected: Sequence[Sequence[Tensor]],
     outputs: Sequence[str],
+    *,
+    name: str = INPUT,
 ) -> float:
     """The largest between torch and onnxruntime, relative where outputs are above 1."""
     options = onnxruntime.SessionOptions()
@@ -197,13 +344,13 @@ def _difference(
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     worst = 0.0
     for trial, theirs in zip(trials, expected, strict=True):
-        found = session.run(list(outputs), {INPUT: trial.numpy()})
-        for name, ours, value in zip(outputs, found, theirs, strict=True):
+        found = session.run(list(outputs), {name: trial.numpy()})
+        for output, ours, value in zip(outputs, found, theirs, strict=True):
             scale = max(1.0, float(value.abs().max()))
             difference = float(np.abs(ours - value.numpy()).max()) / scale
             if not difference <= AGREEMENT:
                 raise LocalizerError(
-                    f"onnxruntime and torch differ by {difference:.2g} in {name}, more than "
+                    f"onnxruntime and torch differ by {difference:.2g} in {output}, more than "
                     f"{AGREEMENT:g}; this network is not exported"
                 )
             worst = max(worst, difference)

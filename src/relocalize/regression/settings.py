@@ -6,6 +6,7 @@ The text below each field is its help on the command line. Nothing here imports 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
@@ -36,6 +37,12 @@ CountOrNone = Annotated[int, Meta(ge=0, le=1000)]
 
 SettingsType = TypeVar("SettingsType", bound="Settings")
 _HINTS: dict[type, dict[str, Any]] = {}  # the types of each class's fields, once asked for
+# Steps of a run, which up to so many train frames are enough; from there on they follow the root of
+# the number: each frame is seen less often, and there is more to learn.
+_STEPS, _STEPS_SUIT = 2000, 1000
+# In all, and of each frame: disk and processor time do not allow many of many frames, and of few
+# frames a network without many knows every one by heart.
+_KEPT_COPIES, _LEAST_COPIES, _MOST_COPIES = 6500, 2, 40
 _NO_VALUE = "none"  # what is written for no value where a file has no null: TOML
 
 
@@ -104,6 +111,8 @@ class InputSettings(Settings):
     paper, the shorter side becomes 256 and a crop is taken, random in training."""
     mean_image: bool = False
     """Subtract the mean image of the train images (the paper's) in place of a mean colour."""
+    level: bool = False
+    """Bring every image to the same mean brightness, as far as a factor of 4 does."""
     test_crops: Annotated[int, Meta(ge=1, le=1024)] = 1
     """Images of a photo that it is answered by, their poses averaged. canonical: 1, or 5 with
     those of the camera turned by 5 degrees to each side. posenet: crops; the paper has 1 or 128."""
@@ -136,6 +145,9 @@ class AugmentSettings(Settings):
     zoom: Annotated[float, Meta(ge=1, le=4)] = 1.0
     """Largest factor of the focal length, and of one over it, of another lens whose image is
     brought back to the canonical camera: a longer lens shows less, a shorter one is coarser."""
+    crop: Annotated[float, Meta(ge=0, lt=0.9)] = 0.25
+    """Largest share of the width or the height that another lens's image lacks, where there is one:
+    photos are upright and lying, 4:3 and 16:9."""
     focal_doubt: Annotated[float, Meta(ge=1, le=2)] = 1.0
     """Largest factor of the focal length, and of one over it, that stays in the image: teaches
     to doubt the lens, at a cost, since an image magnified by 2% looks like one from nearer."""
@@ -288,15 +300,29 @@ class OptimizerSettings(Settings):
     ema: Annotated[float, Meta(gt=0, lt=1)] | None = None
     """Decay per step of a moving average of the weights, which is what is kept."""
     batch_size: Annotated[int, Meta(ge=1, le=65536)] = 64
-    """Frames per step."""
+    """Frames per step. With steps in place of epochs, the learning rate is that of a full batch: of
+    fewer train frames it falls with the root of their number."""
     epochs: Annotated[int, Meta(ge=1, le=1_000_000)] | None = 200
     """Times that each train frame is seen; none: as many as the steps take."""
-    steps: Count = 2000
-    """Steps of a run without epochs: few train frames are seen more often than many."""
+    steps: Count | None = None
+    """Steps of a run without epochs; none: by the number of train frames, 2000 up to a thousand,
+    and more with the root of their number."""
 
-    def epochs_of(self, batches: int) -> int:
-        """Epochs of a run, of so many batches each."""
-        return -(-self.steps // batches) if self.epochs is None else self.epochs
+    def epochs_of(self, images: int, batches: int) -> int:
+        """Epochs of a run on so many train frames, of so many batches each."""
+        if self.epochs is not None:
+            return self.epochs
+        steps = self.steps or round(_STEPS * max(1.0, math.sqrt(images / _STEPS_SUIT)))
+        return -(-steps // batches)
+
+    def for_images(self, images: int) -> OptimizerSettings:
+        """With the learning rate for so many train frames."""
+        if self.epochs is not None or images >= self.batch_size:
+            return self
+        # Noise of the gradient (Krizhevsky, One weird trick for parallelizing convolutional neural
+        # networks, 2014, section 5).
+        share = math.sqrt(images / self.batch_size)
+        return replace(self, learning_rate=share * self.learning_rate)
 
 
 @dataclass(frozen=True)
@@ -311,14 +337,15 @@ class TrainSettings(Settings):
     head: HeadSettings = field(default_factory=HeadSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-    copies: CountOrNone = 10
-    """Augmented copies of each frame whose features are kept (frozen backbone)."""
+    copies: CountOrNone | None = None
+    """Augmented copies of each frame whose features are kept (frozen backbone); none: by the number
+    of frames, 10 of 650, up to 40 of fewer, at least 2."""
     indexed_copies: CountOrNone = 10
     """Of these copies, how many of each frame are among the views that photos are compared with, to
     tell how sure an answer is and for answers by the nearest view (frozen backbone)."""
     answer: Literal["pose", "view", "validation"] = "pose"
     """What a photo is answered with: the regressed pose, the pose of the most similar view (image
-    retrieval), or that of the two which was better on the validation images."""
+    retrieval), or that of these and their blend which was best on the validation images."""
     samples: CountOrNone = 0
     """Answers per photo with dropout left on, averaged (Bayesian PoseNet: 40); 0: one without."""
     validation_share: Annotated[float, Meta(gt=0, le=0.5)] = 0.1
@@ -352,6 +379,14 @@ class TrainSettings(Settings):
         googlenet = self.backbone.name.startswith("googlenet")
         wanted = "false where the backbone is not googlenet"
         yield googlenet or not head.auxiliary, "head.auxiliary", wanted
+
+    def copies_of(self, frames: int) -> int:
+        """Copies of each of so many frames whose features are kept."""
+        if self.augment.is_none:
+            return 0
+        if self.copies is not None:
+            return self.copies
+        return min(_MOST_COPIES, max(_LEAST_COPIES, round(_KEPT_COPIES / frames)))
 
     def to_json(self) -> str:
         """As a JSON object, which `from_json` reads."""

@@ -165,9 +165,10 @@ def _run(
             f"{len(data.validation)} (blocks of time, not trained on), {source.device.name}"
         )
     with closing(PoseTask(data, model, source, workers)) as task:
-        epochs = settings.optimizer.epochs_of(len(task.batches(1)))
+        images = len(data.train)
+        epochs = settings.optimizer.epochs_of(images, len(task.batches(1)))
         plan = RunPlan(
-            settings.optimizer,
+            settings.optimizer.for_images(images),
             RunLength(epochs, settings.minutes, preparation),
             source.device,
             folder,

@@ -15,11 +15,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.spatial.transform import Rotation
 
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import (
+    FloatArray,
+    rotation_angles,
+    rotations_from_rotvecs,
+    rotvec_from_rotation,
+)
 from relocalize.plain import from_plain
+from relocalize.regression.answers import Answers
+from relocalize.regression.novelty import KnownViews
 
 # Within 1 sigma of every axis of a Gaussian in three dimensions lies this share: the ellipsoid
 # whose squared radius is the median-like 68.3% quantile of chi-squared with 3 degrees.
@@ -33,6 +38,7 @@ _BEYOND_USUAL = 5.0
 _SURE = 2.0
 _NEARLY_NONE = 0.05
 _LEAST_SIGMA = 1e-9
+_MOST = 0.95  # of the copies of validation images are photos of the place
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +46,8 @@ class Signs:
     """What tells of the errors of N poses, before it is calibrated."""
 
     novelty: FloatArray  # [N] how unlike the train views each photo is
-    # [N, 2] how far the answer is from the most similar train view: in the Place's unit, in radians
+    # [N, 2] how far the regressed pose is from the most similar train view: in the Place's unit, in
+    # radians
     away: FloatArray
     # [N, 6] predicted and sampled variances added, of the centre in the world and the rotation
     # vector in the camera's axes (radians); None where neither is there
@@ -52,6 +59,42 @@ class Signs:
         if self.variance is not None:
             columns.append(np.sqrt(self.variance[:, 3 * part : 3 * part + 3].mean(axis=1)))
         return np.stack(columns, axis=1)
+
+
+@dataclass(frozen=True)
+class Blend:
+    """The regressed pose and that of the most similar view, each by one over its variance."""
+
+    # weights of the columns of `Signs.of`, as in `Calibration`, for positions and rotations
+    pose: tuple[tuple[float, ...], tuple[float, ...]]
+    view: tuple[tuple[float, ...], tuple[float, ...]]  # likewise of 1 and the novelty
+
+    @classmethod
+    def learn(cls, signs: Signs, pose_errors: FloatArray, view_errors: FloatArray) -> Blend:
+        """From N images and the errors [N, 2] of both answers to them."""
+        pose = [sigma_weights(signs.of(part), pose_errors[:, part]) for part in (0, 1)]
+        view = [sigma_weights(_of_view(signs), view_errors[:, part]) for part in (0, 1)]
+        return cls((pose[0], pose[1]), (view[0], view[1]))
+
+    def __call__(
+        self, world_from_cams: FloatArray, nearest: FloatArray, signs: Signs
+    ) -> FloatArray:
+        """[N, 4, 4] between both, [N, 4, 4] each."""
+        share = [
+            1 / (1 + (_of_view(signs) @ self.view[part] / (signs.of(part) @ self.pose[part])) ** 2)
+            for part in (0, 1)
+        ]
+        blended = np.array(world_from_cams, dtype=np.float64)
+        off = nearest[:, :3, 3] - blended[:, :3, 3]
+        blended[:, :3, 3] += share[0][:, None] * off
+        turn = blended[:, :3, :3].transpose(0, 2, 1) @ nearest[:, :3, :3]
+        vectors = share[1][:, None] * np.stack([rotvec_from_rotation(one) for one in turn])
+        blended[:, :3, :3] = blended[:, :3, :3] @ rotations_from_rotvecs(vectors)
+        return blended
+
+
+def _of_view(signs: Signs) -> FloatArray:
+    return np.stack([np.ones(len(signs.novelty)), signs.novelty], axis=1)
 
 
 @dataclass(frozen=True)
@@ -68,6 +111,7 @@ class Calibration:
     sure_rotation: float  # likewise, in radians
     # whether the pose of the most similar view is the answer, and not the regressed one
     by_view: bool = False
+    blend: Blend | None = None  # of both, where that is the answer
 
     @classmethod
     def learn(
@@ -78,6 +122,7 @@ class Calibration:
         turned: Signs,
         *,
         by_view: bool = False,
+        blend: Blend | None = None,
     ) -> Calibration:
         """From validation images.
 
@@ -87,11 +132,12 @@ class Calibration:
 
         Upside-down validation images have the place's colours and textures and show no view of it.
         A photo is not of this place when its novelty is beyond the middle between the most novel
-        upright one and the median of theirs. The largest sigma that is an answer lies likewise
-        between the largest upright one and the median of theirs, halfway in its logarithm, but is
-        at least five times the upright one. An answer is sure where its sigma is below that of
-        nearly all upside-down images, and at most twice the largest upright one; a sure one is
-        taken up to the least novel upside-down image.
+        upright one and the median of theirs, or between nearly the most novel copy and that, as far
+        as this is below the least novel of them. The largest sigma that
+        is an answer lies likewise between the largest upright one and the median of theirs, halfway
+        in its logarithm, but is at least five times the upright one. An answer is sure where its
+        sigma is below that of nearly all upside-down images, and at most twice the largest upright
+        one; a sure one is taken up to the least novel upside-down image.
 
         Args:
             upright: of validation images as they are.
@@ -99,6 +145,7 @@ class Calibration:
             errors: [N, 2] of the copies' positions, in the Place's unit, and rotations, in radians.
             turned: of validation images upside down.
             by_view: as `Calibration.by_view`, which the errors are of.
+            blend: likewise.
         """
         weights = [sigma_weights(varied.of(part), errors[:, part]) for part in (0, 1)]
         largest, sure = [], []
@@ -108,17 +155,30 @@ class Calibration:
             typical, least = np.quantile(lost, (0.5, _NEARLY_NONE))
             largest.append(max(_BEYOND_USUAL * usual, math.sqrt(usual * float(typical))))
             sure.append(min(_SURE * usual, float(least)) if least > usual else 0.0)
-        novelty = float(upright.novelty.max())
+        novelty, unlike = float(upright.novelty.max()), float(np.median(turned.novelty))
+        # Copies are as photos come: by other lenses, with things in the way.
+        as_come, least = float(np.quantile(varied.novelty, _MOST)), float(turned.novelty.min())
         return cls(
             position=weights[0],
             rotation=weights[1],
             largest_position=largest[0],
             largest_rotation=largest[1],
-            largest_novelty=max(novelty, (novelty + float(np.median(turned.novelty))) / 2),
-            sure_novelty=float(turned.novelty.min()),
+            largest_novelty=max(
+                novelty, (novelty + unlike) / 2, min(least, (as_come + unlike) / 2)
+            ),
+            sure_novelty=least,
             sure_position=sure[0],
             sure_rotation=sure[1],
             by_view=by_view,
+            blend=blend,
+        )
+
+    def answer(self, world_from_cams: FloatArray, nearest: FloatArray, signs: Signs) -> FloatArray:
+        """[N, 4, 4] of regressed poses [N, 4, 4] and those of the most similar views."""
+        if self.by_view:
+            return nearest
+        return (
+            world_from_cams if self.blend is None else self.blend(world_from_cams, nearest, signs)
         )
 
     def covariances(self, signs: Signs) -> FloatArray:
@@ -134,12 +194,24 @@ class Calibration:
             diagonal[:, 3 * part : 3 * part + 3] = sigma[:, None] ** 2 * shape
         return np.stack([np.diag(row) for row in diagonal])
 
+    def _sigmas(self, signs: Signs, row: int) -> tuple[float, float]:
+        """Of the position, in the Place's unit, and the rotation, in radians."""
+        position, rotation = (
+            float(signs.of(part)[row] @ np.array(weights))
+            for part, weights in enumerate((self.position, self.rotation))
+        )
+        return position, rotation
+
+    def is_sure(self, signs: Signs, row: int) -> bool:
+        """Whether hardly any image that shows no view of the place has so small a sigma."""
+        position, rotation = self._sigmas(signs, row)
+        return position <= self.sure_position and rotation <= self.sure_rotation
+
     def doubt(self, signs: Signs, row: int, unit: str) -> str | None:
         """Why photo ``row`` has no answer, or None."""
         novelty = float(signs.novelty[row])
-        position = float(signs.of(0)[row] @ np.array(self.position))
-        rotation = float(signs.of(1)[row] @ np.array(self.rotation))
-        sure = position <= self.sure_position and rotation <= self.sure_rotation
+        position, rotation = self._sigmas(signs, row)
+        sure = self.is_sure(signs, row)
         if novelty > self.largest_novelty and not (sure and novelty < self.sure_novelty):
             return (
                 f"it looks like no train image (novelty {novelty:.2f}, at most "
@@ -162,17 +234,24 @@ class Calibration:
         """What `to_json` gave; raises ValueError for something else."""
         found = from_plain(cls, values)
         if not 2 <= len(found.position) == len(found.rotation) <= 3 or not all(
-            np.isfinite(value).all() for value in asdict(found).values()
+            np.isfinite(value).all() for value in (asdict(found) | {"blend": 0}).values()
         ):
             raise ValueError(f"no calibration: {values}")
         return found
+
+
+def signs_of(answers: Answers, views: KnownViews) -> Signs:
+    """What tells of the errors of answers."""
+    nearest = views.compare(answers.descriptions)
+    away = pose_distances(answers.world_from_cams, nearest.nearest)
+    return Signs(nearest.novelty, away, answers.variance)
 
 
 def pose_distances(world_from_cams: FloatArray, others: FloatArray) -> FloatArray:
     """[N, 2]: distances of centres, and angles in radians, of poses [N, 4, 4]."""
     shift = np.linalg.norm(world_from_cams[:, :3, 3] - others[:, :3, 3], axis=1)
     turn = world_from_cams[:, :3, :3].transpose(0, 2, 1) @ others[:, :3, :3]
-    return np.stack([shift, Rotation.from_matrix(turn).magnitude()], axis=1)
+    return np.stack([shift, rotation_angles(turn)], axis=1)
 
 
 def sigma_weights(columns: FloatArray, errors: FloatArray) -> tuple[float, ...]:
@@ -185,6 +264,8 @@ def sigma_weights(columns: FloatArray, errors: FloatArray) -> tuple[float, ...]:
     weights = np.zeros(count)
     weights[0] = max(float(np.sqrt((errors**2).mean() / 3)), _LEAST_SIGMA)
     if len(errors) >= _FEWEST:
+        from scipy.optimize import minimize  # noqa: PLC0415 - answering needs none of it
+
         scale = np.maximum(columns.mean(axis=0), _LEAST_SIGMA) / weights[0]
 
         def unlikely(logarithms: FloatArray) -> float:

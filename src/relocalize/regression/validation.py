@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relocalize.geometry.transforms import FloatArray, mean_rotation
+from relocalize.regression.answers import Answers
 from relocalize.regression.data import TrainingData
 from relocalize.regression.device import Device
-from relocalize.regression.inference import Answers, answers_to
+from relocalize.regression.inference import answers_to
 from relocalize.regression.loop import Judgement
 from relocalize.regression.model import PoseRegressor
 from relocalize.regression.novelty import KnownViews
-from relocalize.regression.uncertainty import Calibration, Signs, pose_distances
+from relocalize.regression.uncertainty import Blend, Calibration, pose_distances, signs_of
 
 # Validation images that are shown upside down and varied, and how many varied copies in all.
 _MOST, _FEWEST_COPIES = 100, 50
+# A blend is the answer where its score is below so much of that of the better one alone.
+_CLEARLY = 0.95
 _HALF_TURN = np.diag([-1.0, -1.0, 1.0])  # about the viewing direction: upside down
 
 
 @dataclass(frozen=True, eq=False)
 class ConstantBaseline:
-    """The errors of a constant answer on validation images, which others are measured by."""
+    """The errors of a constant answer, which others are measured by.
+
+    On the validation images, or on the train images where those are larger: a few validation images
+    may lie near the mean pose by chance.
+    """
 
     world_from_cams: FloatArray  # [V, 4, 4] of the validation images
     position: float  # median distance of the train images' mean pose from them
@@ -37,8 +44,11 @@ class ConstantBaseline:
         mean = np.eye(4)
         mean[:3, :3] = mean_rotation(list(train[:, :3, :3]))
         mean[:3, 3] = np.median(train[:, :3, 3], axis=0)
-        errors = pose_distances(np.tile(mean, (len(validation), 1, 1)), validation)
-        position, rotation = np.maximum(np.median(errors, axis=0), 1e-9)
+        spreads = [
+            np.median(pose_distances(np.tile(mean, (len(poses), 1, 1)), poses), axis=0)
+            for poses in (train, validation)
+        ]
+        position, rotation = np.maximum(np.max(spreads, axis=0), 1e-9)
         return cls(validation, float(position), float(rotation))
 
     def judge(self, world_from_cams: FloatArray) -> Judgement:
@@ -47,12 +57,19 @@ class ConstantBaseline:
         The score is the median over images of half the position error and half the rotation
         error, each as a share of the constant answer's median.
         """
-        errors = pose_distances(world_from_cams, self.world_from_cams)
-        relative = errors / (self.position, self.rotation)
+        errors = self.errors(world_from_cams)
         position, rotation = np.median(errors, axis=0)
-        return Judgement(
-            float(position), float(np.degrees(rotation)), float(np.median(relative.mean(axis=1)))
-        )
+        score = float(np.median(self.relative(errors)))
+        return Judgement(float(position), float(np.degrees(rotation)), score)
+
+    def errors(self, world_from_cams: FloatArray) -> FloatArray:
+        """[V, 2] of answers to the validation images: positions, and rotations in radians."""
+        return pose_distances(world_from_cams, self.world_from_cams)
+
+    def relative(self, errors: FloatArray) -> FloatArray:
+        """[N] the mean of both errors [N, 2], each as a share of the constant answer's."""
+        shares: FloatArray = (errors / (self.position, self.rotation)).mean(axis=1)
+        return shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +77,11 @@ class Validated:
     """What validation images say."""
 
     calibration: Calibration  # of the uncertainty
-    answered: Judgement  # how the regressor does
-    nearest_view: Judgement  # how the pose of the most similar train view would
+    answered: Judgement  # how the regressed poses do
+    nearest_view: Judgement  # how the pose of the most similar train view does
+    answers_by: (
+        str  # which of them photos are answered with: ``pose``, ``view``, or their ``blend``
+    )
 
 
 def validated(
@@ -85,18 +105,6 @@ def validated(
 
     turns = images.turns
     upright = answers((images.of_frame(frames, int(row)) for row in data.validation), turns)
-    baseline = ConstantBaseline.of(data)
-    nearest = views.compare(upright.descriptions).nearest
-    by_pose, by_view = baseline.judge(upright.world_from_cams), baseline.judge(nearest)
-    takes_view = settings.answer == "view" or (
-        settings.answer == "validation" and by_view.score < by_pose.score
-    )
-
-    def taken(given: Answers) -> Answers:
-        if not takes_view:
-            return given
-        return replace(given, world_from_cams=views.compare(given.descriptions).nearest)
-
     some = data.validation[:: -(-len(data.validation) // _MOST)].tolist()
     each = 1 if settings.augment.is_none else -(-_FEWEST_COPIES // len(some))
     copies, poses = zip(
@@ -107,24 +115,53 @@ def validated(
         ),
         strict=True,
     )
-    varied = taken(answers(copies, turns))
+    varied = answers(copies, turns)
     upside_down = (
         np.ascontiguousarray(images.of_frame(frames, row)[:, ::-1, ::-1]) for row in some
     )
     about = None if turns is None else _HALF_TURN @ turns @ _HALF_TURN
-    turned = taken(answers(upside_down, about))
+    turned = answers(upside_down, about)
+    of_upright, of_varied, of_turned = (signs_of(one, views) for one in (upright, varied, turned))
+    true = np.stack(poses)
+    nearest = views.compare(varied.descriptions).nearest
+    errors = {
+        "pose": pose_distances(varied.world_from_cams, true),
+        "view": pose_distances(nearest, true),
+    }
+    blend = Blend.learn(of_varied, errors["pose"], errors["view"])
+    errors["blend"] = pose_distances(blend(varied.world_from_cams, nearest, of_varied), true)
+    baseline = ConstantBaseline.of(data)
+    of_view = views.compare(upright.descriptions).nearest
+    by_pose, by_view = baseline.judge(upright.world_from_cams), baseline.judge(of_view)
+    chosen: str = settings.answer
+    if chosen == "validation":
+        by_blend = baseline.errors(blend(upright.world_from_cams, of_view, of_upright))
+        chosen = better_answer(
+            {
+                "pose": np.concatenate([baseline.errors(upright.world_from_cams), errors["pose"]]),
+                "view": np.concatenate([baseline.errors(of_view), errors["view"]]),
+                "blend": np.concatenate([by_blend, errors["blend"]]),
+            },
+            baseline,
+        )
     calibration = Calibration.learn(
-        signs_of(taken(upright), views),
-        signs_of(varied, views),
-        pose_distances(varied.world_from_cams, np.stack(poses)),
-        signs_of(turned, views),
-        by_view=takes_view,
+        of_upright,
+        of_varied,
+        errors[chosen],
+        of_turned,
+        by_view=chosen == "view",
+        blend=blend if chosen == "blend" else None,
     )
-    return Validated(calibration, by_pose, by_view)
+    return Validated(calibration, by_pose, by_view, chosen)
 
 
-def signs_of(answers: Answers, views: KnownViews) -> Signs:
-    """What tells of the errors of answers."""
-    nearest = views.compare(answers.descriptions)
-    away = pose_distances(answers.world_from_cams, nearest.nearest)
-    return Signs(nearest.novelty, away, answers.variance)
+def better_answer(errors: Mapping[str, FloatArray], baseline: ConstantBaseline) -> str:
+    """Which answer to the same images is the best: a blend only where that is clear.
+
+    Args:
+        errors: [N, 2] of positions and of rotations in radians, by ``pose``, ``view``, ``blend``.
+        baseline: that they are measured by.
+    """
+    score = {name: float(np.median(baseline.relative(one))) for name, one in errors.items()}
+    single = min(("pose", "view"), key=score.__getitem__)
+    return "blend" if score["blend"] < _CLEARLY * score[single] else single

@@ -120,7 +120,7 @@ def build(
     What is done already is skipped, and the same call after a kill resumes. The camera pose
     regressor is trained once, on the split's train images, so that the one with known accuracy is
     the one that localizes photos. Where it cannot be trained and was not asked for by its name, a
-    line says why and the rest is done.
+    line below the table says why and the rest is done.
 
     Args:
         source: a video file or a folder of photos.
@@ -145,7 +145,7 @@ def build(
         minutes=minutes,
         truth=None if truth is None else Path(truth),
     )
-    trains, training = _checked(settings)
+    missing = _checked(settings)
     stages: dict[str, Cost] = {}
     with _timed("frames", stages):
         capture_frames(source, place, count=count)
@@ -163,48 +163,57 @@ def build(
     results: dict[str, Any] | None = None
     page: Path | None = None
     if chosen is not None:
-        if trains:
+        if settings.train and not missing:
             with _timed("train", stages):
-                rows += _trained(made, chosen, training, asked=REGRESSOR in settings.localizers)
+                missing = _train(made, chosen, settings)
+            rows += () if missing else (REGRESSOR,)
         rows = tuple(dict.fromkeys((*rows, *trained_on(made, chosen))))
         with _timed("evaluate", stages):
             results = _results(made, chosen, rows, settings.truth)
+            results = {**results, "missing": missing}
+            evaluation.note_missing(made, chosen, missing)
         with _timed("report", stages):
             page = evaluation.write_report(made, chosen.name)
     return BuildReport(made, settings, stages, mapped, results, page)
 
 
-def _checked(settings: BuildSettings) -> tuple[bool, TrainSettings]:
-    """Whether a regressor is trained, and how; what cannot be done is found before the work."""
+def _checked(settings: BuildSettings) -> dict[str, str]:
+    """Why the regressor has no row, if so; what cannot be done is found before the work."""
     for name in settings.localizers:
         localizer_type(name)
     if settings.truth is not None:
         read_registration(settings.truth)
-    training = replace(preset("default"), minutes=settings.minutes)
+    _training(settings)
     asked = REGRESSOR in settings.localizers
     if not settings.train and asked:
         raise LocalizerError(
             f"--no-train and --localizer {REGRESSOR} exclude each other; give one of them"
         )
-    if not settings.train:
-        return False, training
-    try:
-        require_torch()
-    except LocalizerError as error:
-        if asked:
-            raise
-        progress.say(f"the regressor is skipped: {error}")
-        return False, training
-    return True, training
+    if settings.train:
+        try:
+            require_torch()
+        except LocalizerError as error:
+            return _skipped(error, settings)
+    return {}
 
 
-def _trained(
-    place: Place, split: Split, training: TrainSettings, *, asked: bool
-) -> tuple[str, ...]:
-    """Train the regressor unless there is one of now; the rows that the table has of it."""
-    folder = folder_of(place, REGRESSOR, split)
+def _training(settings: BuildSettings) -> TrainSettings:
+    return replace(preset("default"), minutes=settings.minutes)
+
+
+def _skipped(why: LocalizerError, settings: BuildSettings) -> dict[str, str]:
+    """What stands for the row; raises where the regressor was asked for by its name."""
+    if REGRESSOR in settings.localizers:
+        raise why
+    progress.say(f"the regressor is skipped: {why}")
+    return {REGRESSOR: str(why)}
+
+
+def _train(place: Place, split: Split, settings: BuildSettings) -> dict[str, str]:
+    """Train the regressor unless there is one of now; why the table has no row of it, if so."""
+    folder, training = folder_of(place, REGRESSOR, split), _training(settings)
     if is_current(place, folder, split):
-        return (REGRESSOR,)
+        return {}
     # One that was trained otherwise, by `relocalize train`, is trained so again.
     before = stored_settings(folder)
     if before is not None:
@@ -212,11 +221,8 @@ def _trained(
     try:
         train_regressor(place, split=split.name, preset=training)
     except LocalizerError as error:
-        if asked:
-            raise
-        progress.say(f"the regressor is skipped: {error}")
-        return ()
-    return (REGRESSOR,)
+        return _skipped(error, settings)
+    return {}
 
 
 def _split(place: Place, name: str | None) -> Split | None:
