@@ -163,13 +163,12 @@ _POLYCAM = {
     f"keyframes/corrected_cameras/{number}.json": json.dumps(_KEYFRAME) for number in (1, 2)
 }
 _SCANNER_APP = {
-    f"frame_{number:05d}.json": json.dumps(
+    "frame_00001.json": json.dumps(
         {
-            "cameraPoseARFrame": [1, 0, 0, 0.5, 0, 1, 0, 0, 0, 0, 1, number, 0, 0, 0, 1],
+            "cameraPoseARFrame": [1, 0, 0, 0.5, 0, 1, 0, 0, 0, 0, 1, 1, 0, 0, 0, 1],
             "intrinsics": [500, 0, 320, 0, 500.5, 240, 0, 0, 1],
         }
     )
-    for number in (1, 2)
 }
 _ARKIT_SCENES = {
     "lowres_wide.traj": "100.5 0 0 0 0.1 0.2 0.3\n101.5 0.1 -0.2 3 1 2 3\n",
