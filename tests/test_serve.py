@@ -116,12 +116,12 @@ def encoded(kind: str, pixels) -> bytes:
 def test_kinds_of_files_and_forms(service, client):
     for kind in ("PNG", "WEBP"):
         form = (
-            b"--x\r\nContent-Disposition: form-data; name=localizer\r\n\r\nretrieval\r\n"
             b'--x\r\nContent-Disposition: form-data; name="image"; filename="../a"\r\n\r\n'
             + encoded(kind, render(POSE))
             + b"\r\n--x--\r\n"
         )
-        status, answer = post(service, form, **{"Content-Type": "multipart/form-data; boundary=x"})
+        header = {"Content-Type": "multipart/form-data; boundary=x"}
+        status, answer = post(service, form, "?localizer=retrieval", **header)
         assert (status, answer["status"], answer["localizer"]) == (200, "localized", "retrieval")
     small = np.tile(np.arange(96, dtype=np.uint8)[None, :, None], (64, 1, 3))
     assert client.localize("place", encoded("HEIF", small))["image_size"] == [96, 64]
@@ -482,9 +482,11 @@ def get(service, path: str, **headers: str) -> tuple[int, bytes]:
         return error.code, error.read()
 
 
-def post(service, body: bytes, **headers: str):
+def post(service, body: bytes, query: str = "", **headers: str):
     request = urllib.request.Request(
-        f"{service.url}/v1/places/place/localize", body, {"Content-Type": "image/jpeg", **headers}
+        f"{service.url}/v1/places/place/localize{query}",
+        body,
+        {"Content-Type": "image/jpeg", **headers},
     )
     try:
         with urllib.request.urlopen(request) as answer:

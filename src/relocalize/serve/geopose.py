@@ -22,7 +22,7 @@ from relocalize.geometry.device_axes import DEVICE_AXES
 from relocalize.mapping.gps import fix_at
 from relocalize.place.captures import Fix
 from relocalize.place.folder import METRE
-from relocalize.serve.json_body import json_body, photo_of
+from relocalize.serve.json_body import inlined_schema, json_body, photo_of
 from relocalize.serve.pool import Pool
 from relocalize.serve.refusals import RefusedError
 from relocalize.serve.service import errors, pool_with_room, service_of
@@ -100,7 +100,7 @@ class GeoPoseAnswer(BaseModel):
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": GeoPoseRequest.model_json_schema()}},
+            "content": {"application/json": {"schema": inlined_schema(GeoPoseRequest)}},
         },
         "parameters": [
             {

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from relocalize.serve.gate import is_token
-from relocalize.serve.json_body import json_body, photo_of
+from relocalize.serve.json_body import inlined_schema, json_body, photo_of
 from relocalize.serve.refusals import RefusedError
 from relocalize.serve.service import pool_with_room, service_of
 from relocalize.serve.shapes import CameraShape
@@ -53,7 +53,7 @@ class LocalizeB64Answer(BaseModel):
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": LocalizeB64.model_json_schema()}},
+            "content": {"application/json": {"schema": inlined_schema(LocalizeB64)}},
         }
     },
 )

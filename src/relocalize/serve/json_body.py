@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -45,3 +45,19 @@ def photo_of(text: str) -> bytes:
     if not photo:
         raise RefusedError(422, "no_photo", "the photo is empty")
     return photo
+
+
+def inlined_schema(shape: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a body for the OpenAPI document, where ``$defs`` would not be found."""
+    schema = shape.model_json_schema()
+    parts = schema.pop("$defs", {})
+
+    def inlined(value: Any) -> Any:
+        if isinstance(value, dict):
+            if "$ref" in value:
+                return inlined(parts[value["$ref"].rpartition("/")[2]])
+            return {key: inlined(inner) for key, inner in value.items()}
+        return [inlined(inner) for inner in value] if isinstance(value, list) else value
+
+    found: dict[str, Any] = inlined(schema)
+    return found

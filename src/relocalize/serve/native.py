@@ -27,13 +27,7 @@ _LOCALIZE_DOC: dict[str, Any] = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "properties": {
-                        "image": _PHOTO,
-                        "camera": {"type": "string"},
-                        "localizer": {"type": "string"},
-                        "points": {"type": "string"},
-                        "axes": {"type": "string"},
-                    },
+                    "properties": {"image": _PHOTO},
                     "required": ["image"],
                 }
             },
@@ -104,12 +98,16 @@ async def localize(request: Request, name: str) -> Response:
     """
     service = service_of(request)
     pool = await pool_with_room(request, name)
-    photo, fields = await service.uploads.photo(request)
-    camera = camera_from_json(fields["camera"]) if fields.get("camera") else None
-    axes = axes_called(fields["axes"]) if fields.get("axes") else None
-    extras = ("points",) if fields.get("points") == "true" else ()
+    photo = await service.uploads.photo(request)
+    given = request.query_params
+    camera = camera_from_json(given["camera"]) if "camera" in given else None
+    axes = axes_called(given["axes"]) if "axes" in given else None
+    points = given.get("points", "false")
+    if points not in ("true", "false"):
+        raise RefusedError(422, "wrong_request", f"points is {points[:20]!r}; want true or false")
+    extras = ("points",) if points == "true" else ()
     answer = await service.localize(
-        pool, photo, request, localizer=fields.get("localizer"), camera=camera, extras=extras
+        pool, photo, request, localizer=given.get("localizer"), camera=camera, extras=extras
     )
     if axes is not None:
         answer["in_axes"] = in_axes(answer, axes)

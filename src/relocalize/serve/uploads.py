@@ -80,13 +80,12 @@ class Uploads:
         if self._under_way > self._limits.all_upload_bytes:
             raise busy("too many photos are being sent")
 
-    async def photo(self, request: Request) -> tuple[bytes, dict[str, str]]:
-        """The photo of a request, and its other fields: of the query and of a multipart form.
+    async def photo(self, request: Request) -> bytes:
+        """The photo of a request: its body, or the file ``image`` of its form.
 
         Raises:
             RefusedError: as `body`; or there is no photo in it.
         """
-        fields = dict(request.query_params)
         body = await self.body(request)
         kind = request.headers.get("content-type", "")
         if kind.partition(";")[0].strip().lower() == "multipart/form-data":
@@ -94,12 +93,11 @@ class Uploads:
             image: Any = form.get("image")
             if not isinstance(image, UploadFile):
                 raise RefusedError(422, "no_photo", "the form has no file called image; add one")
-            fields.update({k: v for k, v in form.multi_items() if isinstance(v, str)})
             body = await image.read()
             await form.close()
         if not body:
             raise RefusedError(422, "no_photo", "the request has no photo; send one as its body")
-        return body, fields
+        return body
 
 
 async def _parsed(headers: Headers, body: bytes) -> FormData:

@@ -1,0 +1,344 @@
+"""A service under load: latency, throughput, memory, killed workers, hostile uploads.
+
+Run with a folder of photos of a Place that is mapped:
+
+    python benchmarks/serve.py PLACE PHOTOS [--localizer structure] [--seconds 10]
+
+Everything is measured in one run, by clients in this process, on the same processors as the
+service. Beside it: what it takes to start `relocalize localize` for each photo.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import signal
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from urllib.parse import quote
+
+import tyro
+
+from relocalize_client import Client, RefusedError
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measure a service under load."""
+
+    place: tyro.conf.Positional[Path]
+    """The Place folder."""
+    photos: tyro.conf.Positional[Path]
+    """Folder of photos, JPEG or PNG."""
+    localizer: str = "structure"
+    """Which localizer answers."""
+    workers: int = 2
+    """Processes that localize."""
+    latencies: int = 200
+    """Requests of one client."""
+    clients: tuple[int, ...] = (1, 4, 16, 64)
+    """Numbers of clients at once."""
+    seconds: float = 10.0
+    """For each number of clients."""
+    soak: int = 2000
+    """Requests over which memory is watched."""
+    hostile: int = 1000
+    """Hostile uploads."""
+    commands: int = 3
+    """Times that the command is started."""
+
+    def run(self) -> None:
+        """Do it all."""
+        files = sorted(path for path in self.photos.iterdir() if path.is_file())
+        photos = [path.read_bytes() for path in files]
+        before = _checksum(self.place)
+        with _service(self) as service:
+            one = self._latency(service, photos)
+            self._against_command(files[0], one)
+            for count in self.clients:
+                self._throughput(service, photos, count)
+            self._killed(service, photos)
+            self._memory_over(service, photos)
+            self._hostile(service, photos)
+            _say_memory(service)
+        same = _checksum(self.place) == before
+        print(f"the Place is {'the same to the byte' if same else 'CHANGED'} after all of it")
+
+    def _latency(self, service: _Service, photos: list[bytes]) -> float:
+        seconds, own = [], []
+        with Client(service.url) as client:
+            for _, photo in zip(range(10), cycle(photos)):
+                client.localize(service.place, photo)
+            for _, photo in zip(range(self.latencies), cycle(photos)):
+                started = time.perf_counter()
+                answer = client.localize(service.place, photo)
+                seconds.append(time.perf_counter() - started)
+                own.append(answer["milliseconds"])
+        middle, late = _quantiles(seconds)
+        print(
+            f"one client, {self.localizer}: p50 {1e3 * middle:.0f} ms, p95 {1e3 * late:.0f} ms "
+            f"(of which the localizer {statistics.median(own):.0f} ms)"
+        )
+        return middle
+
+    def _against_command(self, photo: Path, one: float) -> None:
+        command = [*_RELOCALIZE, "localize", str(self.place), str(photo)]
+        command += ["--localizer", self.localizer]
+        times = []
+        for _ in range(self.commands):
+            started = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            times.append(time.perf_counter() - started)
+        middle = statistics.median(times)
+        print(f"the command for one photo: {middle:.2f} s, {middle / one:.0f} times as long")
+
+    def _throughput(self, service: _Service, photos: list[bytes], count: int) -> None:
+        outcomes: Counter[str] = Counter()
+        seconds: list[float] = []
+        end = time.perf_counter() + self.seconds
+
+        def ask(number: int) -> None:
+            with Client(service.url) as client:
+                for photo in cycle(photos[number % len(photos) :] + photos):
+                    if time.perf_counter() > end:
+                        return
+                    started = time.perf_counter()
+                    outcome = _outcome(client, service.place, photo)
+                    outcomes[outcome] += 1
+                    if outcome in ("localized", "failed"):
+                        seconds.append(time.perf_counter() - started)
+                    elif outcome == "busy":
+                        time.sleep(0.2)
+
+        _in_threads(ask, count)
+        middle, late = _quantiles(seconds)
+        print(
+            f"{count} clients: {len(seconds) / self.seconds:.1f} answers a second, p50 "
+            f"{1e3 * middle:.0f} ms, p95 {1e3 * late:.0f} ms; {_counts(outcomes)}"
+        )
+
+    def _killed(self, service: _Service, photos: list[bytes]) -> None:
+        stop = threading.Event()
+        outcomes: Counter[str] = Counter()
+        gaps: list[float] = []
+
+        def ask(_: int) -> None:
+            with Client(service.url) as client:
+                for photo in cycle(photos):
+                    if stop.is_set():
+                        return
+                    started = time.perf_counter()
+                    outcomes[_outcome(client, service.place, photo)] += 1
+                    gaps.append(time.perf_counter() - started)
+
+        def kill(_: int) -> None:
+            for _ in range(5):
+                time.sleep(1.0)
+                os.kill(service.workers()[0], signal.SIGKILL)
+            time.sleep(1.0)
+            stop.set()
+
+        threads = [threading.Thread(target=ask, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        kill(0)
+        for thread in threads:
+            thread.join()
+        print(f"5 workers killed under 4 clients: {_counts(outcomes)}; longest {max(gaps):.2f} s")
+
+    def _memory_over(self, service: _Service, photos: list[bytes]) -> None:
+        step = max(1, self.soak // 10)
+        with Client(service.url) as client:
+            for number, photo in zip(range(self.soak), cycle(photos)):
+                if number % step == 0:
+                    print(f"  after {number} requests: {_memory(service)}")
+                client.localize(service.place, photo)
+        print(f"  after {self.soak} requests: {_memory(service)}")
+
+    def _hostile(self, service: _Service, photos: list[bytes]) -> None:
+        outcomes: Counter[str] = Counter()
+        before = _memory(service)
+        for number in range(self.hostile):
+            outcomes[_attack(service, number, photos[number % len(photos)])] += 1
+        with Client(service.url) as client:
+            answered = client.localize(service.place, photos[0])["status"]
+        print(f"{self.hostile} hostile uploads: {_counts(outcomes)}; the next photo: {answered}")
+        print(f"  memory before {before}, after {_memory(service)}")
+
+
+_RELOCALIZE = (sys.executable, "-m", "relocalize")
+
+
+@dataclass(frozen=True)
+class _Service:
+    """A service that runs.
+
+    Attributes:
+        url: of it.
+        place: name of its Place.
+        pid: of its process.
+    """
+
+    url: str
+    place: str
+    pid: int
+
+    def template(self) -> int:
+        """The process that workers are copies of."""
+        return _children(self.pid)[0]
+
+    def workers(self) -> list[int]:
+        """The processes that localize."""
+        return _children(self.template())
+
+
+@contextmanager
+def _service(arguments: Arguments) -> Iterator[_Service]:
+    command = [*_RELOCALIZE, "serve", str(arguments.place), "--port", "0"]
+    command += ["--localizer", arguments.localizer, "--workers", str(arguments.workers)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as running:
+        assert running.stdout is not None
+        url = running.stdout.readline().strip()
+        with Client(url) as client:
+            place = client.places()[0]["name"]
+        try:
+            yield _Service(url, place, running.pid)
+        finally:
+            running.send_signal(signal.SIGINT)
+
+
+def _outcome(client: Client, place: str, photo: bytes) -> str:
+    try:
+        return str(client.localize(place, photo)["status"])
+    except RefusedError as error:
+        return error.reason
+
+
+def _in_threads(work: Callable[[int], None], count: int) -> None:
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _quantiles(seconds: list[float]) -> tuple[float, float]:
+    ordered = sorted(seconds) or [0.0]
+    return ordered[len(ordered) // 2], ordered[int(0.95 * (len(ordered) - 1))]
+
+
+def _counts(outcomes: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(outcomes.items()))
+
+
+# -- attacks -----------------------------------------------------------------------------------
+
+
+def _attack(service: _Service, number: int, photo: bytes) -> str:
+    path = f"/v1/places/{service.place}/localize"
+    rubbish = hashlib.sha512(str(number).encode()).digest() * 40
+    camera = quote(json.dumps({"model": "OPENCV", "params": [number, -1e308, 0, 0, 9, 9, 9, 9]}))
+    broken = bytearray(photo)
+    broken[len(photo) // 2 + number % 99] ^= 0xFF
+    attacks = (
+        (path, photo[: len(photo) * (number % 97) // 97]),
+        (path, _bomb()),
+        (path, b"<svg xmlns='http://www.w3.org/2000/svg'/>" * 9),
+        (path, b"\0\0\0\x18ftypheic" + rubbish),
+        ("/geopose", b"[" * 200_000),
+        (f"{path}?camera={camera}", photo),
+        (path, bytes(broken)),
+    )
+    kind = number % (len(attacks) + 1)
+    return _cut_off(service, path) if kind == len(attacks) else _post(service, *attacks[kind])
+
+
+def _post(service: _Service, path: str, body: bytes) -> str:
+    connection = http.client.HTTPConnection(service.url.partition("//")[2], timeout=60)
+    try:
+        connection.request("POST", path, body)
+        return str(connection.getresponse().status)
+    except (OSError, http.client.HTTPException) as error:
+        return type(error).__name__
+    finally:
+        connection.close()
+
+
+def _cut_off(service: _Service, path: str) -> str:
+    host, _, port = service.url.partition("//")[2].partition(":")
+    with socket.create_connection((host, int(port)), timeout=5) as slow:
+        slow.sendall(f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 99\r\n\r\n".encode())
+    return "gone"
+
+
+def _bomb() -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    return start + chunk(b"IDAT", zlib.compress(bytes(90_001 * 8)))
+
+
+# -- memory ------------------------------------------------------------------------------------
+
+
+def _memory(service: _Service) -> str:
+    """Resident sets of the service and of its processes, from Linux."""
+    workers = " ".join(f"{_resident(pid):.0f}" for pid in service.workers())
+    return (
+        f"service {_resident(service.pid):.0f}, template {_resident(service.template()):.0f}, "
+        f"workers {workers} MB"
+    )
+
+
+def _say_memory(service: _Service) -> None:
+    whole = _rollup(service.template(), "Rss")
+    for pid in service.workers():
+        own = _rollup(pid, "Private_Dirty") + _rollup(pid, "Private_Clean")
+        print(f"  a worker has {own:.0f} MB of its own; the template {whole:.0f} MB")
+
+
+def _resident(pid: int) -> float:
+    return _rollup(pid, "Rss")
+
+
+def _rollup(pid: int, key: str) -> float:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def _children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def _checksum(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        digest.update(f"{path} {path.stat().st_mtime_ns}".encode())
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    tyro.cli(Arguments).run()
