@@ -17,9 +17,9 @@ from relocalize.serve.refusals import RefusedError, busy
 from relocalize.serve.settings import Limits
 
 _MOST_FIELDS = 8
-# A body that is not read resets the connection, and the client may never see why: what is short is
-# read and thrown away first.
-_DRAINED_BYTES, _DRAINED_S = 1 << 20, 1.0
+# A body that is not read resets the connection, and the client may never see why: it is read and
+# thrown away first, as far as that is quickly done.
+_DRAINED_BYTES, _DRAINED_S = 64 << 20, 2.0
 
 
 class _InMemory(MultiPartParser):
@@ -42,11 +42,11 @@ class Uploads:
             RefusedError: it is too long or comes too slowly, or too much is under way.
         """
         announced = request.headers.get("content-length")
-        if announced is not None and announced.isdecimal():
-            self._check(int(announced))
         taken = 0
         data = bytearray()
         try:
+            if announced is not None and announced.isdecimal():
+                self._check(int(announced))
 
             async def gather() -> None:
                 nonlocal taken
@@ -63,6 +63,9 @@ class Uploads:
                 "too_slow",
                 f"the body took more than {self._limits.upload_seconds:g} s; send less",
             ) from None
+        except RefusedError:
+            await drain(request.receive)
+            raise
         except ClientDisconnect:
             raise RefusedError(400, "gone", "the client went away") from None
         finally:
@@ -114,7 +117,7 @@ async def _parsed(headers: Headers, body: bytes) -> FormData:
 
 
 async def drain(receive: Receive) -> None:
-    """Throw a short body away, before a request is refused of which nothing was read."""
+    """Throw a body away, before a request is refused of which not all was read."""
 
     async def read() -> None:
         size = 0
