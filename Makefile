@@ -1,5 +1,6 @@
 # make demo             the main job end to end, on a rendered walk through a corridor
 # make demo VIDEO=a.mp4 the same on your own video
+# make serve            the demo's place, on a phone: scan the QR code
 # make test             every check that CI runs
 #
 # Both make .venv first, from any Python 3.10 or later: PYTHON=python3.12 chooses one.
@@ -14,7 +15,7 @@ RUN_STAMP := $(VENV)/installed
 DEV_STAMP := $(VENV)/installed-dev
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo test format docs clean
+.PHONY: help install demo serve test format docs clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -26,7 +27,7 @@ $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
 $(RUN_STAMP): pyproject.toml synthetic/pyproject.toml constraints.txt | $(BIN)/pip
-	$(INSTALL) -e ".[train,xfeat]" -e synthetic
+	$(INSTALL) -e ".[train,xfeat,serve]" -e synthetic
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml synthetic/pyproject.toml constraints.txt | $(BIN)/pip
@@ -47,6 +48,10 @@ else
 		--minutes 2 --truth demo/corridor/walk_poses.txt; \
 	$(BIN)/relocalize localize demo/place demo/corridor/visitor
 endif
+
+serve: $(RUN_STAMP)
+	@test -f demo/place/place.json || $(MAKE) demo
+	$(BIN)/relocalize serve demo/place --https
 
 test: $(DEV_STAMP)
 	$(BIN)/ruff format --check .

@@ -83,12 +83,21 @@ class Arguments:
         with Client(service.url) as client:
             for _, photo in zip(range(10), cycle(photos)):
                 client.localize(service.place, photo)
+            cpu = service.cpu_seconds()
             for _, photo in zip(range(self.latencies), cycle(photos)):
                 started = time.perf_counter()
                 answer = client.localize(service.place, photo)
                 seconds.append(time.perf_counter() - started)
                 own.append(answer["milliseconds"])
+        of_workers, of_service = (
+            1e3 * (after - before) / self.latencies
+            for after, before in zip(service.cpu_seconds(), cpu, strict=True)
+        )
         middle, late = _quantiles(seconds)
+        print(
+            f"CPU ms a photo, which other programs change little: {of_workers:.0f} of the worker, "
+            f"{of_service:.1f} of the service"
+        )
         print(
             f"one client, {self.localizer}: p50 {1e3 * middle:.0f} ms, p95 {1e3 * late:.0f} ms "
             f"(of which the localizer {statistics.median(own):.0f} ms)"
@@ -204,6 +213,10 @@ class _Service:
     def workers(self) -> list[int]:
         """The processes that localize."""
         return _children(self.template())
+
+    def cpu_seconds(self) -> tuple[float, float]:
+        """Processor time of all workers, and of the service."""
+        return sum(map(_cpu_seconds, self.workers())), _cpu_seconds(self.pid)
 
 
 @contextmanager
@@ -325,6 +338,11 @@ def _rollup(pid: int, key: str) -> float:
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) / 1024
     return 0.0
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _children(pid: int) -> list[int]:

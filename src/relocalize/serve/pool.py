@@ -23,7 +23,7 @@ from relocalize.serve.settings import ServeSettings
 
 _log = logging.getLogger("relocalize.serve")
 _LOOK_EVERY_S = 1.0  # for a Place that has changed
-_TRIES = 2  # a request whose worker was killed goes to another one, once
+_TRIES = 3  # a request whose worker was killed goes to another one
 # What answers depend on; see `Place.map_digest`.
 _WATCHED = ("place.json", "map/cameras.bin", "map/images.bin", "map/points3D.bin")
 

@@ -140,10 +140,14 @@ function say(text, now = false) {
   at("answer").textContent = text;
 }
 
+function length(value, unit) {
+  if (unit !== "metre") return `${value.toPrecision(1)} map units`;
+  return value < 1 ? `${Math.max(100 * value, 1).toFixed(0)} cm` : `${value.toFixed(1)} m`;
+}
+
 function words(found) {
-  const unit = found.unit === "metre" ? "m" : "map units";
   if (!found.position) return `I do not know where this is: ${found.reason || "lost"}`;
-  const sure = found.position_sigma == null ? "" : `, give or take ${(2 * found.position_sigma).toFixed(2)} ${unit}`;
+  const sure = found.position_sigma == null ? "" : `, give or take ${length(2 * found.position_sigma, found.unit)}`;
   const guess = { bridged: ` (from the frames before; this one: ${found.reason})`, rejected: " (this frame contradicts those before)" };
   return `You are here${sure}${guess[found.status] || ""}`;
 }
