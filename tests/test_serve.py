@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -280,6 +281,17 @@ def test_slow_bodies_are_cut_off(service):
         )
         slow.settimeout(10)
         assert slow.recv(1000).startswith(b"HTTP/1.1 408")
+
+
+def test_connections_that_say_nothing_are_closed(service, client, photo):
+    for said in (b"", b"POST /v1/places/place/localize HTTP/1.1\r\nHost: loc"):
+        with socket.create_connection(("127.0.0.1", service.port), timeout=10) as silent:
+            silent.sendall(said)
+            assert silent.recv(100) == b""
+    with Client(service.url) as kept:  # one that asks, waits, and asks again is not
+        assert kept.places()
+        time.sleep(1.5)
+        assert kept.places()
 
 
 def test_requests_beyond_the_queue_are_told_to_come_again(place, photo):

@@ -17,6 +17,7 @@ import uvicorn
 from relocalize.errors import ServeError
 from relocalize.serve.app import started
 from relocalize.serve.settings import LOOPBACK, ServeSettings
+from relocalize.serve.slow_clients import impatient
 
 if TYPE_CHECKING:
     from relocalize.serve.certificate import Certificate
@@ -98,6 +99,7 @@ async def serving(
                 access_log=False,
                 server_header=False,
                 lifespan="off",
+                http=impatient(settings.limits.upload_seconds),
                 ws="websockets-sansio",
                 ws_max_size=settings.limits.upload_bytes,
                 limit_concurrency=settings.limits.connections,
