@@ -457,6 +457,13 @@ def test_the_command_says_what_is_wrong_in_one_line(place, tmp_path, capsys):
         assert "--port" in said(place.root, "--port", taken.getsockname()[1])
 
 
+def test_a_missing_extra_is_named(monkeypatch, capsys):
+    monkeypatch.setattr("relocalize.serve.find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        main(["serve", "place"])
+    assert 'pip install "relocalize[serve]"' in capsys.readouterr().err
+
+
 def test_the_command_serves_until_it_is_stopped(place, photo):
     command = [sys.executable, "-m", "relocalize", "serve", str(place.root), "--port", "0"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -49,6 +49,7 @@ def make_app(service: Service) -> FastAPI:
         title="relocalize",
         version=version("relocalize"),
         description="Says where in a place a photo was taken, and how sure that is.",
+        docs_url=None,
         redoc_url=None,
     )
     app.state.service = service

@@ -1,4 +1,4 @@
-"""The page for phones: a few files, which ask the service as any client does."""
+"""The pages: a few files, which ask the service as any client does."""
 
 from __future__ import annotations
 
@@ -11,13 +11,24 @@ from relocalize.serve.refusals import RefusedError
 
 router = APIRouter(include_in_schema=False)
 _FOLDER = Path(__file__).parent / "page"
-_PARTS = {"app.js": "text/javascript", "style.css": "text/css", "icon.svg": "image/svg+xml"}
+_PARTS = {
+    "app.js": "text/javascript",
+    "docs.js": "text/javascript",
+    "style.css": "text/css",
+    "icon.svg": "image/svg+xml",
+}
 
 
 @router.get("/")
 async def page() -> Response:
     """The page itself."""
     return FileResponse(_FOLDER / "index.html")
+
+
+@router.get("/docs")
+async def docs() -> Response:
+    """The routes for people; FastAPI's own page would load its script from elsewhere."""
+    return FileResponse(_FOLDER / "docs.html")
 
 
 @router.get("/page/{name}")
