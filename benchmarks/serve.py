@@ -29,6 +29,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import tyro
@@ -60,6 +61,8 @@ class Arguments:
     """Hostile uploads."""
     commands: int = 3
     """Times that the command is started."""
+    camera: str | None = None
+    """What is known of the camera, JSON as clients send it; without it nothing, or EXIF."""
 
     def run(self) -> None:
         """Do it all."""
@@ -82,11 +85,11 @@ class Arguments:
         seconds, own = [], []
         with Client(service.url) as client:
             for _, photo in zip(range(10), cycle(photos)):
-                client.localize(service.place, photo)
+                client.localize(service.place, photo, camera=service.camera)
             cpu = service.cpu_seconds()
             for _, photo in zip(range(self.latencies), cycle(photos)):
                 started = time.perf_counter()
-                answer = client.localize(service.place, photo)
+                answer = client.localize(service.place, photo, camera=service.camera)
                 seconds.append(time.perf_counter() - started)
                 own.append(answer["milliseconds"])
         of_workers, of_service = (
@@ -126,7 +129,7 @@ class Arguments:
                     if time.perf_counter() > end:
                         return
                     started = time.perf_counter()
-                    outcome = _outcome(client, service.place, photo)
+                    outcome = _outcome(client, service, photo)
                     outcomes[outcome] += 1
                     if outcome in ("localized", "failed"):
                         seconds.append(time.perf_counter() - started)
@@ -151,7 +154,7 @@ class Arguments:
                     if stop.is_set():
                         return
                     started = time.perf_counter()
-                    outcomes[_outcome(client, service.place, photo)] += 1
+                    outcomes[_outcome(client, service, photo)] += 1
                     gaps.append(time.perf_counter() - started)
 
         def kill(_: int) -> None:
@@ -200,11 +203,13 @@ class _Service:
         url: of it.
         place: name of its Place.
         pid: of its process.
+        camera: that clients send.
     """
 
     url: str
     place: str
     pid: int
+    camera: dict[str, Any] | None
 
     def template(self) -> int:
         """The process that workers are copies of."""
@@ -231,14 +236,15 @@ def _service(arguments: Arguments) -> Iterator[_Service]:
         with Client(url) as client:
             place = client.places()[0]["name"]
         try:
-            yield _Service(url, place, running.pid)
+            camera = None if arguments.camera is None else json.loads(arguments.camera)
+            yield _Service(url, place, running.pid, camera)
         finally:
             running.send_signal(signal.SIGINT)
 
 
-def _outcome(client: Client, place: str, photo: bytes) -> str:
+def _outcome(client: Client, service: _Service, photo: bytes) -> str:
     try:
-        return str(client.localize(place, photo)["status"])
+        return str(client.localize(service.place, photo, camera=service.camera)["status"])
     except RefusedError as error:
         return error.reason
 

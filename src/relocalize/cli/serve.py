@@ -73,8 +73,10 @@ class Serve:
             limits=Limits(waiting=self.waiting),
         )
         listener = running.listening(host, self.port)
-        running.log_to_stderr()
-        with tempfile.TemporaryDirectory(prefix="relocalize-") as folder:
+        with (
+            running.logged_to_stderr(),
+            tempfile.TemporaryDirectory(prefix="relocalize-") as folder,
+        ):
             if self.https:
                 self._serve_https(Path(folder), settings, listener, host)
             else:

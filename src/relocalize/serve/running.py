@@ -152,8 +152,9 @@ def run(
     asyncio.run(until_asked())
 
 
-def log_to_stderr() -> None:
-    """One line of JSON for each request, as it is done."""
+@contextlib.contextmanager
+def logged_to_stderr() -> Iterator[None]:
+    """Within this context, one line of JSON for each request, as it is done."""
     logger = logging.getLogger("relocalize.serve")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -163,6 +164,10 @@ def log_to_stderr() -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _fields(record: logging.LogRecord) -> bool:
