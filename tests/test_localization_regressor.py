@@ -39,8 +39,6 @@ SETTINGS = with_fields(
         "augment.turn_deg": 10.0,
         "augment.roll_deg": 5.0,
         "augment.jitter": 0.2,
-        "augment.zoom": 1.15,
-        "augment.occlusion": 0.0,
         "backbone.stages": ("group3", "group5"),
         "backbone.channels": 32,
         "head.width": 64,

@@ -202,7 +202,7 @@ def test_another_lens_is_brought_back_so_that_what_it_shows_stays_in_place():
         blurred = np.abs(copy.astype(float) - plain)[seen].mean()
         assert blurred < (0.5 if view.coarseness == 1.0 else 12.0)
     assert min(shares) < 0.4
-    assert np.mean(np.array(shares) == 1.0) > 0.4  # half unchanged
+    assert np.mean(np.array(shares) == 1.0) > 0.5  # half unchanged, and the coarser ones
 
 
 @pytest.mark.parametrize(

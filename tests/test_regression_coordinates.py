@@ -12,15 +12,8 @@ from relocalize.errors import LocalizerError  # noqa: E402
 from relocalize.geometry import Camera  # noqa: E402
 from relocalize.regression.answers import Cells  # noqa: E402
 from relocalize.regression.backbones.backbone import Stage  # noqa: E402
-from relocalize.regression.canonical import FILL  # noqa: E402
 from relocalize.regression.depths import cell_depths, cell_middles, cell_rays  # noqa: E402
-from relocalize.regression.heads import (  # noqa: E402
-    CellOutput,
-    PoseOutput,
-    make_head,
-    resized,
-)
-from relocalize.regression.heads.shown import SHOWN, shown_only, shown_share  # noqa: E402
+from relocalize.regression.heads import CellOutput, PoseOutput, make_head  # noqa: E402
 from relocalize.regression.losses import PoseTarget, make_loss  # noqa: E402
 from relocalize.regression.pose_layer import aligned, refined_pose  # noqa: E402
 from relocalize.regression.rotations import matrix_from_6d  # noqa: E402
@@ -189,22 +182,6 @@ def test_the_head_draws_cells_in_training_and_uses_all_of_them_afterwards():
     assert torch.equal(output.position, head(maps_of(3)).position)
 
 
-def test_what_lies_outside_the_photo_does_not_matter():
-    images = torch.zeros(2, 3, 48, 64) + torch.tensor(FILL)[:, None, None] / 255
-    images[:, :, :, 20:] = torch.rand(2, 3, 48, 44, generator=torch.Generator().manual_seed(0))
-    shown = shown_share(images, torch.zeros(3, 1, 1), torch.ones(3, 1, 1), GRID)
-    assert shown.shape == (2, 1, *GRID)
-    assert (shown[0, 0, 0, [0, -1]] == torch.tensor([0.0, 1.0])).all()
-    maps, head = maps_of(2), head_of().eval()
-    other = {stage: one + 3 * (resized(shown, one.shape[-2:]) == 0) for stage, one in maps.items()}
-    first, second = (
-        head({stage: shown_only(one, shown) for stage, one in both.items()} | {SHOWN: shown})
-        for both in (maps, other)
-    )
-    torch.testing.assert_close(first.position, second.position)
-    assert not torch.allclose(head(maps).position, first.position)
-
-
 @pytest.mark.slow
 def test_what_cells_are_told_of_the_image_varies_in_training_only():
     same = {stage: maps[:1].expand(50, -1, -1, -1) for stage, maps in maps_of(1).items()}
@@ -249,9 +226,10 @@ def test_cells_that_see_what_is_there_cost_less_than_others():
     world, _, depth = scene(rotation, centre)
     depths = torch.stack((depth, torch.ones_like(depth)), 1)
 
-    def cost(off, doubt, depths=depths, seen=True):
-        log_doubt, shown = torch.full_like(depth, np.log(doubt)), torch.full(depth.shape, seen)
-        cells = CellOutput(world + off, depth, log_doubt, torch.arange(48), RAYS, shown)
+    def cost(off, doubt, depths=depths):
+        cells = CellOutput(
+            world + off, depth, torch.full_like(depth, np.log(doubt)), torch.arange(48), RAYS
+        )
         output = PoseOutput(centre, rotation[..., :2].flatten(1), cells=cells)
         return float(loss(output, PoseTarget(centre, rotation, depths=depths)))
 
@@ -261,8 +239,6 @@ def test_cells_that_see_what_is_there_cost_less_than_others():
     assert cost(0.3, 0.1) < cost(0.3, 0.01)
     # A map that says nothing of an image teaches nothing.
     assert cost(0.3, 0.1, torch.zeros_like(depths)) == 0.0
-    # Nor do cells that look past the photo.
-    assert cost(0.3, 0.1, seen=False) == 0.0
 
 
 def test_a_pose_that_cells_hardly_determine_does_not_pull_them_apart():
@@ -280,8 +256,7 @@ def test_a_pose_that_cells_hardly_determine_does_not_pull_them_apart():
         )
         said = (world + noise).requires_grad_()
         log_doubt = doubts.log().requires_grad_()
-        shown = torch.ones_like(depth, dtype=torch.bool)
-        cells = CellOutput(said, depth, log_doubt, torch.arange(48), RAYS, shown)
+        cells = CellOutput(said, depth, log_doubt, torch.arange(48), RAYS)
         output = PoseOutput(centre, rotation[..., :2].flatten(1), cells=cells)
         loss(output, PoseTarget(centre, rotation, depths=depths)).backward()
         return said.grad

@@ -80,14 +80,13 @@ def draw_view(rng: np.random.Generator, settings: AugmentSettings) -> View:
     tilt = settings.turn_deg if settings.tilt_deg is None else settings.tilt_deg
     turns = rng.uniform(-1.0, 1.0, 3) * (settings.turn_deg, tilt, settings.roll_deg)
     longer, shape, doubt = rng.uniform(-1.0, 1.0, 3)
-    other_lens = rng.random() < _SHARE and settings.zoom > 1.0
-    factor = settings.zoom ** float(longer) if other_lens else 1.0
+    factor = settings.zoom ** float(longer) if rng.random() < _SHARE else 1.0
     # Other images are also of other shapes: 4:3 and 16:9, upright and lying.
-    across, down = (1.0 - settings.crop * max(0.0, side) for side in (float(shape), float(-shape)))
+    across, down = (1.0 - 0.25 * max(0.0, side) for side in (float(shape), float(-shape)))
     return View(
         view_from_cam=Rotation.from_euler("yxz", turns, degrees=True).as_matrix(),
         focal=settings.focal_doubt ** float(doubt),
-        shown=(across / max(1.0, factor), down / max(1.0, factor)) if other_lens else (1.0, 1.0),
+        shown=(across / factor, down / factor) if factor > 1.0 else (1.0, 1.0),
         coarseness=max(1.0, 1.0 / factor),
         shift=settings.shift * rng.normal(size=3),
     )

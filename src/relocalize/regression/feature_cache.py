@@ -31,11 +31,10 @@ from relocalize.regression.disk_rows import DiskRows, RowLayout
 from relocalize.regression.folding import folded
 from relocalize.regression.frames import cache_folder
 from relocalize.regression.heads import resized
-from relocalize.regression.heads.shown import SHOWN, levelled, shown_only, shown_share
 from relocalize.regression.principal_channels import ChannelReduction, ChannelStatistics
 from relocalize.regression.time_blocks import Rows
 
-_VERSION = 4  # of how features are made; others are made again
+_VERSION = 3  # of how features are made; others are made again
 _PRINCIPAL = "principal.pt"
 _KEPT = 3  # caches that lie side by side; each may take a gigabyte
 # Cells of these many frames give the leading directions of 1280 channels to a few percent.
@@ -90,13 +89,12 @@ class FeatureCache:
         extractor = _Extractor(data, folded(backbone), tuple(stages), device, workers)
         count = len(data.frames) * (data.copies + 1)
         folder = cache_folder(data.place) / f"features-{key}"
-        layouts = extractor.layouts()
-        rows = DiskRows(folder, count, layouts, kept=_KEPT)
+        rows = DiskRows(folder, count, extractor.layouts(), kept=_KEPT)
         principal = _known_principal(rows, extractor)
         if principal is None or not rows.is_complete:
             with data.place.lock(), device.running():
                 principal = _fill(rows, extractor)
-        maps = {stage: rows.array(stage) for stage in layouts}
+        maps = {stage: rows.array(stage) for stage in stages}
         return cls(maps, _poses(data), principal, key)
 
     @property
@@ -136,20 +134,13 @@ class _Extractor:
     def maps(self, pixels: NDArray[np.uint8]) -> dict[str, Tensor]:
         """Raw feature maps [B, C, H, W] float32, on the device, of images [B, h, w, 3]."""
         images = self.device.images(torch.from_numpy(pixels).movedim(-1, 1).float() / 255)
-        if self.data.settings.input.level:
-            images = levelled(images)
         mean, std = (
             torch.tensor(values, device=images.device)[:, None, None]
             for values in (self.backbone.mean, self.backbone.std)
         )
         with torch.inference_mode(), self.device.mixed():
-            images = (images - mean) / std
-            maps = self.backbone(images, stages=self.stages)
-        found = {stage: maps[stage].float() for stage in self.stages}
-        head = self.data.settings.head
-        if head.kind == "coordinates":
-            found[SHOWN] = shown_share(images, mean, std, head.grid)
-        return found
+            maps = self.backbone((images - mean) / std, stages=self.stages)
+        return {stage: maps[stage].float() for stage in self.stages}
 
     def batches(
         self, keys: Sequence[tuple[int, int]]
@@ -166,8 +157,6 @@ class _Extractor:
 
     def channels(self, stage: str) -> int:
         """How many are kept of a stage."""
-        if stage == SHOWN:
-            return 1
         all_of_them = self.backbone.stages[stage].channels
         return min(all_of_them, self.data.settings.backbone.channels or all_of_them)
 
@@ -190,8 +179,6 @@ class _Extractor:
         for stage, found in maps.items():
             cells = (found if grid is None else resized(found, grid)).cpu()
             reduced = principal[stage](cells) if stage in principal else cells
-            if SHOWN in maps and stage != SHOWN:
-                reduced = shown_only(reduced, maps[SHOWN].cpu())
             rows[stage] = reduced.clamp(-_HALF_LIMIT, _HALF_LIMIT).half().numpy()
         return rows
 
@@ -205,8 +192,8 @@ class _Extractor:
         }
         with progress.bar("principal channels", count, "images") as bar:
             for part, maps in self.batches([(int(row), 0) for row in chosen]):
-                for stage in self.stages:
-                    statistics[stage].add(maps[stage])
+                for stage, found in maps.items():
+                    statistics[stage].add(found)
                 bar.advance(len(part))
         return {stage: one.principal(self.channels(stage)) for stage, one in statistics.items()}
 

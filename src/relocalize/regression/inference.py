@@ -17,7 +17,6 @@ from relocalize.regression.device import Device
 from relocalize.regression.folding import folded
 from relocalize.regression.heads import PoseOutput
 from relocalize.regression.heads.head import CellOutput, resized
-from relocalize.regression.heads.shown import SHOWN
 from relocalize.regression.model import PoseRegressor
 from relocalize.regression.rotations import nearest_rotation
 
@@ -34,8 +33,7 @@ def described(features: Mapping[str, Tensor]) -> Tensor:
     Args:
         features: maps [B, C, H, W] by stage name.
     """
-    seen = (maps for stage, maps in features.items() if stage != SHOWN)
-    parts = (resized(maps.float(), _CELLS).flatten(1) for maps in seen)
+    parts = (resized(maps.float(), _CELLS).flatten(1) for maps in features.values())
     return torch.cat([functional.normalize(cells, dim=1) for cells in parts], dim=1)
 
 

@@ -247,7 +247,7 @@ class CoordinateLoss(PoseLoss):
         if cells is None or depths is None:
             raise LocalizerError("the coordinates loss needs the coordinates head")
         true_depth, trust = depths[:, :, cells.chosen].unbind(1)
-        known = (true_depth > 0) & cells.shown
+        known = true_depth > 0
         if not bool(known.any()):
             return cells.scene.sum() * 0
         seen = _in_camera(cells.scene, target.position, target.rotation)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from relocalize.errors import LocalizerError
 from relocalize.regression.backbones import Backbone, Stage, make_backbone
 from relocalize.regression.heads import PoseOutput, make_head
-from relocalize.regression.heads.shown import SHOWN, levelled, shown_only, shown_share
 from relocalize.regression.principal_channels import ChannelReduction
 from relocalize.regression.rotations import (
     matrix_from_6d,
@@ -41,7 +40,6 @@ class PoseRegressor(nn.Module):
         reduction: feature maps to their principal channels, by stage; empty without.
         head: feature maps to a pose.
         orientation: the form in which orientations are regressed.
-        level: whether images are brought to the same brightness.
         position_mean: [3] mean of the train positions, in the Place's unit.
         position_scale: [] their spread: root mean square distance from the mean over sqrt(3).
         input_mean: [3, 1, 1] or [3, H, W], subtracted from RGB in 0..1.
@@ -57,7 +55,6 @@ class PoseRegressor(nn.Module):
         super().__init__()
         self.backbone = backbone.freeze() if settings.backbone.frozen else backbone
         self.orientation: Orientation = settings.head.orientation
-        self.level = settings.input.level
         channels = settings.backbone.channels
         maps = {
             name: Stage(min(stage.channels, channels or stage.channels), stage.stride)
@@ -85,11 +82,7 @@ class PoseRegressor(nn.Module):
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Images [B, 3, H, W] as the backbone wants them, of RGB bytes [B, H, W, 3]."""
-        return self.normalised(pixels.permute(0, 3, 1, 2).to(self.input_std.dtype) / 255)
-
-    def normalised(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] as the backbone wants them, of RGB in 0..1."""
-        images = levelled(images) if self.level else images
+        images = pixels.permute(0, 3, 1, 2).to(self.input_std.dtype) / 255
         return (images - self.input_mean) / self.input_std
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
@@ -98,11 +91,7 @@ class PoseRegressor(nn.Module):
             maps: dict[str, Tensor] = self.backbone(images, stages=self.stages)
             for stage, reduction in self.reduction.items():
                 maps[stage] = reduction(maps[stage])
-            grid = self.head.cells
-            if grid is None:
-                return {stage: maps[stage] for stage in self.stages}
-            shown = shown_share(images, self.input_mean, self.input_std, grid)
-        return {stage: shown_only(maps[stage], shown) for stage in self.stages} | {SHOWN: shown}
+        return {stage: maps[stage] for stage in self.stages}
 
     def forward(self, images: Tensor) -> PoseOutput:
         """The poses of normalised images [B, 3, H, W]."""

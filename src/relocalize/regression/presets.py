@@ -161,17 +161,9 @@ _DEFAULT = TrainSettings(
         stages=("group3", "group5", "head"),
         channels=64,
     ),
-    input=InputSettings(level=True, test_crops=5),
+    input=InputSettings(test_crops=5),
     augment=AugmentSettings(
-        roll_deg=15.0,
-        turn_deg=12.0,
-        shift=0.04,
-        zoom=1.6,
-        crop=0.45,
-        jitter=0.3,
-        blur_px=1.0,
-        noise=4.0,
-        occlusion=0.4,
+        roll_deg=10.0, turn_deg=12.0, shift=0.04, zoom=1.15, jitter=0.3, blur_px=1.0, noise=2.0
     ),
     head=HeadSettings(
         kind="coordinates", width=192, dropout=0.0, grid=(12, 16), blocks=3, context_dropout=0.5

@@ -111,8 +111,6 @@ class InputSettings(Settings):
     paper, the shorter side becomes 256 and a crop is taken, random in training."""
     mean_image: bool = False
     """Subtract the mean image of the train images (the paper's) in place of a mean colour."""
-    level: bool = False
-    """Bring every image to the same mean brightness, as far as a factor of 4 does."""
     test_crops: Annotated[int, Meta(ge=1, le=1024)] = 1
     """Images of a photo that it is answered by, their poses averaged. canonical: 1, or 5 with
     those of the camera turned by 5 degrees to each side. posenet: crops; the paper has 1 or 128."""
@@ -145,9 +143,6 @@ class AugmentSettings(Settings):
     zoom: Annotated[float, Meta(ge=1, le=4)] = 1.0
     """Largest factor of the focal length, and of one over it, of another lens whose image is
     brought back to the canonical camera: a longer lens shows less, a shorter one is coarser."""
-    crop: Annotated[float, Meta(ge=0, lt=0.9)] = 0.25
-    """Largest share of the width or the height that another lens's image lacks, where there is one:
-    photos are upright and lying, 4:3 and 16:9."""
     focal_doubt: Annotated[float, Meta(ge=1, le=2)] = 1.0
     """Largest factor of the focal length, and of one over it, that stays in the image: teaches
     to doubt the lens, at a cost, since an image magnified by 2% looks like one from nearer."""

@@ -38,7 +38,6 @@ _BEYOND_USUAL = 5.0
 _SURE = 2.0
 _NEARLY_NONE = 0.05
 _LEAST_SIGMA = 1e-9
-_MOST = 0.95  # of the copies of validation images are photos of the place
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,12 +131,11 @@ class Calibration:
 
         Upside-down validation images have the place's colours and textures and show no view of it.
         A photo is not of this place when its novelty is beyond the middle between the most novel
-        upright one and the median of theirs, or between nearly the most novel copy and that, as far
-        as this is below the least novel of them. The largest sigma that
-        is an answer lies likewise between the largest upright one and the median of theirs, halfway
-        in its logarithm, but is at least five times the upright one. An answer is sure where its
-        sigma is below that of nearly all upside-down images, and at most twice the largest upright
-        one; a sure one is taken up to the least novel upside-down image.
+        upright one and the median of theirs. The largest sigma that is an answer lies likewise
+        between the largest upright one and the median of theirs, halfway in its logarithm, but is
+        at least five times the upright one. An answer is sure where its sigma is below that of
+        nearly all upside-down images, and at most twice the largest upright one; a sure one is
+        taken up to the least novel upside-down image.
 
         Args:
             upright: of validation images as they are.
@@ -155,18 +153,14 @@ class Calibration:
             typical, least = np.quantile(lost, (0.5, _NEARLY_NONE))
             largest.append(max(_BEYOND_USUAL * usual, math.sqrt(usual * float(typical))))
             sure.append(min(_SURE * usual, float(least)) if least > usual else 0.0)
-        novelty, unlike = float(upright.novelty.max()), float(np.median(turned.novelty))
-        # Copies are as photos come: by other lenses, with things in the way.
-        as_come, least = float(np.quantile(varied.novelty, _MOST)), float(turned.novelty.min())
+        novelty = float(upright.novelty.max())
         return cls(
             position=weights[0],
             rotation=weights[1],
             largest_position=largest[0],
             largest_rotation=largest[1],
-            largest_novelty=max(
-                novelty, (novelty + unlike) / 2, min(least, (as_come + unlike) / 2)
-            ),
-            sure_novelty=least,
+            largest_novelty=max(novelty, (novelty + float(np.median(turned.novelty))) / 2),
+            sure_novelty=float(turned.novelty.min()),
             sure_position=sure[0],
             sure_rotation=sure[1],
             by_view=by_view,

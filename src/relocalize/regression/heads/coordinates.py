@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from relocalize.regression.backbones.backbone import Stage
 from relocalize.regression.heads.head import CellOutput, Head, PoseOutput, resized
-from relocalize.regression.heads.shown import SHOWN
 from relocalize.regression.pose_layer import aligned, refined_pose
 from relocalize.regression.rotations import columns_from_matrix
 from relocalize.regression.settings import HeadSettings
@@ -22,8 +21,6 @@ _STEPS = 5  # of Gauss-Newton, from the aligned pose; more change nothing
 _LEAST_LOG_DEPTH, _MOST_LOG_DEPTH = -4.0, 4.0
 _LEAST_LOG_DOUBT, _MOST_LOG_DOUBT = -7.0, 2.0
 _FIRST_LOG_DOUBT = -2.0
-# A cell counts where the image shows half of it, and else by e^-20 of the weight of a usual one.
-_SHOWN_SHARE, _NOT_SHOWN = 0.5, 6.0
 
 
 class CoordinateHead(Head):
@@ -105,13 +102,10 @@ class CoordinateHead(Head):
         maps = [resized(norm(features[stage]), self.grid) for stage, norm in self.norms.items()]
         whole = self.context(self.told(resized(torch.cat(maps, 1), _WHOLE).flatten(1)))
         cells = torch.cat(maps, 1).flatten(2)
-        shown = torch.ones_like(cells[:, 0], dtype=torch.bool)
-        if SHOWN in features:
-            shown = features[SHOWN].flatten(1) > _SHOWN_SHARE
         count = cells.shape[-1]
         if self.training and self.drawn < count:
             index = torch.randperm(count)[: self.drawn].to(cells.device)
-            cells, shown = cells[:, :, index], shown[:, index]
+            cells = cells[:, :, index]
         else:
             index = torch.arange(count, device=cells.device)
         width = self.reduce(cells.transpose(1, 2)) + whole[:, None]
@@ -121,9 +115,7 @@ class CoordinateHead(Head):
             scene = said[..., :3] * self.spread + self.middle
             depth = said[..., 3].clamp(_LEAST_LOG_DEPTH, _MOST_LOG_DEPTH).exp() * self.depth
             log_doubt = said[..., 4].clamp(_LEAST_LOG_DOUBT, _MOST_LOG_DOUBT)
-            # Outside the photo there is nothing to go by.
-            log_doubt = torch.where(shown, log_doubt, torch.full_like(log_doubt, _NOT_SHOWN))
-            found = CellOutput(scene, depth, log_doubt, index, self.rays[index], shown)
+            found = CellOutput(scene, depth, log_doubt, index, self.rays[index])
             return self._pose(found)
 
     def _pose(self, found: CellOutput) -> PoseOutput:

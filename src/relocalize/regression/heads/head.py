@@ -28,7 +28,6 @@ class CellOutput(NamedTuple):
     log_doubt: Tensor
     chosen: Tensor  # [N] which cells of the head's grid they are
     rays: Tensor  # [N, 2] where these are, in normalised image coordinates
-    shown: Tensor  # [B, N] whether the image shows what they look at
 
 
 class PoseOutput(NamedTuple):
