@@ -117,8 +117,8 @@ def test_nothing_is_done_twice_and_the_same_inputs_give_the_same_map(corridor_pl
 
 
 def test_a_walk_mapped_in_stretches_is_as_exact(corridor, corridor_place, tmp_path, monkeypatch):
-    monkeypatch.setattr(stretches, "_LENGTH", 40)
-    monkeypatch.setattr(stretches, "_SHARED", 12)
+    monkeypatch.setattr(stretches, "_LENGTH", 24)
+    monkeypatch.setattr(stretches, "_SHARED", 11)
     place = copied(corridor_place, tmp_path / "stretches")
     report = map_place(place, MapSettings(seed=1))
     assert len(stretches.stretches(range(report.keyframes))) >= 2

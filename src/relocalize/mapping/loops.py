@@ -90,9 +90,9 @@ def find_loops(
         for loop in [_agreed(model, place, {pair: loops[pair] for pair in pairs})]
         if loop is not None
     ]
-    if not found:
-        return []
     inside = [pair for pair in sorted(neighbours) if all(name in place for name in pair)]
+    if not found or not inside:
+        return []
     asked = inside[:: 1 + len(inside) // _ASKED]
     least = np.quantile([_shown(model, pair, neighbours[pair], None) for pair in asked], _SHOWN)
     found = [

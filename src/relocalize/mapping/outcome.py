@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,17 +52,16 @@ def nearest_in_order(
     names: Sequence[str], anchors: Collection[str], count: int
 ) -> dict[str, list[str]]:
     """For every name, the ``count`` nearest anchors of its capture by place in the order."""
-    at = {name: i for i, name in enumerate(names)}
-    by_capture: dict[str, list[str]] = {}
-    for name in names:
+    by_capture: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
         if name in anchors:
-            by_capture.setdefault(name.partition("/")[0], []).append(name)
+            by_capture.setdefault(name.partition("/")[0], []).append(row)
     result: dict[str, list[str]] = {}
-    for name in names:
-        near = by_capture.get(name.partition("/")[0], [])
-        places = np.array([at[anchor] for anchor in near], dtype=np.int64)
-        order = np.argsort(np.abs(places - at[name]), kind="stable")[:count]
-        result[name] = [near[int(i)] for i in order]
+    for row, name in enumerate(names):
+        rows = by_capture.get(name.partition("/")[0], [])
+        at = bisect_left(rows, row)
+        near = sorted(rows[max(0, at - count) : at + count], key=lambda one: abs(one - row))
+        result[name] = [names[one] for one in near[:count]]
     return result
 
 
