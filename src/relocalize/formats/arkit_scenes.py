@@ -31,6 +31,7 @@ _NAMES = (
     ("color.traj", "wide", "color_intrinsics"),
 )
 _ENDINGS = {".png", ".jpg"}
+_LARGEST_TURN = 100.0  # radians; what is said in degrees, or broken, has more
 _SAME_TIME = 0.005  # seconds, as its own reader takes them for one
 
 
@@ -65,6 +66,8 @@ def read(path: Path) -> Registration:
         with rows.row(name):
             lens = _nearest(lens_times, time)
             camera = None if lens is None else _camera(lenses[float(lens_times[lens])])
+            if np.abs(poses[row, :3]).max() > _LARGEST_TURN:
+                raise ValueError(f"a rotation vector of {poses[row, :3].tolist()} radians")
             turn = rotations_from_rotvecs(poses[row, :3])
             rows.add(name, turn, poses[row, 3:], camera, time=time)
     remarks = [f"{between} images have no pose at their time"] if between else []
