@@ -426,7 +426,7 @@ def test_a_place_that_is_mapped_anew_is_picked_up_without_a_gap(place, photo, tm
             for path in (place.root / "map").iterdir():
                 shutil.copy2(path, folder / path.name)
             smaller.write(folder)
-        digest = moved.map_digest()
+        digest, before = moved.map_digest(), checksum(root)
         assert digest != first
 
         def picked_up() -> bool:
@@ -434,6 +434,7 @@ def test_a_place_that_is_mapped_anew_is_picked_up_without_a_gap(place, photo, tm
             return client.place("place")["map_digest"] == digest
 
         until(picked_up, "the new map is served")
+        assert checksum(root) == before  # its localizer was fitted anew, in memory
         until(lambda: len(workers_of(os.getpid())) < 4, "the old workers have gone")
         assert client.localize("place", photo)["status"] == "localized"
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from relocalize import progress
 from relocalize.errors import LocalizerError
+from relocalize.features.database import DATABASE
 from relocalize.localization.localizer import Localizer
 from relocalize.localization.registry import LOCALIZERS, TRAINED, kind_of, localizer_type
 from relocalize.localization.saving import DESCRIPTION, read_description
@@ -66,7 +69,26 @@ def in_memory(place: Place, name: str) -> Localizer:
             f"{name} is not trained on the map as it is; train it first: relocalize train "
             f"{place.root}; or take --localizer structure"
         )
-    return kind.fit_again(place, stored.split, stored.folder)
+    with _untouched(place) as copy:
+        return kind.fit_again(copy, stored.split, stored.folder)
+
+
+@contextmanager
+def _untouched(place: Place) -> Iterator[Place]:
+    """The Place with its files, of which the database is a copy: COLMAP writes when it reads."""
+    with tempfile.TemporaryDirectory(prefix="relocalize-") as folder:
+        root = Path(folder)
+        for path in place.root.iterdir():
+            if path != place.map_dir:
+                (root / path.name).symlink_to(path.resolve())
+        (root / place.map_dir.name).mkdir()
+        for path in place.map_dir.iterdir():
+            linked = root / place.map_dir.name / path.name
+            if path.name == DATABASE:
+                shutil.copyfile(path, linked)
+            else:
+                linked.symlink_to(path.resolve())
+        yield Place.open(root, recover=False)
 
 
 def store(
