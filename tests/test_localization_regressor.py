@@ -222,7 +222,7 @@ def test_what_is_saved_is_small_complete_and_says_how_it_came_about(saved):
     assert 0 < description["validation"]["score"] < 0.6
     assert description["training"]["seconds"] > 0
     assert {"torch", "relocalize"} <= set(description["training"]["with"])
-    assert len((saved / "training.jsonl").read_text().splitlines()) == 300
+    assert len((saved / "training.jsonl").read_text().splitlines()) == 150
     assert not [path for path in saved.rglob("*") if path.suffix in {".pt", ".pkl", ".pth"}]
 
 
