@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,18 +29,17 @@ import tyro
 
 import relocalize
 from relocalize import Camera, Place, Rigid3, Split, fitted, progress
-from relocalize.absolute_pose import Refused, Solved
 from relocalize.errors import RelocalizeError
-from relocalize.features.extraction import extract_features
 from relocalize.formats import match_names, read_registration
 from relocalize.formats.registration import Registration
-from relocalize.geometry import align_camera_poses, position_error, rotation_error_deg
+from relocalize.geometry import align_camera_poses, position_error
 from relocalize.localization.query import Query
 from relocalize.localization.structure import StructureLocalizer
 from relocalize_synthetic import CorridorSettings, write_corridor
+from verdicts import Verdict, verdict
 
 _FOREIGN = 10  # photos of each other place
-_RIGHT = 0.05, 5.0  # share of the distance to what is seen, degrees
+_SHOWN: tuple[Verdict, ...] = ("right", "wrong", "right refused")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Row:
 
     posed: str = "-"
     off: str = "-"
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: Counter[Verdict] = field(default_factory=Counter)
     elsewhere: str = "-"
     features: str = "-"
     seconds: float = 0.0
@@ -99,8 +99,9 @@ def main(arguments: Arguments) -> None:
         lines = [head + f"{'features':>8s} {'CPU s':>6s}"]
         for name in rows:
             row = _row(name, cases, work)
-            counts = [row.counts.get(key, 0) for key in ("right", "wrong", "refused", "none")]
-            asked = "{:6d} {:5d} {:5d} {:7d} {:4d}".format(sum(counts), *counts)
+            counts = [row.counts[key] for key in _SHOWN]
+            none = row.counts.total() - sum(counts)
+            asked = "{:6d} {:5d} {:5d} {:7d} {:4d}".format(row.counts.total(), *counts, none)
             lines.append(
                 f"{name:18s} {row.posed:>9s} {row.off:>26s} {asked} {row.elsewhere:>9s} "
                 f"{row.features:>8s} {row.seconds:6.0f}"
@@ -179,8 +180,7 @@ def _row(name: str, cases: dict[str, Case], work: Path) -> Row:
     localizer = fitted(place, "structure")
     assert isinstance(localizer, StructureLocalizer)
     for path, camera, true in _photos(case, place, truth):
-        verdict = _asked(localizer, Query.of(path, camera), true)
-        row.counts[verdict] = row.counts.get(verdict, 0) + 1
+        row.counts[verdict(localizer, Query.of(path, camera), true)] += 1
     others = [path for other in cases if other != name for path in _some(name, cases[other])]
     answered = sum(localizer.localize(path).status == "localized" for path in others)
     row.elsewhere = f"{answered}/{len(others)}"
@@ -254,29 +254,6 @@ def _photos(
         for name in asked.poses:
             path = case.photos.parent / "visitor" / name
             yield path, None, to_place.move_camera(asked.world_from_cam(name))
-
-
-def _asked(localizer: StructureLocalizer, query: Query, true: Rigid3) -> str:
-    solver = localizer.solver
-    features = extract_features(query.pixels, solver.settings.features)
-    found = solver.solve(solver.match(features, query.camera))
-    if isinstance(found, Solved):
-        return "right" if _is_right(localizer, found.view.world_from_cam, true) else "wrong"
-    assert isinstance(found, Refused)
-    if found.doubted is not None and _is_right(localizer, found.doubted, true):
-        return "refused"
-    return "none"
-
-
-def _is_right(localizer: StructureLocalizer, pose: Rigid3, true: Rigid3) -> bool:
-    scene = localizer.solver.scene
-    pose = pose.shifted(scene.origin)
-    seen = scene.positions + scene.origin - true.translation
-    distance = float(np.median(np.linalg.norm(seen, axis=1)))
-    share, degrees = _RIGHT
-    return (
-        position_error(pose, true) <= share * distance and rotation_error_deg(pose, true) <= degrees
-    )
 
 
 def _some(asking: str, case: Case) -> list[Path]:

@@ -23,9 +23,11 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before numpy
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -34,11 +36,8 @@ from numpy.typing import NDArray
 
 from kitchen import kitchen_place
 from relocalize import fitted, progress
-from relocalize.absolute_pose import Refused
-from relocalize.features.extraction import extract_features
 from relocalize.formats import read_registration
-from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry import Camera, Rigid3
 from relocalize.localization.query import Query
 from relocalize.localization.structure import StructureLocalizer
 from relocalize.mapping import MapSettings, map_place
@@ -46,12 +45,13 @@ from relocalize.place import Place
 from relocalize.place.image_file import open_image, rgb
 from relocalize.verbs.import_poses import import_poses
 from relocalize_synthetic import CorridorSettings, write_corridor
+from verdicts import Verdict, verdict
 
 _EVERY = 4  # of unordered photos: one is for testing
 _CORRIDOR_STEP = 5  # frames of the rendered walk: a photo every 17 cm
 _BLOBS = (0.15, 0.30, 0.45)
 _MOST_PHOTOS = 50  # of a split
-_RIGHT = 0.05, 5.0  # share of the distance to what is seen, degrees
+_VERDICTS = get_args(Verdict)
 
 Pixels = NDArray[np.uint8]
 
@@ -162,15 +162,9 @@ def _blob(pixels: Pixels, other: Pixels, share: float, rng: np.random.Generator)
 
 def _without_place(localizer: StructureLocalizer, photo: Photo) -> StructureLocalizer | None:
     """The localizer of a map without the points that the photo shows and views that lost most."""
-    scene, camera = localizer.solver.scene, photo.camera
-    assert photo.truth is not None and camera is not None
-    points = photo.truth.inverse() @ scene.positions
-    gone = points[:, 2] > 0
-    pixels = camera.img_from_cam(points[gone])
-    margin = 0.05 * max(camera.width, camera.height)
-    size = np.array([camera.width, camera.height])
-    gone[gone] = ((pixels > -margin) & (pixels < size + margin)).all(axis=1)
-    rest = scene.without(gone)
+    scene = localizer.solver.scene
+    assert photo.truth is not None and photo.camera is not None
+    rest = scene.without(scene.shown_in(photo.camera, photo.truth.shifted(-scene.origin)))
     if rest is None:
         return None
     return StructureLocalizer(replace(localizer.solver, scene=rest), localizer.unit)
@@ -182,41 +176,15 @@ class Row:
 
     place: str
     what: str
-    photos: int = 0
-    right: int = 0
-    right_refused: int = 0
-    wrong: int = 0
-    wrong_refused: int = 0
-    no_pose: int = 0
+    counts: Counter[Verdict] = field(default_factory=Counter)
     cpu_s: float = 0.0
 
     def ask(self, localizer: StructureLocalizer, photo: Photo) -> None:
-        """Localize a photo and count what comes of it: the pose answered, or the one doubted."""
+        """Localize a photo and count what comes of it."""
         started = time.process_time()
         query = Query.of(photo.pixels, photo.camera)
-        features = extract_features(query.pixels, localizer.solver.settings.features)
-        matches = localizer.solver.match(features, query.camera)
-        found = localizer.solver.solve(matches)
+        self.counts[verdict(localizer, query, photo.truth)] += 1
         self.cpu_s += time.process_time() - started
-        self.photos += 1
-        refused = isinstance(found, Refused)
-        pose = found.doubted if isinstance(found, Refused) else found.view.world_from_cam
-        if pose is None:
-            self.no_pose += 1
-        elif _is_right(pose, photo.truth, localizer.solver.scene.positions):
-            self.right += not refused
-            self.right_refused += refused
-        else:
-            self.wrong += not refused
-            self.wrong_refused += refused
-
-
-def _is_right(pose: Rigid3, truth: Rigid3 | None, points: FloatArray) -> bool:
-    if truth is None:
-        return False
-    depth = float(np.median(np.linalg.norm(points - truth.translation, axis=1)))
-    near = position_error(pose, truth) <= _RIGHT[0] * depth
-    return near and rotation_error_deg(pose, truth) <= _RIGHT[1]
 
 
 def _tests_of(place: Place) -> list[Photo]:
@@ -302,8 +270,8 @@ def main(arguments: Arguments) -> None:
             "kitchen": lambda root: kitchen_place(root, data / "redkitchen", "blocks"),
             "later": lambda root: kitchen_place(root, data / "redkitchen", "later"),
         }
-        head = f"{'photos':>7}{'right':>7}{'refused':>9}{'wrong':>7}{'refused':>9}{'no pose':>9}"
-        print(f"{'':44}{head}{'CPU s':>8}")
+        head = "".join(f"{one:>15}" for one in _VERDICTS)
+        print(f"{'':44}{'photos':>7}{head}{'CPU s':>8}")
         for name in arguments.rows or makers:
             place = makers[name](work / name)
             photos = _tests_of(place)
@@ -317,10 +285,9 @@ def main(arguments: Arguments) -> None:
                 for photo in _loose(folder)
             ]
             for row in _rows(name, place, photos, others):
-                counts = f"{row.photos:7}{row.right:7}{row.right_refused:9}{row.wrong:7}"
+                numbers = "".join(f"{row.counts[one]:15}" for one in _VERDICTS)
                 print(
-                    f"{row.place:12}{row.what:32}{counts}{row.wrong_refused:9}{row.no_pose:9}"
-                    f"{row.cpu_s:8.1f}",
+                    f"{row.place:16}{row.what:28}{row.counts.total():7}{numbers}{row.cpu_s:8.1f}",
                     flush=True,
                 )
 

@@ -183,7 +183,7 @@ def test_the_maps_noise_is_what_images_meet_that_are_not_in_it(place):
     with open_database(place) as database:
         known = PoseSolver.learn(noisy, database)
         held, others = train[::3], [name for name in train if name not in train[::3]]
-        asked = known.with_noise_of(noisy, database, held=held, others=others)
+        asked = known.with_held_out(noisy, database, held=held, others=others)
     # An image that is localized by points which it helped to make finds part of its own error.
     assert asked.noise.position > 1.05 * known.noise.position
     assert 0.005 < asked.noise.position < 0.03

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import Self
 
 from relocalize.absolute_pose.map_noise import MapNoise, measured_noise
@@ -36,7 +35,6 @@ from relocalize.place import MapModel, PosedImage
 from relocalize.place.reduced_map import seen_by
 
 _OWN_VIEWS = 60  # views localized like photos; a median of 60 is good to 20%
-_MARGIN = 0.05  # of the longer side, about an image: a place that just leaves it is still shown
 
 
 @dataclass(frozen=True)
@@ -127,6 +125,7 @@ class PoseSolver:
         And again by the others without the place that each shows: whatever pose comes is wrong.
         """
         localized, posed, own, wrong = [], [], [], []
+        unverified = replace(self.settings.pose, verified=False)
         for index in _spread(len(views)):
             image = views[index]
             features = database.features(image.name)
@@ -138,10 +137,10 @@ class PoseSolver:
                 own.append(found.verification)
             if not self.settings.pose.verified:
                 continue
-            elsewhere = self.scene.without(self._shown_in(image))
-            if elsewhere is not None:
-                there = replace(self, scene=elsewhere)
-                wrong.append(isinstance(there.solve(there.match(features, image.camera)), Solved))
+            rest = self.scene.without(self.scene.shown_in(image.camera, image.world_from_cam))
+            if rest is not None:
+                matches = replace(self, scene=rest).match(features, image.camera)
+                wrong.append(isinstance(solve_pose(matches, rest, unverified), Solved))
         usual = usual_of(own, wrong=sum(wrong), asked=len(wrong))
         pose = replace(self.settings.pose, usual=usual)
         return replace(
@@ -150,17 +149,7 @@ class PoseSolver:
             noise=measured_noise(localized, posed),
         )
 
-    def _shown_in(self, image: PosedImage) -> NDArray[np.bool_]:
-        """Which points of the scene lie in an image, or just outside, hidden or not."""
-        points = image.world_from_cam.inverse() @ self.scene.positions
-        shown: NDArray[np.bool_] = points[:, 2] > 0
-        size = np.array([image.camera.width, image.camera.height])
-        margin = _MARGIN * size.max()
-        pixels = image.camera.img_from_cam(points[shown])
-        shown[shown] = ((pixels > -margin) & (pixels < size + margin)).all(axis=1)
-        return shown
-
-    def with_noise_of(
+    def with_held_out(
         self,
         model: MapModel,
         database: FeatureDatabase,
@@ -186,7 +175,7 @@ class PoseSolver:
         vlad = Vlad.fit(descriptors, self.settings.vlad)
         scene = Scene.from_map(reduced.points, views, descriptors, vlad)
         there = replace(self, scene=scene)
-        unrefused = replace(self.settings.pose, usual=Usual())
+        unrefused = replace(self.settings.pose, usual=Usual())  # which finds no look-alike
         solved = []
         for row in _spread(len(asked)):
             image = asked[row]

@@ -17,8 +17,11 @@ from relocalize.errors import MappingError
 from relocalize.features.extraction import Descriptors, UnitDescriptors, kind_of, unit_descriptors
 from relocalize.features.matching import Rows
 from relocalize.features.vlad import Vlad
+from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Points, PosedImage
+
+_MARGIN = 0.05  # of the longer side, about an image: a place that just leaves it is still shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +65,21 @@ class Scene:
         for i in views:
             seen[self.seen_rows[self.view_starts[i] : self.view_starts[i + 1]]] = True
         return np.flatnonzero(seen)
+
+    def shown_in(self, camera: Camera, world_from_cam: Rigid3) -> NDArray[np.bool_]:
+        """[P] which points lie in an image, or just outside, hidden or not.
+
+        Args:
+            camera: of the image.
+            world_from_cam: its pose, from the scene's origin.
+        """
+        points = world_from_cam.inverse() @ self.positions
+        shown: NDArray[np.bool_] = points[:, 2] > 0
+        size = np.array([camera.width, camera.height])
+        margin = _MARGIN * size.max()
+        pixels = camera.img_from_cam(points[shown])
+        shown[shown] = ((pixels > -margin) & (pixels < size + margin)).all(axis=1)
+        return shown
 
     def without(self, gone: NDArray[np.bool_]) -> Scene | None:
         """The same without some points, and without the views that saw more of these than others.

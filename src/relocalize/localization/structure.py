@@ -78,13 +78,13 @@ class StructureLocalizer(Localizer):
                 others, held = time_blocks(names, _VALIDATION_SHARE, centres=centres)
             except LocalizerError:
                 return cls(solver, place.unit)
-            noisy = solver.with_noise_of(
+            learnt = solver.with_held_out(
                 model,
                 database,
                 held=[names[row] for row in held],
                 others=[names[row] for row in others],
             )
-            return cls(noisy, place.unit)
+            return cls(learnt, place.unit)
 
     def _localize(self, query: Query) -> PoseEstimate:
         started = time.perf_counter()
