@@ -96,18 +96,17 @@ def main(arguments: Arguments) -> None:
         rows = arguments.rows or tuple(cases)
         head = f"{'place':18s} {'posed':>9s} {'off: median, 90%, max (%)':>26s} {'photos':>6s} "
         head += f"{'right':>5s} {'wrong':>5s} {'refused':>7s} {'none':>4s} {'elsewhere':>9s} "
-        lines = [head + f"{'features':>8s} {'CPU s':>6s}"]
+        print(head + f"{'features':>8s} {'CPU s':>6s}", flush=True)
         for name in rows:
             row = _row(name, cases, work)
             counts = [row.counts[key] for key in _SHOWN]
             none = row.counts.total() - sum(counts)
             asked = "{:6d} {:5d} {:5d} {:7d} {:4d}".format(row.counts.total(), *counts, none)
-            lines.append(
+            print(
                 f"{name:18s} {row.posed:>9s} {row.off:>26s} {asked} {row.elsewhere:>9s} "
-                f"{row.features:>8s} {row.seconds:6.0f}"
+                f"{row.features:>8s} {row.seconds:6.0f}",
+                flush=True,
             )
-            progress.say(lines[-1])
-    print("\n".join(lines))
 
 
 def _cases(data: Path, work: Path) -> dict[str, Case]:
@@ -266,4 +265,5 @@ def _some(asking: str, case: Case) -> list[Path]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    with progress.shown():
+        main(tyro.cli(Arguments))

@@ -94,8 +94,8 @@ def as_text(place: Place, report: MapReport) -> str:
     if not report.unchanged:
         lines.append(f"{'stage':32s} {'items':>6s} {'wall s':>8s} {'CPU s':>8s} {'ms each':>8s}")
         for name, stage in report.stages.items():
+            each = f"{1000 * stage.cpu_s_each:.0f}" if stage.count else "-"  # all of it was there
             lines.append(
-                f"{name:32s} {stage.count:6d} {stage.wall_s:8.1f} {stage.cpu_s:8.1f} "
-                f"{1000 * stage.cpu_s_each:8.0f}"
+                f"{name:32s} {stage.count:6d} {stage.wall_s:8.1f} {stage.cpu_s:8.1f} {each:>8s}"
             )
     return "\n".join(lines)
