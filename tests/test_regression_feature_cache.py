@@ -78,11 +78,11 @@ def data_of(place):
     return TrainingData(place, SETTINGS, frames, images, train=rows, validation=rows[:0])
 
 
-def features(data, backbone, *, stages=STAGES, workers=1, **changes):
+def features(data, backbone, *, stages=STAGES, workers=1, seconds=None, **changes):
     """Kept features; ``changes`` are settings, their dots written as two underlines."""
     fields = {name.replace("__", "."): value for name, value in changes.items()}
     data = replace(data, settings=with_fields(data.settings, fields))
-    return FeatureCache.prepare(data, backbone, stages, CPU, workers=workers)
+    return FeatureCache.prepare(data, backbone, stages, CPU, workers=workers, seconds=seconds)
 
 
 def raw(backbone, pixels):
@@ -123,12 +123,12 @@ def test_principal_channels_keep_what_varies(prepared):
         basis = channels.basis.numpy()
         assert reduced.maps[stage].shape[1] == 6
         assert np.allclose(basis @ basis.T, np.eye(6), atol=1e-5)
-        originals = whole.maps[stage][::4].astype(np.float32)
+        originals = whole.maps[stage][:12].astype(np.float32)
         cells = np.moveaxis(originals, 1, -1).reshape(-1, originals.shape[1])
         assert np.allclose(channels.mean, cells.mean(axis=0), atol=1e-3)
         # As good as the best there is (numpy's SVD), and it comes back.
         spread = np.linalg.svd(cells - cells.mean(axis=0), compute_uv=False) ** 2
-        kept = np.moveaxis(reduced.maps[stage][::4].astype(np.float32), 1, -1).reshape(-1, 6)
+        kept = np.moveaxis(reduced.maps[stage][:12].astype(np.float32), 1, -1).reshape(-1, 6)
         lost = cells - (kept @ basis + channels.mean.numpy())
         assert (lost**2).sum() / spread.sum() == pytest.approx(
             spread[6:].sum() / spread.sum(), abs=2e-3
@@ -177,6 +177,21 @@ def test_workers_change_nothing(prepared):
     three = features(prepared, backbone, workers=3)
     for stage, array in three.maps.items():
         assert np.array_equal(array, maps[stage])
+
+
+def test_short_of_time_there_are_fewer_copies_and_the_rest_is_made_later(prepared):
+    backbone = TinyBackbone(seed=7).freeze()
+    short = features(prepared, backbone, seconds=1e-6)
+    maps = {stage: np.array(array) for stage, array in short.maps.items()}
+    assert short.copies == 2
+    assert maps["deep"].shape[0] == 24
+    TinyBackbone.seen = 0
+    assert features(prepared, backbone, seconds=0).copies == 2
+    assert TinyBackbone.seen <= 1  # the image that tells the maps' size
+    whole = features(prepared, backbone)
+    assert whole.copies == 4
+    for stage, array in maps.items():
+        assert np.array_equal(whole.maps[stage][:24], array)
 
 
 _KILLED = """

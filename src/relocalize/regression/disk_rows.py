@@ -89,13 +89,14 @@ class DiskRows:
             atomic.write_json(self.folder / _DESCRIPTION, dict(about))
 
     @property
-    def is_complete(self) -> bool:
-        """Whether every row is there; what is used is not forgotten soon."""
-        if not self._is_whole() or len(self.missing):
-            return False
+    def finished(self) -> int:
+        """Rows that are there before the first that is not; what is used is not forgotten soon."""
+        if not self._is_whole():
+            return 0
+        missing = self.missing
         with suppress(OSError):  # a Place that is only read
             os.utime(self.folder / _DESCRIPTION)
-        return True
+        return int(missing[0]) if len(missing) else self.rows
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.bin"

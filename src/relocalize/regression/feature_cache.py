@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,7 +36,7 @@ from relocalize.regression.heads import resized
 from relocalize.regression.principal_channels import ChannelReduction, ChannelStatistics
 from relocalize.regression.time_blocks import Rows
 
-_VERSION = 3  # of how features are made; others are made again
+_VERSION = 4  # of how features are made; others are made again
 _PRINCIPAL = "principal.pt"
 _KEPT = 3  # caches that lie side by side; each may take a gigabyte
 # Cells of these many frames give the leading directions of 1280 channels to a few percent.
@@ -47,9 +49,9 @@ _HALF_LIMIT = 65504.0  # float16's largest number
 class FeatureCache:
     """Feature maps of N frames and C copies of each; copy 0 is the frame itself."""
 
-    # by stage [N * (C + 1), c, h, w] float16, read-only memory maps; row ``frame * (C + 1) + copy``
+    # by stage [N * (C + 1), c, h, w] float16, read-only memory maps; row ``copy * N + frame``
     maps: dict[str, NDArray[np.float16]]
-    world_from_cams: FloatArray  # [N, C + 1, 4, 4]
+    world_from_cams: FloatArray  # [N, C + 1, 4, 4], of the copies that are there
     # by stage how channels were reduced; empty where all are kept
     principal: dict[str, ChannelReduction]
     key: str  # of everything that the maps depend on
@@ -63,6 +65,7 @@ class FeatureCache:
         device: Device,
         *,
         workers: int = 1,
+        seconds: float | None = None,
     ) -> FeatureCache:
         """The features of all frames, computed unless they were before.
 
@@ -76,6 +79,7 @@ class FeatureCache:
             stages: of the backbone, shallow to deep.
             device: that the backbone runs on.
             workers: threads that make copies while the backbone runs.
+            seconds: that this may take: the copies that are there by then are enough, and one is.
 
         Raises:
             LocalizerError: no such stage, a backbone that is not frozen, or a full disk.
@@ -91,11 +95,15 @@ class FeatureCache:
         folder = cache_folder(data.place) / f"features-{key}"
         rows = DiskRows(folder, count, extractor.layouts(), kept=_KEPT)
         principal = _known_principal(rows, extractor)
-        if principal is None or not rows.is_complete:
+        least = len(data.frames) * min(2, data.copies + 1)
+        enough = least if seconds == 0 else count
+        if principal is None or rows.finished < enough:
+            until = None if seconds is None else time.perf_counter() + seconds
             with data.place.lock(), device.running():
-                principal = _fill(rows, extractor)
-        maps = {stage: rows.array(stage) for stage in stages}
-        return cls(maps, _poses(data), principal, key)
+                principal = _fill(rows, extractor, least, until)
+        copies = rows.finished // len(data.frames)
+        maps = {stage: rows.array(stage)[: copies * len(data.frames)] for stage in stages}
+        return cls(maps, _poses(data, copies), principal, key)
 
     @property
     def copies(self) -> int:
@@ -104,7 +112,7 @@ class FeatureCache:
 
     def batch(self, frames: Rows, copies: Rows) -> dict[str, Tensor]:
         """Maps [B, c, h, w] float32 by stage of copies [B] of frames [B]."""
-        rows = frames * self.copies + copies
+        rows = copies * len(self.world_from_cams) + frames
         return {
             stage: torch.from_numpy(np.asarray(maps[rows])).float()
             for stage, maps in self.maps.items()
@@ -144,7 +152,7 @@ class _Extractor:
 
     def batches(
         self, keys: Sequence[tuple[int, int]]
-    ) -> Iterator[tuple[list[tuple[int, int]], dict[str, Tensor]]]:
+    ) -> Generator[tuple[list[tuple[int, int]], dict[str, Tensor]]]:
         """Raw maps of (frame, copy) pairs, batch by batch; images are made in threads."""
         parts = [list(keys[at : at + _BATCH]) for at in range(0, len(keys), _BATCH)]
 
@@ -198,13 +206,13 @@ class _Extractor:
         return {stage: one.principal(self.channels(stage)) for stage, one in statistics.items()}
 
 
-def _poses(data: TrainingData) -> FloatArray:
-    """[N, C + 1, 4, 4]."""
+def _poses(data: TrainingData, copies: int) -> FloatArray:
+    """[N, copies, 4, 4], the frames themselves first."""
     settings, frames = data.settings, data.frames
-    poses = np.repeat(frames.world_from_cams[:, None], data.copies + 1, axis=1)
+    poses = np.repeat(frames.world_from_cams[:, None], copies, axis=1)
     for frame in range(len(frames)):
         points = frames.points(frame) if settings.augment.shift else None
-        for copy in range(1, data.copies + 1):
+        for copy in range(1, copies):
             view = draw_view(copy_rng(settings.seed, copy, frame), settings.augment)
             poses[frame, copy] = view.world_from_cam(frames.world_from_cams[frame], points)
     return poses
@@ -239,7 +247,10 @@ def _fingerprint(
     return digest.hexdigest()[:16]
 
 
-def _fill(rows: DiskRows, extractor: _Extractor) -> dict[str, ChannelReduction]:
+def _fill(
+    rows: DiskRows, extractor: _Extractor, least: int, until: float | None
+) -> dict[str, ChannelReduction]:
+    """Make the rows that are missing, copy by copy; from ``least`` on while there is time."""
     data = extractor.data
     principal = _known_principal(rows, extractor)
     if principal is None:
@@ -252,15 +263,18 @@ def _fill(rows: DiskRows, extractor: _Extractor) -> dict[str, ChannelReduction]:
         torch.save({stage: dict(one.state_dict()) for stage, one in principal.items()}, buffer)
         atomic.write_bytes(rows.folder / _PRINCIPAL, buffer.getvalue())
     # Whole batches, so that a run that was killed ends with the same numbers as one that was not.
-    keys = [divmod(row, data.copies + 1) for row in range(rows.rows)]
+    keys = [divmod(row, len(data.frames))[::-1] for row in range(rows.rows)]
     missing = np.unique(rows.missing // _BATCH)
     todo = [key for at in missing for key in keys[at * _BATCH : (at + 1) * _BATCH]]
-    with progress.bar(f"features by {extractor.backbone.name}", len(todo), "images") as bar:
-        for part, maps in extractor.batches(todo):
-            first = part[0][0] * (data.copies + 1) + part[0][1]
+    made = extractor.batches(todo)
+    with closing(made), progress.bar(f"features by {extractor.backbone.name}", len(todo)) as bar:
+        for part, maps in made:
+            first = part[0][1] * len(data.frames) + part[0][0]
             rows.write(first, extractor.kept(maps, principal))
             rows.commit()
             bar.advance(len(part))
+            if until is not None and time.perf_counter() >= until and rows.finished >= least:
+                break
     return principal
 
 

@@ -93,7 +93,7 @@ class TrainingFrames:
             "sources": RowLayout((source_bytes,), "uint8"),
         }
         rows = DiskRows(cache_folder(place) / f"frames-{key}", len(images), layouts)
-        if not rows.is_complete:
+        if rows.finished < rows.rows:
             with place.lock():
                 rows.make({"frames": len(images), "target": asdict(target)})
                 _fill(place, rows, images, target, source_bytes, workers)

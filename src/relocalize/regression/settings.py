@@ -334,7 +334,7 @@ class TrainSettings(Settings):
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     copies: CountOrNone | None = None
     """Augmented copies of each frame whose features are kept (frozen backbone); none: by the number
-    of frames, 10 of 650, up to 40 of fewer, at least 2."""
+    of frames, 10 of 650, up to 40 of fewer, at least 2. As many as half of the minutes allow."""
     indexed_copies: CountOrNone = 10
     """Of these copies, how many of each frame are among the views that photos are compared with, to
     tell how sure an answer is and for answers by the nearest view (frozen backbone)."""

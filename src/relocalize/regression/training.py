@@ -31,6 +31,8 @@ from relocalize.regression.validation import Validated, validated
 from relocalize.regression.weights import WeightsReport, load_weights
 
 _PROBES = 16  # train images whose answers half precision must not change
+# Of the minutes, for features of copies: a copy that no epoch comes to is of no use.
+_CACHING_SHARE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +54,8 @@ def train(place: Place, split: Split | None, settings: TrainSettings, folder: Pa
 
     Validation images are cut from them by blocks of time; they choose the epoch and calibrate
     the uncertainty, and are not trained on. With a frozen backbone the features of the frames and
-    of ``settings.copies`` varied copies are computed once and kept in the Place; otherwise every
-    epoch varies the images anew.
+    of ``settings.copies`` varied copies (of fewer, where ``settings.minutes`` are short) are
+    computed once and kept in the Place; otherwise every epoch varies the images anew.
 
     A run that was killed is resumed from the checkpoint in ``folder``. Under `torchrun` every
     process trains on its share of each batch and returns the same.
@@ -82,7 +84,7 @@ def train(place: Place, split: Split | None, settings: TrainSettings, folder: Pa
         data = workers.leader_first(lambda: TrainingData.prepare(place, split, settings))
         model, weights = _untrained(data)
         device.place(model)
-        with closing(_data_source(data, model, device, workers)) as source:
+        with closing(_data_source(data, model, device, workers, started)) as source:
             preparation = time.perf_counter() - started
             result = _run(data, model, source, workers, folder, preparation)
             probes = data.train[:: max(1, len(data.train) // _PROBES)]
@@ -132,17 +134,27 @@ def _look_at_scene(model: PoseRegressor, head: CoordinateHead, data: TrainingDat
 
 
 def _data_source(
-    data: TrainingData, model: PoseRegressor, device: Device, workers: Workers
+    data: TrainingData, model: PoseRegressor, device: Device, workers: Workers, started: float
 ) -> DataSource:
     """Cached features where the backbone is frozen, else images."""
     cells = model.head.cells
     if not data.settings.backbone.frozen or data.settings.input.mean_image:
         return ImageSource(data, cells, device)
-    cache = workers.leader_first(
-        lambda: FeatureCache.prepare(
-            data, model.backbone, model.stages, device, workers=worker_count()
+
+    def cached() -> FeatureCache:
+        minutes, spent = data.settings.minutes, time.perf_counter() - started
+        left = None if minutes is None else max(0.0, _CACHING_SHARE * 60 * minutes - spent)
+        return FeatureCache.prepare(
+            data,
+            model.backbone,
+            model.stages,
+            device,
+            workers=worker_count(),
+            # The first process alone makes copies.
+            seconds=left if workers.leads else 0.0,
         )
-    )
+
+    cache = workers.leader_first(cached)
     for stage, channels in cache.principal.items():
         model.reduction[stage].load_state_dict(channels.state_dict())
     return FeatureSource(data, cells, device, cache)
