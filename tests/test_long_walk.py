@@ -15,9 +15,11 @@ from relocalize import progress
 from relocalize.geometry import Camera, Rigid3, Similarity3, align_camera_poses
 from relocalize.geometry.transforms import rotations_from_rotvecs
 from relocalize.mapping.drift import drift_of
-from relocalize.mapping.loops import close_loops, find_loops
+from relocalize.mapping.loops import find_loops
+from relocalize.mapping.pose_graph import close_loops
 from relocalize.mapping.pruning import keep_images
-from relocalize.mapping.stretches import joined, read_models, save_models, stretches
+from relocalize.mapping.reconstruction import read_models, save_models
+from relocalize.mapping.stretches import joined, stretches
 from relocalize.place import MapModel, PosedImage
 from relocalize.place.bundle_adjustment import refine_map
 from relocalize.place.model import NO_POINT, Points

@@ -21,8 +21,9 @@ from relocalize.features.database import FeatureDatabase, Pair
 from relocalize.features.matching import MatchSettings, match_pairs
 from relocalize.features.pairs import Similarity, pairs_between
 from relocalize.mapping.look_alikes import Verdict, agreement, judge_pairs
-from relocalize.mapping.loops import close_loops, find_loops
+from relocalize.mapping.loops import find_loops
 from relocalize.mapping.outcome import nearest_in_order
+from relocalize.mapping.pose_graph import close_loops
 from relocalize.mapping.reconstruction import (
     Attempt,
     Task,
@@ -30,8 +31,10 @@ from relocalize.mapping.reconstruction import (
     judge,
     map_globally,
     map_incrementally,
+    read_models,
+    save_models,
 )
-from relocalize.mapping.stretches import map_in_stretches, read_models, save_models
+from relocalize.mapping.stretches import map_in_stretches
 from relocalize.place import MapModel
 
 Matches = Mapping[Pair, NDArray[np.uint32]]  # verified [V, 2]

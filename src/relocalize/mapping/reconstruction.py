@@ -164,6 +164,23 @@ class Attempt:
         ]
 
 
+def save_models(models: Iterable[pycolmap.Reconstruction], folder: Path) -> None:
+    """Each in a folder of its own below ``folder``, which appears when all are there."""
+    aside = folder.with_name(folder.name + "-new")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for number, model in enumerate(models):
+        one = aside / f"{number:03}"
+        one.mkdir()
+        model.write_binary(str(one))
+    aside.rename(folder)
+
+
+def read_models(folder: Path) -> list[pycolmap.Reconstruction]:
+    """What `save_models` wrote."""
+    return [pycolmap.Reconstruction(str(one)) for one in sorted(folder.iterdir())]
+
+
 def _judged(models: Iterable[pycolmap.Reconstruction], task: Task, what: str) -> Attempt:
     rated = []
     for model in models:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pycolmap
@@ -21,7 +20,14 @@ from relocalize import progress
 from relocalize.errors import GeometryError
 from relocalize.geometry import Rigid3, Similarity3, align_camera_poses
 from relocalize.mapping.pruning import prune_points
-from relocalize.mapping.reconstruction import Attempt, Task, judge, map_incrementally
+from relocalize.mapping.reconstruction import (
+    Attempt,
+    Task,
+    judge,
+    map_incrementally,
+    read_models,
+    save_models,
+)
 from relocalize.parallel import one_native_thread, worker_count
 from relocalize.place.bundle_adjustment import refine_map
 from relocalize.place.model import add_image
@@ -86,23 +92,6 @@ def map_in_stretches(task: Task, what: str) -> Attempt:
     rated.sort(key=lambda row: row[0].score, reverse=True)
     shutil.rmtree(folder, ignore_errors=True)
     return Attempt([model for _, model in rated], rated[0][0]) if rated else Attempt.nothing(task)
-
-
-def save_models(models: Iterable[pycolmap.Reconstruction], folder: Path) -> None:
-    """Each in a folder of its own below ``folder``, which appears when all are there."""
-    aside = folder.with_name(folder.name + "-new")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    for number, model in enumerate(models):
-        one = aside / f"{number:03}"
-        one.mkdir()
-        model.write_binary(str(one))
-    aside.rename(folder)
-
-
-def read_models(folder: Path) -> list[pycolmap.Reconstruction]:
-    """What `save_models` wrote."""
-    return [pycolmap.Reconstruction(str(one)) for one in sorted(folder.iterdir())]
 
 
 def joined(models: Sequence[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruction]:

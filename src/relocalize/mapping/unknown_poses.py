@@ -35,15 +35,14 @@ from relocalize.mapping.keyframes import choose_keyframes
 from relocalize.mapping.main_model import MainModel, make_main_model
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
 from relocalize.mapping.pruning import keep_images, refine_and_prune
-from relocalize.mapping.reconstruction import Task, alarms_of
-from relocalize.mapping.registering import Query, Registrar, Registration, add_to_model
+from relocalize.mapping.reconstruction import Task, alarms_of, read_models, save_models
+from relocalize.mapping.registering import Query, Registrar, Registration, add_to_model, reasons_of
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.scale import metres_per_unit
 from relocalize.mapping.settings import MapSettings
 from relocalize.place import Capture, Frame, MapModel, Place
 from relocalize.place.folder import METRE
 
-_FRAGMENTS = "fragments"  # folder of what is beside the model of the keyframes
 _LEAST_PART = 3  # images that the map lacks: fewer lose their pose, and are no part
 _APART = "in part {number}, which nothing firm ties to the map; film what lies between the two"
 _REGISTERED_PER_SAVE = 200  # images; a kill loses at most the registration of so many
@@ -135,7 +134,7 @@ def reconstruct_map(
         frame = _settle_frame(place, model, names, settings)
         model.extract_colors_for_all_images(str(place.images_dir))
         count.items = int(model.num_reg_images())
-    reasons = {r.name: r.reason or "unknown" for r in results if r.cam_from_world is None}
+    reasons = reasons_of(results)
     for number, part in enumerate(parts, start=1):
         reasons |= dict.fromkeys(part.images, _APART.format(number=number))
     reasons = {name: why for name, why in (reasons | loose).items() if name not in posed}
@@ -213,10 +212,9 @@ def _main_model(
     last_resort: bool,
 ) -> MainModel:
     """The map of the keyframes; a finished one is read back from ``work``."""
-    finished = work / "keyframes"
-    if (finished / "points3D.bin").is_file():
-        beside = sorted((finished / _FRAGMENTS).iterdir())
-        model, *fragments = [pycolmap.Reconstruction(str(one)) for one in (finished, *beside)]
+    finished = work / "main-model"
+    if finished.is_dir():
+        model, *fragments = read_models(finished)
         return MainModel(model, fragments, 0)
     _vote_focals(database, walks.keyframes)
     task = Task(
@@ -235,15 +233,7 @@ def _main_model(
         settings.matching,
         last_resort=last_resort,
     )
-    aside = work / "keyframes-new"
-    shutil.rmtree(aside, ignore_errors=True)
-    (aside / _FRAGMENTS).mkdir(parents=True)
-    main.model.write_binary(str(aside))
-    for number, fragment in enumerate(main.fragments):
-        folder = aside / _FRAGMENTS / f"{number:03}"
-        folder.mkdir()
-        fragment.write_binary(str(folder))
-    aside.rename(finished)
+    save_models([main.model, *main.fragments], finished)
     return main
 
 
