@@ -23,8 +23,7 @@ from relocalize.checking.correction import (
 )
 from relocalize.checking.measuring import MeasuredPair, View, evenly
 from relocalize.geometry import Camera, Rigid3
-from relocalize.geometry.alignment_fit import skew
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, skew
 
 _MIN_PAIRS = 20
 _MAX_PAIRS = 250

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from relocalize.checking.report import Problem
 from relocalize.geometry import Camera
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, skew
 from relocalize.place import MapModel, PosedImage
 
 # Two sides of which one might be turned or scaled by so much against the other are no one map.
@@ -81,11 +81,8 @@ def loose_images(model: MapModel) -> dict[str, str]:
         jacobian = _of_pixels(seen, image.camera)
         # Of a small turn and shift of the camera, the shift in depths.
         motion = np.zeros((len(seen), 3, 6))
-        x, y, z = seen.T
-        motion[:, 0, 1], motion[:, 0, 2] = z, -y
-        motion[:, 1, 0], motion[:, 1, 2] = -z, x
-        motion[:, 2, 0], motion[:, 2, 1] = y, -x
-        motion[:, :, 3:] = np.eye(3) * max(float(np.median(z)), 1e-9)
+        motion[:, :, :3] = -skew(seen)
+        motion[:, :, 3:] = np.eye(3) * max(float(np.median(seen[:, 2])), 1e-9)
         both = (jacobian @ motion).reshape(-1, 6) / noise
         sigmas = np.sqrt(np.diag(np.linalg.pinv(both.T @ both, hermitian=True)))
         held = np.linalg.matrix_rank(both) == 6
@@ -291,10 +288,7 @@ class _Graph:
         centred = self.positions[both] - np.median(self.positions[both], axis=0)
         motion = np.zeros((len(both), 3, 7))
         motion[:, :, :3] = np.eye(3)
-        x, y, z = centred.T
-        motion[:, 0, 4], motion[:, 0, 5] = z, -y
-        motion[:, 1, 3], motion[:, 1, 5] = -z, x
-        motion[:, 2, 3], motion[:, 2, 4] = y, -x
+        motion[:, :, 3:6] = -skew(centred)
         motion[:, :, 6] = centred
         held = np.einsum("pia,pij,pjb->ab", motion, tie, motion, optimize=True)
         try:

@@ -30,9 +30,8 @@ from relocalize.geometry.alignment_fit import (
     fit,
     information,
     leave_one_out,
-    skew,
 )
-from relocalize.geometry.transforms import FloatArray, Rigid3, Similarity3
+from relocalize.geometry.transforms import FloatArray, Rigid3, Similarity3, skew
 
 # 1 good centre in 15,000 is beyond 5 sigma if the noise is normal; that of real cameras has longer
 # tails, and of 1000 depth-camera poses against structure from motion about 1% are.

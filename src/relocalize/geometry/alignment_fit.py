@@ -26,6 +26,7 @@ from relocalize.geometry.transforms import (
     Similarity3,
     nearest_rotation,
     rotation_angles,
+    skew,
 )
 
 
@@ -167,15 +168,9 @@ def information(
     moved = b_from_a.scale * (matches.a - matches.a.mean(axis=0)) @ b_from_a.rotation.T
     jacobians = np.zeros((len(matches), 3, 7))
     jacobians[:, :, :3] = np.eye(3)
-    jacobians[:, :, 3:6] = -np.stack([skew(vector) for vector in moved])
+    jacobians[:, :, 3:6] = -skew(moved)
     jacobians[:, :, 6] = moved
     result: FloatArray = np.einsum("nij,nik->jk", jacobians, jacobians) / sigma_position**2
     if matches.turns is not None:
         result[3:6, 3:6] += len(matches) * np.eye(3) / sigma_rotation**2
     return result
-
-
-def skew(vector: FloatArray) -> FloatArray:
-    """[3, 3] whose product with x is the cross product of ``vector`` and x."""
-    x, y, z = vector
-    return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])

@@ -51,6 +51,14 @@ def rotations_from_rotvecs(rotvecs: FloatArray) -> FloatArray:
     return rotations_from_quats_wxyz(np.concatenate([np.cos(half), axis], axis=-1))
 
 
+def skew(vectors: FloatArray) -> FloatArray:
+    """Matrices [..., 3, 3] whose product with x is the cross product of vectors [..., 3] and x."""
+    x, y, z = np.moveaxis(vectors, -1, 0)
+    zero = np.zeros_like(x)
+    rows = [[zero, -z, y], [z, zero, -x], [-y, x, zero]]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
 def quat_wxyz_from_rotation(rotation: FloatArray) -> FloatArray:
     """The w-first unit quaternion [4] with w >= 0 of a rotation matrix [3, 3]."""
     quat: FloatArray = np.roll(pycolmap.Rotation3d(rotation).quat, 1)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, skew
 from relocalize.mapping.pose_covariance import Observations, normal_equations
 from relocalize.mapping.report import Drift
 from relocalize.place import MapModel
@@ -127,10 +127,9 @@ class Looseness:
         """[7, 7] covariance of one station against another: log of scale, turn, shift."""
         one, other = self._asked(first), self._asked(second)
         difference = other - one
-        x, y, z = self._centres[second].mean(axis=0) - self._centres[first].mean(axis=0)
+        arm = self._centres[second].mean(axis=0) - self._centres[first].mean(axis=0)
         # Where the first is turned and grown, the second is carried along.
-        carried = np.array([[0, z, -y], [-z, 0, x], [y, -x, 0]])
-        difference[:, 4:] -= one[:, 1:4] @ carried.T + one[:, :1] * [x, y, z]
+        difference[:, 4:] -= one[:, 1:4] @ skew(arm) + one[:, :1] * arm
         return self._covariance(difference)
 
     def _asked(self, rows: NDArray[np.int64]) -> FloatArray:

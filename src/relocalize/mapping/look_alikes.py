@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relocalize.features.database import Pair
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, skew
 from relocalize.place import MapModel, PosedImage
 from relocalize.place.model import NO_POINT
 
@@ -85,8 +85,8 @@ def _epipolar_errors(
 ) -> FloatArray:
     """Sampson errors, in pixels of the second image, of matches under the map's poses."""
     relative = second.cam_from_world @ first.cam_from_world.inverse()
-    x, y, z = relative.translation / max(float(np.linalg.norm(relative.translation)), 1e-12)
-    E = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ relative.rotation
+    length = max(float(np.linalg.norm(relative.translation)), 1e-12)
+    E = skew(relative.translation / length) @ relative.rotation
     a, b = (
         np.column_stack([image.camera.cam_from_img(image.keypoints[at]), np.ones(len(at))])
         for image, at in ((first, rows), (second, matched))

@@ -20,7 +20,7 @@ from scipy.linalg import lapack
 
 from relocalize import progress
 from relocalize.geometry import Camera
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, skew
 from relocalize.place import MapModel, Place, PosedImage
 from relocalize.place.bundle_adjustment import LOSS_SCALE
 from relocalize.place.model import NO_POINT
@@ -207,7 +207,7 @@ def _of_image(
         by_cam[:, :, axis] = (sides[0] - sides[1]) / (2 * step[:, axis, None])
     by_point = by_cam @ image.cam_from_world.rotation
     # The camera turned by w about its own axes sees x + x cross w.
-    by_turn = by_cam @ _cross(in_cam)
+    by_turn = by_cam @ skew(in_cam)
     return (
         np.full(len(points), row, dtype=np.int64),
         number[points],
@@ -217,14 +217,6 @@ def _of_image(
         lenses.derivatives(image.camera, in_cam),
         in_cam[:, 2],
     )
-
-
-def _cross(vectors: FloatArray) -> FloatArray:
-    """[M, 3, 3] the matrices that take the cross product with vectors [M, 3]."""
-    x, y, z = vectors.T
-    zero = np.zeros(len(vectors))
-    rows = [[zero, -z, y], [z, zero, -x], [-y, x, zero]]
-    return np.stack([np.stack(row, axis=1) for row in rows], axis=1)
 
 
 def _free_covariance(found: Observations) -> FloatArray | None:
@@ -314,7 +306,7 @@ def _frame_changes(found: Observations, size: int) -> FloatArray:
         arm = centres[row] - middle
         at = slice(6 * row, 6 * row + 3)
         changes[at, :3] = np.eye(3)
-        changes[at, 3:6] = -_cross(arm[None])[0]
+        changes[at, 3:6] = -skew(arm)
         changes[at, 6] = arm
         changes[6 * row + 3 : 6 * row + 6, 3:6] = image.cam_from_world.rotation
     return changes

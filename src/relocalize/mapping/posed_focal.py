@@ -15,8 +15,7 @@ from scipy.optimize import minimize_scalar
 from relocalize.checking.agreement import sampson
 from relocalize.features.database import FeatureDatabase
 from relocalize.geometry import Camera
-from relocalize.geometry.alignment_fit import skew
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, skew
 from relocalize.place import PosedImage
 
 # Focal length over the longer side: from a 12 mm to a 150 mm lens in 35 mm terms.

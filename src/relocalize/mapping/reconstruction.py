@@ -20,6 +20,7 @@ import pycolmap
 from relocalize import progress
 from relocalize.checking.soundness import judge_soundness
 from relocalize.features.database import copy_database
+from relocalize.geometry.transforms import skew
 from relocalize.mapping.outcome import ENOUGH
 from relocalize.mapping.points import triangulate
 from relocalize.mapping.pruning import prune_points
@@ -372,8 +373,7 @@ def _set_relative_poses(database: Path) -> None:
             )
             result = pycolmap.TwoViewGeometry()
             result.config = pycolmap.TwoViewGeometryConfiguration.CALIBRATED
-            x, y, z = pose.t
-            result.E = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ pose.R
+            result.E = skew(pose.t) @ pose.R
             rotation = pycolmap.Rotation3d(np.asarray(pose.R))
             result.cam2_from_cam1 = pycolmap.Rigid3d(rotation, np.asarray(pose.t))
             result.inlier_matches = matches[np.asarray(info["inliers"], dtype=bool)]

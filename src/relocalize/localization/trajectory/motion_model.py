@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, skew
 
 POSITION, ROTATION, VELOCITY, TURNING = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12)
 STATE = 12
@@ -130,9 +130,6 @@ def right_jacobian_inverse(rotvec: FloatArray) -> FloatArray:
     Source: Solà, Deray, Atchuthan, "A micro Lie theory for state estimation in robotics", 2018,
     equation 144 as a series.
     """
-    x, y, z = rotvec.T
-    cross = np.zeros((len(rotvec), 3, 3))
-    cross[:, 0, 1], cross[:, 0, 2], cross[:, 1, 2] = -z, y, -x
-    cross[:, 1, 0], cross[:, 2, 0], cross[:, 2, 1] = z, -y, x
+    cross = skew(rotvec)
     series: FloatArray = np.eye(3) + cross / 2 + cross @ cross / 12
     return series

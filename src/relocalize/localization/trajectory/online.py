@@ -10,7 +10,7 @@ import numpy as np
 
 from relocalize.errors import GeometryError
 from relocalize.geometry import Rigid3
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, skew
 from relocalize.localization.trajectory.motion_model import MotionNoise
 from relocalize.localization.trajectory.smoother import Smoothed, SmoothedPose, smooth
 
@@ -144,10 +144,8 @@ def _carried(old: _Frame, now: _Frame) -> _Frame:
     old_from_now = device_from_old.inverse() @ device_from_now
     moved = pose @ old_from_now
     # The centre moves by R d, and turning the old camera by a small v turns that by -R [d]x v.
-    x, y, z = old_from_now.translation
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     by = np.eye(6)
-    by[:3, 3:] = -pose.rotation @ cross
+    by[:3, 3:] = -pose.rotation @ skew(old_from_now.translation)
     by[3:, 3:] = old_from_now.rotation.T
     turned = np.arccos(np.clip((np.trace(old_from_now.rotation) - 1) / 2, -1, 1))
     way = float(np.linalg.norm(old_from_now.translation))
