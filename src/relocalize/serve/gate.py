@@ -5,6 +5,7 @@ Plain ASGI around the application, so that it sees what was really sent, of WebS
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import logging
@@ -78,6 +79,11 @@ class Gate:
         else:
             try:
                 await self._app(scope, receive, sent)
+            except asyncio.CancelledError:  # the service ends, and uvicorn would print a traceback
+                note["reason"] = "ending"
+                if scope["type"] == "http" and not status:
+                    ending = RefusedError(503, "ending", "the service is ending")
+                    await JSONResponse(ending.to_json(), ending.status)(scope, receive, sent)
             except BaseException:
                 status = status or 500
                 raise

@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -108,7 +108,7 @@ async def serving(
                 ws_max_size=settings.limits.upload_bytes,
                 limit_concurrency=settings.limits.connections,
                 timeout_keep_alive=30,
-                timeout_graceful_shutdown=5,
+                timeout_graceful_shutdown=1,
                 ssl_certfile=None if certificate is None else certificate.certificate,
                 ssl_keyfile=None if certificate is None else certificate.key,
             )
@@ -136,24 +136,18 @@ def run(
         ServeError: a Place cannot be served.
     """
 
-    async def until_asked() -> None:
-        asked = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, asked.set)
-        service = asyncio.create_task(until_cancelled())
-        asking = asyncio.create_task(asked.wait())
-        either: set[asyncio.Future[Any]] = {service, asking}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        service.cancel()  # also while it is still loading
-        with contextlib.suppress(asyncio.CancelledError):
-            await service
-
     async def until_cancelled() -> None:
+        this = asyncio.current_task()
+        assert this is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # Also while it loads; once more while it ends, and nothing is waited for.
+            asyncio.get_running_loop().add_signal_handler(number, this.cancel)
         async with serving(places, settings, listener, certificate):
             when_ready()
             await asyncio.Event().wait()
 
-    asyncio.run(until_asked())
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(until_cancelled())
 
 
 @contextlib.contextmanager

@@ -106,3 +106,4 @@ def _fork(address: str, localizers: dict[str, Localizer]) -> int:
 
 if __name__ == "__main__":
     main(sys.argv[1], json.loads(sys.argv[2]))
+    os._exit(0)  # Ctrl-C does not wait for Python to unload
