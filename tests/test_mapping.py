@@ -221,7 +221,7 @@ def test_a_killed_mapping_goes_on_and_ends_the_same(corridor_place, tmp_path):
         "map/database.db",
         ".mapping/*/*/reconstructing-in-time/0000-under-way",
         ".mapping/*/*/in-time",
-        ".mapping/*/*/keyframes/points3D.bin",
+        ".mapping/*/*/main-model",
     ):
         kill_when(place.root, stage)
         assert not Place.open(place.root).has_map
