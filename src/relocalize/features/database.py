@@ -237,6 +237,22 @@ class FeatureDatabase:
         finally:
             copy.close()
 
+    def copy_of(self, matches: Mapping[Pair, NDArray[np.uint32]], path: Path) -> None:
+        """A copy of the database at ``path`` in which these matches [V, 2] alone are verified."""
+        before = self.verified_matches()
+        self.copy_without(before.keys() - matches.keys(), path)
+        copy = pycolmap.Database.open(str(path))
+        try:
+            with pycolmap.DatabaseTransaction(copy):
+                for (first, second), rows in matches.items():
+                    if len(rows) < len(before[first, second]):
+                        ids = self._ids[first], self._ids[second]
+                        geometry = copy.read_two_view_geometry(*ids)
+                        geometry.inlier_matches = rows
+                        copy.update_two_view_geometry(*ids, geometry)
+        finally:
+            copy.close()
+
     def fundamental_matrices(self, names: Collection[str]) -> FloatArray:
         """F [N, 3, 3] of the verified pairs among these images."""
         wanted = {self._ids[name] for name in names}

@@ -20,6 +20,7 @@ from relocalize.errors import NotConnectedError
 from relocalize.features.database import FeatureDatabase, Pair
 from relocalize.features.matching import MatchSettings, match_pairs
 from relocalize.features.pairs import Similarity, pairs_between
+from relocalize.mapping.followed import followed
 from relocalize.mapping.look_alikes import Verdict, agreement, judge_pairs
 from relocalize.mapping.loops import find_loops
 from relocalize.mapping.outcome import nearest_in_order
@@ -179,8 +180,11 @@ def _in_time(task: Task, database: FeatureDatabase, trusted: Collection[Pair]) -
     """The map by neighbours in time alone; a finished one is read back after a kill."""
     finished = task.work / "in-time"
     if not finished.is_dir():
-        loops = [pair for pair in database.verified_matches() if pair not in trusted]
-        attempt = map_in_stretches(_without(task, database, loops), "reconstructing in time")
+        matches = database.verified_matches()
+        in_time = {pair: rows for pair, rows in matches.items() if pair in trusted}
+        copy = task.work / "matches.db"
+        database.copy_of(followed(in_time, task.names), copy)
+        attempt = map_in_stretches(replace(task, matches=copy), "reconstructing in time")
         if not attempt.models:
             return attempt
         save_models(attempt.models, finished)

@@ -225,7 +225,8 @@ def _free_covariance(found: Observations) -> FloatArray | None:
     frame = _frame_changes(found, len(normal))
     # Scaled to ones on the diagonal, the equations are as well-posed as they can be; the changes
     # of frame, which they leave open, are closed by hand and taken out again below.
-    scale = 1 / np.sqrt(np.maximum(np.diag(normal), np.finfo(float).tiny))
+    diagonal = np.diag(normal)
+    scale = 1 / np.sqrt(np.where(diagonal > np.finfo(float).tiny, diagonal, 1.0))
     open_part = np.linalg.qr(frame / scale[:, None])[0]
     closed = scale[:, None] * normal * scale + open_part @ open_part.T
     factor, failed = lapack.dpotrf(closed, lower=1, overwrite_a=1)

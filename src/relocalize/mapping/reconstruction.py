@@ -232,6 +232,12 @@ def map_incrementally(
         options.ba_global_frames_ratio = options.ba_global_points_ratio = 1.5
         options.ba_global_max_refinements, options.ba_global_max_num_iterations = 2, 20
         options.ba_local_max_refinements, options.ba_local_max_num_iterations = 1, 10
+        # A stretch may be nothing but a straight way ahead, which shows little parallax, and where
+        # an image is off along it by little in pixels; and where a walk turns back, few points
+        # hold one.
+        options.mapper.abs_pose_max_error, options.mapper.abs_pose_min_num_inliers = 6.0, 15
+        options.mapper.init_max_forward_motion = 1.0
+        options.mapper.init_min_tri_angle, options.mapper.init_min_num_inliers = 8.0, 60
     work = task.work / what.replace(" ", "-")
     snapshots = work / "snapshots"
     snapshots.mkdir(parents=True, exist_ok=True)

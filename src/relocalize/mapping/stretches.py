@@ -7,7 +7,6 @@ walk. A stretch costs the same wherever it lies, and each core works on one of i
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,8 +16,13 @@ import numpy as np
 import pycolmap
 
 from relocalize import progress
-from relocalize.errors import GeometryError
-from relocalize.geometry import Rigid3, Similarity3, align_camera_poses
+from relocalize.mapping.merging import (
+    add_images,
+    add_points,
+    agreed_similarity,
+    depth_of,
+    poses_of,
+)
 from relocalize.mapping.pruning import prune_points
 from relocalize.mapping.reconstruction import (
     Attempt,
@@ -30,13 +34,10 @@ from relocalize.mapping.reconstruction import (
 )
 from relocalize.parallel import one_native_thread, worker_count
 from relocalize.place.bundle_adjustment import refine_map
-from relocalize.place.model import add_image
 
 _LENGTH = 100  # images of a stretch, about
 _SHARED = 20  # images of two that follow each other; neighbours in time are at most 10 apart
 _ROUNDS = 2  # of adjustment once joined: the second without what the first showed to be wrong
-_LEAST_COMMON = 5  # images that two models are joined by
-_LEAST_AGREEING = 0.6  # share of these whose poses agree on one similarity
 
 
 def stretches(names: Sequence[str]) -> list[list[str]]:
@@ -99,10 +100,17 @@ def joined(models: Sequence[pycolmap.Reconstruction]) -> list[pycolmap.Reconstru
     wholes: list[list[pycolmap.Reconstruction]] = []
     for model in models:
         for parts in reversed(wholes):
-            whole_from_model = _similarity(parts[0], model)
-            if whole_from_model is not None:
-                model.transform(whole_from_model.to_colmap())
-                _add(parts[0], model)
+            common = sorted(set(parts[0].reg_image_ids()) & set(model.reg_image_ids()))
+            agreed = agreed_similarity(
+                poses_of(model, common), poses_of(parts[0], common), depth_of(parts[0], common)
+            )
+            if agreed is not None:
+                model.transform(agreed[0].to_colmap())
+                images, cameras = (
+                    {i: i for i in ids} for ids in (model.reg_image_ids(), model.cameras)
+                )
+                add_images(parts[0], model, images, cameras)
+                add_points(parts[0], model, images)
                 parts.append(model)
                 break
         else:
@@ -115,59 +123,3 @@ def joined(models: Sequence[pycolmap.Reconstruction]) -> list[pycolmap.Reconstru
             camera.params = np.median(lenses, axis=0)
         whole.update_point_3d_errors()
     return [parts[0] for parts in wholes]
-
-
-def _similarity(
-    whole: pycolmap.Reconstruction, model: pycolmap.Reconstruction
-) -> Similarity3 | None:
-    """whole_from_model by the images of both; None where these are few or disagree."""
-    common = sorted(set(whole.reg_image_ids()) & set(model.reg_image_ids()))
-    if len(common) < _LEAST_COMMON:
-        return None
-    from_model, from_whole = (
-        [Rigid3.from_colmap(one.images[i].cam_from_world()).inverse() for i in common]
-        for one in (model, whole)
-    )
-    try:
-        alignment = align_camera_poses(from_model, from_whole)
-    except GeometryError:
-        return None
-    agree = alignment.inliers.mean() >= _LEAST_AGREEING
-    return alignment.b_from_a if agree else None
-
-
-def _add(whole: pycolmap.Reconstruction, model: pycolmap.Reconstruction) -> None:
-    """All of a model that is in the whole's frame; a point that both have becomes one."""
-    for image_id in model.reg_image_ids():
-        if whole.exists_image(image_id):
-            continue
-        image = model.images[image_id]
-        if not whole.exists_camera(image.camera_id):
-            whole.add_camera_with_trivial_rig(model.cameras[image.camera_id])
-        pixels = np.array([p.xy for p in image.points2D]).reshape(-1, 2)
-        pose = image.cam_from_world()
-        add_image(whole, image.name, image_id, image.camera_id, pose, pixels)
-    known = {
-        image_id: {
-            row: int(p.point3D_id)
-            for row, p in enumerate(whole.images[image_id].points2D)
-            if p.has_point3D()
-        }
-        for image_id in model.reg_image_ids()
-    }
-    for point_id in sorted(model.points3D):
-        point = model.points3D[point_id]
-        elements = [(int(e.image_id), int(e.point2D_idx)) for e in point.track.elements]
-        same = Counter(known[i][row] for i, row in elements if row in known[i])
-        free = [(i, row) for i, row in elements if row not in known[i]]
-        if same:
-            one = max(same, key=lambda number: (same[number], -number))
-            for i, row in free:
-                whole.add_observation(one, pycolmap.TrackElement(i, row))
-        elif len(free) >= 2:
-            track = pycolmap.Track()
-            for i, row in free:
-                track.add_element(i, row)
-            one = whole.add_point3D(point.xyz, track, point.color)
-        for i, row in free:
-            known[i][row] = one
