@@ -52,6 +52,10 @@ class Map:
     pairs: PairSettings = PairSettings()
     matching: MatchSettings = MatchSettings()
     registering: RegisterSettings = RegisterSettings()
+    extend: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Keep the map that is there, and add the captures of which it has no image."""
+    refine: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """With --extend: then move everything to its joint optimum, what was there too."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object instead of text."""
 
@@ -69,6 +73,8 @@ class Map:
             pairs=self.pairs,
             matching=self.matching,
             registering=self.registering,
+            extend=self.extend,
+            refine=self.refine,
         )
         print(json.dumps(report.to_json(), indent=2) if self.json else as_text(place, report))
         return 0

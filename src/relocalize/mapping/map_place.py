@@ -23,11 +23,11 @@ from relocalize.mapping.outcome import Outcome
 from relocalize.mapping.report import MapReport
 from relocalize.mapping.scale import check_lengths
 from relocalize.mapping.settings import MapSettings
+from relocalize.mapping.stored_model import work_folder, write_parts
 from relocalize.place import Place, atomic
 from relocalize.place.folder import MOVED, read_json
 from relocalize.plain import from_plain
 
-PARTS = "parts"  # folder of what is not tied to the map firmly, each a model of its own
 SFM = "structure from motion"  # how `Place.poses_from` begins when the poses are our own
 
 
@@ -56,7 +56,7 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
         done = _finished(place, fingerprint)
         if done is not None:
             return done
-        work = _work_folder(place, fingerprint)
+        work = work_folder(place, fingerprint)
         outcome, databases = _best_outcome(place, work, settings, poses_known=poses_known)
         _save(place, outcome, databases, fingerprint, poses_known=poses_known)
         if poses_known:
@@ -182,18 +182,6 @@ def _finished(place: Place, fingerprint: str) -> MapReport | None:
     return None
 
 
-def _work_folder(place: Place, fingerprint: str) -> Path:
-    """Where models under way are kept; what other inputs left there is gone."""
-    parent = place.root / ".mapping"
-    work = parent / fingerprint[:16]
-    if parent.is_dir():
-        for other in parent.iterdir():
-            if other != work:
-                shutil.rmtree(other, ignore_errors=True)
-    work.mkdir(parents=True, exist_ok=True)
-    return work
-
-
 def _save(
     place: Place, outcome: Outcome, databases: Path, fingerprint: str, *, poses_known: bool
 ) -> None:
@@ -203,10 +191,7 @@ def _save(
         kept.append(place.map_dir / MOVED)  # the poses are still those that were moved
     with atomic.new_folder(place.map_dir) as folder:
         outcome.model.write(folder)
-        for number, part in enumerate(outcome.parts, start=1):
-            aside = folder / PARTS / str(number)
-            aside.mkdir(parents=True)
-            part.write(aside)
+        write_parts(folder, outcome.parts)
         for path in kept:
             atomic.link_file(path, folder / path.name)
         record = {

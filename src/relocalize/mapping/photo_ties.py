@@ -62,7 +62,7 @@ def tie_photos(
     refine_photos(model, [image.image_id for image in photos.values()], own, free_cameras)
     for point in own:
         model.delete_point3D(point)
-    _let_go(model, photos.values())
+    let_go(model, photos.values())
 
 
 def _pairs(database: FeatureDatabase, vlad: Vlad, names: Sequence[str]) -> set[Pair]:
@@ -112,7 +112,7 @@ def _extend(
         image = photos[name]
         if image.image_id in seen_in:
             continue
-        if _fits(model, image, row, model.points3D[point].xyz):
+        if fits(model, image, row, model.points3D[point].xyz):
             model.add_observation(point, pycolmap.TrackElement(image.image_id, row))
 
 
@@ -130,11 +130,11 @@ def _triangulated(
     if found is None:
         return None
     point: FloatArray = found["xyz"]
-    fits = all(_fits(model, photos[name], row, point) for name, row in track)
+    fits = all(fits(model, photos[name], row, point) for name, row in track)
     return point if fits else None
 
 
-def _fits(
+def fits(
     model: pycolmap.Reconstruction, image: pycolmap.Image, row: int, point: FloatArray
 ) -> bool:
     """Whether a point shows where the image has the feature."""
@@ -146,12 +146,12 @@ def _fits(
     return error <= _MAX_ERROR * max(camera.width, camera.height) / 640
 
 
-def _let_go(model: pycolmap.Reconstruction, photos: Iterable[pycolmap.Image]) -> None:
+def let_go(model: pycolmap.Reconstruction, photos: Iterable[pycolmap.Image]) -> None:
     """Observations that no longer fit; a point keeps two of whatever kind."""
     for image in photos:
         for row, keypoint in enumerate(image.points2D):
             if not keypoint.has_point3D():
                 continue
             point = model.points3D[keypoint.point3D_id]
-            if point.track.length() > 2 and not _fits(model, image, row, point.xyz):
+            if point.track.length() > 2 and not fits(model, image, row, point.xyz):
                 model.delete_observation(image.image_id, row)

@@ -43,7 +43,7 @@ def refine_and_prune(model: pycolmap.Reconstruction) -> dict[str, str]:
 def _pruned(model: pycolmap.Reconstruction) -> dict[str, str]:
     prune_points(model)
     loose = loose_images(MapModel.from_colmap(model))
-    _unpose(model, loose)
+    unpose(model, loose)
     return loose
 
 
@@ -63,10 +63,17 @@ def prune_points(
 
 def keep_images(model: pycolmap.Reconstruction, names: Collection[str]) -> None:
     """Take their pose from all other images, and out what only they observe."""
-    _unpose(model, {i.name for i in model.images.values() if i.has_pose} - set(names))
+    unpose(model, {i.name for i in model.images.values() if i.has_pose} - set(names))
 
 
-def _unpose(model: pycolmap.Reconstruction, names: Collection[str]) -> None:
+def prune_new_points(model: pycolmap.Reconstruction, points: Collection[int]) -> None:
+    """Of some points, leave out what does not fit; see `prune_points`."""
+    there = {point for point in points if model.exists_point3D(point)}
+    pycolmap.ObservationManager(model).filter_points3D(_MAX_ERROR, _MIN_ANGLE_DEG, there)
+
+
+def unpose(model: pycolmap.Reconstruction, names: Collection[str]) -> None:
+    """Take their pose from images, and out what only they observe."""
     manager = pycolmap.ObservationManager(model)
     for image in list(model.images.values()):
         if image.has_pose and image.name in names:

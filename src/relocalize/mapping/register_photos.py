@@ -22,7 +22,7 @@ from relocalize.absolute_pose.joint_poses import PosedPhoto, PosedTogether, pose
 from relocalize.absolute_pose.scene import observed_rows
 from relocalize.capture.joining import KnownCamera, join_photos
 from relocalize.errors import MappingError
-from relocalize.features.database import FeatureDatabase, check_has_features, open_database
+from relocalize.features.database import FeatureDatabase, open_database
 from relocalize.features.matching import Rows
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import worst_sigma
@@ -37,6 +37,7 @@ from relocalize.mapping.report import Stages
 from relocalize.mapping.stored_model import (
     REFINED,
     as_before,
+    check_can_grow,
     read_model,
     read_record,
     replace_model,
@@ -86,7 +87,7 @@ def register_photos(
         PlaceError: the Place is locked or damaged, or has no map.
     """
     with place.lock():
-        _check_can_take_photos(place)
+        check_can_grow(place)
         before = set(_left_out(place, settings.capture))
         if photos:
             capture = join_photos(place, photos, settings.capture, settings.camera)
@@ -100,15 +101,6 @@ def register_photos(
         if done is not None:
             return replace(done, left_out=left_out)
         return _register(place, capture, settings, inputs, left_out)
-
-
-def _check_can_take_photos(place: Place) -> None:
-    if not len(place.points):
-        raise MappingError(
-            f"the map of {place.root} has poses but no points; make them with: "
-            f"relocalize map {place.root}"
-        )
-    check_has_features(place)
 
 
 def _left_out(place: Place, capture: str) -> list[str]:

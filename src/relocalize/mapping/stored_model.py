@@ -7,22 +7,48 @@ rotation matrices, does not.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pycolmap
 
-from relocalize.errors import PlaceError
+from relocalize.errors import MappingError, PlaceError
+from relocalize.features.database import check_has_features
 from relocalize.geometry.transforms import FloatArray
-from relocalize.place import Place, PosedImage, atomic
+from relocalize.place import MapModel, Place, PosedImage, atomic
 from relocalize.place.colmap_files import check_whole
 from relocalize.place.folder import read_json
 
 MAP_RECORD = "map.json"
+PARTS = "parts"  # folder of what is not tied to the map firmly, each a model of its own
 REFINED = "refined"  # key of it: whether registered photos moved the map
 _OF_THE_MODEL = frozenset(
     f"{name}.bin" for name in ("cameras", "images", "points3D", "frames", "rigs")
 )
+
+
+def check_can_grow(place: Place) -> None:
+    """Raise `MappingError` or `PlaceError` where a map has no points or features to add to."""
+    if not len(place.points):
+        raise MappingError(
+            f"the map of {place.root} has poses but no points; make them with: "
+            f"relocalize map {place.root}"
+        )
+    check_has_features(place)
+
+
+def work_folder(place: Place, fingerprint: str) -> Path:
+    """Where models under way are kept; what other inputs left there is gone."""
+    parent = place.root / ".mapping"
+    work = parent / fingerprint[:16]
+    if parent.is_dir():
+        for other in parent.iterdir():
+            if other != work:
+                shutil.rmtree(other, ignore_errors=True)
+    work.mkdir(parents=True, exist_ok=True)
+    return work
 
 
 def read_model(place: Place) -> pycolmap.Reconstruction:
@@ -60,8 +86,20 @@ def read_record(place: Place) -> dict[str, Any]:
         return {}
 
 
-def replace_model(place: Place, model: pycolmap.Reconstruction, record: dict[str, Any]) -> None:
-    """The changed model in place of the old, in one step; all else in ``map/`` comes along."""
+def replace_model(
+    place: Place,
+    model: pycolmap.Reconstruction,
+    record: dict[str, Any],
+    parts: Sequence[MapModel] = (),
+) -> None:
+    """The changed model in place of the old, in one step; all else in ``map/`` comes along.
+
+    Args:
+        place: whose map it is.
+        model: the map.
+        record: of ``map.json``.
+        parts: further ones of what is not tied to it.
+    """
     with atomic.new_folder(place.map_dir) as folder:
         model.write_binary(str(folder))
         atomic.write_json(folder / MAP_RECORD, record)
@@ -72,6 +110,17 @@ def replace_model(place: Place, model: pycolmap.Reconstruction, record: dict[str
                 shutil.copytree(entry, folder / entry.name)
             else:
                 atomic.link_file(entry, folder / entry.name)
+        write_parts(folder, parts)
+
+
+def write_parts(folder: Path, parts: Sequence[MapModel]) -> None:
+    """Models of what nothing firm ties to the map in ``folder``, beside those that are there."""
+    beside = folder / PARTS
+    there = len(list(beside.iterdir())) if beside.is_dir() else 0
+    for number, part in enumerate(parts, start=there + 1):
+        aside = beside / str(number)
+        aside.mkdir(parents=True)
+        part.write(aside)
 
 
 def given_images(place: Place) -> dict[str, PosedImage]:

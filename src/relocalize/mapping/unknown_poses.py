@@ -37,7 +37,7 @@ from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
 from relocalize.mapping.pruning import keep_images, refine_and_prune
 from relocalize.mapping.reconstruction import Task, alarms_of, read_models, save_models
 from relocalize.mapping.registering import Query, Registrar, Registration, add_to_model, reasons_of
-from relocalize.mapping.report import MapReport, Stages
+from relocalize.mapping.report import Drift, MapReport, Stages
 from relocalize.mapping.scale import metres_per_unit
 from relocalize.mapping.settings import MapSettings
 from relocalize.place import Capture, Frame, MapModel, Place
@@ -67,6 +67,35 @@ class _Walks:
     ordered: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Reconstructed:
+    """Images that came together, in a frame of their own.
+
+    Attributes:
+        model: the largest sound part.
+        parts: models of images that nothing firm ties to it.
+        names: all images that were to be in it.
+        reasons: why images have no pose in the model.
+        ordered: whether they are of one video.
+        keyframes: how many carried the reconstruction.
+        keyframes_registered: those of them that came into the reconstruction itself.
+        look_alikes: pairs that were left out because the map contradicts them.
+        drift: how far scale and direction are held over one walk.
+        weak_links: parts of the model that little holds to each other.
+    """
+
+    model: pycolmap.Reconstruction
+    parts: tuple[MapModel, ...]
+    names: list[str]
+    reasons: dict[str, str]
+    ordered: bool
+    keyframes: int
+    keyframes_registered: int
+    look_alikes: int
+    drift: Drift | None
+    weak_links: tuple[str, ...]
+
+
 def reconstruct_map(
     place: Place,
     database: FeatureDatabase,
@@ -88,11 +117,50 @@ def reconstruct_map(
         MappingError: fewer than 3 images, or they do not come together.
     """
     stages = Stages()
-    captures = [
-        capture
-        for capture in place.captures.values()
-        if capture.images and not capture.is_registered
-    ]
+    captures = [one for one in place.captures.values() if one.images and not one.is_registered]
+    found = reconstruct(place, captures, database, work, settings, stages, last_resort=last_resort)
+    model, names = found.model, found.names
+    with stages.measure("gravity, scale, colors", "images") as count:
+        frame = _settle_frame(place, model, names, settings)
+        model.extract_colors_for_all_images(str(place.images_dir))
+        count.items = int(model.num_reg_images())
+    finished = MapModel.from_colmap(model)
+    ordered = [name for name in names if name in finished.images]
+    return Outcome(
+        model=finished,
+        frame=frame,
+        report=MapReport(
+            images=len(names),
+            registered=len(finished.images),
+            keyframes=found.keyframes,
+            keyframes_registered=found.keyframes_registered,
+            points=len(finished.points),
+            reprojection_error=float(model.compute_mean_reprojection_error()),
+            features=database.settings.kind,
+            fragments=len(found.parts),
+            alarms=alarms_of(model, ordered, found.ordered),
+            drift=found.drift,
+            weak_links=found.weak_links,
+            look_alikes=found.look_alikes,
+            apart=images_apart(place, found.reasons),
+            stages=stages.times,
+        ),
+        parts=found.parts,
+        held=len(finished.images) / len(names),
+    )
+
+
+def reconstruct(
+    place: Place,
+    captures: Sequence[Capture],
+    database: FeatureDatabase,
+    work: Path,
+    settings: MapSettings,
+    stages: Stages,
+    *,
+    last_resort: bool,
+) -> Reconstructed:
+    """Bring captures together in a frame of their own; see `reconstruct_map`."""
     names = [name for capture in captures for name in capture.image_names]
     if len(names) < 3:
         raise MappingError(
@@ -130,39 +198,20 @@ def reconstruct_map(
         parts += [MapModel.from_colmap(fragment) for fragment in main.fragments]
         parts = [part for part in parts if len(part.images.keys() - posed) >= _LEAST_PART]
         drift = drift_of(MapModel.from_colmap(model), names) if walks.ordered else None
-    with stages.measure("gravity, scale, colors", "images") as count:
-        frame = _settle_frame(place, model, names, settings)
-        model.extract_colors_for_all_images(str(place.images_dir))
-        count.items = int(model.num_reg_images())
     reasons = reasons_of(results)
     for number, part in enumerate(parts, start=1):
         reasons |= dict.fromkeys(part.images, _APART.format(number=number))
-    reasons = {name: why for name, why in (reasons | loose).items() if name not in posed}
-    apart = images_apart(place, reasons)
-    finished = MapModel.from_colmap(model)
-    ordered = [name for name in names if name in finished.images]
-    alarms = alarms_of(model, ordered, walks.ordered)
-    return Outcome(
-        model=finished,
-        frame=frame,
-        report=MapReport(
-            images=len(names),
-            registered=len(finished.images),
-            keyframes=len(walks.keyframes),
-            keyframes_registered=min(in_reconstruction, len(walks.keyframes)),
-            points=len(finished.points),
-            reprojection_error=float(model.compute_mean_reprojection_error()),
-            features=database.settings.kind,
-            fragments=len(parts),
-            alarms=alarms,
-            drift=drift,
-            weak_links=tuple(map(str, soundness.links)),
-            look_alikes=main.look_alikes,
-            apart=apart,
-            stages=stages.times,
-        ),
+    return Reconstructed(
+        model=model,
         parts=tuple(parts),
-        held=len(finished.images) / len(names),
+        names=names,
+        reasons={name: why for name, why in (reasons | loose).items() if name not in posed},
+        ordered=walks.ordered,
+        keyframes=len(walks.keyframes),
+        keyframes_registered=min(in_reconstruction, len(walks.keyframes)),
+        look_alikes=main.look_alikes,
+        drift=drift,
+        weak_links=tuple(map(str, soundness.links)),
     )
 
 

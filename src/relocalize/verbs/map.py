@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from relocalize.errors import MappingError
+from relocalize.mapping.extending import extend_map
 from relocalize.mapping.map_place import map_place
 from relocalize.mapping.report import MapReport
 from relocalize.mapping.scale import MeasuredLength
@@ -31,6 +33,8 @@ def map(
     pairs: PairSettings = PairSettings(),
     matching: MatchSettings = MatchSettings(),
     registering: RegisterSettings = RegisterSettings(),
+    extend: bool = False,
+    refine: bool = False,
 ) -> MapReport:
     """Map a Place: poses for all its images and 3D points, z up, metric where a length is given.
 
@@ -51,11 +55,19 @@ def map(
         pairs: which images are matched.
         matching: how.
         registering: when a further image counts as registered.
+        extend: keep the map that is there, and add the captures of which it has no image.
+        refine: with ``extend``, then move everything to its joint optimum.
 
     Raises:
-        MappingError: no map can be made, or a length or the reference does not fit.
+        MappingError: no map can be made or extended, or a length or the reference does not fit.
         PlaceError: the Place has no images, or another process writes to it.
     """
+    if extend and (scale or reference is not None or split is not None):
+        raise MappingError(
+            "a map that is extended keeps its frame and unit: leave out scale, reference and split"
+        )
+    if refine and not extend:
+        raise MappingError("refine is for a map that is extended: give extend too")
     settings = MapSettings(
         features=features,
         keyframes=keyframes,
@@ -67,4 +79,5 @@ def map(
         split=split,
         seed=seed,
     )
-    return map_place(Place.of(place), settings)
+    place = Place.of(place)
+    return extend_map(place, settings, refine=refine) if extend else map_place(place, settings)
