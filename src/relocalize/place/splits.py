@@ -182,10 +182,10 @@ def split_by_area(
         margin = _AREA_MARGIN * float((high - low).min()) / 2
         is_test = outside == 0
         if not is_test.any():
-            wanted = np.stack([low, high])
+            corners = np.stack([low, high])
             raise PlaceError(
-                f"no image was taken in the rectangle x {_span(wanted[:, 0])}, y "
-                f"{_span(wanted[:, 1])}; they were taken in x {_span(at[:, 0])}, y "
+                f"no image was taken in the rectangle x {_span(corners[:, 0])}, y "
+                f"{_span(corners[:, 1])}; they were taken in x {_span(at[:, 0])}, y "
                 f"{_span(at[:, 1])}"
             )
         settings = {"rectangle": [x0, y0, x1, y1]}
