@@ -43,7 +43,7 @@ from relocalize.verbs.report import report
 from served_place import jpeg, needs_serve, served
 from viewed_place import needs_viser
 
-CAMERA = Camera.from_focal(320, 240, 270.0, model="SIMPLE_PINHOLE")
+CAMERA = Camera("SIMPLE_PINHOLE", 320, 240, (270.0, 160.0, 120.0))
 UTM = np.array([458123.25, 5734211.75, 98.5])
 LOCALIZERS = ("constant", "retrieval", "structure")
 VARIANTS = ("upright", "stored")
@@ -168,8 +168,8 @@ def test_an_evaluation_has_the_same_figures(places, variant):
             assert found["status"] == same["status"] == "localized"
             off = np.subtract(same["position"], found["position"]) - UTM
             # A search goes on from numbers that differ in the last digit, and ends beside.
-            assert np.abs(off).max() < (3e-3 if name == "structure" else 1e-8)
-            assert same["position_error"] == pytest.approx(found["position_error"], abs=3e-3)
+            assert np.abs(off).max() < (1e-3 if name == "structure" else 1e-8)
+            assert same["position_error"] == pytest.approx(found["position_error"], abs=1e-3)
             for key in ("position_sigma", "rotation_sigma_deg"):
                 assert same[key] == pytest.approx(found[key], rel=0.1)
 
@@ -295,7 +295,7 @@ def test_a_service_answers_with_the_same_pose_and_covariance(places):
         with urllib.request.urlopen(f"{running.url}/geopose", asked) as answer:
             geopose = json.loads(answer.read())["geopose"]
     off = np.array(far["position"]) - near.world_from_cam.translation - UTM
-    assert np.abs(off).max() < 3e-3  # single precision: half a metre
+    assert np.abs(off).max() < 1e-3
     sigmas = np.sqrt(np.diag(near.covariance))
     difference = (np.array(far["covariance"]) - near.covariance) / np.outer(sigmas, sigmas)
     assert np.abs(difference).max() < 0.1
