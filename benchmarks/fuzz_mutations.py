@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 Mutation = Callable[[random.Random, bytes], bytes]
 
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _TOKEN = re.compile(rb"[-+.\w]+")
 _DEEP = 20_000
 # What a number or word of a file may turn into.
@@ -46,6 +47,9 @@ _WORDS = (b"\xff" * 4, b"\xff" * 8, b"\0" * 8, b"\x7f" + b"\xff" * 7, b"\xff" * 
 
 def mutated(rng: random.Random, data: bytes, name: str) -> bytes:
     """``data`` with one to six things wrong, of the kinds that its file name suggests."""
+    if data.startswith(_UTF_16) and rng.random() < 0.7:  # else its bytes are broken
+        text = data.decode("utf-16", errors="replace").encode()
+        return mutated(rng, text, name).decode(errors="replace").encode("utf-16")
     kinds = [*_BYTES]
     if not name.endswith((".bin", ".png", ".jpg")):
         kinds += _TEXT * 2

@@ -118,6 +118,12 @@ def _spelled_out() -> list[Sample]:
         ("plain-csv", "poses.csv"): _PLAIN_CSV,
     }
     found = [Sample(name, {file: text.encode()}, file) for (name, file), text in texts.items()]
+    # Spreadsheets save tables so.
+    found += [
+        Sample(name, {file: text.encode("utf-16")}, file)
+        for (name, file), text in texts.items()
+        if file.endswith((".txt", ".csv"))
+    ]
     pair = {"bundle.out": _BUNDLER.encode(), "list.txt": b"a.jpg 0 500.5\nb/c.jpg\n"}
     found.append(Sample("bundler", pair, "bundle.out"))
     found.append(Sample("colmap-text", {name: text.encode() for name, text in _COLMAP.items()}))

@@ -121,6 +121,24 @@ class TestPoses:
         np.testing.assert_allclose(pose.translation, TURN @ [0.2, 0, 0] + [1, 2, 3], atol=1e-12)
         assert any("of a rig" in remark for remark in registration.remarks)
 
+    @pytest.mark.parametrize(
+        ("place", "geocentric"),
+        [
+            ([3_100_000.0, 860_000, 5_490_000], True),  # 6.36e6 m from the earth's middle
+            ([674_000.0, 6_580_000, 30], False),  # UTM in Sweden
+            ([500_000.0, 9_000_000, 0], False),
+        ],
+    )
+    def test_large_coordinates_are_geocentric_on_the_earths_surface(
+        self, tmp_path, place, geocentric
+    ):
+        chunk = f"<transform><translation>{numbers(np.array(place))}</translation>"
+        cameras = camera(0, pose=matrix(TURN, [0, 0, 0]))
+        path = written(tmp_path, cameras=cameras, more=f"{chunk}<scale>2</scale></transform>")
+        read = read_metashape(path)
+        np.testing.assert_allclose(read.world_from_cam("p0.jpg").translation, place, atol=1e-6)
+        assert any("geocentric" in remark for remark in read.remarks) == geocentric
+
     def test_what_is_left_out_is_counted(self, tmp_path):
         pose = matrix(TURN, [0, 0, 0])
         ball = '<camera id="9" sensor_id="7" label="ball"><transform>' + numbers(pose)

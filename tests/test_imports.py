@@ -19,7 +19,6 @@ from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registry import FORMATS
 from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
 from relocalize.geometry.transforms import rotvec_from_rotation
-from relocalize.localization.structure import StructureLocalizer
 from relocalize.mapping import map_place
 from relocalize.place import MapModel, Place
 from relocalize.verbs.align import align
@@ -76,27 +75,6 @@ def walk(tmp_path_factory) -> Path:
 
 
 # -- images ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("pixels", [STORED, UPRIGHT])
-def test_poses_without_sizes_are_of_the_pixels_that_the_images_say(walk, tmp_path, pixels):
-    poses = {}
-    for name, pose in TRAIN_POSES.items():
-        with Image.open(walk / "photos" / name) as image:
-            save_with_orientation(image, tmp_path / "photos" / name, 6)
-        of_stored = Rigid3(pose.rotation @ UPRIGHT_FROM_STORED, pose.translation)
-        poses[name] = pose if pixels == UPRIGHT else of_stored
-    file = pose_list(tmp_path / "poses.txt", poses, CAMERA.focal_px)
-    report = import_poses(file, tmp_path / "place", tmp_path / "photos")
-    place = Place.open(tmp_path / "place")
-    assert report.convention == "wxyz,cam_from_world,RDF,translation"
-    assert place.capture("imported").settings["pixels"] == pixels
-    for name, pose in poses.items():
-        image = place.map.images[f"imported/{name}"]
-        assert rotation_error_deg(image.world_from_cam, pose) < 1e-6
-        height, width = place.read_image(image.name).shape[:2]
-        assert (width, height) == (image.camera.width, image.camera.height)
-        assert (width > height) == (pixels == UPRIGHT)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -227,49 +205,6 @@ def test_a_camera_angle_is_across_the_width_also_of_a_portrait_image(tmp_path):
     file.write_text(json.dumps({"fl_x": 340, "fl_y": 341, "cx": 138, "cy": 241, "frames": [frame]}))
     camera = read_registration(file).camera_of("a.png", 270, 480)
     assert camera.params[:4] == (340, 341, 138, 241)
-
-
-# -- coordinates of any size -----------------------------------------------------------------
-
-
-def test_localization_at_utm_coordinates_is_as_exact_as_at_home(walk, tmp_path):
-    poses = {name: pose.shifted(UTM) for name, pose in TRAIN_POSES.items()}
-    file = pose_list(tmp_path / "utm.txt", poses, CAMERA.focal_px)
-    import_poses(file, tmp_path / "place", walk / "photos", convention="stated")
-    place = Place.open(tmp_path / "place")
-    map_place(place)
-    (tmp_path / "saved").mkdir()
-    StructureLocalizer.fit(place).save(tmp_path / "saved")
-    localizer = StructureLocalizer.load(tmp_path / "saved")
-    for name in list(TEST_POSES)[:2]:
-        found = localizer.localize(walk / "held" / name, CAMERA)
-        assert found.world_from_cam is not None, found.reason
-        # Single precision holds half a metre there.
-        assert position_error(found.world_from_cam, TEST_POSES[name].shifted(UTM)) < 0.01
-
-
-def far_away(posed: PosedImages) -> PosedImages:
-    model = posed.model.about(-UTM)
-    return replace(posed, model=MapModel(model.images, model.points))
-
-
-@pytest.mark.parametrize("name", [name for name, one in FORMATS.items() if one.write is not None])
-def test_round_trips_at_utm_coordinates_keep_a_micrometre(tmp_path, name):
-    posed = far_away(posed_images(tmp_path))
-    write = FORMATS[name].write
-    assert write is not None
-    write(posed, tmp_path / "out")
-    read = FORMATS[name].read(tmp_path / "out")
-    want = sorted((image.world_from_cam for image in posed.model.images.values()), key=_place)
-    got = sorted((read.world_from_cam(one) for one in read.poses), key=_place)
-    assert len(got) == len(want)
-    for one, other in zip(got, want, strict=True):
-        assert position_error(one, other) < 1e-6
-        assert rotation_error_deg(one, other) < 1e-9
-
-
-def _place(pose: Rigid3) -> tuple[float, ...]:
-    return tuple(np.round(pose.translation, 4))
 
 
 # -- frames of reference ---------------------------------------------------------------------
@@ -490,27 +425,6 @@ def test_names_with_blanks_are_refused_by_rows_that_part_there(tmp_path, name):
     with pytest.raises(FormatError, match="blank"):
         write(posed, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("name", ["colmap", "nerfstudio", "kapture", "cambridge", "plain-csv"])
-def test_names_of_all_kinds_make_the_round_trip(tmp_path, name):
-    posed = posed_images(tmp_path)
-    composed, taken = "b\u00e4r.0001.JPG", unicodedata.normalize("NFD", "b\u00e4r.0001.x.JPG")
-    new = dict(
-        zip(posed.files, ["a.b/c.d.png", f"sub/{composed}", f"sub/{taken}", "U.PNG"], strict=True)
-    )
-    images = {new[one]: replace(image, name=new[one]) for one, image in posed.model.images.items()}
-    files = {new[one]: file for one, file in posed.files.items()}
-    posed = PosedImages(MapModel(images, posed.model.points), files, "metre")
-    write = FORMATS[name].write
-    assert write is not None
-    write(posed, tmp_path / "out")
-    read = FORMATS[name].read(tmp_path / "out")
-    match = match_names(read.poses, new.values())
-    assert sorted(match.present_of.values()) == sorted(new.values())
-    for listed, one in match.present_of.items():
-        truth = posed.model.images[one].world_from_cam
-        assert position_error(read.world_from_cam(listed), truth) < 1e-9
 
 
 # -- GPS -------------------------------------------------------------------------------------

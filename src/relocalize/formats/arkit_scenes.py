@@ -69,7 +69,7 @@ def read(path: Path) -> Registration:
             if np.abs(poses[row, :3]).max() > _LARGEST_TURN:
                 raise ValueError(f"a rotation vector of {poses[row, :3].tolist()} radians")
             turn = rotations_from_rotvecs(poses[row, :3])
-            rows.add(name, turn, poses[row, 3:], camera, time=time)
+            rows.add(name, turn, poses[row, 3:], camera)
     remarks = [f"{between} images have no pose at their time"] if between else []
     return rows.registration(unit=METRE, scale_from="ARKit's unit, metres", remarks=remarks)
 

@@ -33,7 +33,9 @@ NAME = "Metashape XML"
 CONVENTION = Convention("matrix", "world_from_cam", "RDF", "centre")
 _WANT = "a camera's transform of 4 x 4 numbers"
 _LARGEST = 1e12  # a number beyond this is in no transform, in any unit
-_EARTH_RADIUS = 6.3e6  # metres; a map that far from its origin has geocentric coordinates
+# Metres from the earth's middle to its surface (6,357 to 6,378 km) and what is built on it: a map
+# that far from its origin has geocentric coordinates, where UTM's are anywhere up to 10,000 km.
+_EARTH_RADIUS = (6.34e6, 6.40e6)
 
 
 def detect(path: Path) -> bool:
@@ -100,7 +102,7 @@ def read(path: Path) -> Registration:
         )
     scaled = any(world.scale != 1 for world in placed)
     far = [float(np.linalg.norm(world.translation)) for world in placed]
-    if scaled and float(np.median(far)) > _EARTH_RADIUS:
+    if scaled and _EARTH_RADIUS[0] < float(np.median(far)) < _EARTH_RADIUS[1]:
         remarks.append("positions are geocentric: z is not up, but the earth's axis")
     return rows.registration(
         unit=METRE if scaled else MAP_UNIT,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from relocalize.errors import GeometryError, ImageError, PlaceError
 from relocalize.geometry import Camera
@@ -330,11 +331,15 @@ class Place:
         Raises:
             PlaceError: it is missing or cannot be decoded.
         """
+        return rgb(self.open_image(name))
+
+    def open_image(self, name: str) -> Image.Image:
+        """The image ``name`` with its EXIF; its pixels, and what is raised, as of `read_image`."""
         path = self.image_path(name)
         if not path.is_file():
             raise PlaceError(f"image {path} is missing")
         try:
-            return rgb(open_image(path))
+            return open_image(path)
         except ImageError as error:
             raise PlaceError(f"image {name} cannot be decoded: {error}") from error
 

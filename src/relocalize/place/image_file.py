@@ -35,6 +35,17 @@ _UPRIGHT_BY = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# The same of pixels counted from the image's middle, as rows of a matrix [2, 2].
+_UPRIGHT_FROM_STORED = {
+    1: ((1, 0), (0, 1)),
+    2: ((-1, 0), (0, 1)),
+    3: ((-1, 0), (0, -1)),
+    4: ((1, 0), (0, -1)),
+    5: ((0, 1), (1, 0)),
+    6: ((0, -1), (1, 0)),
+    7: ((0, -1), (-1, 0)),
+    8: ((0, 1), (-1, 0)),
+}
 # A file, or the bytes of one that somebody sent.
 ImageFile: TypeAlias = "Path | bytes"
 SIDES_EXCHANGED = frozenset({5, 6, 7, 8})  # orientations whose upright image is as wide as high
@@ -117,6 +128,18 @@ def upright(image: Image.Image) -> Image.Image:
     """The image turned as its EXIF orientation says."""
     orientation = orientation_of(image)
     return image.transpose(_UPRIGHT_BY[orientation]) if orientation in _UPRIGHT_BY else image
+
+
+def upright_pixels(
+    pixels: NDArray[np.float64], orientation: int, width: int, height: int
+) -> NDArray[np.float64]:
+    """Where pixels [N, 2] of an image of this size as stored are in the upright one."""
+    size = np.array([width, height], dtype=np.float64)
+    turned = size[::-1] if orientation in SIDES_EXCHANGED else size
+    result: NDArray[np.float64] = (pixels - size / 2) @ np.array(
+        _UPRIGHT_FROM_STORED[orientation], dtype=np.float64
+    ).T + turned / 2
+    return result
 
 
 def rgb(image: Image.Image) -> NDArray[np.uint8]:

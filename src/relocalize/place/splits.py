@@ -182,9 +182,11 @@ def split_by_area(
         margin = _AREA_MARGIN * float((high - low).min()) / 2
         is_test = outside == 0
         if not is_test.any():
+            corners = np.stack([low, high])
             raise PlaceError(
-                f"no image was taken in the rectangle x {low[0]:g} to {high[0]:g}, y {low[1]:g} to "
-                f"{high[1]:g}; they were taken in x {_span(at[:, 0])}, y {_span(at[:, 1])}"
+                f"no image was taken in the rectangle x {_span(corners[:, 0])}, y "
+                f"{_span(corners[:, 1])}; they were taken in x {_span(at[:, 0])}, y "
+                f"{_span(at[:, 1])}"
             )
         settings = {"rectangle": [x0, y0, x1, y1]}
     else:
@@ -286,7 +288,7 @@ def _near_in_time(is_test: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
 
 
 def _span(values: NDArray[np.float64]) -> str:
-    return f"{values.min():.3g} to {values.max():.3g}"
+    return f"{round(float(values.min()), 3):.12g} to {round(float(values.max()), 3):.12g}"
 
 
 def _check_gap(gap: float, of: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relocalize.geometry.transforms import FloatArray
+from relocalize.geometry.transforms import FloatArray, local_origin
 from relocalize.plotting.chart import SOFT_INK, plotly_layout
 from relocalize.plotting.figure import short_unit
 from relocalize.plotting.page import html_page
@@ -45,10 +46,15 @@ def scene_page(
         names: whether each camera's name is written, and not only shown under the pointer.
     """
     centres = np.concatenate([walk.centres for walk in walks])
+    origin = local_origin(centres)  # browsers draw in single precision
+    walks = [
+        replace(walk, world_from_cam=tuple(one.shifted(-origin) for one in walk.world_from_cam))
+        for walk in walks
+    ]
     side = max(float(np.ptp(centres, axis=0).max()), 1e-9)
-    traces = [_cloud(points, colors)] if len(points) else []
+    traces = [_cloud(points - origin, colors)] if len(points) else []
     traces += [_frusta(walk, _DEPTH * side) for walk in walks]
-    traces += [_dots(walk, names=names) for walk in walks]
+    traces += [_dots(walk, origin, names=names) for walk in walks]
     eye = view.axes.T @ np.array([0.0, -1.2, 1.5])
     ink = {"gridcolor": "var(--line)", "color": SOFT_INK, "zerolinecolor": "var(--line)"}
     axis = ink | {"backgroundcolor": "var(--card)"}
@@ -61,7 +67,10 @@ def scene_page(
             "aspectmode": "data",
             "dragmode": "turntable" if abs(view.axes[2][2]) > 0.999 else "orbit",
             "camera": {"eye": _xyz(eye), "up": _xyz(view.axes[2])},
-            **{f"{k}axis": axis | {"title": {"text": f"{k} ({short_unit(unit)})"}} for k in "xyz"},
+            **{
+                f"{name}axis": axis | {"title": {"text": _axis_title(name, start, unit)}}
+                for name, start in zip("xyz", origin.tolist(), strict=True)
+            },
         },
     }
     figure = {"data": traces, "layout": layout, "config": {"displayModeBar": True}}
@@ -88,14 +97,22 @@ def _frusta(walk: Walk, depth: float) -> dict[str, Any]:
     }
 
 
-def _dots(walk: Walk, *, names: bool) -> dict[str, Any]:
+def _axis_title(name: str, start: float, unit: str) -> str:
+    counted = f"{name} {'-' if start > 0 else '+'} {abs(start):.0f}" if start else name
+    return f"{counted} ({short_unit(unit)})"
+
+
+def _dots(walk: Walk, origin: FloatArray, *, names: bool) -> dict[str, Any]:
+    in_world = (walk.centres + origin).round(6).tolist()
     return _scatter(walk.centres) | {
         "mode": ("lines+" if walk.in_order else "") + "markers" + ("+text" if names else ""),
         "text": [html.escape(name) for name in walk.names],
         "textfont": {"size": 9, "color": SOFT_INK},
         "marker": {"size": 2.5, "color": walk.color},
         "line": {"color": walk.color, "width": 1},
-        "hovertemplate": "%{text}<br>%{x:.3f} %{y:.3f} %{z:.3f}<extra></extra>",
+        "customdata": in_world,
+        "hovertemplate": "%{text}<br>"
+        "%{customdata[0]:.3f} %{customdata[1]:.3f} %{customdata[2]:.3f}<extra></extra>",
         "legendgroup": walk.name,
         "showlegend": False,
     }

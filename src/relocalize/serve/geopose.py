@@ -196,12 +196,12 @@ def _geopose(answer: dict[str, Any], pool: Pool) -> dict[str, Any]:
             "position": {"lat": there.latitude, "lon": there.longitude, "h": there.height},
             "quaternion": _quaternion(turned @ rotation),
         }
-    x, y, z = world_from_cam.translation
+    x, y, z = world_from_cam.translation.tolist()
     return {
         "frameSpecification": {
             "authority": "relocalize",
             "id": answer["place"],
-            "parameters": f"x={x:.9g}&y={y:.9g}&z={z:.9g}&unit={answer['unit']}",
+            "parameters": f"x={x!r}&y={y!r}&z={z!r}&unit={answer['unit']}",
         },
         "quaternion": _quaternion(rotation),
         "validTime": time.time_ns() // 1_000_000,

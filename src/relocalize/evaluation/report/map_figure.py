@@ -42,6 +42,7 @@ def map_figure(scene: Scene, results: Results) -> Figure:
         "zeroline": False,
         "ticksuffix": " m" if results.is_metric else "",
         "tickfont": FONT | {"size": 11.5},
+        "exponentformat": "none",  # 5734212, and not 5.734212M
         "automargin": True,
     }
     (left, right), (bottom, top) = np.stack([scene.low, scene.high], axis=1).tolist()

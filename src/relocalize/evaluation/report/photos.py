@@ -19,6 +19,7 @@ from relocalize.evaluation.table import degrees
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place, PosedImage
+from relocalize.place.image_file import orientation_of, rgb, upright, upright_pixels
 
 _PHOTOS = 3  # of the worst, and of those around the median
 _NEXT = 25  # test images from one moment of a walk: a second of video
@@ -105,12 +106,15 @@ def _photo(
         more += f", {found['inliers']} inliers"
     near = facts.nearest_view(results, row)
     try:
-        pixels = place.read_image(name)
+        stored = place.open_image(name)
     except RelocalizeError as error:
         return Photo(name, result, more, near, fault=str(error))
-    height, width = pixels.shape[:2]
-    shown_height = round(_WIDTH * height / width)
-    image = _webp(pixels, _WIDTH, shown_height)
+    # Poses are of the pixels as stored; people want them upright.
+    width, height = stored.size
+    orientation, shown = orientation_of(stored), upright(stored)
+    scale = _WIDTH / shown.width
+    shown_height = round(scale * shown.height)
+    image = _webp(rgb(shown), _WIDTH, shown_height)
     camera = _camera(place, name, width, height)
     if camera is None:
         return Photo(name, result, more, near, image=image, height=shown_height)
@@ -121,12 +125,14 @@ def _photo(
         in_truth = Rigid3.from_quat_wxyz(pose["quat_wxyz"], pose["position"])
         return place_from_truth.move_camera(in_truth)
 
+    def on_page(pixels: FloatArray) -> FloatArray:
+        return scale * upright_pixels(pixels, orientation, width, height)
+
     positions, true = _points_in(place, in_place(row), train, camera)
-    scale = _WIDTH / width
     moves = np.empty((0, 4))
     if found["position"] is not None:
         estimated = camera.img_from_cam(in_place(found).inverse() @ positions)
-        moves = scale * np.hstack([true, estimated])
+        moves = np.hstack([on_page(true), on_page(estimated)])
         # A grossly wrong pose puts points behind the camera (NaN) or miles away.
         moves = moves[np.abs(moves[:, 2:]).sum(axis=1) < 20 * _WIDTH]
     return Photo(
@@ -136,7 +142,7 @@ def _photo(
         near,
         image=image,
         height=shown_height,
-        true=(scale * true).round(1).tolist(),
+        true=on_page(true).round(1).tolist(),
         moves=moves.round(1).tolist(),
     )
 

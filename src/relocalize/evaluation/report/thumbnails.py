@@ -12,7 +12,7 @@ from PIL import Image
 from relocalize import progress
 from relocalize.errors import ImageError, PlaceError
 from relocalize.place import Place
-from relocalize.place.image_file import open_image, rgb
+from relocalize.place.image_file import open_image, rgb, upright
 
 # Longer side in pixels and WebP quality, best first; the first that fits the budget is taken.
 _SIZES = ((320, 60), (240, 55), (180, 50), (128, 45), (96, 40), (64, 35))
@@ -47,7 +47,7 @@ def thumbnails(place: Place, names: Sequence[str], *, budget: int) -> list[str |
 
 def _thumbnail(place: Place, name: str, size: int, quality: int) -> str | None:
     try:
-        pixels = rgb(open_image(place.image_path(name), at_least=(size, size)))
+        pixels = rgb(upright(open_image(place.image_path(name), at_least=(size, size))))
     except (PlaceError, ImageError):
         return None
     small = Image.fromarray(pixels)
