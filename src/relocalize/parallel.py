@@ -35,6 +35,11 @@ def one_native_thread() -> Iterator[None]:
         yield
 
 
+def use_image_threads(count: int) -> None:
+    """From now on OpenCV works on an image with so many threads: where images come one by one."""
+    cv2.setNumThreads(count)
+
+
 def worker_count() -> int:
     """Processors this process may use (its affinity mask, not the machine's size), at least 1."""
     if hasattr(os, "sched_getaffinity"):

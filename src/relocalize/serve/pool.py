@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from relocalize.errors import RelocalizeError, ServeError
+from relocalize.parallel import worker_count
 from relocalize.serve.messages import packed, read_message
 from relocalize.serve.refusals import RefusedError, busy
 from relocalize.serve.settings import ServeSettings
 
 _log = logging.getLogger("relocalize.serve")
 _LOOK_EVERY_S = 1.0  # for a Place that has changed
+# More gain little: the first third of SIFT, its pyramid, is one thread's.
+_MOST_THREADS = 4
 _TRIES = 3  # a request whose worker was killed goes to another one
 # What answers depend on; see `Place.map_digest`.
 _WATCHED = ("place.json", "map/cameras.bin", "map/images.bin", "map/points3D.bin")
@@ -102,7 +105,7 @@ class Pool:
     def __init__(self, root: Path, settings: ServeSettings) -> None:
         self._root, self._settings = root, settings
         self._generation: _Generation | None = None
-        self._idle: deque[_Worker] = deque()
+        self._idle: list[_Worker] = []
         self._waiting: deque[asyncio.Future[_Worker]] = deque()
         self._tasks: list[asyncio.Task[None]] = []
         self._folder = tempfile.TemporaryDirectory(prefix="relocalize-")
@@ -198,6 +201,8 @@ class Pool:
         for _ in range(_TRIES):
             worker = await self._free_worker()
             worker.generation.busy += 1
+            free = worker_count() // worker.generation.busy
+            job["threads"] = min(max(free, 1), _MOST_THREADS)
             try:
                 answer = await asyncio.wait_for(worker.ask(job, photo), limits.seconds)
             except (TimeoutError, asyncio.TimeoutError):
@@ -225,7 +230,7 @@ class Pool:
 
     async def _free_worker(self) -> _Worker:
         while self._idle:
-            worker = self._idle.popleft()
+            worker = self._idle.pop()  # the one whose caches and memory are warm
             if not worker.reader.at_eof() and worker.generation is self._generation:
                 return worker
         turn: asyncio.Future[_Worker] = asyncio.get_running_loop().create_future()

@@ -20,6 +20,7 @@ from relocalize.geometry import Camera
 from relocalize.geometry.cameras import Knowledge
 from relocalize.localization import Localizer
 from relocalize.localization.query import Query
+from relocalize.parallel import use_image_threads
 from relocalize.place.image_file import image_size
 from relocalize.plain import to_strict_json
 from relocalize.serve.messages import packed, receive
@@ -41,6 +42,7 @@ def work(connection: socket.socket, localizers: Mapping[str, Localizer]) -> None
 
 def _answer(localizers: Mapping[str, Localizer], job: dict[str, Any], body: bytes) -> Any:
     try:
+        use_image_threads(job["threads"])
         query = _query(body, job.get("camera"), job["pixels"])
         estimate = localizers[job["localizer"]].localize(query)
     except ImageTooLargeError as error:
