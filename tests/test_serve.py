@@ -31,7 +31,11 @@ from relocalize.place.captures import Fix
 from relocalize.place.folder import METRE
 from relocalize.plain import to_plain
 from relocalize_client import Client, RefusedError
-from served_place import SMALL, checksum, jpeg, needs_serve, served, until
+from served_place import SMALL, jpeg, needs_serve, served, until
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+from serve import checksum, children_of, own_megabytes, resident_megabytes
 
 pytestmark = needs_serve
 TOKEN = "a-token-of-some-length"
@@ -263,17 +267,16 @@ def test_a_killed_worker_is_replaced_and_its_request_answered(service, photo):
 
 def workers_of(pid: int) -> list[int]:
     """The children of this process's children: what the templates forked."""
+    return [worker for template in templates_of(pid) for worker in children_of(template)]
+
+
+def templates_of(pid: int) -> list[int]:
     found = []
     for template in children_of(pid):
         command = Path(f"/proc/{template}/cmdline")
         if command.is_file() and b"relocalize.serve.template" in command.read_bytes():
-            found += children_of(template)
+            found.append(template)
     return found
-
-
-def children_of(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def test_slow_bodies_are_cut_off(service):
@@ -487,13 +490,16 @@ def test_the_command_serves_until_it_is_stopped(place, photo):
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "workers have gone")
 
 
-def test_workers_share_the_map(service, place):
-    for pid in workers_of(os.getpid()):
-        rollup = Path(f"/proc/{pid}/smaps_rollup")
-        if not rollup.is_file():
-            pytest.skip("this kernel does not say what processes share")
-        rows = dict(line.split()[:2] for line in rollup.read_text().splitlines()[1:])
-        assert int(rows["Private_Dirty:"]) < int(rows["Rss:"]) / 2
+def test_workers_share_the_map_and_keep_no_photo(service, client, photo):
+    template = templates_of(os.getpid())[0]
+    if not Path(f"/proc/{template}/smaps_rollup").is_file():
+        pytest.skip("this kernel does not say what processes share")
+    assert client.localize("place", photo)["status"] == "localized"
+    loaded = resident_megabytes(template)
+    until(
+        lambda: all(own_megabytes(pid) < 0.1 * loaded for pid in children_of(template)),
+        "workers at rest have a tenth of their own of what is loaded once",
+    )
 
 
 def get(service, path: str, **headers: str) -> tuple[int, bytes]:
