@@ -112,6 +112,31 @@ def test_cameras_may_be_exact_approximate_or_unknown(client):
         assert (refused.value.status, refused.value.reason) == (422, "wrong_camera")
 
 
+def test_what_is_known_of_the_pose_before_is_not_contradicted(client, photo):
+    last = client.localize("place", photo)
+    as_answered = {key: last[key] for key in ("world_from_cam", "covariance")}
+    assert client.localize("place", photo, prior=as_answered)["status"] == "localized"
+    x, y, z = last["position"]
+    near = {"position": [x + 0.5, y, z], "covariance": np.eye(3).tolist()}
+    assert client.localize("place", photo, prior=near)["position"] == pytest.approx([x, y, z])
+    elsewhere = {"position": [x + 0.5, y, z], "covariance": (1e-4 * np.eye(3)).tolist()}
+    answer = client.localize("place", photo, prior=elsewhere)
+    assert (answer["status"], answer["world_from_cam"]) == ("failed", None)
+    assert "contradicts the prior" in answer["reason"]
+    for wrong, said in (
+        ({"position": [1, 2, 3]}, "prior.covariance"),
+        ({"position": [1, 2], "covariance": np.eye(3).tolist()}, "translation"),
+        ({"covariance": np.eye(3).tolist()}, "one of world_from_cam and position"),
+        ({"position": [1, 2, 3], "covariance": np.eye(6).tolist()}, r"\[3, 3\]"),
+        ({"position": [1, 2, 3], "covariance": [[1, 2], [3]]}, "prior"),
+        ({"position": [1, 2, 3], "covariance": (-np.eye(3)).tolist()}, "positive definite"),
+        ({"positoin": [1, 2, 3]}, "prior"),
+    ):
+        with pytest.raises(RefusedError, match=said) as refused:
+            client.localize("place", photo, prior=wrong)
+        assert (refused.value.status, refused.value.reason) == (422, "wrong_prior")
+
+
 def encoded(kind: str, pixels) -> bytes:
     import pillow_heif
 
@@ -221,6 +246,7 @@ def test_places_are_described(client, place, service):
 
 def test_documents_health_and_metrics(service, client, photo):
     client.localize("place", photo)
+    assert post(service, b"no photo")[0] == 422
     document = json.loads(get(service, "/openapi.json")[1])
     assert "/v1/places/{name}/localize" in document["paths"]
     assert get(service, "/docs")[0] == 200

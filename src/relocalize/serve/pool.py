@@ -176,6 +176,7 @@ class Pool:
         *,
         localizer: str | None = None,
         camera: dict[str, Any] | None = None,
+        prior: dict[str, Any] | None = None,
         extras: tuple[str, ...] = (),
     ) -> dict[str, Any]:
         """The answer about one photo, as `relocalize localize --json` gives it.
@@ -184,6 +185,7 @@ class Pool:
             photo: the file's bytes.
             localizer: one of `ServeSettings.localizers`; None takes the first.
             camera: as `worker.camera_of` takes it; None takes what EXIF says, if anything.
+            prior: as `PosePrior.from_json` takes it.
             extras: of ``points`` (some of the map's points that were matched) and ``shared`` (the
                 part of the covariance that answers have in common).
 
@@ -196,7 +198,7 @@ class Pool:
             raise RefusedError(404, "no_localizer", f"localizer {name!r} is not served; {known} is")
         self.check_room()
         limits = self._settings.limits
-        job = {"localizer": name, "camera": camera, "pixels": limits.pixels}
+        job = {"localizer": name, "camera": camera, "prior": prior, "pixels": limits.pixels}
         job.update(dict.fromkeys(extras, True))
         for _ in range(_TRIES):
             worker = await self._free_worker()

@@ -22,6 +22,7 @@ from relocalize.errors import (
 from relocalize.geometry import Camera
 from relocalize.geometry.cameras import Knowledge
 from relocalize.localization import Localizer
+from relocalize.localization.prior import PosePrior
 from relocalize.localization.query import Query
 from relocalize.parallel import use_image_threads
 from relocalize.place.image_file import image_size
@@ -59,7 +60,8 @@ def _answer(localizers: Mapping[str, Localizer], job: dict[str, Any], body: byte
     try:
         use_image_threads(job["threads"])
         query = _query(body, job.get("camera"), job["pixels"])
-        estimate = localizers[job["localizer"]].localize(query)
+        prior = None if job.get("prior") is None else PosePrior.from_json(job["prior"])
+        estimate = localizers[job["localizer"]].localize(query, prior=prior)
     except ImageTooLargeError as error:
         return _refusal(413, "too_many_pixels", str(error))
     except (CaptureError, ImageError) as error:
