@@ -5,7 +5,8 @@ Run with a folder of photos of a Place that is mapped:
     python benchmarks/serve.py PLACE PHOTOS [--localizer structure] [--seconds 10]
 
 Everything is measured in one run, by clients in this process, on the same processors as the
-service. Beside it: what it takes to start `relocalize localize` for each photo.
+service. Beside it: what it takes to start `relocalize localize` for each photo, and what users of
+hloc run (`hloc_style`).
 """
 
 from __future__ import annotations
@@ -36,6 +37,14 @@ from urllib.parse import quote
 
 import tyro
 
+from hloc_style import HlocStyle
+from relocalize.geometry import Camera
+from relocalize.localization import fitted
+from relocalize.localization.query import Query
+from relocalize.localization.structure import StructureLocalizer
+from relocalize.parallel import one_native_thread
+from relocalize.place import Place
+from relocalize.serve.worker import camera_of
 from relocalize_client import Client, RefusedError
 
 
@@ -58,11 +67,15 @@ class Arguments:
     seconds: float = 10.0
     """For each number of clients."""
     soak: int = 2000
-    """Requests over which memory is watched."""
+    """Requests over which memory is watched, of as many clients as there are workers."""
+    soak_minutes: float = 60.0
+    """At most."""
     hostile: int = 1000
     """Hostile uploads."""
     commands: int = 3
     """Times that the command is started."""
+    others: int = 30
+    """Photos that are localized as hloc does."""
     camera: str | None = None
     """What is known of the camera, JSON as clients send it; without it nothing, or EXIF."""
 
@@ -70,20 +83,21 @@ class Arguments:
         """Do it all."""
         files = sorted(path for path in self.photos.iterdir() if path.is_file())
         photos = [path.read_bytes() for path in files]
-        before = _checksum(self.place)
+        before = checksum(self.place)
         with _service(self) as service:
-            one = self._latency(service, photos)
-            self._against_command(files[0], one)
+            one, cpu = self._latency(service, photos)
+            self._against_others(service, files, one, cpu)
             for count in self.clients:
                 self._throughput(service, photos, count)
             self._killed(service, photos)
             self._memory_over(service, photos)
             self._hostile(service, photos)
-            _say_memory(service)
-        same = _checksum(self.place) == before
+            _say_memory(service, "after all of it")
+        same = checksum(self.place) == before
         print(f"the Place is {'the same to the byte' if same else 'CHANGED'} after all of it")
 
-    def _latency(self, service: _Service, photos: list[bytes]) -> float:
+    def _latency(self, service: _Service, photos: list[bytes]) -> tuple[float, float]:
+        """The median in seconds, and CPU ms a photo."""
         seconds, own = [], []
         with Client(service.url) as client:
             for _, photo in zip(range(10), cycle(photos)):
@@ -98,6 +112,9 @@ class Arguments:
             1e3 * (after - before) / self.latencies
             for after, before in zip(service.cpu_seconds(), cpu, strict=True)
         )
+        _say_memory(service, "at work")
+        time.sleep(_REST_S)
+        _say_memory(service, "at rest")
         middle, late = _quantiles(seconds)
         print(
             f"CPU ms a photo, which other programs change little: {of_workers:.0f} of the worker, "
@@ -107,21 +124,53 @@ class Arguments:
             f"one client, {self.localizer}: p50 {1e3 * middle:.0f} ms, p95 {1e3 * late:.0f} ms "
             f"(of which the localizer {statistics.median(own):.0f} ms)"
         )
-        return middle
+        return middle, of_workers + of_service
 
-    def _against_command(self, photo: Path, one: float) -> None:
-        times = []
+    def _against_others(
+        self, service: _Service, files: list[Path], one: float, one_cpu: float
+    ) -> None:
         with tempfile.TemporaryDirectory() as folder:
             # Of a copy, because the command keeps a localizer that it fits: once before all others.
             place = shutil.copytree(self.place, Path(folder) / self.place.resolve().name)
-            command = [*_RELOCALIZE, "localize", str(place), str(photo)]
-            command += ["--localizer", self.localizer]
-            for _ in range(1 + self.commands):
-                started = time.perf_counter()
-                subprocess.run(command, check=True, capture_output=True)
-                times.append(time.perf_counter() - started)
+            self._against_command(place, files[0], one)
+            self._against_hloc(service, Place.open(place), files, one, one_cpu)
+
+    def _against_command(self, place: Path, photo: Path, one: float) -> None:
+        times = []
+        command = [*_RELOCALIZE, "localize", str(place), str(photo)]
+        command += ["--localizer", self.localizer]
+        for _ in range(1 + self.commands):
+            started = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            times.append(time.perf_counter() - started)
         middle = statistics.median(times[1:])
         print(f"the command for one photo: {middle:.2f} s, {middle / one:.0f} times as long")
+
+    def _against_hloc(
+        self, service: _Service, place: Place, files: list[Path], one: float, one_cpu: float
+    ) -> None:
+        with one_native_thread():
+            ours = fitted(place, "structure")
+            assert isinstance(ours, StructureLocalizer)
+            most = ours.solver.settings.features.max_features
+            hloc = HlocStyle(place, ours.solver.scene, most)
+            seconds, found, cpu = [], 0, time.process_time()
+            for _, file in zip(range(self.others), cycle(files)):
+                started = time.perf_counter()
+                photo = file.read_bytes()
+                height, width = Query.of(photo).pixels.shape[:2]
+                camera = Camera.from_focal(width, height)
+                if service.camera is not None:
+                    camera = camera_of(service.camera, width, height)
+                found += hloc.localize(photo, camera) is not None
+                seconds.append(time.perf_counter() - started)
+            cpu = 1e3 * (time.process_time() - cpu) / self.others
+        middle, late = _quantiles(seconds)
+        print(
+            f"as hloc does, in this process: p50 {1e3 * middle:.0f} ms, p95 {1e3 * late:.0f} ms, "
+            f"{cpu:.0f} CPU ms a photo, {found} of {self.others} localized; "
+            f"{middle / one:.1f} times as long, {cpu / one_cpu:.1f} times the CPU time"
+        )
 
     def _throughput(self, service: _Service, photos: list[bytes], count: int) -> None:
         outcomes: Counter[str] = Counter()
@@ -178,13 +227,24 @@ class Arguments:
         print(f"5 workers killed under 4 clients: {_counts(outcomes)}; longest {max(gaps):.2f} s")
 
     def _memory_over(self, service: _Service, photos: list[bytes]) -> None:
-        step = max(1, self.soak // 10)
-        with Client(service.url) as client:
-            for number, photo in zip(range(self.soak), cycle(photos)):
-                if number % step == 0:
-                    print(f"  after {number} requests: {_memory(service)}")
-                client.localize(service.place, photo)
-        print(f"  after {self.soak} requests: {_memory(service)}")
+        step, end = max(1, self.soak // 10), time.monotonic() + 60 * self.soak_minutes
+        turns, lock = iter(range(self.soak)), threading.Lock()
+
+        def ask(_: int) -> None:
+            with Client(service.url) as client:
+                while time.monotonic() < end:
+                    with lock:
+                        number = next(turns, None)
+                        if number is None:
+                            return
+                        if number % step == 0:
+                            print(f"  after {number} requests: {_memory(service)}", flush=True)
+                    client.localize(
+                        service.place, photos[number % len(photos)], camera=service.camera
+                    )
+
+        _in_threads(ask, self.workers)
+        print(f"  after {next(turns, self.soak)} requests: {_memory(service)}")
 
     def _hostile(self, service: _Service, photos: list[bytes]) -> None:
         outcomes: Counter[str] = Counter()
@@ -197,6 +257,7 @@ class Arguments:
         print(f"  memory before {before}, after {_memory(service)}")
 
 
+_REST_S = 2.0  # after which workers have given back what they need for photos
 _RELOCALIZE = (sys.executable, "-m", "relocalize")
 
 
@@ -218,11 +279,11 @@ class _Service:
 
     def template(self) -> int:
         """The process that workers are copies of."""
-        return _children(self.pid)[0]
+        return children_of(self.pid)[0]
 
     def workers(self) -> list[int]:
         """The processes that localize."""
-        return _children(self.template())
+        return children_of(self.template())
 
     def cpu_seconds(self) -> tuple[float, float]:
         """Processor time of all workers, and of the service."""
@@ -326,21 +387,27 @@ def _bomb() -> bytes:
 
 def _memory(service: _Service) -> str:
     """Resident sets of the service and of its processes, from Linux."""
-    workers = " ".join(f"{_resident(pid):.0f}" for pid in service.workers())
-    return (
-        f"service {_resident(service.pid):.0f}, template {_resident(service.template()):.0f}, "
-        f"workers {workers} MB"
+    asked = (service.pid, service.template(), *service.workers())
+    own, template, *workers = (f"{resident_megabytes(pid):.0f}" for pid in asked)
+    return f"service {own}, template {template}, workers {' '.join(workers)} MB"
+
+
+def _say_memory(service: _Service, when: str) -> None:
+    first = resident_megabytes(service.template())
+    own = [own_megabytes(pid) for pid in service.workers()]
+    print(
+        f"  {when}, workers have {' '.join(f'{one:.0f}' for one in own)} MB of their own, "
+        f"{max(own) / first:.0%} of the {first:.0f} MB that are loaded once"
     )
 
 
-def _say_memory(service: _Service) -> None:
-    whole = _rollup(service.template(), "Rss")
-    for pid in service.workers():
-        own = _rollup(pid, "Private_Dirty") + _rollup(pid, "Private_Clean")
-        print(f"  a worker has {own:.0f} MB of its own; the template {whole:.0f} MB")
+def own_megabytes(pid: int) -> float:
+    """What a process shares with no other."""
+    return _rollup(pid, "Private_Dirty") + _rollup(pid, "Private_Clean")
 
 
-def _resident(pid: int) -> float:
+def resident_megabytes(pid: int) -> float:
+    """What a process has in memory, shared or not."""
     return _rollup(pid, "Rss")
 
 
@@ -356,12 +423,14 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _children(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
-def _checksum(folder: Path) -> str:
+def checksum(folder: Path) -> str:
+    """Of all files below a folder: names, contents, times."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         digest.update(f"{path} {path.stat().st_mtime_ns}".encode())

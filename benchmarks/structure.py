@@ -23,15 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import pycolmap
 import tyro
 
+from hloc_style import ColmapSift, colmap_pose
 from kitchen import kitchen_place
 from relocalize import progress
-from relocalize.features.extraction import Features, extract_features
-from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
+from relocalize.features.extraction import extract_features
+from relocalize.geometry import Camera, position_error, rotation_error_deg
 from relocalize.localization import PoseEstimate, fitted
 from relocalize.localization.query import Query
 from relocalize.localization.structure import StructureLocalizer
@@ -150,39 +149,24 @@ def alternative(
     clock: CpuClock,
 ) -> dict[str, PoseEstimate]:
     """COLMAP's default SIFT (doubled image) and its absolute pose estimation, one pass."""
-    options = pycolmap.FeatureExtractionOptions()
-    options.use_gpu = False
-    options.num_threads = 1
-    options.sift.max_num_features = localizer.solver.settings.features.max_features
-    extractor = pycolmap.FeatureExtractor.create(options, pycolmap.Device.cpu)
+    sift = ColmapSift(localizer.solver.settings.features.max_features)
     results = {}
     for name in progress.track(names, "alternative"):
         image, camera = place.read_image(name), truth[name].camera
         with clock.stage("features"):
-            bitmap = pycolmap.Bitmap.from_array(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
-            keypoints, descriptors = extractor.extract(bitmap)
-            pixels = pycolmap.keypoints_to_matrix(keypoints)[:, :2]
-            features = Features(np.asarray(pixels, np.float32), np.asarray(descriptors.data))
+            features = sift.features(image)
         with clock.stage("matching"):
             matches = localizer.solver.match(features, camera)
         with clock.stage("pose"):
-            found = pycolmap.estimate_and_refine_absolute_pose(
+            pose = colmap_pose(
                 matches.keypoints[matches.feature_rows],
                 localizer.solver.scene.positions[matches.point_rows],
-                camera.to_colmap(),
+                camera,
             )
-        if found is None:
+        if pose is None:
             results[name] = PoseEstimate("failed", localizer.unit, 0.0, reason="no pose")
-            continue
-        pose = found["cam_from_world"]
-        world_from_cam = Rigid3(pose.rotation.matrix(), pose.translation).inverse()
-        results[name] = PoseEstimate(
-            "localized",
-            localizer.unit,
-            0.0,
-            world_from_cam=world_from_cam,
-            inliers=int(found["num_inliers"]),
-        )
+        else:
+            results[name] = PoseEstimate("localized", localizer.unit, 0.0, world_from_cam=pose)
     return results
 
 

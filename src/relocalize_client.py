@@ -79,6 +79,7 @@ class Client:
         photo: str | Path | bytes,
         *,
         camera: dict[str, Any] | None = None,
+        prior: dict[str, Any] | None = None,
         localizer: str | None = None,
         points: bool = False,
         axes: str | None = None,
@@ -91,6 +92,9 @@ class Client:
             camera: what is known of it: ``{"model": "PINHOLE", "params": [fx, fy, cx, cy]}``,
                 ``{"focal_px": 500, "known": "approximate"}`` or ``{"known": "unknown"}``; None
                 takes what the photo's EXIF says.
+            prior: where the camera is thought to be, so that no pose is answered that contradicts
+                it: ``{"world_from_cam": [4x4], "covariance": [6x6]}`` as in an answer, or
+                ``{"position": [x, y, z], "covariance": [3x3]}``.
             localizer: one of those that the Place is served with; None takes the first.
             points: also points of the map that are seen in the photo.
             axes: also the pose in the axes of ``arkit``, ``webxr``, ``unity``, ``ros`` or
@@ -105,6 +109,7 @@ class Client:
         """
         given = {
             "camera": None if camera is None else json.dumps(camera),
+            "prior": None if prior is None else json.dumps(prior),
             "localizer": localizer,
             "points": "true" if points else None,
             "axes": axes,

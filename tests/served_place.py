@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import importlib.util
 import threading
 import time
@@ -73,15 +72,6 @@ def jpeg(pixels) -> bytes:
     done, data = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
     assert done
     return data.tobytes()
-
-
-def checksum(folder: Path) -> str:
-    """Of all files below a folder: names, contents, times."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        digest.update(f"{path} {path.stat().st_mtime_ns}".encode())
-        digest.update(path.read_bytes() if path.is_file() else b"")
-    return digest.hexdigest()
 
 
 def until(done, what: str, seconds: float = 60.0) -> None:

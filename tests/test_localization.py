@@ -12,13 +12,24 @@ import cv2
 import numpy as np
 import pytest
 
-from localization_place import CAMERA, SPLIT, TEST_POSES, TRAIN_POSES, VISITOR, make_place, render
+from localization_place import (
+    CAMERA,
+    SPLIT,
+    TEST_POSES,
+    TRAIN_POSES,
+    VISITOR,
+    looking_at,
+    make_place,
+    render,
+)
 from relocalize.absolute_pose import PoseSolver
 from relocalize.absolute_pose.verification import Verification, usual_of
-from relocalize.errors import LocalizerError, PlaceError
+from relocalize.errors import LocalizerError, PlaceError, QueryError
 from relocalize.features.database import open_database
 from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
 from relocalize.localization import LOCALIZERS, fitted
+from relocalize.localization.prior import PosePrior
+from relocalize.localization.query import Query
 from relocalize.localization.registry import TRAINED
 from relocalize.localization.retrieval import measured_sigmas, signs_of
 from relocalize.localization.saving import ARRAYS, DESCRIPTION
@@ -272,6 +283,55 @@ def test_what_is_in_the_way_is_no_look_alike_in_a_map_that_has_none():
     assert worse.lookalike(usual_of(own, wrong=0, asked=60)) is not None
     plain = Verification(missing=0.13, unlike=0.0, astray=0.2)
     assert plain.lookalike(usual_of(own, wrong=60, asked=60)) is None
+
+
+def test_a_prior_tells_which_of_two_equal_rooms_it_is(structure, images):
+    name, apart = "test-00.png", np.array([60.0, 0.0, 0.0])
+    scene, alone = structure.solver.scene, structure.localize(images[name], CAMERA)
+    twice = replace(
+        scene,
+        positions=np.concatenate([scene.positions, scene.positions + apart]),
+        descriptors=np.tile(scene.descriptors, (2, 1)),
+        centres=np.concatenate([scene.centres, scene.centres + apart]),
+        view_starts=np.append(scene.view_starts, scene.view_starts[1:] + len(scene.seen_rows)),
+        seen_rows=np.append(scene.seen_rows, scene.seen_rows + len(scene.positions)),
+        vectors=np.tile(scene.vectors, (2, 1)),
+    )
+    rooms = StructureLocalizer(replace(structure.solver, scene=twice), "metre")
+    assert rooms.localize(images[name], CAMERA).status == "failed"
+    for shift in (0 * apart, apart):
+        expected = alone.world_from_cam.shifted(shift)
+        thought = Rigid3(np.eye(3), expected.translation + np.array([0.7, -0.5, 0.3]))
+        found = rooms.localize(images[name], CAMERA, PosePrior(thought, np.eye(3)))
+        assert position_error(found.world_from_cam, expected) < 0.003
+    away = PosePrior(Rigid3(np.eye(3), 10 * apart), np.eye(3))
+    (found,) = rooms.localize_many([Query.of(images[name], CAMERA, away)])
+    assert "no image of the map shows what is seen from about the prior" in found.reason
+
+
+def test_a_pose_that_contradicts_the_prior_is_not_answered(place, structure, images):
+    name = "test-00.png"
+    alone, true = structure.localize(images[name], CAMERA), TEST_POSES[name]
+    covariance = np.diag([0.01**2] * 3 + [np.radians(1.0) ** 2] * 3)
+    right = PosePrior(true, covariance + alone.covariance)
+    found = structure.localize(images[name], CAMERA, right)
+    assert position_error(found.world_from_cam, alone.world_from_cam) < 0.003  # not drawn to it
+    turned = looking_at(true.translation, [-3.0, 0.0, 0.0])
+    for wrong, said in ((true.shifted(np.array([0.3, 0, 0])), "0.29"), (turned, "deg")):
+        refused = structure.localize(images[name], CAMERA, PosePrior(wrong, covariance))
+        assert (refused.status, refused.world_from_cam) == ("failed", None)
+        assert "contradicts the prior" in refused.reason
+        assert said in refused.reason
+    # So says any localizer, as far as it is sure of itself: metres, here.
+    constant, wrong = fitted(place, "constant"), true.shifted(np.array([30.0, 0, 0]))
+    assert constant.localize(images[name], CAMERA, right).status == "localized"
+    assert constant.localize(images[name], CAMERA, PosePrior(wrong, covariance)).reason
+    # Where nothing is known of the rotation it does not count.
+    anywhere = PosePrior(turned, covariance[:3, :3])
+    assert structure.localize(images[name], CAMERA, anywhere).status == "localized"
+    for bad in (np.zeros((6, 6)), np.eye(4), np.diag([1.0, 1.0, -1.0]), np.full((3, 3), np.nan)):
+        with pytest.raises(QueryError, match="covariance"):
+            PosePrior(true, bad)
 
 
 def test_a_scene_without_points_has_the_views_that_mostly_see_others(structure):

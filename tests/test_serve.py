@@ -31,7 +31,11 @@ from relocalize.place.captures import Fix
 from relocalize.place.folder import METRE
 from relocalize.plain import to_plain
 from relocalize_client import Client, RefusedError
-from served_place import SMALL, checksum, jpeg, needs_serve, served, until
+from served_place import SMALL, jpeg, needs_serve, served, until
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+from serve import checksum, children_of, own_megabytes, resident_megabytes
 
 pytestmark = needs_serve
 TOKEN = "a-token-of-some-length"
@@ -106,6 +110,31 @@ def test_cameras_may_be_exact_approximate_or_unknown(client):
         with pytest.raises(RefusedError, match=said) as refused:
             client.localize("place", sent, camera=wrong)
         assert (refused.value.status, refused.value.reason) == (422, "wrong_camera")
+
+
+def test_what_is_known_of_the_pose_before_is_not_contradicted(client, photo):
+    last = client.localize("place", photo)
+    as_answered = {key: last[key] for key in ("world_from_cam", "covariance")}
+    assert client.localize("place", photo, prior=as_answered)["status"] == "localized"
+    x, y, z = last["position"]
+    near = {"position": [x + 0.5, y, z], "covariance": np.eye(3).tolist()}
+    assert client.localize("place", photo, prior=near)["position"] == pytest.approx([x, y, z])
+    elsewhere = {"position": [x + 0.5, y, z], "covariance": (1e-4 * np.eye(3)).tolist()}
+    answer = client.localize("place", photo, prior=elsewhere)
+    assert (answer["status"], answer["world_from_cam"]) == ("failed", None)
+    assert "contradicts the prior" in answer["reason"]
+    for wrong, said in (
+        ({"position": [1, 2, 3]}, "prior.covariance"),
+        ({"position": [1, 2], "covariance": np.eye(3).tolist()}, "translation"),
+        ({"covariance": np.eye(3).tolist()}, "one of world_from_cam and position"),
+        ({"position": [1, 2, 3], "covariance": np.eye(6).tolist()}, r"\[3, 3\]"),
+        ({"position": [1, 2, 3], "covariance": [[1, 2], [3]]}, "prior"),
+        ({"position": [1, 2, 3], "covariance": (-np.eye(3)).tolist()}, "positive definite"),
+        ({"positoin": [1, 2, 3]}, "prior"),
+    ):
+        with pytest.raises(RefusedError, match=said) as refused:
+            client.localize("place", photo, prior=wrong)
+        assert (refused.value.status, refused.value.reason) == (422, "wrong_prior")
 
 
 def encoded(kind: str, pixels) -> bytes:
@@ -217,6 +246,7 @@ def test_places_are_described(client, place, service):
 
 def test_documents_health_and_metrics(service, client, photo):
     client.localize("place", photo)
+    assert post(service, b"no photo")[0] == 422
     document = json.loads(get(service, "/openapi.json")[1])
     assert "/v1/places/{name}/localize" in document["paths"]
     assert get(service, "/docs")[0] == 200
@@ -263,17 +293,16 @@ def test_a_killed_worker_is_replaced_and_its_request_answered(service, photo):
 
 def workers_of(pid: int) -> list[int]:
     """The children of this process's children: what the templates forked."""
+    return [worker for template in templates_of(pid) for worker in children_of(template)]
+
+
+def templates_of(pid: int) -> list[int]:
     found = []
     for template in children_of(pid):
         command = Path(f"/proc/{template}/cmdline")
         if command.is_file() and b"relocalize.serve.template" in command.read_bytes():
-            found += children_of(template)
+            found.append(template)
     return found
-
-
-def children_of(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def test_slow_bodies_are_cut_off(service):
@@ -487,13 +516,16 @@ def test_the_command_serves_until_it_is_stopped(place, photo):
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "workers have gone")
 
 
-def test_workers_share_the_map(service, place):
-    for pid in workers_of(os.getpid()):
-        rollup = Path(f"/proc/{pid}/smaps_rollup")
-        if not rollup.is_file():
-            pytest.skip("this kernel does not say what processes share")
-        rows = dict(line.split()[:2] for line in rollup.read_text().splitlines()[1:])
-        assert int(rows["Private_Dirty:"]) < int(rows["Rss:"]) / 2
+def test_workers_share_the_map_and_keep_no_photo(service, client, photo):
+    template = templates_of(os.getpid())[0]
+    if not Path(f"/proc/{template}/smaps_rollup").is_file():
+        pytest.skip("this kernel does not say what processes share")
+    assert client.localize("place", photo)["status"] == "localized"
+    loaded = resident_megabytes(template)
+    until(
+        lambda: all(own_megabytes(pid) < 0.1 * loaded for pid in children_of(template)),
+        "workers at rest have a tenth of their own of what is loaded once",
+    )
 
 
 def get(service, path: str, **headers: str) -> tuple[int, bytes]:

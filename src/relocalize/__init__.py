@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from relocalize.evaluation.scoring import evaluate
     from relocalize.geometry import Camera, Rigid3, Similarity3
     from relocalize.localization import Localizer, PoseEstimate, fitted
+    from relocalize.localization.prior import PosePrior
     from relocalize.localization.query import Query
     from relocalize.place import MapModel, Place, Points, PosedImage, Split
     from relocalize.verbs.align import align
@@ -53,6 +54,7 @@ _MODULES = {
     "Place": "relocalize.place",
     "Points": "relocalize.place",
     "PoseEstimate": "relocalize.localization",
+    "PosePrior": "relocalize.localization.prior",
     "PosedImage": "relocalize.place",
     "Query": "relocalize.localization.query",
     "RelocalizeError": "relocalize.errors",
@@ -107,6 +109,7 @@ __all__ = [
     "Place",
     "Points",
     "PoseEstimate",
+    "PosePrior",
     "PosedImage",
     "Query",
     "RelocalizeError",

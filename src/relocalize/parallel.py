@@ -35,6 +35,16 @@ def one_native_thread() -> Iterator[None]:
         yield
 
 
+def use_image_threads(count: int) -> None:
+    """From now on an image is worked on by so many threads: where images come one by one."""
+    cv2.setNumThreads(count)
+
+
+def image_threads() -> int:
+    """By how many threads an image is worked on, 1 unless `use_image_threads` said so."""
+    return int(cv2.getNumThreads())
+
+
 def worker_count() -> int:
     """Processors this process may use (its affinity mask, not the machine's size), at least 1."""
     if hasattr(os, "sched_getaffinity"):

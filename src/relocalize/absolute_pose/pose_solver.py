@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import Self
 
 from relocalize.absolute_pose.map_noise import MapNoise, measured_noise
@@ -201,6 +202,7 @@ class PoseSolver:
         *,
         views: Sequence[int] | None = None,
         without: int | None = None,
+        among: NDArray[np.bool_] | None = None,
     ) -> Matches:
         """The map's points that the features of a photo match.
 
@@ -209,10 +211,12 @@ class PoseSolver:
             camera: of the photo, as well as it is known.
             views: of the scene, whose points are asked; None asks the most similar ones.
             without: a view of the scene that is not asked: the photo itself.
+            among: [N] the only views that are asked.
         """
         if views is None:
-            count = self.settings.retrieved
-            views = self.scene.retrieve(features.descriptors, count, without=without).tolist()
+            views = self.scene.retrieve(
+                features.descriptors, self.settings.retrieved, without=without, among=among
+            ).tolist()
         near = self.scene.seen_by(views)
         kind = KINDS[self.settings.features.kind]
         descriptors = unit_descriptors(features.descriptors)

@@ -7,6 +7,7 @@ J^T J). Small dense problems: a photo has hundreds of matches, and numpy takes 0
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -123,10 +124,14 @@ def refine(
         iterations: at most.
     """
     start = lens
-    cost = _cost(views, lens, start, loss_scale, freedom)
+    residuals = [_residuals(view, lens) for view in views]
+    cost = _cost(residuals, lens, start, loss_scale, freedom)
     damping = 1e-4
     for _ in range(iterations):
-        blocks = [_normal_equations(view, lens, loss_scale, freedom) for view in views]
+        blocks = [
+            _normal_equations(view, lens, of_view, loss_scale, freedom)
+            for view, of_view in zip(views, residuals, strict=True)
+        ]
         # The poses are independent given the lens, so they are eliminated first (Schur).
         hessian_lens, gradient_lens = _lens_prior(lens, start, loss_scale, freedom)
         inverses = []
@@ -146,10 +151,11 @@ def refine(
             for view, inverse, (hessian, gradient) in zip(views, inverses, blocks, strict=True)
         )
         new_lens = _stepped(lens, lens_step)
-        new_cost = _cost(moved, new_lens, start, loss_scale, freedom)
+        new_residuals = [_residuals(view, new_lens) for view in moved]
+        new_cost = _cost(new_residuals, new_lens, start, loss_scale, freedom)
         if new_cost < cost:
             small = cost - new_cost < 1e-7 * cost
-            views, lens, cost = moved, new_lens, new_cost
+            views, lens, cost, residuals = moved, new_lens, new_cost, new_residuals
             damping = max(damping / 10, 1e-9)
             if small:
                 break
@@ -179,8 +185,8 @@ def covariance(view: View, lens: Lens, *, loss_scale: float, freedom: Freedom) -
 
 def _information(view: View, lens: Lens, freedom: Freedom) -> FloatArray:
     """``J^T J`` [6 + freedom, 6 + freedom]."""
-    jacobian = _jacobian(view, lens)[:, :, : _POSE + freedom]
-    information: FloatArray = np.einsum("nij,nik->jk", jacobian, jacobian)
+    rows = _jacobian(view, lens, freedom).reshape(-1, _POSE + freedom)
+    information: FloatArray = rows.T @ rows
     return information
 
 
@@ -230,8 +236,8 @@ def _residuals(view: View, lens: Lens) -> FloatArray:
     return residuals
 
 
-def _jacobian(view: View, lens: Lens) -> FloatArray:
-    """Of the residuals, [N, 2, 11]; zero for points behind the camera.
+def _jacobian(view: View, lens: Lens, freedom: Freedom) -> FloatArray:
+    """Of the residuals, [N, 2, 6 + freedom]; zero for points behind the camera.
 
     Columns: centre in the world (3), rotation in the camera's axes (3; world_from_cam is
     multiplied by it from the right), log focal length, both radial terms, principal point as a
@@ -255,28 +261,29 @@ def _jacobian(view: View, lens: Lens) -> FloatArray:
     by_cam[:, :, :2] = by_plane * (lens.focal * inverse_depth)[:, None, None]
     by_cam[:, :, 2] = -by_cam[:, :, 0] * x[:, None] - by_cam[:, :, 1] * y[:, None]
 
-    jacobian = np.zeros((len(x), 2, 11))
+    jacobian = np.zeros((len(x), 2, _POSE + freedom))
     jacobian[:, :, :3] = -by_cam @ rotation.T
     # A turn w of the camera moves the point p in its axes by p x w, so rows b become b x p.
     px, py, pz = in_cam.T
     jacobian[:, :, 3] = by_cam[:, :, 1] * pz[:, None] - by_cam[:, :, 2] * py[:, None]
     jacobian[:, :, 4] = by_cam[:, :, 2] * px[:, None] - by_cam[:, :, 0] * pz[:, None]
     jacobian[:, :, 5] = by_cam[:, :, 0] * py[:, None] - by_cam[:, :, 1] * px[:, None]
-    plane = np.stack([x, y], axis=1)
-    jacobian[:, :, 6] = lens.focal * stretch[:, None] * plane
-    jacobian[:, :, 7] = lens.focal * squared[:, None] * plane
-    jacobian[:, :, 8] = lens.focal * squared[:, None] ** 2 * plane
-    jacobian[:, 0, 9] = jacobian[:, 1, 10] = lens.focal
+    if freedom >= Freedom.FOCAL_AND_RADIAL:
+        plane = np.stack([x, y], axis=1)
+        jacobian[:, :, 6] = lens.focal * stretch[:, None] * plane
+        jacobian[:, :, 7] = lens.focal * squared[:, None] * plane
+    if freedom == Freedom.WHOLE:
+        jacobian[:, :, 8] = lens.focal * squared[:, None] ** 2 * plane
+        jacobian[:, 0, 9] = jacobian[:, 1, 10] = lens.focal
     jacobian[~front] = 0
     return jacobian
 
 
 def _normal_equations(
-    view: View, lens: Lens, loss_scale: float, freedom: Freedom
+    view: View, lens: Lens, residuals: FloatArray, loss_scale: float, freedom: Freedom
 ) -> tuple[FloatArray, FloatArray]:
-    residuals, jacobian = _residuals(view, lens), _jacobian(view, lens)
     weight = 1 / (1 + (residuals**2).sum(axis=1) / loss_scale**2)
-    rows = jacobian[:, :, : _POSE + freedom].reshape(2 * len(residuals), -1)
+    rows = _jacobian(view, lens, freedom).reshape(2 * len(residuals), -1)
     weighted = rows * np.repeat(weight, 2)[:, None]
     return weighted.T @ rows, weighted.T @ residuals.ravel()
 
@@ -323,12 +330,11 @@ def _lens_prior(
 
 
 def _cost(
-    views: tuple[View, ...], lens: Lens, start: Lens, loss_scale: float, freedom: Freedom
+    residuals: Sequence[FloatArray], lens: Lens, start: Lens, loss_scale: float, freedom: Freedom
 ) -> float:
     total = 0.0
-    for view in views:
-        residuals = _residuals(view, lens)
-        total += float(np.log1p((residuals**2).sum(axis=1) / loss_scale**2).sum())
+    for of_view in residuals:
+        total += float(np.log1p((of_view**2).sum(axis=1) / loss_scale**2).sum())
     off, sigmas = _prior_residuals(lens, start, freedom)
     return float(loss_scale**2 * (total + ((off / sigmas) ** 2).sum()))
 

@@ -48,16 +48,42 @@ class Scene:
     vectors: UnitDescriptors
     origin: FloatArray = field(default_factory=lambda: np.zeros(3))
 
-    def retrieve(self, descriptors: Descriptors, count: int, *, without: int | None = None) -> Rows:
-        """The ``count`` views most similar to a photo with ``descriptors`` [K, D], best first.
+    def retrieve(
+        self,
+        descriptors: Descriptors,
+        count: int,
+        *,
+        without: int | None = None,
+        among: NDArray[np.bool_] | None = None,
+    ) -> Rows:
+        """The ``count`` views most similar to a photo, best first.
 
-        ``without`` is a view that is left out: the photo itself.
+        Args:
+            descriptors: [K, D] of the photo.
+            count: at most.
+            without: a view that is left out: the photo itself.
+            among: [N] the only views that may be; None: all.
         """
         similarity = self.vectors @ self.vlad.describe(descriptors)
+        asked = np.ones(len(similarity), np.bool_) if among is None else among.copy()
         if without is not None:
-            similarity[without] = -np.inf
-            count = min(count, len(similarity) - 1)
+            asked[without] = False
+        similarity[~asked] = -np.inf
+        count = min(count, int(asked.sum()))
         return np.argsort(-similarity, kind="stable")[:count].astype(np.int64)
+
+    def views_about(self, centre: FloatArray, reach: float) -> NDArray[np.bool_]:
+        """[N] which views see what a camera within ``reach`` of ``centre`` [3] may see too.
+
+        Features of a thing are matched where it is seen from a similar direction and distance:
+        by cameras that are no farther apart than the thing is.
+        """
+        views = np.repeat(np.arange(len(self.centres)), np.diff(self.view_starts))
+        away = np.linalg.norm(self.positions[self.seen_rows] - self.centres[views], axis=1)
+        farthest = np.zeros(len(self.centres))
+        np.maximum.at(farthest, views, away)
+        near: NDArray[np.bool_] = np.linalg.norm(self.centres - centre, axis=1) <= reach + farthest
+        return near
 
     def seen_by(self, views: Iterable[int]) -> Rows:
         """Rows of the points that any of ``views`` sees, ascending."""

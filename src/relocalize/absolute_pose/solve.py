@@ -175,6 +175,8 @@ def solve_pose(
         usable = undistorted(matches)[1]
         matches = matches.only(usable)
     found = len(matches.feature_rows)
+    if not len(matches.near):
+        return Refused("no image of the map shows what is seen from about the prior", 0)
     if found < settings.min_inliers:
         return Refused(f"too few matches with the map ({found}): another place, or blurred", 0)
 

@@ -230,14 +230,21 @@ def _unlike(
     expected: FloatArray, found: FloatArray, weights: FloatArray, features: FloatArray
 ) -> float | None:
     """Of the parts with features: in which share of them hardly any expected point is found."""
-    shares = []
-    for part, nearby in _parts(expected, features):
-        low, high = expected[part].min(axis=0), expected[part].max(axis=0)
-        inside = ((nearby >= low) & (nearby <= high)).all(axis=1).sum()
-        if inside >= _MIN_FEATURES * len(part):
-            shares.append(found[part].sum() / weights[part].sum())
-    if len(shares) < _MIN_PARTS:
+    parts = _parts(expected, features)
+    if len(parts) < _MIN_PARTS:
         return None
+    sizes = np.array([len(rows) for rows, _ in parts])
+    rows, starts = np.concatenate([rows for rows, _ in parts]), np.cumsum(sizes) - sizes
+    nearby = np.concatenate([nearby for _, nearby in parts])
+    part = np.repeat(np.arange(len(parts)), [len(nearby) for _, nearby in parts])
+    low = np.minimum.reduceat(expected[rows], starts)[part]
+    high = np.maximum.reduceat(expected[rows], starts)[part]
+    inside = ((nearby >= low) & (nearby <= high)).all(axis=1)
+    shown = np.bincount(part[inside], minlength=len(parts)) >= _MIN_FEATURES * sizes
+    if shown.sum() < _MIN_PARTS:
+        return None
+    shares = np.add.reduceat(found[rows], starts)[shown]
+    shares /= np.add.reduceat(weights[rows], starts)[shown]
     unlike = int((shares < _UNLIKE * np.percentile(shares, _BEST_PERCENTILE)).sum())
     return unlike / len(shares) if unlike >= _MIN_UNLIKE_PARTS else 0.0
 
@@ -281,15 +288,20 @@ def _expected(
     )
     centres = np.repeat(scene.centres[nearby], ends - starts, axis=0)
 
-    used, place = np.unique(rows, return_inverse=True)
+    used = scene.seen_by(nearby)
     pixels, front = project(scene.positions[used], view.world_from_cam, lens)
     inside = front & (np.abs(pixels) <= extent).all(axis=1)
-    shown = inside[place]
+    used, pixels = used[inside], pixels[inside]
+    place_of = np.full(len(scene.positions), -1)
+    place_of[used] = np.arange(len(used))
+    place = place_of[rows]
+    shown = place >= 0
     place, centres = place[shown], centres[shown]
-    points = scene.positions[used[place]]
-    from_view, from_photo = points - centres, points - centre
+    from_view = scene.positions[used][place] - centres
+    from_photo = scene.positions[used] - centre
     view_distance = np.linalg.norm(from_view, axis=1)
-    photo_distance = np.linalg.norm(from_photo, axis=1)
+    photo_distance = np.linalg.norm(from_photo, axis=1)[place]
+    from_photo = from_photo[place]
     cosine = np.einsum("ij,ij->i", from_view, from_photo) / np.maximum(
         view_distance * photo_distance, 1e-12
     )

@@ -14,8 +14,9 @@ import tyro
 
 from relocalize.errors import ServeError
 from relocalize.parallel import worker_count
+from relocalize.ports import LOOPBACK, shown_host
 from relocalize.serve import require_serve
-from relocalize.serve.settings import LOOPBACK, Limits, ServeSettings
+from relocalize.serve.settings import Limits, ServeSettings
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,7 @@ class Serve:
             if self.https:
                 self._serve_https(Path(folder), settings, listener, host)
             else:
-                shown = "localhost" if host in ("0.0.0.0", "::", *LOOPBACK) else host
-                url = f"http://{shown}:{listener.getsockname()[1]}"
+                url = f"http://{shown_host(host)}:{listener.getsockname()[1]}"
                 running.run(self.places, settings, listener, lambda: _say(url))
         print("the service has ended", file=sys.stderr)
         return 0

@@ -36,12 +36,17 @@ def rotations_from_quats_wxyz(quats_wxyz: FloatArray) -> FloatArray:
     """Rotation matrices [..., 3, 3] of w-first quaternions [..., 4] of any norm but zero."""
     lengths = np.linalg.norm(quats_wxyz, axis=-1, keepdims=True)
     w, x, y, z = np.moveaxis(quats_wxyz / lengths, -1, 0)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+    rotations = np.empty((*w.shape, 3, 3))
+    rotations[..., 0, 0] = 1 - 2 * (y * y + z * z)
+    rotations[..., 0, 1] = 2 * (x * y - w * z)
+    rotations[..., 0, 2] = 2 * (x * z + w * y)
+    rotations[..., 1, 0] = 2 * (x * y + w * z)
+    rotations[..., 1, 1] = 1 - 2 * (x * x + z * z)
+    rotations[..., 1, 2] = 2 * (y * z - w * x)
+    rotations[..., 2, 0] = 2 * (x * z - w * y)
+    rotations[..., 2, 1] = 2 * (y * z + w * x)
+    rotations[..., 2, 2] = 1 - 2 * (x * x + y * y)
+    return rotations
 
 
 def rotations_from_rotvecs(rotvecs: FloatArray) -> FloatArray:

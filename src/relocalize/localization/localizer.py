@@ -14,6 +14,7 @@ from relocalize.absolute_pose.shared_camera import SharedCamera
 from relocalize.errors import CaptureError
 from relocalize.geometry import Camera
 from relocalize.localization.estimate import PoseEstimate
+from relocalize.localization.prior import PosePrior
 from relocalize.localization.query import ImageLike, Query
 from relocalize.place import Place, Split
 
@@ -50,13 +51,17 @@ class Localizer(ABC):
         """Learn the Place anew, as the one saved in ``folder`` did before the Place changed."""
         return cls.fit(place, split)
 
-    def localize(self, image: ImageLike, camera: Camera | None = None) -> PoseEstimate:
+    def localize(
+        self, image: ImageLike, camera: Camera | None = None, prior: PosePrior | None = None
+    ) -> PoseEstimate:
         """The pose of one image.
 
         Args:
             image: a query, the path of a photo, or upright RGB pixels [H, W, 3] of uint8.
             camera: as for `Query.of`: intrinsics that are ``exact`` are used as they are; what is
                 not exactly known is estimated.
+            prior: where the camera is thought to be. The pose is the image's own, so that a filter
+                counts the prior once; one that contradicts it is not answered.
 
         Returns:
             An estimate, ``failed`` with a reason when the image cannot be localized: never an
@@ -66,7 +71,8 @@ class Localizer(ABC):
             CaptureError: the file cannot be read.
             QueryError: the pixels are not an image, or the camera is of another size.
         """
-        return self._localize(Query.of(image, camera))
+        query = Query.of(image, camera, prior)
+        return _believed(self._localize(query), query.prior)
 
     def localize_many(self, images: Iterable[ImageLike]) -> list[PoseEstimate]:
         """The poses of images, in their order; those that share a camera calibrate it together.
@@ -81,16 +87,19 @@ class Localizer(ABC):
             QueryError: as for `localize`.
         """
         results: list[PoseEstimate | None] = []
+        priors: list[PosePrior | None] = []
 
         def readable() -> Iterator[Query]:
             for query in map(_query_or_error, images):
                 if isinstance(query, Query):
                     results.append(None)
+                    priors.append(query.prior)
                     yield query
                 else:
                     results.append(PoseEstimate("failed", self.unit, 0.0, reason=str(query)))
 
         found = iter(self._localize_many(readable()))
+        found = map(_believed, found, priors)
         return [result or next(found) for result in results]
 
     def calibrate(self, images: Iterable[ImageLike]) -> SharedCamera | None:
@@ -120,6 +129,18 @@ class Localizer(ABC):
         Raises:
             LocalizerError: the folder is not a saved localizer of this kind and version.
         """
+
+
+def _believed(estimate: PoseEstimate, prior: PosePrior | None) -> PoseEstimate:
+    """The estimate, unless its pose contradicts what was known before."""
+    if prior is None or estimate.world_from_cam is None:
+        return estimate
+    why = prior.contradiction(estimate.world_from_cam, estimate.covariance)
+    if why is None:
+        return estimate
+    return PoseEstimate(
+        "failed", estimate.unit, estimate.milliseconds, reason=why, inliers=estimate.inliers
+    )
 
 
 def _query_or_error(image: ImageLike) -> Query | CaptureError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias, Union
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from relocalize.capture.photos import read_photo
 from relocalize.errors import QueryError
 from relocalize.geometry import Camera
+from relocalize.localization.prior import PosePrior
 from relocalize.place.image_file import MAX_PIXELS
 
 _RGB, _RGBA = 3, 4  # channels
@@ -26,14 +27,18 @@ class Query:
         pixels: upright RGB [H, W, 3].
         camera: of these pixels; `Camera.known` says how well.
         name: of the file it came from, or empty.
+        prior: where the camera is thought to be: poses that contradict it are not answered.
     """
 
     pixels: NDArray[np.uint8]
     camera: Camera
     name: str = ""
+    prior: PosePrior | None = None
 
     @classmethod
-    def of(cls, image: ImageLike, camera: Camera | None = None) -> Query:
+    def of(
+        cls, image: ImageLike, camera: Camera | None = None, prior: PosePrior | None = None
+    ) -> Query:
         """A query of a file or of pixels.
 
         Args:
@@ -43,13 +48,18 @@ class Query:
             camera: of the upright image; ``exact`` intrinsics are used as they are, of
                 ``approximate`` ones the focal length is a start. None takes what EXIF says, if
                 anything.
+            prior: where the camera is thought to be.
 
         Raises:
             CaptureError: the file is missing, damaged, too large, or not a photo.
             QueryError: the pixels are not an image, or the camera is of another size.
         """
+        if prior is not None:
+            return replace(cls.of(image, camera), prior=prior)
         if isinstance(image, Query):
-            return image if camera is None else cls._checked(image.pixels, camera, image.name)
+            if camera is None:
+                return image
+            return replace(cls._checked(image.pixels, camera, image.name), prior=image.prior)
         if isinstance(image, np.ndarray):
             return cls._checked(image, camera, "")
         if isinstance(image, bytes):

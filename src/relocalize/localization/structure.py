@@ -112,7 +112,11 @@ class StructureLocalizer(Localizer):
 
     def _match(self, query: Query) -> Matches:
         features = extract_features(query.pixels, self.solver.settings.features)
-        return self.solver.match(features, query.camera)
+        among, prior = None, query.prior
+        if prior is not None:
+            centre = prior.world_from_cam.translation - self.solver.scene.origin
+            among = self.solver.scene.views_about(centre, prior.reach)
+        return self.solver.match(features, query.camera, among=among)
 
     def _pose_of(self, matches: Matches, started: float) -> PoseEstimate:
         """From matches; ``started`` is `time.perf_counter` when work on the image began."""

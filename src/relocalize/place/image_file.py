@@ -148,7 +148,7 @@ def rgb(image: Image.Image) -> NDArray[np.uint8]:
         # Pillow's conversion clips 16 bits at 255 instead of scaling them.
         grey = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
-    return np.array(image.convert("RGB"), dtype=np.uint8)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
 
 
 def _readable(path: ImageFile) -> Path | io.BytesIO:

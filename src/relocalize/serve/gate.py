@@ -16,9 +16,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from relocalize.ports import LOOPBACK
 from relocalize.serve.metrics import Metrics
 from relocalize.serve.refusals import RefusedError
-from relocalize.serve.settings import LOOPBACK, ServeSettings
+from relocalize.serve.settings import ServeSettings
 from relocalize.serve.uploads import drain
 
 _log = logging.getLogger("relocalize.serve")

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from relocalize.errors import GeometryError
+from relocalize.errors import GeometryError, QueryError
 from relocalize.geometry import Rigid3
 from relocalize.geometry.device_axes import DEVICE_AXES, DeviceAxes, device_axes
+from relocalize.localization.prior import PosePrior
 from relocalize.serve.refusals import RefusedError
 from relocalize.serve.service import errors, pool_with_room, service_of
-from relocalize.serve.shapes import Answer, CameraShape, Health, PlaceList, PlaceShape
+from relocalize.serve.shapes import Answer, CameraShape, Health, PlaceList, PlaceShape, PriorShape
 
 router = APIRouter()
+_Shape = TypeVar("_Shape", bound=BaseModel)
 _PHOTO = {"type": "string", "format": "binary"}
 _PHOTO_TYPES = ("image/jpeg", "image/png", "image/webp", "image/heic", "application/octet-stream")
 _LOCALIZE_DOC: dict[str, Any] = {
@@ -39,6 +41,13 @@ _LOCALIZE_DOC: dict[str, Any] = {
             "in": "query",
             "description": "What is known of the camera, as JSON; without it what EXIF says.",
             "content": {"application/json": {"schema": CameraShape.model_json_schema()}},
+        },
+        {
+            "name": "prior",
+            "in": "query",
+            "description": "Where the camera is thought to be, as JSON: poses that contradict it "
+            "are not answered.",
+            "content": {"application/json": {"schema": PriorShape.model_json_schema()}},
         },
         {"name": "localizer", "in": "query", "schema": {"type": "string"}},
         {
@@ -101,13 +110,20 @@ async def localize(request: Request, name: str) -> Response:
     photo = await service.uploads.photo(request)
     given = request.query_params
     camera = camera_from_json(given["camera"]) if "camera" in given else None
+    prior = prior_from_json(given["prior"]) if "prior" in given else None
     axes = axes_called(given["axes"]) if "axes" in given else None
     points = given.get("points", "false")
     if points not in ("true", "false"):
         raise RefusedError(422, "wrong_request", f"points is {points[:20]!r}; want true or false")
     extras = ("points",) if points == "true" else ()
     answer = await service.localize(
-        pool, photo, request, localizer=given.get("localizer"), camera=camera, extras=extras
+        pool,
+        photo,
+        request,
+        localizer=given.get("localizer"),
+        camera=camera,
+        prior=prior,
+        extras=extras,
     )
     if axes is not None:
         answer["in_axes"] = in_axes(answer, axes)
@@ -160,14 +176,24 @@ def in_axes(answer: dict[str, Any], axes: DeviceAxes) -> dict[str, Any] | None:
 
 
 def camera_from_json(text: str) -> CameraShape:
-    """A camera that a client describes.
+    """A camera that a client describes; raises RefusedError where it is not one."""
+    return _described(CameraShape, text, "camera")
 
-    Raises:
-        RefusedError: it is not one.
-    """
+
+def prior_from_json(text: str) -> PriorShape:
+    """A prior that a client describes; raises RefusedError where it is not one."""
+    prior = _described(PriorShape, text, "prior")
     try:
-        return CameraShape.model_validate_json(text)
+        PosePrior.from_json(prior.model_dump())
+    except QueryError as error:
+        raise RefusedError(422, "wrong_prior", str(error)) from None
+    return prior
+
+
+def _described(shape: type[_Shape], text: str, name: str) -> _Shape:
+    try:
+        return shape.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(["camera", *map(str, first["loc"])])
-        raise RefusedError(422, "wrong_camera", f"{where}: {first['msg']}") from None
+        where = ".".join([name, *map(str, first["loc"])])
+        raise RefusedError(422, f"wrong_{name}", f"{where}: {first['msg']}") from None

@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from relocalize.errors import RelocalizeError, ServeError
+from relocalize.parallel import worker_count
 from relocalize.serve.messages import packed, read_message
 from relocalize.serve.refusals import RefusedError, busy
 from relocalize.serve.settings import ServeSettings
 
 _log = logging.getLogger("relocalize.serve")
 _LOOK_EVERY_S = 1.0  # for a Place that has changed
+# More gain little: the first third of SIFT, its pyramid, is one thread's.
+_MOST_THREADS = 4
 _TRIES = 3  # a request whose worker was killed goes to another one
 # What answers depend on; see `Place.map_digest`.
 _WATCHED = ("place.json", "map/cameras.bin", "map/images.bin", "map/points3D.bin")
@@ -102,7 +105,7 @@ class Pool:
     def __init__(self, root: Path, settings: ServeSettings) -> None:
         self._root, self._settings = root, settings
         self._generation: _Generation | None = None
-        self._idle: deque[_Worker] = deque()
+        self._idle: list[_Worker] = []
         self._waiting: deque[asyncio.Future[_Worker]] = deque()
         self._tasks: list[asyncio.Task[None]] = []
         self._folder = tempfile.TemporaryDirectory(prefix="relocalize-")
@@ -173,6 +176,7 @@ class Pool:
         *,
         localizer: str | None = None,
         camera: dict[str, Any] | None = None,
+        prior: dict[str, Any] | None = None,
         extras: tuple[str, ...] = (),
     ) -> dict[str, Any]:
         """The answer about one photo, as `relocalize localize --json` gives it.
@@ -181,6 +185,7 @@ class Pool:
             photo: the file's bytes.
             localizer: one of `ServeSettings.localizers`; None takes the first.
             camera: as `worker.camera_of` takes it; None takes what EXIF says, if anything.
+            prior: as `PosePrior.from_json` takes it.
             extras: of ``points`` (some of the map's points that were matched) and ``shared`` (the
                 part of the covariance that answers have in common).
 
@@ -193,11 +198,13 @@ class Pool:
             raise RefusedError(404, "no_localizer", f"localizer {name!r} is not served; {known} is")
         self.check_room()
         limits = self._settings.limits
-        job = {"localizer": name, "camera": camera, "pixels": limits.pixels}
+        job = {"localizer": name, "camera": camera, "prior": prior, "pixels": limits.pixels}
         job.update(dict.fromkeys(extras, True))
         for _ in range(_TRIES):
             worker = await self._free_worker()
             worker.generation.busy += 1
+            free = worker_count() // worker.generation.busy
+            job["threads"] = min(max(free, 1), _MOST_THREADS)
             try:
                 answer = await asyncio.wait_for(worker.ask(job, photo), limits.seconds)
             except (TimeoutError, asyncio.TimeoutError):
@@ -225,7 +232,7 @@ class Pool:
 
     async def _free_worker(self) -> _Worker:
         while self._idle:
-            worker = self._idle.popleft()
+            worker = self._idle.pop()  # the one whose caches and memory are warm
             if not worker.reader.at_eof() and worker.generation is self._generation:
                 return worker
         turn: asyncio.Future[_Worker] = asyncio.get_running_loop().create_future()

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from relocalize import ports
 from relocalize.errors import ServeError
+from relocalize.ports import LOOPBACK
 from relocalize.serve.app import started
-from relocalize.serve.settings import LOOPBACK, ServeSettings
+from relocalize.serve.settings import ServeSettings
 from relocalize.serve.slow_clients import impatient
 
 if TYPE_CHECKING:
@@ -53,22 +55,12 @@ def check_access(host: str, token: str | None, *, public: bool) -> None:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """A socket for `serving`.
 
     Raises:
         ServeError: the port is taken, or the address is not of this machine.
     """
-    another = f"give another: --port {port + 1 if 0 < port < 65535 else 8001}"
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=512)
-    except OverflowError as error:
-        raise ServeError(f"port {port} does not exist; {another}") from error
-    except OSError as error:
-        raise ServeError(
-            f"cannot listen on {host!r}, port {port} ({error.strerror}); {another}, or an address "
-            "of this machine: --host 127.0.0.1"
-        ) from error
+    listener = ports.listening(host, port, ServeError)
     # Connections inherit it; asyncio sets it only on sockets whose protocol is named. Without it an
     # answer's body waits 40 ms for the client to acknowledge its headers (Nagle's algorithm).
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

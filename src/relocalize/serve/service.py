@@ -18,7 +18,7 @@ from relocalize.serve.metrics import Metrics
 from relocalize.serve.pool import Pool
 from relocalize.serve.refusals import RefusedError
 from relocalize.serve.settings import ServeSettings
-from relocalize.serve.shapes import CameraShape, ErrorAnswer
+from relocalize.serve.shapes import CameraShape, ErrorAnswer, PriorShape
 from relocalize.serve.uploads import Uploads, drain
 
 
@@ -55,11 +55,17 @@ class Service:
         *,
         localizer: str | None = None,
         camera: CameraShape | None = None,
+        prior: PriorShape | None = None,
         extras: tuple[str, ...] = (),
     ) -> dict[str, Any]:
         """One photo's answer, counted, noted for the log, and kept where that is wanted."""
-        given = None if camera is None else camera.model_dump(exclude_none=True)
-        answer = await pool.localize(photo, localizer=localizer, camera=given, extras=extras)
+        answer = await pool.localize(
+            photo,
+            localizer=localizer,
+            camera=None if camera is None else camera.model_dump(exclude_none=True),
+            prior=None if prior is None else prior.model_dump(exclude_none=True),
+            extras=extras,
+        )
         self.metrics.answered(pool.name, answer["localizer"], answer["status"])
         request.state.note.update(
             {key: answer[key] for key in ("place", "localizer", "inliers")}

@@ -41,6 +41,22 @@ class CameraShape(BaseModel):
     )
 
 
+class PriorShape(BaseModel):
+    """Where the camera is thought to be, in the Place's frame and unit."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    world_from_cam: list[list[float]] | None = Field(
+        default=None, description="[4, 4], as in an answer.", max_length=4
+    )
+    position: list[float] | None = Field(
+        default=None, description="In place of it: the centre alone.", max_length=3
+    )
+    covariance: list[list[float]] = Field(
+        description="[6, 6], as in an answer, or [3, 3] of the centre alone.", max_length=6
+    )
+
+
 class UsedCamera(BaseModel):
     """The camera that an answer is of."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import socket
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import viser
 from relocalize import progress
 from relocalize.errors import ViewerError
 from relocalize.place import Place
+from relocalize.ports import LOOPBACK, listening, shown_host
 from relocalize.viewer.content import MOST_POINTS, content_of
 from relocalize.viewer.guard import guard
 from relocalize.viewer.panel import Panel
@@ -22,8 +22,6 @@ from relocalize.viewer.photo_localizer import photo_localizer
 from relocalize.viewer.placed_photo import PhotoPlacer
 from relocalize.viewer.scene import Scene
 from relocalize.viewer.stored_errors import stored_errors
-
-LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def serve(
         guard(server, panel.say)
         for photo in placed:
             panel.show_photo(photo)
-        host = "localhost" if settings.host in ("0.0.0.0", "::", *LOCAL_HOSTS) else settings.host
+        host = shown_host(settings.host)
         yield Viewer(server, scene, panel, f"http://{host}:{server.get_port()}")
     finally:
         with _silent():
@@ -103,27 +101,13 @@ def serve(
 
 
 def _started(settings: ViewSettings) -> viser.ViserServer:
-    _check_free(settings.host, settings.port)
+    # viser would silently take another port where this one is taken.
+    listening(settings.host, settings.port, ViewerError).close()
     with _silent():
         server = viser.ViserServer(host=settings.host, port=settings.port, verbose=False)
     server.gui.configure_theme(show_share_button=False, show_logo=False, control_width="medium")
     server.gui.set_panel_label("relocalize")
     return server
-
-
-def _check_free(host: str, port: int) -> None:
-    """Raise where nobody can listen on the port; viser would silently take another."""
-    another = f"give another: --port {port + 1 if 0 < port < 65535 else 8080}"
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.create_server((host, port), family=family).close()
-    except OverflowError as error:
-        raise ViewerError(f"port {port} does not exist; {another}") from error
-    except OSError as error:
-        raise ViewerError(
-            f"cannot listen on {host!r}, port {port} ({error.strerror}); {another}, or an address "
-            "of this machine: --host 127.0.0.1"
-        ) from error
 
 
 @contextlib.contextmanager
@@ -136,7 +120,7 @@ def _silent() -> Iterator[None]:
 def describe_access(settings: ViewSettings, url: str) -> list[str]:
     """How the viewer is opened, for people; the first line is the address."""
     port = url.rsplit(":", 1)[-1]
-    if settings.host in LOCAL_HOSTS:
+    if settings.host in LOOPBACK:
         return [
             f"open {url}",
             f"from another machine: ssh -N -L {port}:localhost:{port} USER@THIS-MACHINE, "
