@@ -20,7 +20,7 @@ from relocalize.features.database import open_database
 from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
 from relocalize.localization import LOCALIZERS, fitted
 from relocalize.localization.registry import TRAINED
-from relocalize.localization.retrieval import measured_sigmas, signs_of
+from relocalize.localization.retrieval import interpolated, measured_sigmas, signs_of
 from relocalize.localization.saving import ARRAYS, DESCRIPTION
 from relocalize.localization.structure import StructureLocalizer
 from relocalize.mapping.points import seen_by
@@ -167,6 +167,10 @@ def test_retrieval_states_what_other_images_are_off_and_not_neighbouring_frames(
     assert 0.5 < within < 0.95
     # What is less like its answer is off by more, and is said to be.
     assert stated[off > 0.3].mean() > 1.3 * stated[off < 0.2].mean()
+    near = train[np.argsort(-similarity, axis=1)[:, :8]]
+    pairs = zip(test, near, strict=True)
+    between = [interpolated(vectors[row], vectors[rows], poses[rows])[0, 3] for row, rows in pairs]
+    assert np.median(np.abs(between - places[test])) < 0.5 * np.median(off)
 
 
 def test_the_maps_noise_is_what_images_meet_that_are_not_in_it(place):
