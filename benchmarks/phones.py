@@ -94,7 +94,7 @@ def main(arguments: Arguments) -> None:
     ]
     others = _others(arguments.other)
     unit = place.unit
-    print(f"{len(photos)} photos; {localizer.facts.validation['answers_by']} answers")
+    print(f"{len(photos)} photos; answers by {localizer.calibration.answers}")
     print(f"{'':26}{unit:>9}{'deg':>7}{'refused':>9}{'wrong':>7}{'within':>12}{'focal':>8}")
     for name, change in _changes(others).items():
         rng = np.random.default_rng(0)

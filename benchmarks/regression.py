@@ -179,8 +179,11 @@ def main() -> None:
             on = facts.validation
             print(
                 f"  {name}: validation {100 * on['position']:.2f} cm {on['rotation_deg']:.2f} deg, "
-                f"nearest view {100 * on['nearest_view']['position']:.2f} cm "
-                f"{on['nearest_view']['rotation_deg']:.2f} deg, answers by {on['answers_by']}; "
+                + "".join(
+                    f"{source} {100 * one['position']:.2f} cm {one['rotation_deg']:.2f} deg, "
+                    for source, one in on["sources"].items()
+                )
+                + f"answers by {' and '.join(on['answers_by'].values())}; "
                 f"{facts.training['epochs']} epochs on {facts.training['device']}"
             )
 

@@ -31,7 +31,7 @@ from relocalize.localization import LOCALIZERS, fitted
 from relocalize.localization.prior import PosePrior
 from relocalize.localization.query import Query
 from relocalize.localization.registry import TRAINED
-from relocalize.localization.retrieval import measured_sigmas, signs_of
+from relocalize.localization.retrieval import interpolated, measured_sigmas, signs_of
 from relocalize.localization.saving import ARRAYS, DESCRIPTION
 from relocalize.localization.structure import StructureLocalizer
 from relocalize.mapping.points import seen_by
@@ -178,6 +178,10 @@ def test_retrieval_states_what_other_images_are_off_and_not_neighbouring_frames(
     assert 0.5 < within < 0.95
     # What is less like its answer is off by more, and is said to be.
     assert stated[off > 0.3].mean() > 1.3 * stated[off < 0.2].mean()
+    near = train[np.argsort(-similarity, axis=1)[:, :8]]
+    pairs = zip(test, near, strict=True)
+    between = [interpolated(vectors[row], vectors[rows], poses[rows])[0, 3] for row, rows in pairs]
+    assert np.median(np.abs(between - places[test])) < 0.5 * np.median(off)
 
 
 def test_the_maps_noise_is_what_images_meet_that_are_not_in_it(place):

@@ -355,18 +355,34 @@ def test_trainings_killed_three_times_end_with_the_same_weights(own, monkeypatch
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
-def test_where_the_nearest_view_does_better_it_is_the_answer(place, tmp_path):
+def test_one_that_learnt_nothing_answers_no_worse_than_image_retrieval(
+    place, trained, images, tmp_path
+):
     split = place.split(SPLIT)
     quick = with_fields(SETTINGS, {"optimizer.epochs": 1, "answer": "validation"})
     hardly = RegressorLocalizer.fit(place, split, settings=quick)
-    assert hardly.facts.validation["answers_by"] == "view"
-    nearest = hardly.facts.validation["nearest_view"]
-    assert nearest["position"] < hardly.facts.validation["position"]
+    validation = hardly.facts.validation
+    assert set(validation["answers_by"].values()) <= {"retrieval", "interpolation"}
+    assert validation["sources"]["retrieval"]["position"] < validation["position"]
+    retrieval = fitted(place, "retrieval", split)
+
+    def medians(localizer):
+        poses = [localizer.localize(image, CAMERA).world_from_cam for image in images.values()]
+        true = [truth(place, name) for name in images]
+        return [
+            np.median([error(*pair) for pair in zip(poses, true, strict=True)])
+            for error in (position_error, rotation_error_deg)
+        ]
+
+    assert (np.array(medians(hardly)) <= np.array(medians(retrieval)) + 1e-6).all()
     hardly.save(tmp_path)
     loaded = RegressorLocalizer.load(tmp_path)
-    name = split.train[3]
-    found = loaded.localize(place.read_image(name), CAMERA)
-    # A train image is most like itself, and the copies of it.
-    assert position_error(found.world_from_cam, truth(place, name)) < 0.3
-    always = with_fields(quick, {"answer": "pose"})
-    assert RegressorLocalizer.fit(place, split, settings=always).calibration.by_view is False
+    assert medians(loaded) == medians(hardly)
+    # How a photo was held does not matter to retrieval, and does to the answer.
+    name = next(iter(images))
+    held = np.ascontiguousarray(np.rot90(images[name], 2))
+    found = loaded.localize(held, CAMERA)
+    if found.world_from_cam is not None:
+        assert rotation_error_deg(found.world_from_cam, truth(place, name)) > 90
+    assert trained.calibration.answers == ("pose", "pose")  # as its settings want
+    assert trained.retrieval is None

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from relocalize.regression.inference import described
 from relocalize.regression.novelty import KnownViews
 from relocalize.regression.uncertainty import Blend, Calibration, Signs, pose_distances
-from relocalize.regression.validation import ConstantBaseline, better_answer
+from relocalize.regression.validation import ConstantBaseline, better_answers
 
 COVERED = 1.878  # of sigma: where 68.3% of a Gaussian in three dimensions lies within
 
@@ -175,14 +175,20 @@ def test_a_blend_follows_the_better_answer_and_beats_both_where_they_are_alike()
     assert (unlike[2] < 1.1 * unlike[0]).all()
 
 
-def test_the_better_answer_is_taken_and_a_blend_only_where_it_is_clearly_better():
+@pytest.mark.parametrize(
+    ("errors", "chosen"),
+    [
+        ({"pose": 0.1, "view": 1.0, "blend": 0.098, "retrieval": 1.0}, "pose"),
+        ({"pose": 0.1, "view": 0.12, "blend": 0.06, "retrieval": 1.0}, "blend"),
+        ({"pose": 0.9, "view": 0.8, "blend": 0.75, "retrieval": 1.0}, "retrieval"),
+        ({"pose": 0.9, "view": 0.8, "retrieval": 1.0, "interpolation": 0.6}, "interpolation"),
+        ({"pose": 0.9, "view": 1.0, "blend": 0.9}, "view"),
+        ({"pose": 0.5, "view": 1.0, "blend": 0.6}, "pose"),
+    ],
+)
+def test_what_is_clearly_better_than_retrieval_is_the_answer(errors, chosen):
     baseline = ConstantBaseline(np.eye(4)[None], 1.0, 1.0)
-    one = np.full((20, 2), 0.1)
-    for pose, view, blend, chosen in (
-        (1.0, 0.9, 0.89, "view"),
-        (0.9, 1.0, 0.89, "pose"),
-        (0.9, 1.0, 0.8, "blend"),
-        (0.5, 1.0, 0.6, "pose"),
-    ):
-        errors = {"pose": pose * one, "view": view * one, "blend": blend * one}
-        assert better_answer(errors, baseline) == chosen
+    spread = np.random.default_rng(0).uniform(0.05, 0.2, (20, 1))
+    positions = {name: np.hstack([by * spread, spread]) for name, by in errors.items()}
+    usual = "retrieval" if "retrieval" in errors else "view"
+    assert better_answers(positions, baseline) == (chosen, usual)

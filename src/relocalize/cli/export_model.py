@@ -49,10 +49,10 @@ class ExportModel:
         place = Place.open(self.place)
         name = trained_name(place, self.localizer)
         localizer = RegressorLocalizer.load(place.localizer_dir(name))
-        if localizer.calibration.by_view:
+        if not set(localizer.calibration.answers) <= {"pose", "blend"}:
             raise LocalizerError(
-                f"{name} answers with the most similar train view, which did better than the "
-                "regressed pose, and a file would hold the pose alone; train one that answers "
+                f"{name} answers with train images that look like the photo, which did better than "
+                "the regressed pose, and a file would hold the pose alone; train one that answers "
                 f"with it: relocalize train {place.root} --answer pose"
             )
         camera = input_camera(localizer)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import tyro
 
@@ -15,6 +15,13 @@ from relocalize.regression.settings import TrainSettings
 from relocalize.verbs.train import TrainReport, train
 
 _DEFAULT_PRESET = "default"
+_SOURCES = {
+    "pose": "the regressor",
+    "view": "the view most similar to the network",
+    "blend": "both the regressor and the view most similar to the network",
+    "retrieval": "image retrieval",
+    "interpolation": "interpolating between the images retrieved",
+}
 
 
 @dataclass(frozen=True)
@@ -95,15 +102,7 @@ def _as_text(trained: TrainReport, place: Path) -> str:
         f"{validation['position']:.3f} {validation['unit']}, {validation['rotation_deg']:.2f} deg "
         f"in epoch {validation['epoch']}, which is kept",
     ]
-    if validation["answers_by"] == "view":
-        nearest = validation["nearest_view"]
-        lines.append(
-            f"  the most similar train view is nearer ({nearest['position']:.3f} "
-            f"{validation['unit']}, {nearest['rotation_deg']:.2f} deg) and is what photos are "
-            "answered with; a longer training may change that"
-        )
-    if validation["answers_by"] == "blend":
-        lines.append("  photos are answered with a blend of it and the most similar train view")
+    lines += _answers(validation)
     if training.get("restarts"):
         lines.append(f"  it diverged, and went on at a lower rate ({training['restarts']} times)")
     if training["stopped"]:
@@ -114,3 +113,19 @@ def _as_text(trained: TrainReport, place: Path) -> str:
     else:
         lines.append(f"next: relocalize evaluate {place} --split {trained.split} {by}")
     return "\n".join(lines)
+
+
+def _answers(validation: dict[str, Any]) -> list[str]:
+    """What photos are answered with, where that is not the regressed pose."""
+    answers = validation["answers_by"]
+    if set(answers.values()) == {"pose"}:
+        return []
+    found = {
+        "position": f"{{position:.3f}} {validation['unit']}",
+        "rotation": "{rotation_deg:.2f} deg",
+    }
+    parts = (
+        f"{part}s by {_SOURCES[source]} ({found[part].format(**validation['sources'][source])})"
+        for part, source in answers.items()
+    )
+    return [f"  on validation images photos are best answered with {', '.join(parts)}"]

@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from typing_extensions import Self
 
 from relocalize import progress
-from relocalize.errors import GeometryError, LocalizerError
+from relocalize.errors import GeometryError, LocalizerError, MappingError
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray, rotations_from_rotvecs
 from relocalize.localization.estimate import PoseEstimate
@@ -43,16 +43,25 @@ from relocalize.regression.onnx_network import OnnxNetwork
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import TrainSettings
 from relocalize.regression.training_log import EVENTS, LOG
-from relocalize.regression.uncertainty import Calibration, Signs, pose_distances
+from relocalize.regression.uncertainty import (
+    RETRIEVED,
+    Calibration,
+    Signs,
+    Source,
+    pose_distances,
+)
 
-if TYPE_CHECKING:  # torch takes seconds, and answering does without
+if TYPE_CHECKING:  # torch takes seconds, and answering does without; mostly without retrieval too
+    from relocalize.localization.retrieval import RetrievalLocalizer, Similar
+    from relocalize.regression.data import TrainingData
     from relocalize.regression.inference import TorchNetwork
     from relocalize.regression.model import PoseRegressor
     from relocalize.regression.training import TrainResult
 
 WEIGHTS = "weights.safetensors"
 NETWORK = "network.onnx"  # what answers, with the weights of the file beside it
-_VERSION = 3
+RETRIEVAL = "retrieval"  # folder of the image retrieval that answers, where it does better
+_VERSION = 4
 _MAX_BYTES = 2 << 30  # of a file of weights; the largest network here takes 0.1 GB
 _MODEL = "model."  # prefix of its tensors in the file; those of the views have names of their own
 # Focal lengths, as shares of the longer side, that a photo of an unknown camera is tried with:
@@ -111,7 +120,8 @@ class RegressorLocalizer(Localizer):
         network: what answers: run by onnxruntime, or by torch where that cannot.
         images: how photos become its input.
         views: the train images as it saw them.
-        calibration: of its uncertainty.
+        retrieval: among the train images; None where it is not what answers.
+        calibration: of its uncertainty, and what answers.
         facts: how it came about.
         unit: of positions.
         origin: [3] in the world, from which the network's positions count.
@@ -132,13 +142,14 @@ class RegressorLocalizer(Localizer):
         *,
         origin: FloatArray,
         folder: Path,
+        retrieval: RetrievalLocalizer | None = None,
         model: PoseRegressor | None = None,
         compiled: bytes | None = None,
     ) -> None:
         """Of its parts; ``model`` and its ``compiled`` form where it was trained just now."""
         self.network, self.images, self.views = network, images, views
         self.calibration, self.facts, self.unit = calibration, facts, unit
-        self.origin, self.folder = origin, folder
+        self.origin, self.folder, self.retrieval = origin, folder, retrieval
         self.log_folder: Path | None = folder
         self._model, self._compiled = model, compiled
         self._said_guessing = False
@@ -180,8 +191,9 @@ class RegressorLocalizer(Localizer):
 
         settings = preset("default") if settings is None else settings
         folder = folder or _work_folder(place, split, settings)
-        result = train(place, split, settings, folder)
+        result = train(place, split, settings, folder, _retrieved)
         compiled = _compiled(result)
+        retrieves = set(RETRIEVED) & set(result.validated.calibration.answers)
         localizer = cls(
             _by_torch(result.model, settings)
             if compiled is None
@@ -193,6 +205,7 @@ class RegressorLocalizer(Localizer):
             place.unit,
             origin=result.data.frames.origin,
             folder=folder,
+            retrieval=_retrieval().fit(place, split) if retrieves else None,
             model=result.model,
             compiled=compiled,
         )
@@ -262,16 +275,18 @@ class RegressorLocalizer(Localizer):
         Of those only a sure answer counts. One that says that the camera was rolled, by more than a
         training has seen, is given again by the photo turned upright.
         """
+        similar = None if self.retrieval is None else self.retrieval.similar(pixels)
+        similar = None if isinstance(similar, str) else similar
         try:
-            found = self._answer(pixels, camera, 0.0)
+            found = self._answer(pixels, camera, 0.0, similar)
             if found.doubt is not None and self.images.turns is not None:
-                held = [self._answer(pixels, camera, roll) for roll in _QUARTERS]
+                held = [self._answer(pixels, camera, roll, similar) for roll in _QUARTERS]
                 sure = [one for one in held if one.doubt is None and one.sure]
                 found = min(sure, key=lambda one: one.sigma, default=found)
             roll = None if found.doubt is not None else self._roll_of(found.world_from_cam)
             known = math.radians(max(_LEAST_ROLL_DEG, self.facts.settings.augment.roll_deg))
             if roll is not None and abs(math.remainder(roll - found.roll, 2 * math.pi)) > known:
-                upright = self._answer(pixels, camera, roll)
+                upright = self._answer(pixels, camera, roll, similar)
                 if upright.doubt is None and upright.sigma < found.sigma:
                     found = upright
         except GeometryError as error:
@@ -291,8 +306,10 @@ class RegressorLocalizer(Localizer):
         milliseconds = 1e3 * (time.perf_counter() - started)
         return PoseEstimate("failed", self.unit, milliseconds, reason=reason)
 
-    def _answer(self, pixels: NDArray[np.uint8], camera: Camera, roll: float) -> _Answer:
-        """By the photo turned by ``roll`` radians, clockwise."""
+    def _answer(
+        self, pixels: NDArray[np.uint8], camera: Camera, roll: float, similar: Similar | None
+    ) -> _Answer:
+        """By the photo turned by ``roll`` radians, clockwise; ``similar`` to train images."""
         turn = None if roll == 0 else rotations_from_rotvecs(np.array([[0.0, 0.0, roll]]))[0]
         turns = self.images.turns
         if turn is not None and turns is not None:
@@ -303,18 +320,28 @@ class RegressorLocalizer(Localizer):
             poses[:, :3, :3] = poses[:, :3, :3] @ turn
             answers = replace(answers, world_from_cams=poses)
         compared = self.views.compare(answers.descriptions)
-        nearest = compared.nearest.copy()
+        nearest, retrieved = compared.nearest.copy(), None
+        if similar is not None:
+            of = zip(RETRIEVED, (similar.nearest, similar.between), strict=True)
+            retrieved = {source: _counted_from(self.origin, pose)[None] for source, pose in of}
         if turn is not None:
-            nearest[:, :3, :3] = nearest[:, :3, :3] @ turn
+            # Those are of images held upright.
+            for pose in (nearest, *(retrieved or {}).values()):
+                pose[:, :3, :3] = pose[:, :3, :3] @ turn
         away = pose_distances(answers.world_from_cams, nearest)
         signs = Signs(compared.novelty, away, answers.variance)
-        poses = self.calibration.answer(answers.world_from_cams, nearest, signs)
+        found = self.calibration.answer(answers.world_from_cams, nearest, signs, retrieved)
         covariance = self.calibration.covariances(signs)[0]
+        if similar is not None and similar.covariance is not None:
+            for part, answer in enumerate(self.calibration.answers):
+                if answer in RETRIEVED:
+                    axes = slice(3 * part, 3 * part + 3)
+                    covariance[axes, axes] = similar.covariance[axes, axes]
         doubt, sure = (
             self.calibration.doubt(signs, 0, self.unit),
             self.calibration.is_sure(signs, 0),
         )
-        return _Answer(poses[0], covariance, doubt, sure, roll)
+        return _Answer(found[0], covariance, doubt, sure, roll)
 
     @cached_property
     def _up(self) -> FloatArray | None:
@@ -385,6 +412,9 @@ class RegressorLocalizer(Localizer):
             (folder / NETWORK).write_bytes(network)
         elif (self.folder / NETWORK).is_file():
             shutil.copy2(self.folder / NETWORK, folder / NETWORK)
+        if self.retrieval is not None:
+            (folder / RETRIEVAL).mkdir()
+            self.retrieval.save(folder / RETRIEVAL)
         if self.log_folder is not None and (self.log_folder / LOG).is_file():
             shutil.copy2(self.log_folder / LOG, folder / LOG)
             if (self.log_folder / EVENTS).is_dir():
@@ -434,6 +464,8 @@ class RegressorLocalizer(Localizer):
                 f"{folder} is damaged ({what}); delete the folder and it is trained again"
             ) from error
         images = ImageInput(settings.input, target)
+        retrieves = set(RETRIEVED) & set(calibration.answers)
+        retrieval = _retrieval().load(folder / RETRIEVAL) if retrieves else None
         if (folder / NETWORK).is_file():
             try:
                 network: Network = OnnxNetwork(folder / NETWORK, threads=settings.threads)
@@ -442,7 +474,15 @@ class RegressorLocalizer(Localizer):
                     f"{folder}: {error}; delete the folder and it is trained again"
                 ) from error
             return cls(
-                network, images, views, calibration, facts, unit, origin=origin, folder=folder
+                network,
+                images,
+                views,
+                calibration,
+                facts,
+                unit,
+                origin=origin,
+                folder=folder,
+                retrieval=retrieval,
             )
         # Dropout is drawn anew for every photo, and some networks onnxruntime cannot run.
         model = _read_model(folder / WEIGHTS, settings)
@@ -456,6 +496,7 @@ class RegressorLocalizer(Localizer):
             unit,
             origin=origin,
             folder=folder,
+            retrieval=retrieval,
             model=model,
         )
 
@@ -483,6 +524,45 @@ def _guess(width: int, height: int, number: int) -> Camera:
     focal = _FOCAL_GUESSES[number] * max(width, height)
     best = Camera.from_focal(width, height, focal, model="SIMPLE_PINHOLE")
     return Camera(best.model, width, height, best.params, known="unknown")
+
+
+def _retrieval() -> type[RetrievalLocalizer]:
+    from relocalize.localization.retrieval import RetrievalLocalizer  # noqa: PLC0415
+
+    return RetrievalLocalizer
+
+
+def _counted_from(origin: FloatArray, world_from_cam: FloatArray) -> FloatArray:
+    """A pose [4, 4] of the world with its position counted from ``origin``."""
+    found = np.array(world_from_cam, dtype=np.float64)
+    found[:3, 3] -= origin
+    return found
+
+
+def _retrieved(data: TrainingData) -> dict[Source, FloatArray]:
+    """What image retrieval among the images trained on answers to the validation images.
+
+    Nothing where the answer is not chosen by them, or images have too few features.
+    """
+    if data.settings.answer != "validation":
+        return {}
+    place, names = data.place, np.array(data.frames.names)
+    known = Split("trained on", "list", tuple(names[data.train].tolist()), ())
+    try:
+        retrieval = _retrieval().fit(place, known)
+        found = [retrieval.similar(place.read_image(name)) for name in names[data.validation]]
+    except (LocalizerError, MappingError) as error:
+        progress.say(f"the regressor is not compared with image retrieval: {error}")
+        return {}
+    # One without features has nothing to see: any answer is as good.
+    nothing = np.array(data.train_poses[0])
+    poses = [
+        (nothing, nothing)
+        if isinstance(one, str)
+        else tuple(_counted_from(data.frames.origin, pose) for pose in (one.nearest, one.between))
+        for one in found
+    ]
+    return dict(zip(RETRIEVED, np.array(poses).swapaxes(0, 1), strict=True))
 
 
 def _compiled(result: TrainResult) -> bytes | None:
@@ -569,18 +649,19 @@ def _work_folder(place: Place, split: Split | None, settings: TrainSettings) -> 
 
 def _facts(result: TrainResult, settings: TrainSettings, unit: str) -> TrainedFacts:
     counts, run = result.model.parameter_counts(), result.run
+    sources, answers = result.validated.sources, result.validated.calibration.answers
     validation = {
         "images": len(result.data.validation),
-        "position": result.validated.answered.position,
+        "position": sources["pose"].position,
         "unit": unit,
-        "rotation_deg": result.validated.answered.rotation_deg,
-        "score": result.validated.answered.score,
+        "rotation_deg": sources["pose"].rotation_deg,
+        "score": sources["pose"].score,
         "epoch": run.best_epoch,
-        "nearest_view": {
-            "position": result.validated.nearest_view.position,
-            "rotation_deg": result.validated.nearest_view.rotation_deg,
+        "sources": {
+            name: {"position": one.position, "rotation_deg": one.rotation_deg}
+            for name, one in sources.items()
         },
-        "answers_by": result.validated.answers_by,
+        "answers_by": dict(zip(("position", "rotation"), answers, strict=True)),
     }
     training = {
         "images": len(result.data.train),

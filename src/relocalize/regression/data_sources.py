@@ -75,8 +75,8 @@ class DataSource(ABC):
         """The network's answers to the validation images."""
 
     @abstractmethod
-    def known_views(self, model: PoseRegressor) -> KnownViews:
-        """What the train images look like to the network."""
+    def known_views(self, model: PoseRegressor, rows: Rows) -> KnownViews:
+        """What these frames look like to the network."""
 
     def close(self) -> None:  # noqa: B027 - not every source has some
         """End its threads."""
@@ -110,11 +110,11 @@ class ImageSource(DataSource):
         """The network's answers to the validation images."""
         return answers_to(model, self._validation, self.device, samples=self.data.settings.samples)
 
-    def known_views(self, model: PoseRegressor) -> KnownViews:
-        """What the train images look like to the network."""
-        data = self.data
-        seen = answers_to(model, data.images.of_frames(data.frames, data.train), self.device)
-        return KnownViews.learn(seen.descriptions, data.train_poses)
+    def known_views(self, model: PoseRegressor, rows: Rows) -> KnownViews:
+        """What these frames look like to the network."""
+        frames = self.data.frames
+        seen = answers_to(model, self.data.images.of_frames(frames, rows), self.device)
+        return KnownViews.learn(seen.descriptions, frames.world_from_cams[rows])
 
     def close(self) -> None:
         """End its threads."""
@@ -163,20 +163,20 @@ class FeatureSource(DataSource):
         """The network's answers to the validation images."""
         return answers_from(model, self._validation, samples=self.data.settings.samples)
 
-    def known_views(self, model: PoseRegressor) -> KnownViews:
-        """What the train images and copies of them look like to the frozen backbone."""
+    def known_views(self, model: PoseRegressor, rows: Rows) -> KnownViews:
+        """What these frames and copies of them look like to the frozen backbone."""
         copies = min(self.data.settings.indexed_copies, self._cache.copies - 1)
         if copies == 0:
-            return KnownViews.learn(*self._described(0))
-        found = (self._described(number) for number in range(1, copies + 1))
+            return KnownViews.learn(*self._described(rows, 0))
+        found = (self._described(rows, number) for number in range(1, copies + 1))
         descriptions, poses = zip(*found, strict=True)
         return KnownViews.learn(
-            *self._described(0), copies=(np.concatenate(descriptions), np.concatenate(poses))
+            *self._described(rows, 0),
+            copies=(np.concatenate(descriptions), np.concatenate(poses)),
         )
 
-    def _described(self, copy: int) -> tuple[Float32Array, FloatArray]:
-        """Descriptions [N, D] of a copy of every train image, and their poses [N, 4, 4]."""
-        rows = self.data.train
+    def _described(self, rows: Rows, copy: int) -> tuple[Float32Array, FloatArray]:
+        """Descriptions [N, D] of a copy of each of these frames, and their poses [N, 4, 4]."""
         parts = np.array_split(rows, -(-len(rows) // _DESCRIBED_AT_ONCE))
         seen = [described(self._cache.batch(part, np.full_like(part, copy))) for part in parts]
         return torch.cat(seen).numpy(), self._cache.world_from_cams[rows, copy]

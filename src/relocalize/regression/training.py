@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from relocalize import progress
 from relocalize.errors import LocalizerError
+from relocalize.geometry.transforms import FloatArray
 from relocalize.parallel import worker_count
 from relocalize.place import Place, Split
 from relocalize.regression.data import TrainingData
@@ -27,6 +29,7 @@ from relocalize.regression.model import PoseRegressor, make_regressor
 from relocalize.regression.novelty import KnownViews
 from relocalize.regression.settings import TrainSettings
 from relocalize.regression.task import PoseTask
+from relocalize.regression.uncertainty import Source
 from relocalize.regression.validation import Validated, validated
 from relocalize.regression.weights import WeightsReport, load_weights
 
@@ -41,7 +44,7 @@ class TrainResult:
 
     data: TrainingData  # what it was trained on
     model: PoseRegressor  # in evaluation mode, on the processor, in float32
-    views: KnownViews  # the train images as it saw them
+    views: KnownViews  # the train images, validation images included, as it saw them
     validated: Validated  # what the validation images say of it
     run: RunResult  # the chosen epoch, and the time that training took
     weights: WeightsReport  # where the backbone's first weights came from
@@ -49,7 +52,18 @@ class TrainResult:
     device: Device  # that it was trained on
 
 
-def train(place: Place, split: Split | None, settings: TrainSettings, folder: Path) -> TrainResult:
+# What image retrieval among the images that are trained on answers to the validation images: as
+# for `validated`.
+Retrieval = Callable[[TrainingData], Mapping[Source, FloatArray]]
+
+
+def train(
+    place: Place,
+    split: Split | None,
+    settings: TrainSettings,
+    folder: Path,
+    retrieval: Retrieval,
+) -> TrainResult:
     """Train on a split's train images (without one: on all that have a pose).
 
     Validation images are cut from them by blocks of time; they choose the epoch and calibrate
@@ -65,6 +79,7 @@ def train(place: Place, split: Split | None, settings: TrainSettings, folder: Pa
         split: whose train side is learnt from.
         settings: of the training.
         folder: for the checkpoint and the log.
+        retrieval: that an answer has to be better than.
 
     Raises:
         LocalizerError: too few images, weights that are not there, or training that diverges.
@@ -89,8 +104,11 @@ def train(place: Place, split: Split | None, settings: TrainSettings, folder: Pa
             result = _run(data, model, source, workers, folder, preparation)
             probes = data.train[:: max(1, len(data.train) // _PROBES)]
             round_trained(model, data.images.of_frames(data.frames, probes), device)
-            views = source.known_views(model)
-        said = validated(data, model, views, device)
+            said = validated(
+                data, model, source.known_views(model, data.train), device, retrieval(data)
+            )
+            # What was kept from training is a view of the place too.
+            views = source.known_views(model, np.arange(len(data.frames)))
         model.to("cpu")
     return TrainResult(data, model, views, said, result, weights, preparation, device)
 

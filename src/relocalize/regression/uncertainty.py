@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -38,6 +38,12 @@ _BEYOND_USUAL = 5.0
 _SURE = 2.0
 _NEARLY_NONE = 0.05
 _LEAST_SIGMA = 1e-9
+
+# What gives a position or a rotation: the regressed pose, that of the view that is most similar in
+# the network's features, a blend of both, or what image retrieval by local features finds: the pose
+# of the most similar image, or one interpolated between several.
+Source = Literal["pose", "view", "blend", "retrieval", "interpolation"]
+RETRIEVED: tuple[Source, Source] = ("retrieval", "interpolation")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +114,8 @@ class Calibration:
     sure_novelty: float  # beyond which it is not of this place, however sure the answer
     sure_position: float  # sigma up to which an answer is sure; 0 where sigma tells nothing
     sure_rotation: float  # likewise, in radians
-    # whether the pose of the most similar view is the answer, and not the regressed one
-    by_view: bool = False
-    blend: Blend | None = None  # of both, where that is the answer
+    answers: tuple[Source, Source] = ("pose", "pose")  # of the position and of the rotation
+    blend: Blend | None = None  # where one of them is that
 
     @classmethod
     def learn(
@@ -120,7 +125,7 @@ class Calibration:
         errors: FloatArray,
         turned: Signs,
         *,
-        by_view: bool = False,
+        answers: tuple[Source, Source] = ("pose", "pose"),
         blend: Blend | None = None,
     ) -> Calibration:
         """From validation images.
@@ -142,8 +147,9 @@ class Calibration:
             varied: of N copies of them.
             errors: [N, 2] of the copies' positions, in the Place's unit, and rotations, in radians.
             turned: of validation images upside down.
-            by_view: as `Calibration.by_view`, which the errors are of.
-            blend: likewise.
+            answers: as `Calibration.answers`, which the errors are of; the regressed pose's where
+                something is retrieved.
+            blend: as `Calibration.blend`.
         """
         weights = [sigma_weights(varied.of(part), errors[:, part]) for part in (0, 1)]
         largest, sure = [], []
@@ -163,17 +169,33 @@ class Calibration:
             sure_novelty=float(turned.novelty.min()),
             sure_position=sure[0],
             sure_rotation=sure[1],
-            by_view=by_view,
+            answers=answers,
             blend=blend,
         )
 
-    def answer(self, world_from_cams: FloatArray, nearest: FloatArray, signs: Signs) -> FloatArray:
-        """[N, 4, 4] of regressed poses [N, 4, 4] and those of the most similar views."""
-        if self.by_view:
-            return nearest
-        return (
-            world_from_cams if self.blend is None else self.blend(world_from_cams, nearest, signs)
-        )
+    def answer(
+        self,
+        world_from_cams: FloatArray,
+        nearest: FloatArray,
+        signs: Signs,
+        retrieved: Mapping[Source, FloatArray] | None = None,
+    ) -> FloatArray:
+        """[N, 4, 4] of regressed poses [N, 4, 4] and those of the most similar views.
+
+        Args:
+            world_from_cams: regressed.
+            nearest: of the most similar views; also what is answered where nothing was retrieved.
+            signs: of them.
+            retrieved: [N, 4, 4] by each of `RETRIEVED`.
+        """
+        of: dict[Source, FloatArray] = {"pose": world_from_cams, "view": nearest}
+        of |= dict.fromkeys(RETRIEVED, nearest) if retrieved is None else retrieved
+        if self.blend is not None:
+            of["blend"] = self.blend(world_from_cams, nearest, signs)
+        position, rotation = self.answers
+        found = np.array(of[position], dtype=np.float64)
+        found[:, :3, :3] = of[rotation][:, :3, :3]
+        return found
 
     def covariances(self, signs: Signs) -> FloatArray:
         """[N, 6, 6] of (centre in the world, rotation vector in the camera's axes)."""
@@ -211,7 +233,11 @@ class Calibration:
                 f"it looks like no train image (novelty {novelty:.2f}, at most "
                 f"{self.largest_novelty:.2f} counts as this place)"
             )
-        if position > self.largest_position or rotation > self.largest_rotation:
+        # Of what is retrieved, the network's own sigma says nothing.
+        ours = [answer not in RETRIEVED for answer in self.answers]
+        if (ours[0] and position > self.largest_position) or (
+            ours[1] and rotation > self.largest_rotation
+        ):
             return (
                 f"it is too unsure: ± {position:.2f} {unit}, ± {math.degrees(rotation):.1f} deg "
                 f"(answers end at {self.largest_position:.2f} {unit}, "
@@ -228,7 +254,8 @@ class Calibration:
         """What `to_json` gave; raises ValueError for something else."""
         found = from_plain(cls, values)
         if not 2 <= len(found.position) == len(found.rotation) <= 3 or not all(
-            np.isfinite(value).all() for value in (asdict(found) | {"blend": 0}).values()
+            np.isfinite(value).all()
+            for value in (asdict(found) | {"answers": 0, "blend": 0}).values()
         ):
             raise ValueError(f"no calibration: {values}")
         return found
