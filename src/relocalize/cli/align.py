@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from relocalize.cli.options import Lengths, options
 from relocalize.errors import MappingError
 from relocalize.formats import AUTO
 from relocalize.verbs.align import align
@@ -33,11 +34,7 @@ class Align:
     gps: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Metres east, north and up of the middle of the GPS positions in the photos' EXIF; the origin
     is kept in place.json."""
-    distance: Annotated[
-        tuple[tuple[str, str, float], ...],
-        tyro.conf.UseAppendAction,
-        tyro.conf.arg(metavar="A B METRES"),
-    ] = ()
+    distance: Lengths = ()
     """A measured length between A and B; each is an image (its camera) or IMAGE@X,Y (the point
     seen at that pixel). May be given several times."""
     up: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DIRECTION | A B")] = ()
@@ -62,19 +59,7 @@ class Align:
         """Find the transform, print it, and apply it where asked."""
         if self.rigid and self.similarity:
             raise MappingError("--rigid and --similarity exclude each other")
-        report = align(
-            self.place,
-            self.reference,
-            control=self.control,
-            gps=self.gps,
-            distance=self.distance,
-            up=self.up,
-            apply=self.apply,
-            rigid=self.rigid,
-            format=self.format,
-            plot=self.plot,
-            seed=self.seed,
-        )
+        report = align(**options(self, "similarity"))
         if self.json:
             print(json.dumps(report.to_json()))
             return 0

@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from relocalize.cli.evaluate import print_results
+from relocalize.cli.options import Lengths, options
 from relocalize.mapping.report import MapReport
 from relocalize.verbs.build import REGRESSOR, BuildSettings, Cost, build
 
@@ -27,11 +28,7 @@ class Build:
     """The Place folder; made if there is none."""
     count: int | None = None
     """Keep about this many frames of the video."""
-    scale: Annotated[
-        tuple[tuple[str, str, float], ...],
-        tyro.conf.UseAppendAction,
-        tyro.conf.arg(metavar="A B METRES"),
-    ] = ()
+    scale: Lengths = ()
     """A measured length in metres between A and B, as in `relocalize map`."""
     split: str | None = None
     """Evaluate on this split; without it the only one, or one by blocks of time is made."""
@@ -52,17 +49,8 @@ class Build:
 
     def run(self) -> int:
         """Build, and print what it cost, the table, and where the report is."""
-        built = build(
-            self.source,
-            self.place,
-            count=self.count,
-            scale=self.scale,
-            split=self.split,
-            localizers=self.localizer,
-            train=not self.no_train,
-            minutes=self.minutes,
-            truth=self.truth,
-        )
+        asked = options(self, "localizer", "no_train")
+        built = build(**asked, localizers=self.localizer, train=not self.no_train)
         if self.json:
             print(json.dumps(built.to_json(), indent=2, allow_nan=False))
             return 0

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from relocalize.cli.options import options
 from relocalize.formats import AUTO
 from relocalize.verbs.check import check
 
@@ -30,6 +31,6 @@ class Check:
 
     def run(self) -> int:
         """Print what was found; 0 when the claims explain the images, 2 when they do not."""
-        report = check(self.what, self.images, format=self.format, quick=self.quick)
+        report = check(**options(self))
         print(json.dumps(report.to_json(), indent=2) if self.json else report.to_text())
         return 0 if report.consistent else 2

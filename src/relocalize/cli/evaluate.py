@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from relocalize.cli.options import options
 from relocalize.evaluation.scoring import evaluate
 from relocalize.evaluation.table import results_table
 
@@ -40,15 +41,8 @@ class Evaluate:
 
     def run(self) -> int:
         """Evaluate, and print the table."""
-        result = evaluate(
-            self.place,
-            split=self.split,
-            localizers=self.localizer or None,
-            truth=self.truth,
-            beside=self.beside,
-            together=self.together,
-        ).to_json()
-        print_results(result, as_json=self.json)
+        result = evaluate(**options(self, "localizer"), localizers=self.localizer or None)
+        print_results(result.to_json(), as_json=self.json)
         return 0
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from relocalize.cli.options import options
 from relocalize.errors import FormatError
 from relocalize.formats.resizing import Aspect
 from relocalize.verbs.export import AUTO, ExportReport, export
@@ -42,16 +43,8 @@ class Export:
 
     def run(self) -> int:
         """Export, and print what was written."""
-        report = export(
-            self.place,
-            self.out,
-            self.format,
-            split=self.split,
-            capture=self.capture,
-            resize=None if self.resize is None else _size(self.resize),
-            aspect=self.aspect,
-            mean_image=self.mean_image,
-        )
+        size = None if self.resize is None else _size(self.resize)
+        report = export(**options(self, "resize"), resize=size)
         print(json.dumps(report.to_json(), indent=2) if self.json else _as_text(report))
         return 0
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from relocalize.cli.options import options
 from relocalize.verbs.frames import frames
 
 
@@ -35,9 +36,7 @@ class Frames:
 
     def run(self) -> int:
         """Make the capture and say what it holds."""
-        facts = frames(
-            self.source, self.place, capture=self.capture, count=self.count, every=self.every
-        ).to_json()
+        facts = frames(**options(self)).to_json()
         print(json.dumps(facts, indent=2) if self.json else _as_text(facts))
         return 0
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from relocalize.cli.options import options
 from relocalize.formats import AUTO
 from relocalize.verbs.import_poses import ImportReport, import_poses
 
@@ -43,18 +44,7 @@ class Import:
 
     def run(self) -> int:
         """Import, and print what came of it."""
-        report = import_poses(
-            self.file,
-            self.place,
-            self.images,
-            format=self.format,
-            convention=self.convention,
-            capture=self.capture,
-            train=self.train,
-            test=self.test,
-            split=self.split,
-            unit=self.unit,
-        )
+        report = import_poses(**options(self))
         print(json.dumps(report.to_json(), indent=2) if self.json else _as_text(report, self.place))
         return 0
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from relocalize.capture.photos import PHOTO_SUFFIXES
+from relocalize.capture.photos import photo_paths
 from relocalize.errors import CaptureError
 from relocalize.localization import PoseEstimate
 from relocalize.verbs.localize import localize, localize_video
@@ -47,6 +47,8 @@ class Localize:
         """Localize, and print each result; photos that fail are results too."""
         if self.video is not None:
             return self._run_video(self.video)
+        if not self.photos:
+            raise CaptureError("no photos given; use: relocalize localize PLACE PHOTO...")
         paths = photo_paths(self.photos)
         estimates = localize(
             self.place, paths, localizer=self.localizer, together=not self.one_by_one
@@ -72,30 +74,6 @@ class Localize:
         )
         print(json.dumps(clip.to_json()) if self.json else clip_as_text(clip))
         return 0
-
-
-def photo_paths(arguments: tuple[Path, ...]) -> list[Path]:
-    """The photos meant: files as they are, folders as the photos in them by name.
-
-    Raises:
-        CaptureError: one does not exist, or a folder has no photos.
-    """
-    paths: list[Path] = []
-    for argument in arguments:
-        if argument.is_dir():
-            inside = sorted(
-                path for path in argument.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES
-            )
-            if not inside:
-                raise CaptureError(f"folder {argument} has no photos; give photos or their folder")
-            paths += inside
-        elif argument.is_file():
-            paths.append(argument)
-        else:
-            raise CaptureError(f"photo {argument} does not exist; nothing was localized")
-    if not paths:
-        raise CaptureError("no photos given; use: relocalize localize PLACE PHOTO...")
-    return paths
 
 
 def as_json(path: Path, localizer: str, estimate: PoseEstimate) -> dict[str, Any]:

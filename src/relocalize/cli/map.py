@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from relocalize.cli.options import Lengths, options
 from relocalize.mapping.report import MapReport
 from relocalize.mapping.settings import (
     FeatureChoice,
@@ -31,11 +32,7 @@ class Map:
 
     place: tyro.conf.Positional[Path]
     """The Place folder."""
-    scale: Annotated[
-        tuple[tuple[str, str, float], ...],
-        tyro.conf.UseAppendAction,
-        tyro.conf.arg(metavar="A B METRES"),
-    ] = ()
+    scale: Lengths = ()
     """A measured length in metres between A and B; each is an image name (its camera centre) or
     IMAGE@X,Y (the point seen at that pixel). May be given several times."""
     reference: Path | None = None
@@ -58,18 +55,7 @@ class Map:
     def run(self) -> int:
         """Map, and say what came of it."""
         place = Place.open(self.place)
-        report = map_place(
-            place,
-            scale=self.scale,
-            reference=self.reference,
-            split=self.split,
-            seed=self.seed,
-            features=self.features,
-            keyframes=self.keyframes,
-            pairs=self.pairs,
-            matching=self.matching,
-            registering=self.registering,
-        )
+        report = map_place(place, **options(self, "place"))
         print(json.dumps(report.to_json(), indent=2) if self.json else as_text(place, report))
         return 0
 

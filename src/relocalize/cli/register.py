@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from relocalize.cli.options import options
 from relocalize.errors import CaptureError, GeometryError
 from relocalize.geometry import Camera
 from relocalize.mapping.register_report import RegisterReport
@@ -43,15 +44,8 @@ class Register:
 
     def run(self) -> int:
         """Register, and print what came of every photo."""
-        report = register(
-            self.place,
-            self.photos,
-            capture=self.capture,
-            focal=self.focal,
-            camera=None if self.camera is None else parsed_camera(self.camera),
-            split=self.split,
-            refine=self.refine,
-        )
+        camera = None if self.camera is None else parsed_camera(self.camera)
+        report = register(**options(self, "camera"), camera=camera)
         print(json.dumps(report.to_json(), indent=2) if self.json else as_text(report))
         return 0
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
+from relocalize.cli.options import options
 from relocalize.evaluation.scored_files import score
 from relocalize.evaluation.table import score_table
 from relocalize.formats import AUTO
@@ -44,17 +45,7 @@ class Score:
 
     def run(self) -> int:
         """Score, and print the table."""
-        result = score(
-            self.estimates,
-            self.truth,
-            format=self.format,
-            truth_format=self.truth_format,
-            against=self.against,
-            align=self.align,
-            unit=self.unit,
-            only=self.only,
-            split=self.split,
-        ).to_json()
+        result = score(**options(self)).to_json()
         if self.json:
             print(json.dumps(result, indent=2, allow_nan=False))
         else:

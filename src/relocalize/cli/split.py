@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from relocalize import progress
+from relocalize.cli.options import options
 from relocalize.place.folder import METRE
 from relocalize.place.splits import BLOCKS
 from relocalize.verbs.split import Rule, split
@@ -53,20 +54,7 @@ class Split:
 
     def run(self) -> int:
         """Make the split, and print how near its test images are to its train images."""
-        facts = split(
-            self.place,
-            self.rule,
-            name=self.name,
-            capture=self.capture,
-            test=self.test,
-            share=self.share,
-            blocks=self.blocks,
-            every=self.every,
-            area=self.area,
-            gap=self.gap,
-            seed=self.seed,
-            replace=self.replace,
-        ).to_json()
+        facts = split(**options(self)).to_json()
         print(json.dumps(facts, indent=2) if self.json else _as_text(facts))
         if self.rule == "random":
             progress.say(_why_too_good(facts))

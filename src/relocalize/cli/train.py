@@ -10,6 +10,7 @@ from typing import Annotated, cast
 
 import tyro
 
+from relocalize.cli.options import options
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import TrainSettings
 from relocalize.verbs.train import TrainReport, train
@@ -68,13 +69,7 @@ class Train:
 
     def run(self) -> int:
         """Train, and print how it does on validation images."""
-        trained = train(
-            self.place,
-            split=self.split,
-            all_images=self.all_images,
-            name=self.name,
-            preset=self.settings,
-        )
+        trained = train(**options(self, "settings"), preset=self.settings)
         from relocalize.regression.distributed import Workers  # noqa: PLC0415 - torch takes seconds
 
         if Workers.from_environment().leads:

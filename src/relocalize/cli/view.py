@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from relocalize.cli.localize import photo_paths
+from relocalize.capture.photos import photo_paths
 from relocalize.place import Place
 from relocalize.viewer import require_viser
 
@@ -54,9 +54,8 @@ class View:
             most_points=self.points,
         )
         place = Place.open(self.place)
-        photos = photo_paths(self.localize) if self.localize else []
         try:
-            with serve(place, settings, photos=photos) as viewer:
+            with serve(place, settings, photos=photo_paths(self.localize)) as viewer:
                 address, *more = describe_access(settings, viewer.url)
                 print(address, flush=True)
                 for line in [*more, "Ctrl-C ends it"]:
