@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from relocalize.capture.photos import photo_paths
+from relocalize.cli.options import Flag
 from relocalize.errors import CaptureError
 from relocalize.localization import PoseEstimate
 from relocalize.verbs.localize import localize, localize_video
@@ -33,14 +34,14 @@ class Localize:
     """Of a video, localize every so many frames."""
     out: Path | None = None
     """Folder for what comes of a video; without it trajectories/<name> in the Place."""
-    no_overlay: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    no_overlay: Flag = False
     """Of a video, draw no overlay."""
     localizer: str = "structure"
     """constant, retrieval, structure, regressor, or the name that one was trained under."""
-    one_by_one: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    one_by_one: Flag = False
     """Localize each photo as if it were the only one, in place of calibrating their cameras
     together."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    json: Flag = False
     """Print one JSON object per photo, each on its own line; of a video one for all of it."""
 
     def run(self) -> int:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
-from relocalize.cli.options import Lengths, options
+from relocalize.cli.options import Lengths, Printed, options
 from relocalize.mapping.report import MapReport
 from relocalize.mapping.settings import (
     FeatureChoice,
@@ -23,7 +21,7 @@ from relocalize.verbs.map import map as map_place
 
 
 @dataclass(frozen=True)
-class Map:
+class Map(Printed):
     """Map a Place: poses for all its images and 3D points, z up, metric where a length is given.
 
     With poses that were imported, these stay, and points are triangulated from the split's train
@@ -49,15 +47,12 @@ class Map:
     pairs: PairSettings = PairSettings()
     matching: MatchSettings = MatchSettings()
     registering: RegisterSettings = RegisterSettings()
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of text."""
 
     def run(self) -> int:
         """Map, and say what came of it."""
         place = Place.open(self.place)
         report = map_place(place, **options(self, "place"))
-        print(json.dumps(report.to_json(), indent=2) if self.json else as_text(place, report))
-        return 0
+        return self.show(report.to_json(), as_text(place, report))
 
 
 def as_text(place: Place, report: MapReport) -> str:

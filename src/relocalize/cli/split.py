@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
 from relocalize import progress
-from relocalize.cli.options import options
+from relocalize.cli.options import Flag, Printed, options
 from relocalize.place.folder import METRE
 from relocalize.place.splits import BLOCKS
 from relocalize.verbs.split import Rule, split
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(Printed):
     """Divide a Place's posed images into train and test, by a rule that keeps them apart."""
 
     place: tyro.conf.Positional[Path]
@@ -47,15 +46,13 @@ class Split:
     1/200 of the walk."""
     seed: int = 0
     """Rule random: of the shuffling."""
-    replace: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    replace: Flag = False
     """Replace a split of that name; what was fitted on it is fitted again when it is used."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of text."""
 
     def run(self) -> int:
         """Make the split, and print how near its test images are to its train images."""
         facts = split(**options(self)).to_json()
-        print(json.dumps(facts, indent=2) if self.json else _as_text(facts))
+        self.show(facts, _as_text(facts))
         if self.rule == "random":
             progress.say(_why_too_good(facts))
         return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, cast
 
 import tyro
 
-from relocalize.cli.options import options
+from relocalize.cli.options import Flag, Printed, options
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import TrainSettings
 from relocalize.verbs.train import TrainReport, train
@@ -19,7 +18,7 @@ _DEFAULT_PRESET = "default"
 
 
 @dataclass(frozen=True)
-class Train:
+class Train(Printed):
     """Train a camera pose regressor on a Place.
 
     The settings are those of a preset, and any of them can be given beside it. The same command
@@ -31,12 +30,10 @@ class Train:
     split: str | None = None
     """Train on the train images of this split; without it the only one, or one by blocks of time
     is made."""
-    all_images: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    all_images: Flag = False
     """Train on every image that has a pose, for use: nothing is left to evaluate on."""
     name: str = "regressor"
     """What to call the trained regressor in evaluate and localize."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of text."""
     settings: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(
         default_factory=lambda: preset(_DEFAULT_PRESET)
     )
@@ -73,8 +70,7 @@ class Train:
         from relocalize.regression.distributed import Workers  # noqa: PLC0415 - torch takes seconds
 
         if Workers.from_environment().leads:
-            facts = json.dumps(trained.to_json(), indent=2, allow_nan=False)
-            print(facts if self.json else _as_text(trained, self.place))
+            self.show(trained.to_json(), _as_text(trained, self.place))
         return 0
 
 

@@ -6,11 +6,11 @@ import sys
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
 from relocalize.capture.photos import photo_paths
+from relocalize.cli.options import Flag
 from relocalize.place import Place
 from relocalize.viewer import require_viser
 
@@ -34,7 +34,7 @@ class View:
     host: str = "127.0.0.1"
     """Address to listen on. The default is reached from this machine only; 0.0.0.0 is reached by
     everybody in the network, without a password."""
-    open: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    open: Flag = False
     """Open the browser."""
 
     def run(self) -> int:
