@@ -166,7 +166,7 @@ def covariance(view: View, lens: Lens, *, loss_scale: float, freedom: Freedom) -
     What a free lens leaves open is part of it. Directions that the matches do not determine have
     variance ``inf`` on the diagonal.
     """
-    information = _information(view, lens, freedom)
+    information = _normal_equations(view, lens, np.inf, freedom)[0]
     information[_POSE:, _POSE:] += _lens_prior(lens, lens, loss_scale, freedom)[0]
     variance = _variance_of_unit_weight(view, lens, loss_scale, len(information))
     inverse = _inverse(information)
@@ -175,13 +175,6 @@ def covariance(view: View, lens: Lens, *, loss_scale: float, freedom: Freedom) -
     result: FloatArray = variance * inverse[:_POSE, :_POSE]
     symmetric: FloatArray = (result + result.T) / 2
     return symmetric
-
-
-def _information(view: View, lens: Lens, freedom: Freedom) -> FloatArray:
-    """``J^T J`` [6 + freedom, 6 + freedom]."""
-    jacobian = _jacobian(view, lens)[:, :, : _POSE + freedom]
-    information: FloatArray = np.einsum("nij,nik->jk", jacobian, jacobian)
-    return information
 
 
 def _variance_of_unit_weight(view: View, lens: Lens, loss_scale: float, size: int) -> float | None:
@@ -230,15 +223,15 @@ def _residuals(view: View, lens: Lens) -> FloatArray:
     return residuals
 
 
-def _jacobian(view: View, lens: Lens) -> FloatArray:
-    """Of the residuals, [N, 2, 11]; zero for points behind the camera.
+def derivatives(points: FloatArray, world_from_cam: Rigid3, lens: Lens) -> FloatArray:
+    """Of the pixels of points [N, 3], [N, 2, 11]; zero for points behind the camera.
 
     Columns: centre in the world (3), rotation in the camera's axes (3; world_from_cam is
     multiplied by it from the right), log focal length, both radial terms, principal point as a
     share of the focal length (2).
     """
-    rotation = view.world_from_cam.rotation
-    in_cam = (view.points - view.world_from_cam.translation) @ rotation
+    rotation = world_from_cam.rotation
+    in_cam = (points - world_from_cam.translation) @ rotation
     front = in_cam[:, 2] > _MIN_DEPTH
     inverse_depth = 1 / np.where(front, in_cam[:, 2], 1.0)
     x, y = in_cam[:, 0] * inverse_depth, in_cam[:, 1] * inverse_depth
@@ -274,7 +267,9 @@ def _jacobian(view: View, lens: Lens) -> FloatArray:
 def _normal_equations(
     view: View, lens: Lens, loss_scale: float, freedom: Freedom
 ) -> tuple[FloatArray, FloatArray]:
-    residuals, jacobian = _residuals(view, lens), _jacobian(view, lens)
+    """``J^T W J`` [6 + freedom, 6 + freedom], ``J^T W r``; W is 1 where the scale is infinite."""
+    residuals = _residuals(view, lens)
+    jacobian = derivatives(view.points, view.world_from_cam, lens)
     weight = 1 / (1 + (residuals**2).sum(axis=1) / loss_scale**2)
     rows = jacobian[:, :, : _POSE + freedom].reshape(2 * len(residuals), -1)
     weighted = rows * np.repeat(weight, 2)[:, None]
