@@ -91,12 +91,10 @@ class Refined:
     Attributes:
         views: as given, with their poses refined.
         lens: as given, or refined.
-        cost: the robust cost.
     """
 
     views: tuple[View, ...]
     lens: Lens
-    cost: float
 
 
 def reprojection_errors(view: View, lens: Lens) -> FloatArray:
@@ -157,7 +155,7 @@ def refine(
             damping *= 10
             if damping > 1e4:
                 break
-    return Refined(views, lens, cost)
+    return Refined(views, lens)
 
 
 def covariance(view: View, lens: Lens, *, loss_scale: float, freedom: Freedom) -> FloatArray:

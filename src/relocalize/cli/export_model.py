@@ -41,7 +41,8 @@ class ExportModel(Printed):
         require_torch()
         from relocalize.localization.regressor import RegressorLocalizer  # noqa: PLC0415
         from relocalize.regression.onnx_export import (  # noqa: PLC0415 - torch takes seconds
-            export_regressor,
+            WorldPose,
+            export_onnx,
         )
 
         place = Place.open(self.place)
@@ -60,8 +61,8 @@ class ExportModel(Printed):
                 f"with it: relocalize train {place.root} --answer pose"
             )
         camera = input_camera(localizer)
-        report = export_regressor(
-            localizer.model.cpu(),
+        report = export_onnx(
+            WorldPose(localizer.model.cpu()),
             _images(place, localizer),
             self.onnx,
             {
@@ -102,7 +103,7 @@ def _images(place: Place, localizer: RegressorLocalizer) -> Any:
         localizer.images.of_photo(place.read_image(images[row].name), images[row].camera, crops=1)
         for row in sorted(set(rows.tolist()))
     ]
-    return torch.from_numpy(np.concatenate(inputs))
+    return torch.from_numpy(np.concatenate(inputs)).movedim(-1, 1).float()
 
 
 def _as_text(report: OnnxReport, name: str, camera: Camera, localizer: RegressorLocalizer) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -57,7 +57,8 @@ class Localize:
         results = list(zip(paths, estimates, strict=True))
         if self.json:
             for path, estimate in results:
-                print(json.dumps(as_json(path, self.localizer, estimate)))
+                named = {"image": str(path), "localizer": self.localizer}
+                print(json.dumps({**named, **estimate.to_json()}))
         else:
             print(as_text(results))
         return 0
@@ -75,11 +76,6 @@ class Localize:
         )
         print(json.dumps(clip.to_json()) if self.json else clip_as_text(clip))
         return 0
-
-
-def as_json(path: Path, localizer: str, estimate: PoseEstimate) -> dict[str, Any]:
-    """One photo's result as plain values."""
-    return {"image": str(path), "localizer": localizer, **estimate.to_json()}
 
 
 def as_text(results: list[tuple[Path, PoseEstimate]]) -> str:
