@@ -46,7 +46,7 @@ from relocalize.place import Place
 from relocalize.regression.frames import input_camera
 from relocalize.regression.image_input import ImageInput
 from relocalize.regression.model import PoseRegressor, make_regressor
-from relocalize.regression.onnx_export import INPUT, WorldPose, export_regressor
+from relocalize.regression.onnx_export import INPUT, WorldPose, export_onnx
 from relocalize.regression.onnx_network import OnnxNetwork
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import with_fields
@@ -164,7 +164,7 @@ def network_rows(
     """The network in torch and in onnxruntime, which have to agree on the photos."""
     inputs = np.concatenate([images.of_photo(*photo, crops=1) for photo in photos])
     file = folder / "network.onnx"
-    export_regressor(model, torch.from_numpy(inputs[:3]), file)
+    export_onnx(WorldPose(model), torch.from_numpy(inputs[:3]).movedim(-1, 1).float(), file)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])

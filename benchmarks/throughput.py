@@ -40,6 +40,7 @@ from torch import Tensor
 
 from kitchen import kitchen_place
 from relocalize import progress
+from relocalize.localization.regressor import retrieval_answers
 from relocalize.place import Place, Split
 from relocalize.regression.augmentation import copy_rng
 from relocalize.regression.crops import random_crop
@@ -207,7 +208,7 @@ def ours(place: Place, split: Split, settings: TrainSettings, folder: Path) -> M
 
     meter.begin()
     with patch.object(PoseTask, "judge", timed):
-        train(place, split, settings, folder)
+        train(place, split, settings, folder, retrieval_answers)
     rows = (json.loads(line) for line in (folder / LOG).read_text().splitlines())
     meter.losses = [row["train_loss"] for row in rows]
     return meter

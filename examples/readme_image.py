@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from relocalize import Camera, Place, PosedImage, Rigid3, Similarity3
-from relocalize.capture.photos import read_photo
-from relocalize.cli.localize import photo_paths
+from relocalize.capture.photos import photo_paths, read_photo
 from relocalize.formats import match_names, read_registration
 from relocalize.geometry import align_camera_poses, position_error, rotation_error_deg
 from relocalize.localization import fitted

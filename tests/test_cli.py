@@ -65,7 +65,7 @@ def test_a_damaged_place_is_one_line_too(
 
 
 def test_the_list_of_commands_needs_no_command_and_says_what_each_does() -> None:
-    for name, (_, said) in cli.COMMANDS.items():
+    for name, said in cli.COMMANDS.items():
         assert (cli.command_class(name).__doc__ or "").splitlines()[0] == said, name
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "relocalize", "--help"],

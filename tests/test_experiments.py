@@ -16,7 +16,7 @@ from relocalize.cli.experiment import Experiment as ExperimentCommand
 from relocalize.errors import ExperimentError
 from relocalize.experiments import SHIPPED, Sweep, find_sweep, read_override
 from relocalize.experiments.experiment import Experiment, RunNumbers
-from relocalize.experiments.page import experiment_page
+from relocalize.experiments.running import experiment_page
 from relocalize.experiments.runs import Run
 from relocalize.experiments.stability import epoch_to_epoch, seed_to_seed
 from relocalize.regression.presets import preset

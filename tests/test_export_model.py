@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from relocalize.cli.export_model import ExportModel, input_camera, trained_name  # noqa: E402
+from relocalize.cli.export_model import ExportModel, input_camera  # noqa: E402
 from relocalize.errors import LocalizerError  # noqa: E402
 from relocalize.geometry import (  # noqa: E402
     Camera,
@@ -24,7 +24,7 @@ from relocalize.geometry import (  # noqa: E402
 )
 from relocalize.localization import fitted  # noqa: E402
 from relocalize.localization.regressor import RegressorLocalizer  # noqa: E402
-from relocalize.localization.store import folder_of, store  # noqa: E402
+from relocalize.localization.store import folder_and_kind, folder_of, store  # noqa: E402
 from relocalize.place import Place  # noqa: E402
 from relocalize.regression.image_input import ImageInput  # noqa: E402
 from relocalize.regression.presets import preset  # noqa: E402
@@ -134,13 +134,11 @@ def test_people_are_told_what_the_file_takes_and_gives(
 
 @pytest.mark.slow  # for the training
 def test_what_is_not_trained_is_told(place: Place, tmp_path: Path) -> None:
-    for name in ("constant", "mine"):
-        with pytest.raises(
-            LocalizerError, match=rf"no trained regressor '{name}', it has regressor"
-        ):
+    for name, said in (("constant", "no trained regressor"), ("mine", "no localizer")):
+        with pytest.raises(LocalizerError, match=rf"{said} '{name}'.* relocalize train"):
             ExportModel(place.root, tmp_path / "pose.onnx", localizer=name).run()
     assert list(tmp_path.iterdir()) == []
-    assert trained_name(place, "regressor") == f"regressor.{SPLIT}"
+    assert folder_and_kind(place, "regressor")[0].name == f"regressor.{SPLIT}"
 
 
 def test_crops_are_taken_by_the_camera_of_the_middle_one() -> None:

@@ -21,7 +21,7 @@ from relocalize.regression.backbones import BACKBONES, make_backbone  # noqa: E4
 from relocalize.regression.heads import resized  # noqa: E402
 from relocalize.regression.losses import PoseTarget, make_loss  # noqa: E402
 from relocalize.regression.model import PoseRegressor, make_regressor  # noqa: E402
-from relocalize.regression.onnx_export import export_onnx, export_regressor  # noqa: E402
+from relocalize.regression.onnx_export import WorldPose, export_onnx  # noqa: E402
 from relocalize.regression.presets import PRESETS  # noqa: E402
 from relocalize.regression.settings import LossSettings  # noqa: E402
 
@@ -102,7 +102,7 @@ def test_every_backbone_exports(name: str, tmp_path: Path) -> None:
 
     module = Features()
     stages = list(module.backbone.stages)
-    report = export_onnx(module, torch.randn(1, 3, 70, 97), stages, tmp_path / "net.onnx")
+    report = export_onnx(module, torch.randn(1, 3, 70, 97), tmp_path / "net.onnx", outputs=stages)
     assert list(report.outputs) == stages
     assert report.difference <= 1e-4
     assert module.training
@@ -117,7 +117,8 @@ def test_every_preset_gives_the_same_world_poses(preset: str, tmp_path: Path) ->
     pixels = torch.randint(0, 256, (2, 96, width, 3), dtype=torch.uint8)
     if regressor.head.cells is not None:
         teach(regressor, pixels)
-    report = export_regressor(regressor, pixels, path, {"unit": "m", "size": [width, 96]})
+    images = pixels.movedim(-1, 1).float()
+    report = export_onnx(WorldPose(regressor), images, path, {"unit": "m", "size": [width, 96]})
     assert report.inputs == {"images": (1, 3, 96, width)}
     assert report.outputs["position"] == (1, 3)
     assert report.outputs["rotation"] == (1, 3, 3)
@@ -125,8 +126,7 @@ def test_every_preset_gives_the_same_world_poses(preset: str, tmp_path: Path) ->
     with torch.no_grad():
         positions, rotations = regressor.poses(regressor(regressor.normalise(pixels[1:])))
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    images = pixels[1:].numpy().transpose(0, 3, 1, 2).astype(np.float32)
-    found = session.run(["position", "rotation"], {"images": images})
+    found = session.run(["position", "rotation"], {"images": images[1:].numpy()})
     assert np.abs(found[0] - positions.numpy()).max() < 1e-4 * 150
     assert np.abs(found[1] - rotations.numpy()).max() < 1e-4
     model = onnx.load(path)
@@ -141,7 +141,8 @@ def test_a_size_that_the_grid_does_not_divide_exports(tmp_path: Path) -> None:
     regressor = regressor_of("default", 120, 200)
     pixels = torch.randint(0, 256, (1, 120, 200, 3), dtype=torch.uint8)
     teach(regressor, pixels)
-    assert export_regressor(regressor, pixels, tmp_path / "pose.onnx").difference <= 1e-4
+    images = pixels.movedim(-1, 1).float()
+    assert export_onnx(WorldPose(regressor), images, tmp_path / "pose.onnx").difference <= 1e-4
     maps = torch.randn(2, 5, 15, 25)
     pooled = torch.nn.functional.adaptive_avg_pool2d(maps, (6, 8))
     assert torch.allclose(resized(maps, (6, 8)), pooled, atol=1e-6)
@@ -160,14 +161,14 @@ def test_a_network_that_onnxruntime_sees_otherwise_is_not_written(
     path = tmp_path / "net.onnx"
     path.write_bytes(b"what was there")
     with pytest.raises(LocalizerError, match=r"differ by 0\.01 in mean, more than 0\.0001"):
-        export_onnx(Other(), torch.zeros(1, 3, 8, 8), ["mean"], path)
+        export_onnx(Other(), torch.zeros(1, 3, 8, 8), path, outputs=["mean"])
     with pytest.raises(LocalizerError, match="gives 1 outputs, and there are names for 0"):
-        export_onnx(Other(), torch.zeros(1, 3, 8, 8), [], path)
+        export_onnx(Other(), torch.zeros(1, 3, 8, 8), path, outputs=[])
     assert path.read_bytes() == b"what was there"
     assert len(list(tmp_path.iterdir())) == 1
     monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
     with pytest.raises(LocalizerError, match=r"needs onnx, .*relocalize\[export\]"):
-        export_onnx(Other(), torch.zeros(1, 3, 8, 8), ["mean"], path)
+        export_onnx(Other(), torch.zeros(1, 3, 8, 8), path, outputs=["mean"])
 
 
 def test_a_network_beyond_onnx_is_one_line(tmp_path: Path) -> None:
@@ -179,5 +180,5 @@ def test_a_network_beyond_onnx_is_one_line(tmp_path: Path) -> None:
             return torch.linalg.svdvals(images)
 
     with pytest.raises(LocalizerError, match="cannot be exported to ONNX") as caught:
-        export_onnx(Sorted(), torch.rand(1, 3, 8, 8), ["values"], tmp_path / "net.onnx")
+        export_onnx(Sorted(), torch.rand(1, 3, 8, 8), tmp_path / "net.onnx")
     assert "\n" not in str(caught.value)

@@ -137,8 +137,8 @@ def test_two_files_of_estimates_are_compared_with_a_p_value(truth, estimates, ca
 def test_a_notebook_shows_the_tables_of_the_command_and_a_repr_is_one_line(truth, estimates):
     half = dict(list(TRUE.items())[::2])
     result = score(estimates(half, "<half>.txt"), truth, against=[estimates(TRUE, "all.txt")])
-    shown = result._repr_html_()
-    assert shown.count("<table>") == 2 and "<td style='text-align:left;opacity:1'>all</td>" in shown
+    shown = result._repr_mimebundle_([], [])["text/html"]
+    assert shown.count("95%") == 2 and "\nall " in shown
     assert "&lt;half&gt;" in shown and "<half>" not in shown
     assert re.fullmatch(
         r"<Score of 40 images against .*half>.txt – cm –°, .* 0\.00°>", repr(result)

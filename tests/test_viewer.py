@@ -19,12 +19,11 @@ from scipy.spatial.transform import Rotation
 from numbers_place import make_numbers_place, poses_of_a_walk, similarity
 from relocalize import Place, Rigid3
 from relocalize.cli.main import main
-from relocalize.errors import CaptureError, ViewerError
+from relocalize.errors import CaptureError, LocalizerError, ViewerError
 from relocalize.localization.store import fingerprints
 from relocalize.place import Split
 from relocalize.place.atomic import write_json
 from relocalize.viewer.content import content_of
-from relocalize.viewer.photo_localizer import photo_localizer
 from relocalize.viewer.placed_photo import MAX_BYTES, PhotoPlacer, harmless_name
 from relocalize.viewer.shapes import (
     Ground,
@@ -248,7 +247,7 @@ def test_a_localizer_that_is_none_is_refused_before_a_photo_comes(place: Place) 
     from relocalize.viewer.serving import ViewSettings, serve
 
     with (
-        pytest.raises(ViewerError, match="no localizer 'nonsense'; there are constant"),
+        pytest.raises(LocalizerError, match=r"no localizer 'nonsense'; there are .*constant"),
         serve(place, ViewSettings(port=0, localizer="nonsense")),
     ):
         pass
@@ -259,7 +258,9 @@ def test_a_regressor_that_is_not_trained_is_no_surprise_of_minutes(place: Place)
     from relocalize.viewer.serving import ViewSettings, serve
 
     with (
-        pytest.raises(ViewerError, match=r"regressor was not trained.* relocalize train .*struct"),
+        pytest.raises(
+            LocalizerError, match=r"regressor is not trained.* relocalize train .*struct"
+        ),
         serve(place, ViewSettings(port=0, localizer="regressor")),
     ):
         pass
@@ -274,9 +275,12 @@ def _as_trained(place: Place, name: str, split: Split | None, *, images: Split |
     write_json(folder / "localizer.json", {"localizer": "regressor", "fitted_on": fitted_on})
 
 
+@needs_viser
 def test_a_regressor_is_loaded_where_it_is_current_and_never_trained_again(
     place: Place, monkeypatch
 ) -> None:
+    from relocalize.viewer.serving import photo_localizer
+
     names = tuple(place.map.images)
     odd, other = (
         Split("odd", "list", names[::2], names[1::2]),
@@ -292,16 +296,16 @@ def test_a_regressor_is_loaded_where_it_is_current_and_never_trained_again(
             loaded.append(folder.name)
             return folder.name
 
-    monkeypatch.setattr("relocalize.viewer.photo_localizer.localizer_type", lambda name: Kind)
+    monkeypatch.setattr("relocalize.localization.store.localizer_type", lambda name: Kind)
     _as_trained(place, "mine.odd", odd, images=odd)
     assert photo_localizer(place, "mine")() == "mine.odd" == photo_localizer(place, "mine.odd")()
     _as_trained(place, "all", None, images=None)
     assert photo_localizer(place, "all")() == "all"
     _as_trained(place, "old.odd", odd, images=other)
-    with pytest.raises(ViewerError, match=r"other images; .* --split odd --name old;"):
+    with pytest.raises(LocalizerError, match=r"images as they are; .* --split odd --name old;"):
         photo_localizer(place, "old")
     _as_trained(place, "mine.other", other, images=other)
-    with pytest.raises(ViewerError, match=r"several splits; take one of mine\.odd, mine\.other"):
+    with pytest.raises(LocalizerError, match=r"several splits; take one of mine\.odd, mine\.other"):
         photo_localizer(place, "mine")
     assert loaded == ["mine.odd", "mine.odd", "all"]
 

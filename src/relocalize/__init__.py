@@ -45,7 +45,10 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_MODULES = {
+_VERBS = (
+    "align build check export frames import_poses localize map open register report split train"
+)
+_MODULES = {verb: f"relocalize.verbs.{verb}" for verb in _VERBS.split()} | {
     "BuildReport": "relocalize.verbs.build",
     "BuildSettings": "relocalize.verbs.build",
     "Camera": "relocalize.geometry",
@@ -61,23 +64,10 @@ _MODULES = {
     "Rigid3": "relocalize.geometry",
     "Similarity3": "relocalize.geometry",
     "Split": "relocalize.place",
-    "align": "relocalize.verbs.align",
-    "build": "relocalize.verbs.build",
-    "check": "relocalize.verbs.check",
     "evaluate": "relocalize.evaluation.scoring",
-    "export": "relocalize.verbs.export",
     "fitted": "relocalize.localization",
-    "frames": "relocalize.verbs.frames",
-    "import_poses": "relocalize.verbs.import_poses",
-    "localize": "relocalize.verbs.localize",
     "localize_video": "relocalize.verbs.localize",
-    "map": "relocalize.verbs.map",
-    "open": "relocalize.verbs.open",
-    "register": "relocalize.verbs.register",
-    "report": "relocalize.verbs.report",
     "score": "relocalize.evaluation.scored_files",
-    "split": "relocalize.verbs.split",
-    "train": "relocalize.verbs.train",
 }
 
 

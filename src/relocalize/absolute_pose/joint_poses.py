@@ -27,7 +27,7 @@ from relocalize.absolute_pose.solve import (
     Refused,
     camera_of,
     guided_matches,
-    undistorted,
+    lens_pixels,
 )
 from relocalize.absolute_pose.verification import verify_pose
 from relocalize.features.matching import Rows
@@ -124,31 +124,19 @@ class _Refined:
 
 
 class _Group:
-    """The photos of one camera, in the pixels of a lens.
-
-    A camera that is given exactly is undistorted away, whatever its model: what is left is a
-    pinhole lens that is held. Otherwise pixels count from the image's centre.
-    """
+    """The photos of one camera, in the pixels of a lens (`lens_pixels`)."""
 
     def __init__(
         self, solver: PoseSolver, photos: Sequence[Matches], start: Camera, *, is_exact: bool
     ) -> None:
         self.solver, self.start = solver, start
-        self.photos = list(photos)
-        self.feature_rows = [np.arange(len(matches.keypoints)) for matches in photos]
+        shown = [lens_pixels(matches) for matches in photos]
+        self.pixels = [pixels[usable] for pixels, usable in shown]
+        self.feature_rows = [np.flatnonzero(usable) for _, usable in shown]
+        self.photos = [matches.only(s[1]) for matches, s in zip(photos, shown, strict=True)]
         self.settings = solver.settings.pose
         self.freedom = Freedom.HELD if is_exact else Freedom.WHOLE
         self.rounds = 0
-        if is_exact:
-            self.pixels = []
-            for index, matches in enumerate(photos):
-                pixels, usable = undistorted(matches)
-                self.pixels.append(pixels[usable])
-                self.photos[index] = matches.only(usable)
-                self.feature_rows[index] = np.flatnonzero(usable)
-        else:
-            centre = np.array([start.width / 2, start.height / 2])
-            self.pixels = [matches.keypoints - centre for matches in photos]
 
     @property
     def pixel(self) -> float:

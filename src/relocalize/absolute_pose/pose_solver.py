@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +32,7 @@ from relocalize.features.vlad import Vlad, VladSettings
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import MapModel, PosedImage
-from relocalize.place.reduced_map import seen_by
+from relocalize.place.bundle_adjustment import seen_by
 
 _OWN_VIEWS = 60  # views localized like photos; a median of 60 is good to 20%
 
@@ -57,19 +56,6 @@ class PoseSolverSettings:
     vlad: VladSettings = field(default_factory=VladSettings)
     retrieved: int = 10
     pose: PoseSettings = field(default_factory=PoseSettings)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> PoseSolverSettings:
-        """From `dataclasses.asdict`; raises KeyError or TypeError where it is something else."""
-        pose = dict(value["pose"])
-        pose["usual"] = Usual(**pose["usual"])
-        pose["focal_range"] = tuple(pose["focal_range"])
-        return cls(
-            features=FeatureSettings(**value["features"]),
-            vlad=VladSettings(**value["vlad"]),
-            retrieved=int(value["retrieved"]),
-            pose=PoseSettings(**pose),
-        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -92,12 +92,10 @@ class Refined:
     Attributes:
         views: as given, with their poses refined.
         lens: as given, or refined.
-        cost: the robust cost.
     """
 
     views: tuple[View, ...]
     lens: Lens
-    cost: float
 
 
 def reprojection_errors(view: View, lens: Lens) -> FloatArray:
@@ -163,7 +161,7 @@ def refine(
             damping *= 10
             if damping > 1e4:
                 break
-    return Refined(views, lens, cost)
+    return Refined(views, lens)
 
 
 def covariance(view: View, lens: Lens, *, loss_scale: float, freedom: Freedom) -> FloatArray:
@@ -172,7 +170,7 @@ def covariance(view: View, lens: Lens, *, loss_scale: float, freedom: Freedom) -
     What a free lens leaves open is part of it. Directions that the matches do not determine have
     variance ``inf`` on the diagonal.
     """
-    information = _information(view, lens, freedom)
+    information = _normal_equations(view, lens, _residuals(view, lens), np.inf, freedom)[0]
     information[_POSE:, _POSE:] += _lens_prior(lens, lens, loss_scale, freedom)[0]
     variance = _variance_of_unit_weight(view, lens, loss_scale, len(information))
     inverse = _inverse(information)
@@ -181,13 +179,6 @@ def covariance(view: View, lens: Lens, *, loss_scale: float, freedom: Freedom) -
     result: FloatArray = variance * inverse[:_POSE, :_POSE]
     symmetric: FloatArray = (result + result.T) / 2
     return symmetric
-
-
-def _information(view: View, lens: Lens, freedom: Freedom) -> FloatArray:
-    """``J^T J`` [6 + freedom, 6 + freedom]."""
-    rows = _jacobian(view, lens, freedom).reshape(-1, _POSE + freedom)
-    information: FloatArray = rows.T @ rows
-    return information
 
 
 def _variance_of_unit_weight(view: View, lens: Lens, loss_scale: float, size: int) -> float | None:
@@ -236,15 +227,17 @@ def _residuals(view: View, lens: Lens) -> FloatArray:
     return residuals
 
 
-def _jacobian(view: View, lens: Lens, freedom: Freedom) -> FloatArray:
-    """Of the residuals, [N, 2, 6 + freedom]; zero for points behind the camera.
+def derivatives(
+    points: FloatArray, world_from_cam: Rigid3, lens: Lens, freedom: Freedom = Freedom.WHOLE
+) -> FloatArray:
+    """Of the pixels of points [N, 3], [N, 2, 6 + freedom]; zero for points behind the camera.
 
     Columns: centre in the world (3), rotation in the camera's axes (3; world_from_cam is
     multiplied by it from the right), log focal length, both radial terms, principal point as a
     share of the focal length (2).
     """
-    rotation = view.world_from_cam.rotation
-    in_cam = (view.points - view.world_from_cam.translation) @ rotation
+    rotation = world_from_cam.rotation
+    in_cam = (points - world_from_cam.translation) @ rotation
     front = in_cam[:, 2] > _MIN_DEPTH
     inverse_depth = 1 / np.where(front, in_cam[:, 2], 1.0)
     x, y = in_cam[:, 0] * inverse_depth, in_cam[:, 1] * inverse_depth
@@ -282,8 +275,11 @@ def _jacobian(view: View, lens: Lens, freedom: Freedom) -> FloatArray:
 def _normal_equations(
     view: View, lens: Lens, residuals: FloatArray, loss_scale: float, freedom: Freedom
 ) -> tuple[FloatArray, FloatArray]:
+    """``J^T W J`` [6 + freedom, 6 + freedom], ``J^T W r``; W is 1 where the scale is infinite."""
     weight = 1 / (1 + (residuals**2).sum(axis=1) / loss_scale**2)
-    rows = _jacobian(view, lens, freedom).reshape(2 * len(residuals), -1)
+    rows = derivatives(view.points, view.world_from_cam, lens, freedom).reshape(
+        2 * len(residuals), -1
+    )
     weighted = rows * np.repeat(weight, 2)[:, None]
     return weighted.T @ rows, weighted.T @ residuals.ravel()
 

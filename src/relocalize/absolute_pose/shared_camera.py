@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from relocalize.absolute_pose.pose_solver import PoseSolver
-from relocalize.absolute_pose.refinement import Freedom, Lens, refine
+from relocalize.absolute_pose.refinement import Freedom, Lens, derivatives, refine
 from relocalize.absolute_pose.solve import Matches, Solved, camera_of
 from relocalize.geometry import Camera, Rigid3
-from relocalize.geometry.transforms import FloatArray, rotations_from_rotvecs
+from relocalize.geometry.transforms import FloatArray
 
 MAX_PHOTOS = 40  # more photos of a camera do not make its calibration better in any figure
 # Photos whose own focal length is further off than this from the median take no part: a wrong
@@ -25,7 +25,6 @@ _FOCAL_AGREEMENT = 0.15
 # at least so many photos.
 _STRETCHES, _LEAST_OF_STRETCH = 5, 3
 _FOCAL, _RADIAL = 0, 3  # among the parameters of SIMPLE_RADIAL
-_POSE_STEP = 1e-6  # of the scene's depth, and in radians: for derivatives
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +32,7 @@ class SharedCamera:
     """A camera that several photos share.
 
     Attributes:
-        camera: its intrinsics.
+        camera: its intrinsics; SIMPLE_RADIAL where they have a covariance.
         covariance: [2, 2] of focal length in pixels and radial term, where they were estimated
             from the photos; None where that is not known.
     """
@@ -56,42 +55,12 @@ class SharedCamera:
         """
         if self.covariance is None or len(points) < 4:
             return np.zeros((6, 6))
-        by_pose = self._by_pose(world_from_cam, points)
-        by_lens = self._by_lens(world_from_cam, points)
+        focal, _, _, radial = self.camera.params
+        lens = Lens(focal, radial)
+        by_all = derivatives(points, world_from_cam, lens).reshape(2 * len(points), -1)
+        by_pose, by_lens = by_all[:, :6], by_all[:, 6:8] / [focal, 1.0]  # of the focal length's log
         answer = -np.linalg.lstsq(by_pose, by_lens, rcond=None)[0]
         return np.asarray(answer @ self.covariance @ answer.T)
-
-    def _by_pose(self, world_from_cam: Rigid3, points: FloatArray) -> FloatArray:
-        """[2 M, 6] by (centre in the world, rotation in the camera's axes)."""
-        depth = float(np.median((world_from_cam.inverse() @ points)[:, 2]))
-        columns = []
-        for axis in range(6):
-            pixels = []
-            for sign in (1, -1):
-                step = np.zeros(6)
-                step[axis] = sign * _POSE_STEP * (depth if axis < 3 else 1.0)
-                turn = rotations_from_rotvecs(step[3:])
-                moved = Rigid3(
-                    world_from_cam.rotation @ turn, world_from_cam.translation + step[:3]
-                )
-                pixels.append(self.camera.img_from_cam(moved.inverse() @ points))
-            length = 2 * _POSE_STEP * (depth if axis < 3 else 1.0)
-            columns.append((pixels[0] - pixels[1]).ravel() / length)
-        return np.stack(columns, axis=1)
-
-    def _by_lens(self, world_from_cam: Rigid3, points: FloatArray) -> FloatArray:
-        """[2 M, 2] by focal length and radial term."""
-        in_cam = world_from_cam.inverse() @ points
-        columns = []
-        for row, size in ((_FOCAL, 1e-6 * self.camera.params[_FOCAL]), (_RADIAL, 1e-6)):
-            pixels = []
-            for sign in (1, -1):
-                params = list(self.camera.params)
-                params[row] += sign * size
-                lens = replace(self.camera, params=tuple(params))
-                pixels.append(lens.img_from_cam(in_cam))
-            columns.append((pixels[0] - pixels[1]).ravel() / (2 * size))
-        return np.stack(columns, axis=1)
 
 
 def shared_camera(

@@ -170,10 +170,8 @@ def solve_pose(
         return Refused(
             f"hardly any features ({len(matches.keypoints)}): a black, blank or blurred image"
         )
-    usable = np.ones(len(matches.keypoints), dtype=np.bool_)
-    if matches.camera.known == "exact":
-        usable = undistorted(matches)[1]
-        matches = matches.only(usable)
+    usable = lens_pixels(matches)[1]
+    matches = matches.only(usable)
     found = len(matches.feature_rows)
     if not len(matches.near):
         return Refused("no image of the map shows what is seen from about the prior", 0)
@@ -225,11 +223,7 @@ class _Photo:
         self.freedom = Freedom.HELD if self.is_exact else Freedom.FOCAL_AND_RADIAL
         self.max_error = settings.max_error * matches.pixel
         self.loss_scale = settings.loss_scale * matches.pixel
-        if self.is_exact:
-            self.pixels = undistorted(matches)[0]
-        else:
-            centre = np.array([self.camera.width / 2, self.camera.height / 2])
-            self.pixels = matches.keypoints - centre
+        self.pixels = lens_pixels(matches)[0]
 
     def first_pose(self) -> tuple[View, Lens, int] | None:
         """By RANSAC: the matches that agree, their lens, and how many they are."""
@@ -392,7 +386,7 @@ def observed(
         settings: how near and how alike.
         world_from_cam: the pose.
     """
-    pixels, usable = undistorted(matches)
+    pixels, usable = lens_pixels(matches)
     lens = Lens(matches.camera.focal_px)
     kept = matches.only(usable)
     view = guided_matches(kept, scene, settings, pixels[usable], world_from_cam, lens)
@@ -400,14 +394,20 @@ def observed(
     return replace(view, feature_rows=np.flatnonzero(usable)[view.feature_rows])
 
 
-def undistorted(matches: Matches) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """All features as a pinhole camera of the same focal length has them, whatever the lens.
+def lens_pixels(matches: Matches) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """All features in the pixels of a `Lens`, from the principal point or the image's centre.
+
+    An exactly known camera is undistorted away, whatever its model: what is left is a pinhole lens
+    of the same focal length.
 
     Returns:
-        Pixels [K, 2] relative to the principal point, and which of them [K] are such: a strong
-        distortion cannot be undone beyond where it folds the image over.
+        Pixels [K, 2], and which of them [K] are such: a strong distortion cannot be undone beyond
+        where it folds the image over.
     """
     camera = matches.camera
+    if camera.known != "exact":
+        centre = np.array([camera.width / 2, camera.height / 2])
+        return matches.keypoints - centre, np.ones(len(matches.keypoints), dtype=np.bool_)
     pixels = camera.cam_from_img(matches.keypoints.reshape(-1, 2)) * camera.focal_px
     pixels = pixels.reshape(-1, 2)
     usable: NDArray[np.bool_] = np.asarray(np.isfinite(pixels).all(axis=1), dtype=np.bool_)

@@ -31,7 +31,6 @@ class Exif:
         make: camera maker.
         model: camera model.
         lens: lens model.
-        taken_at: local time, ``2024:05:31 12:00:00``.
         focal_mm: focal length of the lens.
         focal_35mm: focal length that gives the same view on 35 mm film.
         pixels_per_mm: resolution of the sensor, in pixels of the image as the camera wrote it.
@@ -43,7 +42,6 @@ class Exif:
     make: str | None = None
     model: str | None = None
     lens: str | None = None
-    taken_at: str | None = None
     focal_mm: float | None = None
     focal_35mm: float | None = None
     pixels_per_mm: float | None = None
@@ -86,7 +84,6 @@ def read_exif(image: Image.Image) -> Exif:
         make=_text(tags.get(base.Make)),
         model=_text(tags.get(base.Model)),
         lens=_text(tags.get(base.LensModel)),
-        taken_at=_text(tags.get(base.DateTimeOriginal)),
         focal_mm=_number(tags.get(base.FocalLength)),
         focal_35mm=_number(tags.get(base.FocalLengthIn35mmFilm)),
         pixels_per_mm=resolution / unit if resolution and unit else None,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from relocalize import progress
-from relocalize.capture.photo_set import capture_photos, photos_in, shown
-from relocalize.capture.photos import PHOTO_SUFFIXES
+from relocalize.capture.photo_set import capture_photos, shown
+from relocalize.capture.photos import PHOTO_SUFFIXES, photos_in
 from relocalize.capture.selection import DEFAULT_SELECTION, SelectionSettings
 from relocalize.capture.video_frames import capture_video, check_video
 from relocalize.capture.workspace import Workspace, check_name, source_id

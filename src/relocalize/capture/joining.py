@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relocalize import progress
-from relocalize.capture.photo_set import PhotoRow, file_names, photos_in, shown, take_photo
+from relocalize.capture.photo_set import PhotoRow, file_names, shown, take_photo
+from relocalize.capture.photos import photo_paths
 from relocalize.capture.workspace import check_name, source_id
 from relocalize.errors import CaptureError
 from relocalize.geometry import Camera
@@ -56,7 +57,7 @@ def join_photos(
             or an imported one.
         PlaceError: the Place is locked, or the name cannot be a file name.
     """
-    paths = [photo for source in sources for photo in _photos(source)]
+    paths = photo_paths(sources)
     checked_name(name, "capture")
     with place.lock():
         capture = place.captures.get(name) or Capture(name, "photos", shown(sources), (), ())
@@ -73,14 +74,6 @@ def join_photos(
             raise CaptureError(f"none of the {len(paths)} photos can be used{why}")
         joining.save()
         return joining.capture
-
-
-def _photos(source: Path) -> list[Path]:
-    if source.is_dir():
-        return photos_in(source)
-    if not source.exists():
-        raise CaptureError(f"{source} does not exist; give photos or folders of photos")
-    return [source]
 
 
 class _Joining:

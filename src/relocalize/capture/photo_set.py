@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,34 +10,14 @@ import cv2
 
 from relocalize import progress
 from relocalize.capture.contact_sheet import Thumbnail, contact_sheet
-from relocalize.capture.photos import PHOTO_SUFFIXES, jpeg, read_photo
+from relocalize.capture.photos import jpeg, read_photo
 from relocalize.capture.workspace import Workspace, source_id
 from relocalize.errors import CaptureError
 from relocalize.geometry import Camera
 from relocalize.parallel import map_in_order
 from relocalize.place import Capture, CapturedImage, DroppedFrame, atomic
 from relocalize.place.captures import Fix
-from relocalize.plain import from_plain, to_plain
-
-
-def photos_in(folder: Path) -> list[Path]:
-    """The photos directly in a folder, by name.
-
-    Raises:
-        CaptureError: there are none.
-    """
-    files = sorted(
-        path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
-    )
-    photos = [path for path in files if path.suffix.lower() in PHOTO_SUFFIXES]
-    if not photos:
-        others = Counter(path.suffix.lower() or "no ending" for path in files)
-        holds = ", ".join(f"{n} x {kind}" for kind, n in others.most_common(3)) or "no files"
-        raise CaptureError(
-            f"folder {folder} holds no photos (JPEG, PNG, TIFF, WebP, HEIC) but {holds}; "
-            "give the folder that has them, or one video file"
-        )
-    return photos
+from relocalize.place.row_log import RowLog
 
 
 def shown(sources: Sequence[Path]) -> str:
@@ -50,7 +27,7 @@ def shown(sources: Sequence[Path]) -> str:
 
 @dataclass(frozen=True)
 class PhotoRow:
-    """What became of one photo; a line of the journal that a resumed run reads."""
+    """What became of one photo; a line of the log that a resumed run reads."""
 
     source: str
     name: str
@@ -79,26 +56,29 @@ def capture_photos(
         CaptureError: fewer than ``least`` photos can be read.
     """
     name, names = workspace.name, file_names(paths)
-    journal = workspace.folder / "photos.jsonl"
     folder = workspace.images
-    done = _read_journal(journal, folder)
+    log = RowLog(workspace.folder / "photos.jsonl", "\n".join(map(str, paths)), PhotoRow)
+    written = len(log)
+    done = {
+        path: row
+        for path, row in zip(paths, log.rows, strict=False)
+        if row.reason is None and (folder / row.name).is_file()
+    }
     same_as = _copies(paths)
 
     def take(item: tuple[Path, str]) -> PhotoRow:
         path, file_name = item
         if path in same_as:
             return PhotoRow(path.name, file_name, reason=f"the same image as {same_as[path]}")
-        return done.get(str(path)) or take_photo(path, file_name, folder)
+        return done.get(path) or take_photo(path, file_name, folder)
 
     rows: list[PhotoRow] = []
-    with journal.open("a", encoding="utf-8") as log:
+    with log:
         taken = map_in_order(take, zip(paths, names, strict=True))
         for row in progress.track(taken, "photos", total=len(paths)):
-            path = str(paths[len(rows)])
             rows.append(row)
-            if path not in done:
-                log.write(json.dumps({"path": path, "row": to_plain(row)}) + "\n")
-                log.flush()
+            if len(rows) > written:
+                log.append(row)
     kept = sorted((row for row in rows if row.reason is None), key=lambda row: row.name)
     dropped = [DroppedFrame(row.source, row.reason) for row in rows if row.reason is not None]
     if len(kept) < least:
@@ -190,17 +170,3 @@ def _copies(paths: list[Path]) -> dict[Path, str]:
         else:
             first[content] = path
     return copies
-
-
-def _read_journal(journal: Path, folder: Path) -> dict[str, PhotoRow]:
-    """Rows of a run that was stopped, by path; those whose image is there."""
-    rows: dict[str, PhotoRow] = {}
-    if not journal.is_file():
-        return rows
-    for line in journal.read_text(encoding="utf-8").splitlines():
-        with suppress(ValueError, KeyError, TypeError):  # the line that a kill cut
-            value = json.loads(line)
-            row = from_plain(PhotoRow, value["row"])
-            if row.reason is None and (folder / row.name).is_file():
-                rows[value["path"]] = row
-    return rows

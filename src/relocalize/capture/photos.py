@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,40 @@ PHOTO_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif", ".bmp")
 )
 _JPEG_QUALITY = 95
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """The photos directly in a folder, by name.
+
+    Raises:
+        CaptureError: there are none.
+    """
+    files = sorted(
+        path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
+    )
+    photos = [path for path in files if path.suffix.lower() in PHOTO_SUFFIXES]
+    if not photos:
+        others = Counter(path.suffix.lower() or "no ending" for path in files)
+        holds = ", ".join(f"{n} x {kind}" for kind, n in others.most_common(3)) or "no files"
+        raise CaptureError(
+            f"folder {folder} holds no photos (JPEG, PNG, TIFF, WebP, HEIC) but {holds}; "
+            "give the folder that has them, or one video file"
+        )
+    return photos
+
+
+def photo_paths(sources: Sequence[Path]) -> list[Path]:
+    """The photos meant: files as they are, folders as the photos directly in them.
+
+    Raises:
+        CaptureError: one does not exist, or a folder has no photos.
+    """
+    paths: list[Path] = []
+    for source in sources:
+        if not source.exists():
+            raise CaptureError(f"{source} does not exist; give photos or folders of photos")
+        paths += photos_in(source) if source.is_dir() else [source]
+    return paths
 
 
 @dataclass(frozen=True, eq=False)

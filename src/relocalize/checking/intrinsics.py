@@ -62,7 +62,6 @@ class IntrinsicsFit:
             where the claimed camera has none.
         missing_distortion: where it has none, the shift that is wanted at the corner, as a share
             of the image's longer side.
-        gain: share of the median error that the wanted intrinsics take away.
         faults: ``focal length``, ``aspect``, ``principal point``, ``distortion``.
     """
 
@@ -72,7 +71,6 @@ class IntrinsicsFit:
     principal_offset_px: tuple[float, float]
     distortion_amount: float | None
     missing_distortion: float
-    gain: float
     faults: tuple[str, ...]
 
 
@@ -135,7 +133,6 @@ def _fit(
     data = _Data(camera, views, poses, [pairs[at] for at in evenly(len(pairs), _MAX_PAIRS)])
     start = data.claimed
     solution = data.fitted(start)
-    before = float(np.median(np.abs(data.residuals(start))))
     after = float(np.median(np.abs(solution.fun)))
     change = np.asarray(solution.x - start)
     jacobian = np.asarray(solution.jac, dtype=np.float64)
@@ -160,7 +157,6 @@ def _fit(
         principal_offset_px=(float(offset[0]), float(offset[1])),
         distortion_amount=float(solution.x[4]) if data.is_distorted else None,
         missing_distortion=0.0 if data.is_distorted else corner,
-        gain=1 - after / max(before, 1e-9),
         faults=tuple(
             fault
             for fault, suspected in suspects.items()

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from relocalize.cli.options import Flag, Lengths, Printed, options
 from relocalize.errors import MappingError
 from relocalize.formats import AUTO
 from relocalize.verbs.align import align
 
 
 @dataclass(frozen=True)
-class Align:
+class Align(Printed):
     """Find the transform from a Place's frame to another frame; --apply moves the Place there.
 
     The other frame is one of: a reference with poses of the same images, measured positions
@@ -30,31 +30,25 @@ class Align:
     control: Path | None = None
     """Measured positions in metres: rows `image, x, y, z` or `point, x, y, z`, and
     `point, image, u, v` for the pixels that show a point. Three or more, not on one line."""
-    gps: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    gps: Flag = False
     """Metres east, north and up of the middle of the GPS positions in the photos' EXIF; the origin
     is kept in place.json."""
-    distance: Annotated[
-        tuple[tuple[str, str, float], ...],
-        tyro.conf.UseAppendAction,
-        tyro.conf.arg(metavar="A B METRES"),
-    ] = ()
+    distance: Lengths = ()
     """A measured length between A and B; each is an image (its camera) or IMAGE@X,Y (the point
     seen at that pixel). May be given several times."""
     up: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DIRECTION | A B")] = ()
     """What is up: an axis of the Place's frame (y, or --up=-y), three numbers (0,0.1,1), or two
     images or IMAGE@X,Y of which the second is above the first."""
-    apply: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    apply: Flag = False
     """Move the Place: its poses and points, and place.json says so."""
-    rigid: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    rigid: Flag = False
     """Keep the scale: rotation and translation alone."""
-    similarity: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    similarity: Flag = False
     """Estimate the scale too, which is the default."""
     format: str = AUTO
     """Of the reference: as for import, or auto to look."""
     plot: Path | None = None
     """Draw both from above, before and after: a .png, .svg or .pdf file."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of text."""
     seed: int = 0
     """Of everything random."""
 
@@ -62,24 +56,9 @@ class Align:
         """Find the transform, print it, and apply it where asked."""
         if self.rigid and self.similarity:
             raise MappingError("--rigid and --similarity exclude each other")
-        report = align(
-            self.place,
-            self.reference,
-            control=self.control,
-            gps=self.gps,
-            distance=self.distance,
-            up=self.up,
-            apply=self.apply,
-            rigid=self.rigid,
-            format=self.format,
-            plot=self.plot,
-            seed=self.seed,
-        )
-        if self.json:
-            print(json.dumps(report.to_json()))
-            return 0
-        print(report.found.to_text())
+        report = align(**options(self, "similarity"))
+        lines = [report.found.to_text()]
         if self.apply:
             said = "is in that frame now" if report.changed else "was in that frame already"
-            print(f"{self.place} {said} (unit: {report.found.frame.unit})")
-        return 0
+            lines.append(f"{self.place} {said} (unit: {report.found.frame.unit})")
+        return self.show(report.to_json(), "\n".join(lines))

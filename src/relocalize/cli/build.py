@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
-from relocalize.cli.evaluate import print_results
+from relocalize.cli.options import Flag, Lengths, Printed, draw, options
+from relocalize.evaluation.table import results_table
 from relocalize.mapping.report import MapReport
 from relocalize.verbs.build import REGRESSOR, BuildSettings, Cost, build
 
 
 @dataclass(frozen=True)
-class Build:
+class Build(Printed):
     """Everything in one: frames, map, split, localizers, evaluation, report.
 
     The same command after an interruption goes on where it was; stages that are done are skipped.
@@ -27,17 +26,13 @@ class Build:
     """The Place folder; made if there is none."""
     count: int | None = None
     """Keep about this many frames of the video."""
-    scale: Annotated[
-        tuple[tuple[str, str, float], ...],
-        tyro.conf.UseAppendAction,
-        tyro.conf.arg(metavar="A B METRES"),
-    ] = ()
+    scale: Lengths = ()
     """A measured length in metres between A and B, as in `relocalize map`."""
     split: str | None = None
     """Evaluate on this split; without it the only one, or one by blocks of time is made."""
     localizer: tuple[str, ...] = BuildSettings().localizers
     """Names of localizers to fit and evaluate."""
-    no_train: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    no_train: Flag = False
     """Skip the camera pose regressor. Otherwise it is trained and evaluated beside the others: on
     the split's train images, once, so that the one with known accuracy is the one that answers
     (`relocalize train PLACE --all-images` trains on every image). It needs torch, which the extra
@@ -47,28 +42,16 @@ class Build:
     last epoch, minutes on two cores. One that is trained already stays as it is."""
     truth: Path | None = None
     """Poses of another origin to evaluate against, as in `relocalize evaluate`."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of text."""
 
     def run(self) -> int:
         """Build, and print what it cost, the table, and where the report is."""
-        built = build(
-            self.source,
-            self.place,
-            count=self.count,
-            scale=self.scale,
-            split=self.split,
-            localizers=self.localizer,
-            train=not self.no_train,
-            minutes=self.minutes,
-            truth=self.truth,
-        )
+        asked = options(self, "localizer", "no_train")
+        built = build(**asked, localizers=self.localizer, train=not self.no_train)
         if self.json:
-            print(json.dumps(built.to_json(), indent=2, allow_nan=False))
-            return 0
+            return self.show(built.to_json(), "")
         print(_costs(built.stages, built.map))
         if built.results is not None:
-            print_results(built.results, as_json=False)
+            draw(results_table(built.results))
         if built.page is not None:
             print(f"report: {built.page}")
         photo = f"relocalize localize {built.place.root} PHOTO.jpg"

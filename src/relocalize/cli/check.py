@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
+from relocalize.cli.options import Flag, Printed, options
 from relocalize.formats import AUTO
 from relocalize.verbs.check import check
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(Printed):
     """Test claimed poses against the images: convention, outliers, intrinsics, duplicates."""
 
     what: tyro.conf.Positional[Path]
@@ -23,13 +22,11 @@ class Check:
     """Folder with the images of a file that was not imported yet."""
     format: str = AUTO
     """Format of the file, or auto to look."""
-    quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    quick: Flag = False
     """Only convention and intrinsics, from a sample of the images."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of text."""
 
     def run(self) -> int:
         """Print what was found; 0 when the claims explain the images, 2 when they do not."""
-        report = check(self.what, self.images, format=self.format, quick=self.quick)
-        print(json.dumps(report.to_json(), indent=2) if self.json else report.to_text())
+        report = check(**options(self))
+        self.show(report.to_json(), report.to_text())
         return 0 if report.consistent else 2

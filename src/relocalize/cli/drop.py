@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
 from relocalize import progress
+from relocalize.cli.options import Flag, Printed
 from relocalize.errors import MappingError
 from relocalize.mapping.dropping import DropReport, drop_images, flagged_images, restore_images
 from relocalize.place import Place
@@ -17,7 +16,7 @@ from relocalize.place.dropped import dropped_names
 
 
 @dataclass(frozen=True)
-class Drop:
+class Drop(Printed):
     """Take images out of the map, or bring them back exactly as they were.
 
     Their files stay, and so do the positions of the map's points.
@@ -27,12 +26,10 @@ class Drop:
     """The Place folder."""
     images: tuple[str, ...] = ()
     """Names of images, as far as they are unambiguous: frame-000123 will do."""
-    flagged: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    flagged: Flag = False
     """The outliers that the last `relocalize check PLACE` found."""
-    restore: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    restore: Flag = False
     """Bring images back instead; without names, all that were dropped."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of text."""
 
     def run(self) -> int:
         """Drop or restore, and print what came of it."""
@@ -45,11 +42,7 @@ class Drop:
             raise MappingError("nothing to drop; name images with --images, or give --flagged")
         else:
             report = drop_images(place, names)
-        if self.json:
-            print(json.dumps(report.to_json(), indent=2))
-        else:
-            print(as_text(report, restored=self.restore))
-        return 0
+        return self.show(report.to_json(), as_text(report, restored=self.restore))
 
     def _flagged(self, place: Place) -> tuple[str, ...]:
         """The flagged images that the map has or had: a check may be older than the map."""

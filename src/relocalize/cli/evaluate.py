@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 
+from relocalize.cli.options import Flag, Printed, options
 from relocalize.evaluation.scoring import evaluate
-from relocalize.evaluation.table import results_table
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Printed):
     """Localize a split's test images and compare with the truth and with the baselines."""
 
     place: tyro.conf.Positional[Path]
@@ -31,30 +28,11 @@ class Evaluate:
     beside: str | None = None
     """Name of another split that was evaluated: its numbers stand beside these, such as those of
     rule random, to show how much a leaky split flatters."""
-    together: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    together: Flag = False
     """Localize the test images of a camera all together, so that they calibrate it, in place of
     one at a time."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of the table; a number that is infinite (the median where half
-    failed) or means nothing (recall without metres) is null."""
 
     def run(self) -> int:
         """Evaluate, and print the table."""
-        result = evaluate(
-            self.place,
-            split=self.split,
-            localizers=self.localizer or None,
-            truth=self.truth,
-            beside=self.beside,
-            together=self.together,
-        ).to_json()
-        print_results(result, as_json=self.json)
-        return 0
-
-
-def print_results(results: dict[str, Any], *, as_json: bool) -> None:
-    """The table, or the JSON object, on stdout."""
-    if as_json:
-        print(json.dumps(results, indent=2, allow_nan=False))
-    else:
-        Console(highlight=False, soft_wrap=False).print(results_table(results))
+        result = evaluate(**options(self, "localizer"), localizers=self.localizer or None)
+        return self.show(result.to_json(), result)

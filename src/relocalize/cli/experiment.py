@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 
+from relocalize.cli.options import Flag, Printed
 from relocalize.place import Place
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Experiment(Printed):
     """Train a grid of settings on a Place, and compare them on validation images.
 
     The same command after an interruption goes on where it was; runs that are done are not done
@@ -40,10 +39,8 @@ class Experiment:
     engine: Literal["local", "ray"] = "local"
     """local: one run after the other, here. ray: on a Ray cluster (RAY_ADDRESS), or on all
     processors of this machine."""
-    evaluate: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    evaluate: Flag = False
     """Score the test images too, once all runs are done; choose nothing by them."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of the table; a number that is infinite is null."""
 
     def run(self) -> int:
         """Train what is not trained yet, and print the table."""
@@ -59,9 +56,7 @@ class Experiment:
         experiment, folder = experiments.run_experiment(
             Place.open(self.place), sweep, engine=self.engine, evaluate=self.evaluate
         )
-        if self.json:
-            print(json.dumps(experiment.to_json(), indent=2, allow_nan=False))
-            return 0
-        Console(highlight=False, soft_wrap=False).print(experiment_table(experiment))
-        print(f"{folder / PAGE}\n{folder / FIGURE}")
+        self.show(experiment.to_json(), experiment_table(experiment))
+        if not self.json:
+            print(f"{folder / PAGE}\n{folder / FIGURE}")
         return 0

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
+from relocalize.cli.options import Flag, Printed, options
 from relocalize.errors import FormatError
 from relocalize.formats.resizing import Aspect
 from relocalize.verbs.export import AUTO, ExportReport, export
 
 
 @dataclass(frozen=True)
-class Export:
+class Export(Printed):
     """Write a Place's posed images in another tool's format."""
 
     place: tyro.conf.Positional[Path]
@@ -35,25 +34,14 @@ class Export:
     aspect: Aspect = "crop"
     """Where the shapes differ: crop to the middle, pad with black, or stretch. The default keeps
     the shape of things and fills every pixel."""
-    mean_image: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    mean_image: Flag = False
     """Also write mean.npy and mean.png, the mean of the train images only."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of text."""
 
     def run(self) -> int:
         """Export, and print what was written."""
-        report = export(
-            self.place,
-            self.out,
-            self.format,
-            split=self.split,
-            capture=self.capture,
-            resize=None if self.resize is None else _size(self.resize),
-            aspect=self.aspect,
-            mean_image=self.mean_image,
-        )
-        print(json.dumps(report.to_json(), indent=2) if self.json else _as_text(report))
-        return 0
+        size = None if self.resize is None else _size(self.resize)
+        report = export(**options(self, "resize"), resize=size)
+        return self.show(report.to_json(), _as_text(report))
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from relocalize.cli.options import Printed
 from relocalize.errors import LocalizerError
 from relocalize.geometry import Camera
 from relocalize.localization.registry import TRAINED
-from relocalize.localization.saving import read_description
+from relocalize.localization.store import folder_and_kind
 from relocalize.place import Place
 from relocalize.regression import require_torch
 
@@ -26,7 +26,7 @@ _COMPARED = 4  # images of the Place on which torch and onnxruntime have to agre
 
 
 @dataclass(frozen=True)
-class ExportModel:
+class ExportModel(Printed):
     """Write a trained pose regressor as ONNX: an image in, its pose in the Place out."""
 
     place: tyro.conf.Positional[Path]
@@ -35,20 +35,25 @@ class ExportModel:
     """File to write."""
     localizer: str = "regressor"
     """Name that it was trained under, with .SPLIT after it where there are several."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of text."""
 
     def run(self) -> int:
         """Export, and print what the file takes and gives."""
         require_torch()
         from relocalize.localization.regressor import RegressorLocalizer  # noqa: PLC0415
         from relocalize.regression.onnx_export import (  # noqa: PLC0415 - torch takes seconds
-            export_regressor,
+            WorldPose,
+            export_onnx,
         )
 
         place = Place.open(self.place)
-        name = trained_name(place, self.localizer)
-        localizer = RegressorLocalizer.load(place.localizer_dir(name))
+        folder, kind = folder_and_kind(place, self.localizer)
+        if kind not in TRAINED or not folder.is_dir():
+            raise LocalizerError(
+                f"{place.root} has no trained regressor {self.localizer!r}; train one with: "
+                f"relocalize train {place.root}"
+            )
+        name = folder.name
+        localizer = RegressorLocalizer.load(folder)
         if not set(localizer.calibration.answers) <= {"pose", "blend"}:
             raise LocalizerError(
                 f"{name} answers with train images that look like the photo, which did better than "
@@ -56,8 +61,8 @@ class ExportModel:
                 f"with it: relocalize train {place.root} --answer pose"
             )
         camera = input_camera(localizer)
-        report = export_regressor(
-            localizer.model.cpu(),
+        report = export_onnx(
+            WorldPose(localizer.model.cpu()),
             _images(place, localizer),
             self.onnx,
             {
@@ -69,34 +74,7 @@ class ExportModel:
                 "turns": turns(localizer),
             },
         )
-        print(_as_json(report) if self.json else _as_text(report, name, camera, localizer))
-        return 0
-
-
-def trained_name(place: Place, name: str) -> str:
-    """The folder name of the trained regressor that ``name`` means.
-
-    Raises:
-        LocalizerError: there is none, or there are several.
-    """
-    trained = [
-        other
-        for other in place.localizer_names
-        if read_description(place.localizer_dir(other)).get("localizer") in TRAINED
-    ]
-    if name in trained:
-        return name
-    meant = [other for other in trained if other.rpartition(".")[0] == name]
-    if len(meant) > 1:
-        raise LocalizerError(
-            f"{name!r} was trained on several splits; take one of {', '.join(meant)}"
-        )
-    if not meant:
-        raise LocalizerError(
-            f"{place.root} has no trained regressor {name!r}, it has "
-            f"{', '.join(trained) or 'none'}; train one with: relocalize train {place.root}"
-        )
-    return meant[0]
+        return self.show(report, _as_text(report, name, camera, localizer))
 
 
 def input_camera(localizer: RegressorLocalizer) -> Camera:
@@ -125,11 +103,7 @@ def _images(place: Place, localizer: RegressorLocalizer) -> Any:
         localizer.images.of_photo(place.read_image(images[row].name), images[row].camera, crops=1)
         for row in sorted(set(rows.tolist()))
     ]
-    return torch.from_numpy(np.concatenate(inputs))
-
-
-def _as_json(report: OnnxReport) -> str:
-    return json.dumps({**asdict(report), "file": str(report.file)}, indent=2)
+    return torch.from_numpy(np.concatenate(inputs)).movedim(-1, 1).float()
 
 
 def _as_text(report: OnnxReport, name: str, camera: Camera, localizer: RegressorLocalizer) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
+from relocalize.cli.options import Printed, options
 from relocalize.verbs.frames import frames
 
 
 @dataclass(frozen=True)
-class Frames:
+class Frames(Printed):
     """Add a capture to a Place: sharp, well-spaced frames of a video, or photos.
 
     Frames are kept at even steps of image motion: none where the camera rests, more where it
@@ -30,16 +30,11 @@ class Frames:
     """Keep about this many frames of the video."""
     every: float | None = None
     """Keep one frame of the video each so many seconds."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of text."""
 
     def run(self) -> int:
         """Make the capture and say what it holds."""
-        facts = frames(
-            self.source, self.place, capture=self.capture, count=self.count, every=self.every
-        ).to_json()
-        print(json.dumps(facts, indent=2) if self.json else _as_text(facts))
-        return 0
+        facts = frames(**options(self)).to_json()
+        return self.show(facts, _as_text(facts))
 
 
 def _as_text(facts: dict[str, Any]) -> str:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
+from relocalize.cli.options import Printed, options
 from relocalize.formats import AUTO
 from relocalize.verbs.import_poses import ImportReport, import_poses
 
 
 @dataclass(frozen=True)
-class Import:
+class Import(Printed):
     """Bring images and their poses from another tool into a Place."""
 
     file: tyro.conf.Positional[Path]
@@ -38,25 +38,11 @@ class Import:
     """Name of the split that the train and test lists become."""
     unit: Literal["metre", "map unit"] | None = None
     """Unit of the poses; without it what the format states (pose lists: metre)."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of text."""
 
     def run(self) -> int:
         """Import, and print what came of it."""
-        report = import_poses(
-            self.file,
-            self.place,
-            self.images,
-            format=self.format,
-            convention=self.convention,
-            capture=self.capture,
-            train=self.train,
-            test=self.test,
-            split=self.split,
-            unit=self.unit,
-        )
-        print(json.dumps(report.to_json(), indent=2) if self.json else _as_text(report, self.place))
-        return 0
+        report = import_poses(**options(self))
+        return self.show(report.to_json(), _as_text(report, self.place))
 
 
 def _as_text(report: ImportReport, place: Path) -> str:

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import tyro
 
 from relocalize.checking.soundness import judge_soundness
+from relocalize.cli.options import Printed
 from relocalize.place import Place
 from relocalize.place.dropped import dropped_names
 from relocalize.plain import from_plain, to_plain
 
 
 @dataclass(frozen=True)
-class Info:
+class Info(Printed):
     """Show what a Place holds: captures, cameras, map, frame, splits, localizers."""
 
     place: tyro.conf.Positional[Path]
     """The Place folder."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of text."""
 
     def run(self) -> int:
         """Print it."""
         facts = place_facts(Place.open(self.place))
-        print(json.dumps(facts, indent=2) if self.json else _as_text(facts))
-        return 0
+        return self.show(facts, _as_text(facts))
 
 
 def place_facts(place: Place) -> dict[str, Any]:

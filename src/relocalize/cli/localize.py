@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import tyro
 
-from relocalize.capture.photos import PHOTO_SUFFIXES
+from relocalize.capture.photos import photo_paths
+from relocalize.cli.options import Flag
 from relocalize.errors import CaptureError
 from relocalize.localization import PoseEstimate
 from relocalize.verbs.localize import localize, localize_video
@@ -33,20 +34,22 @@ class Localize:
     """Of a video, localize every so many frames."""
     out: Path | None = None
     """Folder for what comes of a video; without it trajectories/<name> in the Place."""
-    no_overlay: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    no_overlay: Flag = False
     """Of a video, draw no overlay."""
     localizer: str = "structure"
     """constant, retrieval, structure, regressor, or the name that one was trained under."""
-    one_by_one: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    one_by_one: Flag = False
     """Localize each photo as if it were the only one, in place of calibrating their cameras
     together."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    json: Flag = False
     """Print one JSON object per photo, each on its own line; of a video one for all of it."""
 
     def run(self) -> int:
         """Localize, and print each result; photos that fail are results too."""
         if self.video is not None:
             return self._run_video(self.video)
+        if not self.photos:
+            raise CaptureError("no photos given; use: relocalize localize PLACE PHOTO...")
         paths = photo_paths(self.photos)
         estimates = localize(
             self.place, paths, localizer=self.localizer, together=not self.one_by_one
@@ -54,7 +57,8 @@ class Localize:
         results = list(zip(paths, estimates, strict=True))
         if self.json:
             for path, estimate in results:
-                print(json.dumps(as_json(path, self.localizer, estimate)))
+                named = {"image": str(path), "localizer": self.localizer}
+                print(json.dumps({**named, **estimate.to_json()}))
         else:
             print(as_text(results))
         return 0
@@ -72,35 +76,6 @@ class Localize:
         )
         print(json.dumps(clip.to_json()) if self.json else clip_as_text(clip))
         return 0
-
-
-def photo_paths(arguments: tuple[Path, ...]) -> list[Path]:
-    """The photos meant: files as they are, folders as the photos in them by name.
-
-    Raises:
-        CaptureError: one does not exist, or a folder has no photos.
-    """
-    paths: list[Path] = []
-    for argument in arguments:
-        if argument.is_dir():
-            inside = sorted(
-                path for path in argument.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES
-            )
-            if not inside:
-                raise CaptureError(f"folder {argument} has no photos; give photos or their folder")
-            paths += inside
-        elif argument.is_file():
-            paths.append(argument)
-        else:
-            raise CaptureError(f"photo {argument} does not exist; nothing was localized")
-    if not paths:
-        raise CaptureError("no photos given; use: relocalize localize PLACE PHOTO...")
-    return paths
-
-
-def as_json(path: Path, localizer: str, estimate: PoseEstimate) -> dict[str, Any]:
-    """One photo's result as plain values."""
-    return {"image": str(path), "localizer": localizer, **estimate.to_json()}
 
 
 def as_text(results: list[tuple[Path, PoseEstimate]]) -> str:

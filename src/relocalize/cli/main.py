@@ -26,77 +26,42 @@ class Command(Protocol):
 
 _ABOUT = "From a walk-through video of a place to a camera relocalizer."
 
-# Where each is in this room, and the first line of its docstring, so that listing them imports
-# none; in the order in which a newcomer meets them.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "build": (
-        "build.Build",
-        "Everything in one: frames, map, split, localizers, evaluation, report.",
-    ),
-    "frames": (
-        "frames.Frames",
-        "Add a capture to a Place: sharp, well-spaced frames of a video, or photos.",
-    ),
-    "check": (
-        "check.Check",
-        "Test claimed poses against the images: convention, outliers, intrinsics, duplicates.",
-    ),
-    "import": ("import_.Import", "Bring images and their poses from another tool into a Place."),
+# The first line of each command's docstring, so that listing them imports none; in the order in
+# which a newcomer meets them.
+COMMANDS = {
+    "build": "Everything in one: frames, map, split, localizers, evaluation, report.",
+    "frames": "Add a capture to a Place: sharp, well-spaced frames of a video, or photos.",
+    "check": "Test claimed poses against the images: convention, outliers, intrinsics, duplicates.",
+    "import": "Bring images and their poses from another tool into a Place.",
     "map": (
-        "map.Map",
-        "Map a Place: poses for all its images and 3D points, z up, metric where a length is "
-        "given.",
+        "Map a Place: poses for all its images and 3D points, z up, metric where a length is given."
     ),
-    "register": (
-        "register.Register",
-        "Add photos of any camera to a finished map, which does not move.",
-    ),
-    "drop": ("drop.Drop", "Take images out of the map, or bring them back exactly as they were."),
-    "split": (
-        "split.Split",
-        "Divide a Place's posed images into train and test, by a rule that keeps them apart.",
-    ),
-    "train": ("train.Train", "Train a camera pose regressor on a Place."),
-    "experiment": (
-        "experiment.Experiment",
-        "Train a grid of settings on a Place, and compare them on validation images.",
-    ),
-    "evaluate": (
-        "evaluate.Evaluate",
-        "Localize a split's test images and compare with the truth and with the baselines.",
-    ),
-    "report": ("report.Report", "Write one self-contained HTML page about a stored evaluation."),
+    "register": "Add photos of any camera to a finished map, which does not move.",
+    "drop": "Take images out of the map, or bring them back exactly as they were.",
+    "split": "Divide a Place's posed images into train and test, by a rule that keeps them apart.",
+    "train": "Train a camera pose regressor on a Place.",
+    "experiment": "Train a grid of settings on a Place, and compare them on validation images.",
+    "evaluate": "Localize a split's test images and compare with the truth and with the baselines.",
+    "report": "Write one self-contained HTML page about a stored evaluation.",
     "score": (
-        "score.Score",
-        "Score anyone's estimated poses against a truth: medians, recall, and how sure they are.",
+        "Score anyone's estimated poses against a truth: medians, recall, and how sure they are."
     ),
-    "export": ("export.Export", "Write a Place's posed images in another tool's format."),
+    "export": "Write a Place's posed images in another tool's format.",
     "export-model": (
-        "export_model.ExportModel",
-        "Write a trained pose regressor as ONNX: an image in, its pose in the Place out.",
+        "Write a trained pose regressor as ONNX: an image in, its pose in the Place out."
     ),
-    "info": (
-        "info.Info",
-        "Show what a Place holds: captures, cameras, map, frame, splits, localizers.",
-    ),
+    "info": "Show what a Place holds: captures, cameras, map, frame, splits, localizers.",
     "localize": (
-        "localize.Localize",
-        "Say where in a Place photos, or a video's frames, were taken, or why that cannot be said.",
+        "Say where in a Place photos, or a video's frames, were taken, or why that cannot be said."
     ),
     "align": (
-        "align.Align",
-        "Find the transform from a Place's frame to another frame; --apply moves the Place there.",
+        "Find the transform from a Place's frame to another frame; --apply moves the Place there."
     ),
-    "plot": ("plot.Plot", "Draw the trajectory and the viewing directions of a Place's cameras."),
+    "plot": "Draw the trajectory and the viewing directions of a Place's cameras.",
     "view": (
-        "view.View",
-        "Walk around in a Place in a browser: points, cameras, photos, errors, where a photo "
-        "lands.",
+        "Walk around in a Place in a browser: points, cameras, photos, errors, where a photo lands."
     ),
-    "serve": (
-        "serve.Serve",
-        "Answer photos of phones, robots and headsets over HTTP; nothing on disk changes.",
-    ),
+    "serve": "Answer photos of phones, robots and headsets over HTTP; nothing on disk changes.",
 }
 
 
@@ -107,8 +72,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def command_class(name: str) -> type[Command]:
-    """The class of the subcommand ``name``, imported now."""
-    module, _, kind = COMMANDS[name][0].partition(".")
+    """The class of the subcommand ``name``, imported now: `ExportModel` of ``export_model.py``."""
+    module = "import_" if name == "import" else name.replace("-", "_")
+    kind = name.title().replace("-", "")
     found: type[Command] = getattr(import_module(f"relocalize.cli.{module}"), kind)
     return found
 
@@ -137,7 +103,7 @@ def _parsed(given: list[str]) -> Command:
 def _listing() -> str:
     column = max(map(len, COMMANDS)) + 4
     lines = ["usage: relocalize COMMAND ...", "", _ABOUT, ""]
-    for name, (_, help_line) in COMMANDS.items():
+    for name, help_line in COMMANDS.items():
         start = f"  {name}".ljust(column)
         indent = " " * column
         lines += textwrap.wrap(help_line, 80, initial_indent=start, subsequent_indent=indent)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from relocalize.cli.options import Lengths, Printed, options
 from relocalize.mapping.report import MapReport
 from relocalize.mapping.settings import (
     FeatureChoice,
@@ -22,7 +22,7 @@ from relocalize.verbs.map import map as map_place
 
 
 @dataclass(frozen=True)
-class Map:
+class Map(Printed):
     """Map a Place: poses for all its images and 3D points, z up, metric where a length is given.
 
     With poses that were imported, these stay, and points are triangulated from the split's train
@@ -31,11 +31,7 @@ class Map:
 
     place: tyro.conf.Positional[Path]
     """The Place folder."""
-    scale: Annotated[
-        tuple[tuple[str, str, float], ...],
-        tyro.conf.UseAppendAction,
-        tyro.conf.arg(metavar="A B METRES"),
-    ] = ()
+    scale: Lengths = ()
     """A measured length in metres between A and B; each is an image name (its camera centre) or
     IMAGE@X,Y (the point seen at that pixel). May be given several times."""
     reference: Path | None = None
@@ -56,28 +52,12 @@ class Map:
     """Keep the map that is there, and add the captures of which it has no image."""
     refine: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """With --extend: then move everything to its joint optimum, what was there too."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of text."""
 
     def run(self) -> int:
         """Map, and say what came of it."""
         place = Place.open(self.place)
-        report = map_place(
-            place,
-            scale=self.scale,
-            reference=self.reference,
-            split=self.split,
-            seed=self.seed,
-            features=self.features,
-            keyframes=self.keyframes,
-            pairs=self.pairs,
-            matching=self.matching,
-            registering=self.registering,
-            extend=self.extend,
-            refine=self.refine,
-        )
-        print(json.dumps(report.to_json(), indent=2) if self.json else as_text(place, report))
-        return 0
+        report = map_place(place, **options(self, "place"))
+        return self.show(report.to_json(), as_text(place, report))
 
 
 def as_text(place: Place, report: MapReport) -> str:

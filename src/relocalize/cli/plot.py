@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
+from relocalize.cli.options import Flag
 from relocalize.place import Place
 
 
@@ -21,13 +21,13 @@ class Plot:
     out: Path | None = None
     """The figure: .png, .svg or .pdf from above, .html in 3D with camera frusta; without it
     plot.png in the Place."""
-    names: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    names: Flag = False
     """Write the images' names beside them."""
     captures: tuple[str, ...] = ()
     """Draw only these; without it all."""
-    points: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    points: Flag = False
     """Draw the map's points too."""
-    floor: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    floor: Flag = False
     """Draw the floor plan instead: walls, where many points lie above each other. .png, .svg or
     .pdf; without --out floor.png in the Place."""
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
+from relocalize.cli.options import Flag, Printed, options
 from relocalize.errors import CaptureError, GeometryError
 from relocalize.geometry import Camera
 from relocalize.mapping.register_report import RegisterReport
@@ -16,7 +15,7 @@ from relocalize.verbs.register import register
 
 
 @dataclass(frozen=True)
-class Register:
+class Register(Printed):
     """Add photos of any camera to a finished map, which does not move.
 
     Their camera is estimated from all of them together. Photos that show something else, or too
@@ -36,24 +35,14 @@ class Register:
     such as "OPENCV,800,450,720,720,400,225,-0.1,0.02,0,0"."""
     split: str | None = None
     """Match with what this split's train images alone see."""
-    refine: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    refine: Flag = False
     """Then move everything to its joint optimum, the old poses and points too."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of text."""
 
     def run(self) -> int:
         """Register, and print what came of every photo."""
-        report = register(
-            self.place,
-            self.photos,
-            capture=self.capture,
-            focal=self.focal,
-            camera=None if self.camera is None else parsed_camera(self.camera),
-            split=self.split,
-            refine=self.refine,
-        )
-        print(json.dumps(report.to_json(), indent=2) if self.json else as_text(report))
-        return 0
+        camera = None if self.camera is None else parsed_camera(self.camera)
+        report = register(**options(self, "camera"), camera=camera)
+        return self.show(report.to_json(), as_text(report))
 
 
 def parsed_camera(text: str) -> Camera:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
 from relocalize import progress
+from relocalize.cli.options import Flag
 from relocalize.errors import EvaluationError
 from relocalize.verbs.report import report
 
@@ -22,11 +22,11 @@ class Report:
     """The Place folder."""
     split: str | None = None
     """Which evaluation; without it the only one there is."""
-    open: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    open: Flag = False
     """Show the page in the browser."""
-    latex: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    latex: Flag = False
     """Print the accuracy table in LaTeX (for booktabs) instead of where the page is."""
-    markdown: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    markdown: Flag = False
     """Print the accuracy table in Markdown instead of where the page is."""
     figures: Path | None = None
     """Write the figures for papers into this folder too, each as PNG and as SVG."""

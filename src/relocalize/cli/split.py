@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
 from relocalize import progress
+from relocalize.cli.options import Flag, Printed, options
 from relocalize.place.folder import METRE
 from relocalize.place.splits import BLOCKS
 from relocalize.verbs.split import Rule, split
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(Printed):
     """Divide a Place's posed images into train and test, by a rule that keeps them apart."""
 
     place: tyro.conf.Positional[Path]
@@ -46,28 +46,13 @@ class Split:
     1/200 of the walk."""
     seed: int = 0
     """Rule random: of the shuffling."""
-    replace: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    replace: Flag = False
     """Replace a split of that name; what was fitted on it is fitted again when it is used."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of text."""
 
     def run(self) -> int:
         """Make the split, and print how near its test images are to its train images."""
-        facts = split(
-            self.place,
-            self.rule,
-            name=self.name,
-            capture=self.capture,
-            test=self.test,
-            share=self.share,
-            blocks=self.blocks,
-            every=self.every,
-            area=self.area,
-            gap=self.gap,
-            seed=self.seed,
-            replace=self.replace,
-        ).to_json()
-        print(json.dumps(facts, indent=2) if self.json else _as_text(facts))
+        facts = split(**options(self)).to_json()
+        self.show(facts, _as_text(facts))
         if self.rule == "random":
             progress.say(_why_too_good(facts))
         return 0

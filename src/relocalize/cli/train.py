@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, Any, cast
 
 import tyro
 
+from relocalize.cli.options import Flag, Printed, options
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import TrainSettings
 from relocalize.verbs.train import TrainReport, train
@@ -25,7 +25,7 @@ _SOURCES = {
 
 
 @dataclass(frozen=True)
-class Train:
+class Train(Printed):
     """Train a camera pose regressor on a Place.
 
     The settings are those of a preset, and any of them can be given beside it. The same command
@@ -37,12 +37,10 @@ class Train:
     split: str | None = None
     """Train on the train images of this split; without it the only one, or one by blocks of time
     is made."""
-    all_images: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    all_images: Flag = False
     """Train on every image that has a pose, for use: nothing is left to evaluate on."""
     name: str = "regressor"
     """What to call the trained regressor in evaluate and localize."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object instead of text."""
     settings: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(
         default_factory=lambda: preset(_DEFAULT_PRESET)
     )
@@ -75,18 +73,11 @@ class Train:
 
     def run(self) -> int:
         """Train, and print how it does on validation images."""
-        trained = train(
-            self.place,
-            split=self.split,
-            all_images=self.all_images,
-            name=self.name,
-            preset=self.settings,
-        )
+        trained = train(**options(self, "settings"), preset=self.settings)
         from relocalize.regression.distributed import Workers  # noqa: PLC0415 - torch takes seconds
 
         if Workers.from_environment().leads:
-            facts = json.dumps(trained.to_json(), indent=2, allow_nan=False)
-            print(facts if self.json else _as_text(trained, self.place))
+            self.show(trained.to_json(), _as_text(trained, self.place))
         return 0
 
 

@@ -6,11 +6,11 @@ import sys
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
-from relocalize.cli.localize import photo_paths
+from relocalize.capture.photos import photo_paths
+from relocalize.cli.options import Flag
 from relocalize.place import Place
 from relocalize.viewer import require_viser
 
@@ -34,7 +34,7 @@ class View:
     host: str = "127.0.0.1"
     """Address to listen on. The default is reached from this machine only; 0.0.0.0 is reached by
     everybody in the network, without a password."""
-    open: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    open: Flag = False
     """Open the browser."""
 
     def run(self) -> int:
@@ -54,9 +54,8 @@ class View:
             most_points=self.points,
         )
         place = Place.open(self.place)
-        photos = photo_paths(self.localize) if self.localize else []
         try:
-            with serve(place, settings, photos=photos) as viewer:
+            with serve(place, settings, photos=photo_paths(self.localize)) as viewer:
                 address, *more = describe_access(settings, viewer.url)
                 print(address, flush=True)
                 for line in [*more, "Ctrl-C ends it"]:

@@ -53,7 +53,7 @@ class Difference:
 
 
 def differences(
-    errors: Mapping[str, PoseErrors], resamples: Resamples, *, metric: bool, seed: int = 0
+    errors: Mapping[str, PoseErrors], resamples: Resamples, *, metric: bool
 ) -> list[Difference]:
     """Every pair of localizers in each number; recall only where lengths are metres.
 
@@ -61,7 +61,6 @@ def differences(
         errors: by localizer, on the same images.
         resamples: of these images.
         metric: whether positions are in metres.
-        seed: of the coins.
     """
     compared = [
         _Compared(name, values, resamples.medians, np.median, _rank_differences)
@@ -74,7 +73,7 @@ def differences(
         right = {name: one.within(LEAD_THRESHOLD).astype(float) for name, one in errors.items()}
         name = f"recall_{LEAD_THRESHOLD.key}"
         compared.append(_Compared(name, right, resamples.means, np.mean, np.subtract))
-    return [one for number in compared for one in number.differences(resamples, seed)]
+    return [one for number in compared for one in number.differences(resamples)]
 
 
 @dataclass(frozen=True)
@@ -95,11 +94,11 @@ class _Compared:
     of_all: Callable[[FloatArray], Any]
     by_image: Callable[[FloatArray, FloatArray], FloatArray]
 
-    def differences(self, resamples: Resamples, seed: int) -> list[Difference]:
+    def differences(self, resamples: Resamples) -> list[Difference]:
         """Of each two localizers."""
         values, pairs = self.values, list(combinations(self.values, 2))
         drawn = {name: self.drawn(one) for name, one in values.items()}
-        p = [self._p(values[a], values[b], resamples, seed) for a, b in pairs]
+        p = [self._p(values[a], values[b], resamples) for a, b in pairs]
         return [
             Difference(
                 a,
@@ -113,9 +112,9 @@ class _Compared:
             for (a, b), alone, corrected in zip(pairs, p, _holm(p), strict=True)
         ]
 
-    def _p(self, a: FloatArray, b: FloatArray, resamples: Resamples, seed: int) -> float:
+    def _p(self, a: FloatArray, b: FloatArray, resamples: Resamples) -> float:
         by_cluster = np.bincount(resamples.clusters, weights=self.by_image(a, b))
-        return sign_flip_p(np.asarray(by_cluster, dtype=np.float64), seed=seed)
+        return sign_flip_p(np.asarray(by_cluster, dtype=np.float64))
 
 
 def sign_flip_p(values: FloatArray, *, seed: int = 0) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.jupyter import JupyterMixin
 
 from relocalize.evaluation.answers import Answer
 from relocalize.evaluation.axes import Up
@@ -19,7 +20,7 @@ from relocalize.evaluation.calibration import SigmaError, coverage
 from relocalize.evaluation.comparison import Comparison
 from relocalize.evaluation.leakage import Nearness, errors_by_nearness
 from relocalize.evaluation.metrics import PoseErrors, Times
-from relocalize.evaluation.table import results_table, short_scores
+from relocalize.evaluation.table import Summary, results_table, short_scores
 from relocalize.evaluation.truth import Truth, alignment_to_json
 from relocalize.evaluation.truth_sigma import TruthSigma
 from relocalize.geometry import Rigid3
@@ -73,7 +74,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Evaluation:
+class Evaluation(JupyterMixin):
     """Localizers compared on the test images of one split.
 
     Attributes:
@@ -112,9 +113,9 @@ class Evaluation:
         said = short_scores(self.comparison.errors, metric=self.truth.is_metric)
         return f"<Evaluation of split {self.split!r} on {len(self.images)} test images: {said}>"
 
-    def _repr_html_(self) -> str:
-        """The tables of `relocalize evaluate`, for notebooks."""
-        return results_table(self.to_json())._repr_html_()
+    def __rich__(self) -> Summary:
+        """The tables of `relocalize evaluate`, for terminals and notebooks."""
+        return results_table(self.to_json())
 
     @cached_property
     def comparison(self) -> Comparison:

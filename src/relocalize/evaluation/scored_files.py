@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.jupyter import JupyterMixin
 
 from relocalize import progress
 from relocalize.errors import EvaluationError, GeometryError
@@ -17,7 +18,7 @@ from relocalize.evaluation.axes import Up
 from relocalize.evaluation.comparison import Comparison
 from relocalize.evaluation.confidence import clusters_of
 from relocalize.evaluation.metrics import PoseErrors
-from relocalize.evaluation.table import score_table, short_scores
+from relocalize.evaluation.table import Summary, score_table, short_scores
 from relocalize.evaluation.truth import alignment_to_json
 from relocalize.formats import AUTO, match_names
 from relocalize.formats.names import LONGEST_GAP_S, nearest_in_time
@@ -47,7 +48,7 @@ class Scored:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Score:
+class Score(JupyterMixin):
     """Estimates against a truth.
 
     Attributes:
@@ -66,9 +67,9 @@ class Score:
         said = short_scores(self.comparison.errors, metric=self.comparison.metric)
         return f"<Score of {len(self.images)} images against {self.truth}: {said}>"
 
-    def _repr_html_(self) -> str:
-        """The tables of `relocalize score`, for notebooks."""
-        return score_table(self.to_json())._repr_html_()
+    def __rich__(self) -> Summary:
+        """The tables of `relocalize score`, for terminals and notebooks."""
+        return score_table(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """As strict JSON values; an infinite or meaningless number is None."""

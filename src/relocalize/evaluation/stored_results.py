@@ -9,18 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from relocalize.errors import EvaluationError, LocalizerError, PlaceError
 from relocalize.evaluation.names import RESULTS, RESULTS_SCHEMA, rows_of
+from relocalize.evaluation.report.stored import Results
 from relocalize.localization.saving import read_description
 from relocalize.localization.store import folder_of
 from relocalize.place import Place, Split, atomic
 from relocalize.place.folder import read_json
 from relocalize.regression.training_log import read_log
 
-_PACKAGES = ("relocalize", "pycolmap", "poselib", "numpy")
 # What `localizer.json` has for people; the rest is for loading it.
 _FACTS = ("settings", "training", "validation")
 _CURVES = ("train_loss", "validation_position", "validation_rotation_deg")
@@ -72,18 +73,9 @@ def summary_of_split(place: Place, split: str, *, unit: str) -> dict[str, Any]:
 
     Raises:
         EvaluationError: that split was not evaluated, or in another unit.
+        PlaceError: its results are damaged, or of another relocalize.
     """
-    again = f"relocalize evaluate {place.root} --split {split}"
-    try:
-        results = read_json(place.report_dir(split) / RESULTS)
-    except PlaceError as error:
-        raise EvaluationError(
-            f"{place.root} has no evaluation of split {split!r}; make it with: {again}"
-        ) from error
-    if results.get("schema") != RESULTS_SCHEMA:
-        raise EvaluationError(
-            f"the evaluation of split {split!r} is of another relocalize; make it again: {again}"
-        )
+    results = Results.read(place, split).raw
     if results["unit"] != unit:
         raise EvaluationError(
             f"split {split!r} was evaluated in unit {results['unit']!r}, this one is in {unit!r}; "
@@ -93,6 +85,17 @@ def summary_of_split(place: Place, split: str, *, unit: str) -> dict[str, Any]:
     return {
         **{key: results[key] for key in ("split", "rule", "truth", "images", "nearest_train_view")},
         "localizers": {name: {key: rows[name][key] for key in _OF_ROW} for name in rows},
+    }
+
+
+def made_with(*packages: str) -> dict[str, Any]:
+    """With which of these packages, where and when results came about, as JSON values."""
+    there = [name for name in ("relocalize", *packages) if find_spec(name) is not None]
+    return {
+        "with": {name: version(name) for name in there},
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 
 
@@ -109,10 +112,7 @@ def how_made(
     """
     curves = {name: _learning_curves(place, name, split) for name in fit_seconds}
     return {
-        "with": {package: version(package) for package in _PACKAGES},
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **made_with("pycolmap", "poselib", "numpy"),
         "split": {"rule": split.rule, "settings": split.settings},
         "truth_file": None if truth is None else truth.name,
         "seeds": {"alignment": 0, "intervals": 0, "paired": 0},

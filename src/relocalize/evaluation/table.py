@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import html
 import math
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from os.path import commonprefix
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 from rich import box
 from rich.console import Group
+from rich.jupyter import JupyterMixin
 from rich.table import Table
 from rich.text import Text
 
@@ -40,66 +39,10 @@ _METRICS = {
 }
 _LONGEST_NAME = 13  # with the other columns, 80 characters
 _FAILURES = "count as infinite errors, but in the columns from answ. on, which leave them out."
-_CELL = "<{0} style='text-align:{1};opacity:{2}'>{3}</{0}>"
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A table whose first column names the rows; numbers that mean little are dim.
-
-    Attributes:
-        heads: of the columns, which may have several lines.
-        rows: cells.
-    """
-
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str | Text, ...], ...]
-
-    def __rich__(self) -> Table:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        for number, head in enumerate(self.heads):
-            table.add_column(head, justify="right" if number else "left", no_wrap=True)
-        for row in self.rows:
-            table.add_row(*row)
-        return table
-
-    def _repr_html_(self) -> str:
-        lines = [
-            "".join(
-                _CELL.format(
-                    tag,
-                    "right" if number else "left",
-                    0.5 if isinstance(cell, Text) and cell.style == "dim" else 1,
-                    html.escape(str(cell)).replace("\n", "<br>"),
-                )
-                for number, cell in enumerate(row)
-            )
-            for tag, row in (("th", self.heads), *(("td", row) for row in self.rows))
-        ]
-        return f"<table><tr>{'</tr><tr>'.join(lines)}</tr></table>"
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What results say: printed by rich, shown by notebooks.
-
-    Attributes:
-        heading: lines above the tables.
-        grids: the tables.
-        notes: lines below them.
-    """
-
-    heading: list[str]
-    grids: tuple[Grid, ...]
-    notes: list[str]
-
-    def __rich__(self) -> Group:
-        return Group(*map(_wrapped, self.heading), *self.grids, *map(_wrapped, self.notes))
-
-    def _repr_html_(self) -> str:
-        above, below = ("<br>".join(map(html.escape, one)) for one in (self.heading, self.notes))
-        grids = "".join(grid._repr_html_() for grid in self.grids)
-        return f"<div><p>{above}</p>{grids}<p>{below}</p></div>"
+class Summary(JupyterMixin, Group):
+    """What results say: printed by rich, shown by notebooks."""
 
 
 def results_table(results: dict[str, Any]) -> Summary:
@@ -108,19 +51,18 @@ def results_table(results: dict[str, Any]) -> Summary:
     errors = _columns(metric=metric)
     times = [("ms", ("ms_median",)), ("ms\np95", ("ms_p95",)), ("cpu\nms", ("cpu_ms_median",))]
     exact = results["truth_sigma"] or {}
+    notes = [
+        *difference_lines(results),
+        *(_axes_line(name, rows[name], metric=metric) for name in rows if name not in TRIVIAL),
+        *_other_split_lines(results),
+        *(f"{name}: no row: {why}" for name, why in results.get("missing", {}).items()),
+        *_footnotes(results),
+    ]
     return Summary(
-        _heading(results),
-        (
-            _grid("localizer", rows, [*errors, *((*one, _whole) for one in times)], exact),
-            _grid("", rows, _sureness_columns(metric=metric)),
-        ),
-        [
-            *difference_lines(results),
-            *(_axes_line(name, rows[name], metric=metric) for name in rows if name not in TRIVIAL),
-            *_other_split_lines(results),
-            *(f"{name}: no row: {why}" for name, why in results.get("missing", {}).items()),
-            *_footnotes(results),
-        ],
+        *map(wrapped, _heading(results)),
+        _grid("localizer", rows, [*errors, *((*one, _whole) for one in times)], exact),
+        _grid("", rows, _sureness_columns(metric=metric)),
+        *map(wrapped, notes),
     )
 
 
@@ -131,17 +73,16 @@ def score_table(result: dict[str, Any]) -> Summary:
     rows = {names[one["estimates"]]: one for one in scored}
     paired = [{**one, "a": names[one["a"]], "b": names[one["b"]]} for one in result["paired"]]
     named = {"localizers": rows, "confidence": result["confidence"], "paired": paired}
+    notes = [
+        *difference_lines(named),
+        *(_axes_line(name, row, metric=metric) for name, row in rows.items()),
+        *_score_footnotes(result),
+    ]
     return Summary(
-        _score_heading(result, rows),
-        (
-            _grid("", rows, [("n", ("n",), _whole), *_columns(metric=metric)]),
-            _grid("", rows, _sureness_columns(metric=metric)),
-        ),
-        [
-            *difference_lines(named),
-            *(_axes_line(name, row, metric=metric) for name, row in rows.items()),
-            *_score_footnotes(result),
-        ],
+        *map(wrapped, _score_heading(result, rows)),
+        _grid("", rows, [("n", ("n",), _whole), *_columns(metric=metric)]),
+        _grid("", rows, _sureness_columns(metric=metric)),
+        *map(wrapped, notes),
     )
 
 
@@ -196,8 +137,8 @@ def _grid(
     rows: dict[str, dict[str, Any]],
     columns: Sequence[_Column],
     exact: Mapping[str, float] = MappingProxyType({}),
-) -> Grid:
-    """Rows by name; grey is what is below what the truth itself is ``exact`` to."""
+) -> Table:
+    """Rows by name; dim is what is below what the truth itself is ``exact`` to."""
 
     def cell(row: dict[str, Any], column: _Column) -> Text:
         _, keys, said = column
@@ -208,10 +149,13 @@ def _grid(
         below = bound is not None and value is not None and value < bound
         return Text(said(value), style="dim" if below else "")
 
-    return Grid(
-        (corner, *(head for head, _, _ in columns)),
-        tuple((name, *(cell(row, one) for one in columns)) for name, row in rows.items()),
-    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(corner, no_wrap=True)
+    for head, _, _ in columns:
+        table.add_column(head, justify="right", no_wrap=True)
+    for name, row in rows.items():
+        table.add_row(name, *(cell(row, one) for one in columns))
+    return table
 
 
 def _whole(value: float | None) -> str:
@@ -387,7 +331,8 @@ def _interval(said: Callable[[float | None], str], ends: list[float | None] | No
     return f"{said(low)}-{'∞' if high is None else said(high)}" if low is not None else "∞"
 
 
-def _wrapped(line: str) -> Text:
+def wrapped(line: str) -> Text:
+    """A line of text for a terminal of 80 columns."""
     return Text(textwrap.fill(line, 79, subsequent_indent="  "))
 
 

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import cached_property
-from importlib.metadata import version
-from importlib.util import find_spec
 from statistics import median
 from typing import Any
 
+from relocalize.evaluation.stored_results import made_with
 from relocalize.experiments.held_out import HeldOutErrors
 from relocalize.experiments.runs import Run
 from relocalize.experiments.stability import epoch_to_epoch, seed_to_seed
 from relocalize.experiments.sweep import Sweep
-from relocalize.plain import to_plain
+from relocalize.plain import to_strict_json
 from relocalize.regression.settings import TrainSettings
 
 _SCHEMA = 1
-_WITH = ("relocalize", "torch", "numpy", "ray")
 LogRows = Sequence[Mapping[str, Any]]
 
 
@@ -247,14 +243,11 @@ class Experiment:
             "runs": self.runs,
             "test": self.test or None,
             "made": {
-                "with": {name: version(name) for name in _WITH if find_spec(name) is not None},
-                "python": platform.python_version(),
-                "machine": f"{platform.system()} {platform.machine()}",
+                **made_with("torch", "numpy", "ray"),
                 "engine": self.engine,
-                "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             },
         }
-        strict: dict[str, Any] = _strict(to_plain(content))
+        strict: dict[str, Any] = to_strict_json(content)
         return strict
 
 
@@ -279,12 +272,3 @@ def _ended(settings: TrainSettings, result: Mapping[str, Any], epochs: int) -> s
         batches = -(-images // settings.optimizer.batch_size)
         planned = settings.optimizer.epochs_of(images, batches)
     return "last epoch" if epochs >= planned else "minutes over"
-
-
-def _strict(value: Any) -> Any:
-    """The same where every infinite number is None, as JSON wants it."""
-    if isinstance(value, dict):
-        return {name: _strict(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

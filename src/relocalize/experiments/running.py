@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from relocalize import evaluation, progress
-from relocalize.experiments.curves import draw_curves
+from relocalize.experiments.curves import configuration_lines, curve_charts, draw_curves
 from relocalize.experiments.engines import ENGINES, check_engine
 from relocalize.experiments.experiment import Experiment, RunNumbers
 from relocalize.experiments.held_out import HeldOutErrors, score_test_images
-from relocalize.experiments.page import experiment_page
 from relocalize.experiments.runs import EXPERIMENTS, Run, runs_of
 from relocalize.experiments.sweep import Sweep
+from relocalize.experiments.table import (
+    effect_table,
+    footnotes,
+    heading,
+    main_table,
+    test_table,
+)
 from relocalize.place import Place, Split, atomic
 from relocalize.place.lock import write_lock
+from relocalize.plotting.chart import plotly_figure
+from relocalize.plotting.page import html_page
 from relocalize.regression import require_torch
 from relocalize.regression.frames import TrainingFrames
 
@@ -70,6 +79,31 @@ def _write(experiment: Experiment, folder: Path) -> None:
     results = experiment.to_json()
     atomic.write_json(folder / RESULTS, results)
     atomic.write_text(folder / PAGE, experiment_page(experiment, results))
+
+
+def experiment_page(experiment: Experiment, results: dict[str, Any]) -> str:
+    """The whole page.
+
+    Args:
+        experiment: as far as it is done.
+        results: its `Experiment.to_json`.
+    """
+    charts = curve_charts(experiment)
+    return html_page(
+        "relocalize.experiments",
+        "experiment.html",
+        title=f"{experiment.sweep.name}: {experiment.place}",
+        figures={name: plotly_figure(chart, height=300) for name, chart in charts.items()},
+        sweep=experiment.sweep,
+        heading=heading(experiment),
+        main=main_table(experiment),
+        lines=configuration_lines(experiment),
+        footnotes=footnotes(experiment),
+        effects=effect_table(experiment),
+        test=test_table(experiment),
+        made=results["made"],
+        errors_on=results["errors_on"],
+    )
 
 
 def _experiment(

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-import textwrap
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from relocalize.evaluation.table import NONE, degrees, length
+from relocalize.evaluation.table import NONE, degrees, length, wrapped
 from relocalize.experiments.experiment import ConfigurationNumbers, Experiment
 from relocalize.experiments.sweep import shown
 from relocalize.place.folder import METRE
 from relocalize.plotting.table import Table
 
-_WIDTH = 79
-
 
 def experiment_table(experiment: Experiment) -> Group:
     """For the terminal: what was trained, the table, and what its columns mean."""
-    said = [_wrapped(line) for line in heading(experiment)]
+    said = [wrapped(line) for line in heading(experiment)]
     parts: list[RenderableType] = [*said, main_table(experiment, brief=True).for_terminal()]
-    parts += [_wrapped(line) for line in footnotes(experiment)]
+    parts += [wrapped(line) for line in footnotes(experiment)]
     if experiment.effects:
         parts.append(effect_table(experiment).for_terminal())
     if experiment.test:
@@ -165,7 +162,3 @@ def _length(experiment: Experiment, value: float | None) -> str:
 
 def _degrees(value: float | None) -> str:
     return degrees(None if value == math.inf else value)
-
-
-def _wrapped(line: str) -> Text:
-    return Text(textwrap.fill(line, _WIDTH, subsequent_indent="  "))

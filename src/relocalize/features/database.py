@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar, overload
 
@@ -275,13 +276,8 @@ def copy_database(source: Path, target: Path) -> None:
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """Lists of up to ``size`` consecutive items."""
-    batch: list[Item] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
         yield batch
 
 

@@ -24,11 +24,11 @@ from relocalize.place import MapModel, atomic
 from relocalize.place.colmap_files import (
     ImageRow,
     ending,
+    poses_by_frames,
     read_cameras,
     read_images,
     read_points,
 )
-from relocalize.place.colmap_frames import poses_by_frames
 from relocalize.place.folder import MAP_UNIT
 
 NAME = "COLMAP model"

@@ -191,7 +191,7 @@ class RegressorLocalizer(Localizer):
 
         settings = preset("default") if settings is None else settings
         folder = folder or _work_folder(place, split, settings)
-        result = train(place, split, settings, folder, _retrieved)
+        result = train(place, split, settings, folder, retrieval_answers)
         compiled = _compiled(result)
         retrieves = set(RETRIEVED) & set(result.validated.calibration.answers)
         localizer = cls(
@@ -539,7 +539,7 @@ def _counted_from(origin: FloatArray, world_from_cam: FloatArray) -> FloatArray:
     return found
 
 
-def _retrieved(data: TrainingData) -> dict[Source, FloatArray]:
+def retrieval_answers(data: TrainingData) -> dict[Source, FloatArray]:
     """What image retrieval among the images trained on answers to the validation images.
 
     Nothing where the answer is not chosen by them, or images have too few features.

@@ -66,11 +66,29 @@ def in_memory(place: Place, name: str) -> Localizer:
         return current
     if stored.kind in TRAINED:
         raise LocalizerError(
-            f"{name} is not trained on the map as it is; train it first: relocalize train "
-            f"{place.root}; or take --localizer structure"
+            f"{name} is not trained on the map and the images as they are; train it first: "
+            f"relocalize train {place.root}{_again(stored)}; or take --localizer structure"
         )
     with _untouched(place) as copy:
         return kind.fit_again(copy, stored.split, stored.folder)
+
+
+def folder_and_kind(place: Place, name: str) -> tuple[Path, str]:
+    """Where the localizer ``name`` of a Place is or will be, and of which kind it is.
+
+    Raises:
+        LocalizerError: there is no such localizer.
+    """
+    stored = _find(place, name, None, recover=False)
+    return stored.folder, stored.kind
+
+
+def _again(stored: _Stored) -> str:
+    """What ``relocalize train`` needs to train it again."""
+    name = stored.folder.name
+    if stored.split is None:
+        return f" --all-images --name {name}" if stored.folder.is_dir() else ""
+    return f" --split {stored.split.name} --name {name.removesuffix(f'.{stored.split.name}')}"
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from relocalize.localization.localizer import Localizer
 from relocalize.localization.query import ImageLike, Query
 from relocalize.localization.saving import read_saved, write_saved
 from relocalize.place import Place, Split
+from relocalize.plain import from_plain
 
 _VERSION = 5
 _VALIDATION_SHARE = 0.25  # of the images, in blocks of time: to learn how wrong answers are
@@ -183,10 +184,10 @@ class StructureLocalizer(Localizer):
         """Read what `save` wrote."""
         description, arrays = read_saved(folder, localizer=cls.name, version=_VERSION)
         try:
-            settings = PoseSolverSettings.from_json(description["settings"])
+            settings = from_plain(PoseSolverSettings, description["settings"])
             scene, noise = Scene.from_arrays(arrays), MapNoise.from_arrays(arrays)
         except MappingError as error:
             raise LocalizerError(f"{folder}: {error}") from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise LocalizerError(f"{folder} has damaged settings: {error!r}") from error
+        except ValueError as error:
+            raise LocalizerError(f"{folder} has damaged settings: {error}") from error
         return cls(PoseSolver(scene, settings, noise), description["unit"])

@@ -12,9 +12,9 @@ import pycolmap
 from relocalize.errors import MappingError
 from relocalize.mapping.stored_model import REFINED, given_images, read_record
 from relocalize.place import MapModel, Place
+from relocalize.place.bundle_adjustment import seen_by
 from relocalize.place.dropped import dropped_names
 from relocalize.place.model import observation_counts
-from relocalize.place.reduced_map import seen_by
 
 
 def triangulate(

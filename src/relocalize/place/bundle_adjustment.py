@@ -1,4 +1,4 @@
-"""Least squares over a whole map: all of it, or its points alone.
+"""Least squares over a whole map: all of it, its points alone, or as some of its images see it.
 
 The loss is Cauchy's: reconstruction itself runs on squared errors cut off at 4 pixels, and its
 remaining wrong matches bend a map by more than its noise (measured on a synthetic corridor of
@@ -8,8 +8,11 @@ remaining wrong matches bend a map by more than its noise (measured on a synthet
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import pycolmap
+
+from relocalize.place.model import MapModel
 
 LOSS_SCALE = 1.0  # pixels; where the robust loss begins to distrust an observation
 # The same for photos of another camera, pixels at 640 pixels of image size: as where each of them
@@ -147,3 +150,22 @@ def _solve(
         return
     pycolmap.create_default_bundle_adjuster(options, config, model).solve()
     model.update_point_3d_errors()
+
+
+def seen_by(whole: MapModel, names: Collection[str]) -> MapModel:
+    """A map as some of its images see it, its points estimated anew from these, poses held.
+
+    Points with fewer than 2 observations left are gone.
+    """
+    # Steps of the least squares end where they are small beside the coordinates.
+    origin = whole.local_origin
+    model = whole.about(origin).only(names).to_colmap()
+    refine_points(model)
+    reduced = MapModel.from_colmap(model)
+    if not origin.any():
+        return reduced
+    images = {
+        name: replace(image, cam_from_world=whole.images[name].cam_from_world)
+        for name, image in reduced.images.items()
+    }
+    return MapModel(images, reduced.about(-origin).points)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relocalize.errors import GeometryError, PlaceError
-from relocalize.geometry import Camera
+from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.cameras import model_of_number
 from relocalize.geometry.transforms import FloatArray
 
@@ -29,6 +29,7 @@ Row = TypeVar("Row")
 
 _LONGEST_LINE = 50_000_000  # an image of a million keypoints
 _LONGEST_NAME = 4096
+_FARTHEST = 1e9  # that a camera may be
 _FARTHEST_PIXEL = 1e15  # 32 bits hold it; NaN is beyond, too
 _LARGEST_ID = 2**53  # of a point: beyond, 64-bit floats skip integers
 _COUNT = struct.Struct("<Q")
@@ -41,7 +42,7 @@ _SENSOR = struct.Struct("<iI")
 _HAS_POSE = struct.Struct("<B")
 _POSE = struct.Struct("<7d")
 _DATA = struct.Struct("<iIQ")
-CAMERA_SENSOR = 0  # COLMAP's SensorType::CAMERA
+_CAMERA_SENSOR = 0  # COLMAP's SensorType::CAMERA
 _KEYPOINT = np.dtype([("xy", "<f8", 2), ("point", "<i8")])
 
 
@@ -340,12 +341,8 @@ def check_whole(folder: Path, names: Iterable[str] = tuple(_BINARY)) -> None:
             deque(_rows(folder / name, _BINARY[name]), maxlen=0)
 
 
-def rig_rows(folder: Path) -> Iterator[tuple[int, Sensor, tuple[float, ...] | None]]:
-    """Rig, sensor and its pose on the rig (None of the reference), of every rig's sensors.
-
-    Raises:
-        PlaceError: the file is damaged.
-    """
+def _rig_rows(folder: Path) -> Iterator[tuple[int, Sensor, tuple[float, ...] | None]]:
+    """Rig, sensor and its pose on the rig (None of the reference), of every rig's sensors."""
     path = folder / f"rigs{ending(folder)}"
     if path.suffix == ".bin":
         for row in _rows(path, _rig):
@@ -370,12 +367,8 @@ def _rig_of(path: Path, where: str, cells: list[str]) -> RigRow:
     return row
 
 
-def frame_rows(folder: Path) -> Iterator[FrameRow]:
-    """Rig, ``rig_from_world`` (quaternion w first, translation) and data of every frame.
-
-    Raises:
-        PlaceError: the file is damaged.
-    """
+def _frame_rows(folder: Path) -> Iterator[FrameRow]:
+    """Rig, ``rig_from_world`` (quaternion w first, translation) and data of every frame."""
     path = folder / f"frames{ending(folder)}"
     if path.suffix == ".bin":
         yield from _rows(path, _frame)
@@ -399,4 +392,40 @@ def _text_cells(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _sensor(kind: str) -> int:
-    return CAMERA_SENSOR if kind == "CAMERA" else 1
+    return _CAMERA_SENSOR if kind == "CAMERA" else 1
+
+
+def poses_by_frames(folder: Path) -> dict[int, Rigid3]:
+    """``cam_from_world`` by the image's number; empty where there are no rigs and frames.
+
+    From COLMAP 3.12 on a frame has the pose, and an image that of its sensor on the frame's rig;
+    the images file repeats it, and COLMAP itself does not look there.
+
+    Raises:
+        PlaceError: a file is damaged.
+    """
+    end = ending(folder)
+    if end is None or not all((folder / f"{what}{end}").is_file() for what in ("rigs", "frames")):
+        return {}
+    try:
+        return dict(_poses(folder))
+    except (GeometryError, ValueError, struct.error) as error:
+        raise PlaceError(f"{folder}: its rigs or frames are damaged: {error}") from None
+
+
+def _poses(folder: Path) -> Iterator[tuple[int, Rigid3]]:
+    sensor_from_rig = {
+        (rig, sensor): Rigid3.identity() if pose is None else _rigid(pose)
+        for rig, sensor, pose in _rig_rows(folder)
+    }
+    for rig, pose, data in _frame_rows(folder):
+        rig_from_world = _rigid(pose)
+        for sensor, image in data:
+            if sensor[0] == _CAMERA_SENSOR and (rig, sensor) in sensor_from_rig:
+                yield image, sensor_from_rig[rig, sensor] @ rig_from_world
+
+
+def _rigid(pose: tuple[float, ...]) -> Rigid3:
+    if not np.all(np.abs(pose) < _FARTHEST):
+        raise ValueError("a pose with a number that is not finite, or nowhere")
+    return Rigid3.from_quat_wxyz(pose[:4], pose[4:])

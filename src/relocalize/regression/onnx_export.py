@@ -1,7 +1,8 @@
 """A trained regressor as an ONNX file that onnxruntime has been seen to agree with.
 
-For other programs (`export_regressor`), and as the network that a stored localizer answers with
-(`compiled`), whose weights are those of the safetensors file beside it (`sharing_weights`).
+For other programs (`export_onnx` of a `WorldPose`), and as the network that a stored localizer
+answers with (`compiled`), whose weights are those of the safetensors file beside it
+(`sharing_weights`).
 """
 
 from __future__ import annotations
@@ -223,34 +224,13 @@ class WorldPose(nn.Module):
         return positions, rotations, torch.cat([position + scale, rotation], dim=1)
 
 
-def export_regressor(
-    regressor: PoseRegressor,
-    pixels: Tensor,
-    path: Path,
-    metadata: Mapping[str, Any] | None = None,
-) -> OnnxReport:
-    """Write ``regressor`` for one image at a time, with the inputs and outputs of `WorldPose`.
-
-    Args:
-        regressor: what to write; left as it was.
-        pixels: ``[N, H, W, 3]`` bytes of RGB such as it will see, on which torch and
-            onnxruntime are compared.
-        path: the file to write, whole or not at all.
-        metadata: values that go into the file as JSON by key.
-
-    Raises:
-        LocalizerError: as of `export_onnx`.
-    """
-    images = pixels.movedim(-1, 1).float()
-    return export_onnx(WorldPose(regressor), images, OUTPUTS, path, metadata)
-
-
 def export_onnx(
     module: nn.Module,
     examples: Tensor,
-    outputs: Sequence[str],
     path: Path,
     metadata: Mapping[str, Any] | None = None,
+    *,
+    outputs: Sequence[str] = OUTPUTS,
 ) -> OnnxReport:
     """Write ``module`` as ONNX for inputs of exactly one image of the examples' size.
 
@@ -259,9 +239,9 @@ def export_onnx(
             into evaluation mode for the export and left as it was.
         examples: ``[N, 3, H, W]`` float, such as it will see: on them, one by one, torch and
             onnxruntime are compared.
-        outputs: names of the outputs, in order; further names than there are outputs go unused.
         path: the file to write, whole or not at all.
         metadata: values that go into the file as JSON by key.
+        outputs: names of the outputs, in order; further names than there are outputs go unused.
 
     Raises:
         LocalizerError: onnx is not installed, the network cannot be exported, or onnxruntime does

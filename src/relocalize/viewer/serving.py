@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,14 @@ import viser
 
 from relocalize import progress
 from relocalize.errors import ViewerError
+from relocalize.localization import Localizer, fitted
+from relocalize.localization.registry import TRAINED
+from relocalize.localization.store import folder_and_kind, in_memory
 from relocalize.place import Place
 from relocalize.ports import LOOPBACK, listening, shown_host
 from relocalize.viewer.content import MOST_POINTS, content_of
 from relocalize.viewer.guard import guard
 from relocalize.viewer.panel import Panel
-from relocalize.viewer.photo_localizer import photo_localizer
 from relocalize.viewer.placed_photo import PhotoPlacer
 from relocalize.viewer.scene import Scene
 from relocalize.viewer.stored_errors import stored_errors
@@ -76,7 +78,8 @@ def serve(
         photos: are localized at once; the last one is shown.
 
     Raises:
-        ViewerError: the port is taken, there is no such localizer, or it is not trained.
+        ViewerError: the port is taken.
+        LocalizerError: there is no such localizer, or it is not trained.
         RelocalizeError: the Place has no map, or a photo cannot be read.
     """
     content = content_of(place, settings.captures, most_points=settings.most_points)
@@ -98,6 +101,18 @@ def serve(
     finally:
         with _silent():
             server.stop()
+
+
+def photo_localizer(place: Place, name: str) -> Callable[[], Localizer]:
+    """What gives the localizer ``name`` when the first photo comes.
+
+    One that is fitted in a moment is fitted then. One that is trained is loaded now, or refused:
+    nobody who chooses a photo waits for a training that he did not ask for.
+    """
+    if folder_and_kind(place, name)[1] not in TRAINED:
+        return lambda: fitted(place, name)
+    localizer = in_memory(place, name)
+    return lambda: localizer
 
 
 def _started(settings: ViewSettings) -> viser.ViserServer:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from relocalize.errors import GeometryError, PlaceError
+from relocalize.errors import PlaceError
 from relocalize.evaluation.names import RESULTS
-from relocalize.geometry import Similarity3
-from relocalize.geometry.transforms import FloatArray, rotation_from_quat_wxyz
+from relocalize.evaluation.report.stored import Results
+from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place
 from relocalize.place.folder import read_json
 
@@ -64,33 +62,21 @@ def stored_errors(place: Place) -> tuple[list[ErrorLines], list[str]]:
 
 def _errors_or_remark(path: Path) -> list[ErrorLines] | str:
     try:
-        return _errors_in(read_json(path))
+        return _errors_in(Results(path, read_json(path)))
     except PlaceError as error:
         return str(error)
-    except (KeyError, TypeError, ValueError, AttributeError, GeometryError) as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        return f"{path} is damaged ({said})"
 
 
-def _errors_in(results: dict[str, Any]) -> list[ErrorLines]:
-    place_from_truth = Similarity3.identity()
-    if (aligned := results.get("aligned")) is not None:
-        rotation = rotation_from_quat_wxyz(aligned["quat_wxyz"])
-        (shift,) = _positions([aligned["translation"]])
-        place_from_truth = Similarity3(float(aligned["scale"]), rotation, shift).inverse()
-    true = place_from_truth @ _positions([row["position"] for row in results["per_image"]])
-    lines = []
-    for localizer in results["localizers"]:
-        found = [row["localizers"][localizer]["position"] for row in results["per_image"]]
-        failed = np.array([position is None for position in found], dtype=np.bool_)
-        estimated = place_from_truth @ _positions([one for one in found if one is not None])
-        split = str(results["split"])
-        lines.append(ErrorLines(split, str(localizer), true[~failed], estimated, true[failed]))
-    return lines
-
-
-def _positions(values: Sequence[Any]) -> FloatArray:
-    positions = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
-    if values and (positions.shape[1] != 3 or not np.isfinite(positions).all()):
-        raise ValueError(f"no positions: {str(values)[:60]}")
-    return positions.reshape(-1, 3)
+def _errors_in(results: Results) -> list[ErrorLines]:
+    with results.checked():
+        place_from_truth = results.truth_from_place.inverse()
+        true = place_from_truth @ results.true_positions
+        if not np.isfinite(true).all():
+            raise ValueError("a position that is no number")
+        lines = []
+        for localizer in results.names:
+            estimated = place_from_truth @ results.positions(localizer)
+            failed = np.isnan(estimated).any(axis=1)
+            found = estimated[~failed]
+            lines.append(ErrorLines(results.split, localizer, true[~failed], found, true[failed]))
+        return lines

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
+from PIL import Image
 
 from relocalize.errors import RelocalizeError
 from relocalize.evaluation.names import TRIVIAL
 from relocalize.evaluation.report import facts
 from relocalize.evaluation.report.stored import Results
+from relocalize.evaluation.report.thumbnails import webp
 from relocalize.evaluation.table import degrees
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
@@ -114,7 +113,8 @@ def _photo(
     orientation, shown = orientation_of(stored), upright(stored)
     scale = _WIDTH / shown.width
     shown_height = round(scale * shown.height)
-    image = _webp(rgb(shown), _WIDTH, shown_height)
+    small = Image.fromarray(rgb(shown)).resize((_WIDTH, shown_height), Image.Resampling.BOX)
+    image = webp(small, quality=_QUALITY)
     camera = _camera(place, name, width, height)
     if camera is None:
         return Photo(name, result, more, near, image=image, height=shown_height)
@@ -177,11 +177,3 @@ def _points_in(
     if len(chosen) > _MOST_POINTS:
         chosen = np.random.default_rng(0).choice(chosen, _MOST_POINTS, replace=False)
     return positions[chosen], pixels[chosen]
-
-
-def _webp(pixels: NDArray[np.uint8], width: int, height: int) -> str:
-    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(
-        ".webp", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, _QUALITY]
-    )
-    return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode()

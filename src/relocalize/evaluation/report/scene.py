@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from relocalize.evaluation.report.stored import Results
+from relocalize.evaluation.report.thumbnails import webp
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place, PosedImage
 
@@ -107,11 +107,10 @@ class Scene:
                 # A round dot whose border fades within a pixel.
                 alpha = round(255 * float(np.clip(_DOT_PX + 0.5 - np.hypot(dx, dy), 0, 1)))
                 y, x = row + dy, column + dx
-                canvas[y, x, :3] = self.colors[:, ::-1]
+                canvas[y, x, :3] = self.colors
                 canvas[y, x, 3] = np.maximum(canvas[y, x, 3], alpha)
         canvas = canvas[_DOT_PX:-_DOT_PX, _DOT_PX:-_DOT_PX]
-        _, data = cv2.imencode(".webp", canvas, [cv2.IMWRITE_WEBP_QUALITY, _QUALITY])
-        return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode()
+        return webp(Image.fromarray(canvas), quality=_QUALITY)
 
 
 def train_images(place: Place, results: Results) -> list[PosedImage]:

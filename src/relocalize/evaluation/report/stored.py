@@ -59,6 +59,7 @@ class Results:
             raise EvaluationError(
                 f"{place.root} has no evaluation of {split or 'a single split'} ({what}); "
                 f"make one with: relocalize evaluate {place.root}"
+                + (f" --split {split}" if split else "")
             )
         path = place.report_dir(split) / RESULTS
         results = cls(path, read_json(path))
@@ -153,7 +154,7 @@ class Results:
     @cached_property
     def truth_from_place(self) -> Similarity3:
         """Moves the Place's frame onto the truth's."""
-        aligned = self.raw["aligned"]
+        aligned = self.raw.get("aligned")
         if not aligned:
             return Similarity3.identity()
         rotation = rotation_from_quat_wxyz(aligned["quat_wxyz"])

@@ -52,6 +52,11 @@ def _thumbnail(place: Place, name: str, size: int, quality: int) -> str | None:
         return None
     small = Image.fromarray(pixels)
     small.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return webp(small, quality=quality, method=2)
+
+
+def webp(image: Image.Image, **settings: int) -> str:
+    """An image as a ``data:`` address."""
     file = io.BytesIO()
-    small.save(file, "WEBP", quality=quality, method=2)
+    image.save(file, "WEBP", **settings)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

@@ -21,14 +21,13 @@ from relocalize.capture.workspace import source_id
 from relocalize.errors import CaptureError
 from relocalize.formats.tum import tum_trajectory
 from relocalize.geometry import Camera
-from relocalize.geometry.transforms import local_origin
 from relocalize.localization import Localizer, PoseEstimate, fitted
-from relocalize.localization.video.camera import camera_of_clip
-from relocalize.localization.video.frame_log import FrameLog, LoggedFrame
-from relocalize.localization.video.frames import frames_of
+from relocalize.localization.video.frames import camera_of_clip, frames_of
 from relocalize.localization.video.overlay import Overlay, write_video
-from relocalize.localization.video.poses import ClipPose, smoothed
+from relocalize.localization.video.poses import ClipPose, LoggedFrame, smoothed
 from relocalize.place import Place, atomic
+from relocalize.place.row_log import RowLog
+from relocalize.plain import from_plain, to_plain
 
 FRAMES, POSES = "frames.jsonl", "poses.jsonl"
 TRAJECTORY, BRIDGED = "trajectory.txt", "trajectory_bridged.txt"
@@ -135,16 +134,20 @@ def localize_clip(
     with open_video(path):
         pass  # a file that is none is found before a localizer is fitted for minutes
     localizer = fitted(place, settings.localizer)
-    log = FrameLog(folder / FRAMES, _inputs(place, source, settings))
-    broke = _localize_frames(localizer, path, log, settings.every)
-    if not log.frames:
+    log = RowLog(folder / FRAMES, _inputs(place, source, settings), LoggedFrame)
+    if log.noted is None:
+        log.noted = {"camera": to_plain(camera_of_clip(path, localizer))}
+    stored = log.noted["camera"]
+    camera = None if stored is None else from_plain(SharedCamera, stored)
+    broke = _localize_frames(localizer, path, camera, log, settings.every)
+    if not log.rows:
         raise CaptureError(f"no frame of {path} can be decoded; play it, and export it again")
-    poses, jitter, remark = smoothed(log.frames)
+    poses, jitter, remark = smoothed(log.rows)
     clip = LocalizedClip(
         clip=path.name,
         localizer=settings.localizer,
         unit=localizer.unit,
-        camera=None if log.camera is None else log.camera.camera,
+        camera=None if camera is None else camera.camera,
         poses=poses,
         jitter=jitter,
         remark=remark,
@@ -167,16 +170,20 @@ def _inputs(place: Place, source: str, settings: ClipSettings) -> str:
     return digest.hexdigest()
 
 
-def _localize_frames(localizer: Localizer, path: Path, log: FrameLog, every: int) -> str | None:
+def _localize_frames(
+    localizer: Localizer,
+    path: Path,
+    camera: SharedCamera | None,
+    log: RowLog[LoggedFrame],
+    every: int,
+) -> str | None:
     """Localize what the log lacks; returns what is missing of the video, or None."""
-    if not log.has_begun:
-        log.begin(camera_of_clip(path, localizer))
-    done = log.frames[-1].number if log.frames else -1
+    done = log.rows[-1].number if log.rows else -1
     with log, open_video(path) as video:
         length = video.announced_frames
         total = None if length is None else -(-length // every)
         with progress.bar("localizing", total, "frames") as bar:
-            bar.advance(len(log.frames))
+            bar.advance(len(log.rows))
             end_s = 0.0
             for frame in frames_of(video, every):
                 end_s = frame.time_s
@@ -184,15 +191,12 @@ def _localize_frames(localizer: Localizer, path: Path, log: FrameLog, every: int
                     continue
                 pixels = frame.rgb()
                 height, width = pixels.shape[:2]
-                known = log.camera
-                if known is not None and (known.camera.width, known.camera.height) != (
-                    width,
-                    height,
-                ):
+                known = camera
+                if known and (known.camera.width, known.camera.height) != (width, height):
                     known = None  # the clip changes its size: nothing is known of this camera
                 estimate = localizer.localize(pixels, None if known is None else known.camera)
                 estimate = _with_camera_errors(estimate, known)
-                log.add(LoggedFrame.of(frame.number, frame.time_s, estimate))
+                log.append(LoggedFrame.of(frame.number, frame.time_s, estimate))
                 bar.advance()
         # The frames after the last of every so many were read too.
         return video.where_it_broke(end_s + (every - 1) * video.frame_s)
@@ -208,8 +212,7 @@ def _with_camera_errors(estimate: PoseEstimate, camera: SharedCamera | None) -> 
     shared = estimate.shared_covariance
     if camera is None or pose is None or points is None or own is None or shared is None:
         return estimate
-    origin = local_origin(points)  # its derivatives are differences of small steps
-    of_camera = camera.pose_covariance(pose.shifted(-origin), points - origin)
+    of_camera = camera.pose_covariance(pose, points)
     return replace(estimate, covariance=own + of_camera, shared_covariance=shared + of_camera)
 
 

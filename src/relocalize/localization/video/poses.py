@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -11,14 +12,43 @@ import numpy as np
 from relocalize.errors import GeometryError
 from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray, worst_sigma
+from relocalize.localization import PoseEstimate
 from relocalize.localization.trajectory import smooth
-from relocalize.localization.video.frame_log import LoggedFrame
 
 # A bridged pose that is less sure than this says nothing any more: its standard deviation as a
 # share of all the way that the camera was seen to go, and in degrees.
 _LOST_SHARE, _LOST_DEG = 0.25, 20.0
 
 Status = Literal["localized", "rejected", "bridged", "lost"]
+
+
+@dataclass(frozen=True, eq=False)
+class LoggedFrame:
+    """One frame's own estimate.
+
+    Attributes:
+        number: of the frame in the video, from 0.
+        time_s: since the video's first frame.
+        estimate: what is not exactly known of the clip's camera is part of its covariance.
+    """
+
+    number: int
+    time_s: float
+    estimate: PoseEstimate
+
+    def __post_init__(self) -> None:
+        if self.number < 0 or not math.isfinite(self.time_s):
+            raise ValueError(f"no frame: {self.number!r} at {self.time_s!r} s")
+        for matrix in (self.estimate.covariance, self.estimate.shared_covariance):
+            if matrix is not None and np.shape(matrix) != (6, 6):
+                raise ValueError(f"frame {self.number} has no 6 x 6 covariance")
+
+    @classmethod
+    def of(cls, number: int, time_s: float, estimate: PoseEstimate) -> LoggedFrame:
+        """From an estimate."""
+        milliseconds = round(estimate.milliseconds, 2)
+        stored = replace(estimate, milliseconds=milliseconds, camera=None, inlier_points=None)
+        return cls(number, time_s, stored)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,6 @@ _TORCHVISION = "https://download.pytorch.org/models/"
 _PLACES = "http://places2.csail.mit.edu/models_places365/"  # the project's README; no https
 # places365CNN_mean.binaryproto, averaged: B 104.051, G 112.514, R 116.676 in 0..255.
 _PLACES_MEAN = (116.676 / 255, 112.514 / 255, 104.051 / 255)
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -109,17 +108,10 @@ def fetch_weights(source: WeightsSource) -> Path:
                 "--backbone.weights none or a file"
             ) from None
     algorithm, _, expected = source.digest.partition(":")
-    if expected and not (found := _file_digest(path, algorithm)).startswith(expected):
+    found = hashlib.new(algorithm, path.read_bytes()).hexdigest() if expected else ""
+    if not found.startswith(expected):
         raise FormatError(
             f"{path} is not the published file: its {algorithm} starts with "
             f"{found[: len(expected)]}, not {expected}; delete it to fetch it again"
         )
     return path
-
-
-def _file_digest(path: Path, algorithm: str) -> str:
-    digest = hashlib.new(algorithm)
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
