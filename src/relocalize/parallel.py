@@ -36,8 +36,13 @@ def one_native_thread() -> Iterator[None]:
 
 
 def use_image_threads(count: int) -> None:
-    """From now on OpenCV works on an image with so many threads: where images come one by one."""
+    """From now on an image is worked on by so many threads: where images come one by one."""
     cv2.setNumThreads(count)
+
+
+def image_threads() -> int:
+    """By how many threads an image is worked on, 1 unless `use_image_threads` said so."""
+    return int(cv2.getNumThreads())
 
 
 def worker_count() -> int:

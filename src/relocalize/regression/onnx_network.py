@@ -10,6 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from relocalize.errors import LocalizerError
+from relocalize.parallel import image_threads, map_in_order
 from relocalize.regression.answers import Answers, Cells
 
 PIXELS = "pixels"  # its input, uint8 [N, h, w, 3]
@@ -48,7 +49,11 @@ class OnnxNetwork:
     def __call__(self, pixels: NDArray[np.uint8]) -> Answers:
         """The answers to images [N, h, w, 3] RGB of its input size."""
         starts = range(0, len(pixels), self._at_once)
-        return Answers.joined(self._answers(pixels[at : at + self._at_once]) for at in starts)
+        parts = [pixels[at : at + self._at_once] for at in starts]
+        threads = min(image_threads(), len(parts))
+        if threads == 1:
+            return Answers.joined(map(self._answers, parts))
+        return Answers.joined(map_in_order(self._answers, parts, workers=threads))
 
     def _answers(self, pixels: NDArray[np.uint8]) -> Answers:
         count = len(pixels)
