@@ -120,7 +120,7 @@ def test_a_stopped_command_says_how_to_go_on(signal_number: signal.Signals) -> N
     process.send_signal(signal_number)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert "the same command goes on from here" in err
+    assert "run the same command again to resume" in err
     assert "Traceback" not in err
     assert time.monotonic() - started < 15
 

@@ -18,13 +18,13 @@ class Check:
     """Test claimed poses against the images: convention, outliers, intrinsics, duplicates."""
 
     what: tyro.conf.Positional[Path]
-    """A Place, or a file or folder with poses of another tool (then with --images)."""
+    """A Place, or another tool's poses (then with --images)."""
     images: Path | None = None
-    """Folder with the images of a file that was not imported yet."""
+    """Folder with the images of a file."""
     format: str = AUTO
-    """Format of the file, or auto to look."""
+    """Format of the file; auto looks."""
     quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Only convention and intrinsics, from a sample of the images."""
+    """Only convention and intrinsics, from a sample of images."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object instead of text."""
 

@@ -26,11 +26,11 @@ class Drop:
     place: tyro.conf.Positional[Path]
     """The Place folder."""
     images: tuple[str, ...] = ()
-    """Names of images, as far as they are unambiguous: frame-000123 will do."""
+    """Names of images, as far as unambiguous: frame-000123 will do."""
     flagged: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """The outliers that the last `relocalize check PLACE` found."""
+    """The outliers of the last `relocalize check PLACE`."""
     restore: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Bring images back instead; without names, all that were dropped."""
+    """Bring images back instead; without names, all."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object instead of text."""
 
