@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Localize:
-    """Say where in a Place photos, or a video's frames, were taken, or why that cannot be said."""
+    """Localize photos or a video in a Place: poses with their uncertainty, or why there is none."""
 
     place: tyro.conf.Positional[Path]
     """The Place folder."""

@@ -84,7 +84,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "localize": (
         "localize.Localize",
-        "Say where in a Place photos, or a video's frames, were taken, or why that cannot be said.",
+        "Localize photos or a video in a Place: poses with their uncertainty, or why there is none.",
     ),
     "align": (
         "align.Align",

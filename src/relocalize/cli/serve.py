@@ -114,4 +114,4 @@ class Serve:
 
 def _say(url: str) -> None:
     print(url, flush=True)
-    print("for people: / and /docs; Ctrl-C ends it", file=sys.stderr)
+    print("open it in a browser, or /docs below it; Ctrl-C ends it", file=sys.stderr)
