@@ -31,7 +31,7 @@ SHORTER = {
     "build corridor/walk.mp4 hall": "build corridor/walk.mp4 hall --no-train",
 }
 FINDS_A_FAULT = "relocalize check other_tool.txt"  # on purpose, which is exit code 2
-# In this order, in the folder of Get started; the last one adds splits.
+# In this order, after the notebook, in one folder; the last one adds splits.
 EXAMPLES = (
     "localize_photos", "wrong_convention", "unknown_camera", "video_trajectory", "score_estimates",
     "leaky_split",
@@ -167,20 +167,23 @@ def test_the_python_of_get_started_runs(shell, followed):
 
 
 @pytest.mark.slow
-def test_the_notebook_and_the_examples_run(shell, followed):
+def test_the_notebook_and_the_examples_run(shell, corridor, corridor_place, tmp_path):
+    # The map is that of `build`, so it is not made again.
+    shutil.copytree(corridor.folder, tmp_path / "corridor")
+    shutil.copytree(corridor_place.root, tmp_path / "hall")
     examples = ROOT / "examples"
     notebook = examples / "get_started.ipynb"
     assert not any(cell.get("outputs") for cell in json.loads(notebook.read_text())["cells"])
     paths = [examples / f"{name}.py" for name in EXAMPLES]
     assert all(len(path.read_text().splitlines()) <= 30 for path in paths)
-    said = shell(followed, sys.executable, "-c", RUN_EXAMPLES, str(notebook), *map(str, paths))
+    said = shell(tmp_path, sys.executable, "-c", RUN_EXAMPLES, str(notebook), *map(str, paths))
     assert "the images prove xyzw,cam_from_world,RDF,translation" in said
     assert said.count(" map points") == 5
     assert "'localized': 10" in said
     flattered = dict(re.findall(r"(\S+): the nearest.*?retrieval: (\S+) cm", said, re.DOTALL))
     assert float(flattered["random"]) < 0.6 * float(flattered["blocks-of-4"])
     for made in ("photos.svg", "trajectory.svg", "second_camera.svg"):
-        assert "<svg" in (followed / made).read_text(encoding="utf-8")
+        assert "<svg" in (tmp_path / made).read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
