@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Localize:
-    """Localize photos or a video in a Place: poses with their uncertainty, or why there is none."""
+    """Localize photos or a video in a Place: poses with uncertainty, or why there is none."""
 
     place: tyro.conf.Positional[Path]
     """The Place folder."""

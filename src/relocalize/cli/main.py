@@ -84,7 +84,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "localize": (
         "localize.Localize",
-        "Localize photos or a video in a Place: poses with their uncertainty, or why there is none.",
+        "Localize photos or a video in a Place: poses with uncertainty, or why there is none.",
     ),
     "align": (
         "align.Align",
