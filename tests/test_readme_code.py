@@ -33,7 +33,7 @@ SHORTER = {
 FINDS_A_FAULT = "relocalize check other_tool.txt"  # on purpose, which is exit code 2
 # In this order, after the notebook, in one folder; the last one adds splits.
 EXAMPLES = (
-    "localize_photos", "wrong_convention", "unknown_camera", "video_trajectory", "score_estimates",
+    "localize_photos", "wrong_convention", "unknown_camera", "two_frames", "score_estimates",
     "leaky_split",
 )  # fmt: skip
 RUN_EXAMPLES = """
@@ -179,10 +179,10 @@ def test_the_notebook_and_the_examples_run(shell, corridor, corridor_place, tmp_
     said = shell(tmp_path, sys.executable, "-c", RUN_EXAMPLES, str(notebook), *map(str, paths))
     assert "the images prove xyzw,cam_from_world,RDF,translation" in said
     assert said.count(" map points") == 5
-    assert "'localized': 10" in said
+    assert "42 of 42 agree" in said
     flattered = dict(re.findall(r"(\S+): the nearest.*?retrieval: (\S+) cm", said, re.DOTALL))
     assert float(flattered["random"]) < 0.6 * float(flattered["blocks-of-4"])
-    for made in ("photos.svg", "trajectory.svg", "second_camera.svg"):
+    for made in ("photos.svg", "aligned.svg", "second_camera.svg"):
         assert "<svg" in (tmp_path / made).read_text(encoding="utf-8")
 
 
