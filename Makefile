@@ -2,6 +2,7 @@
 # make demo VIDEO=a.mp4 the same on your own video
 # make serve            the demo's place, on a phone: scan the QR code
 # make test             every check that CI runs
+# make package          sdist and wheel, tried in clean environments
 #
 # Both make .venv first, from any Python 3.10 or later: PYTHON=python3.12 chooses one.
 
@@ -15,7 +16,7 @@ RUN_STAMP := $(VENV)/installed
 DEV_STAMP := $(VENV)/installed-dev
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo serve test format docs clean
+.PHONY: help install demo serve test format docs package clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -36,7 +37,7 @@ $(DEV_STAMP): pyproject.toml synthetic/pyproject.toml constraints.txt | $(BIN)/p
 
 install: $(DEV_STAMP)
 
-# The commands go on from what is on disk, so a demo that was stopped is resumed by `make demo`.
+# Commands resume from what is on disk, so `make demo` resumes a demo that was stopped.
 demo: $(RUN_STAMP)
 ifdef VIDEO
 	@stem="$$(basename "$$VIDEO")"; set -x; \
@@ -67,6 +68,9 @@ format: $(DEV_STAMP)
 
 docs: $(DEV_STAMP)
 	$(BIN)/mkdocs serve
+
+package:
+	./.ci/try_package $(PYTHON)
 
 clean:
 	rm -rf $(VENV) site build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

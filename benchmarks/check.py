@@ -2,7 +2,7 @@
 
     python benchmarks/check.py DATA [--sets redkitchen fox] [--seed 0]
 
-DATA holds `redkitchen/` and `fox/` (see docs/development.md). Three tables:
+DATA holds `redkitchen/` and `fox/` (see docs/contributing/index.md). Three tables:
 
 - conventions: the true poses of a set are written as numbers in one convention and claimed to be
   in another. Right is an answer that gives the true poses up to a similarity.

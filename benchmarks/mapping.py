@@ -2,7 +2,7 @@
 
     python benchmarks/mapping.py DATA [--work FOLDER] [--no-alternative] [--sets redkitchen ...]
 
-DATA holds `redkitchen/`, `lund_door/` and `fox/` (see docs/development.md). Accuracy is measured
+DATA holds `redkitchen/`, `lund_door/` and `fox/` (docs/contributing/index.md). Accuracy is measured
 against the poses that come with each set, after a robust similarity from all common images. CPU
 seconds are compared, not wall time: they hold on a shared machine. A keyframe's cost is everything
 a map of the keyframes needs (features of the keyframes, choosing them, pairs, matching and

@@ -2,7 +2,7 @@
 
     python benchmarks/places.py DATA [--work FOLDER] [--rows fox fountain ...]
 
-DATA holds redkitchen/, fox/, lund_door/ and cases/ (see docs/development.md); two corridors are
+DATA holds redkitchen/, fox/, lund_door/ and cases/ (docs/contributing/index.md); two corridors are
 rendered. Run it before and after anything that touches mapping or localization: a row must not get
 worse unseen. A Place that the work folder has already is mapped again only if its inputs changed.
 

@@ -2,7 +2,7 @@
 
     python benchmarks/refusals.py DATA [--work FOLDER] [--rows kitchen corridor ...]
 
-DATA holds redkitchen/, fox/, lund_door/ and cases/ (see docs/development.md); the corridor is
+DATA holds redkitchen/, fox/, lund_door/ and cases/ (docs/contributing/index.md); the corridor is
 rendered into the work folder. Every place is a map of its train images by known poses. Asked are
 
 - its test images as they are, and with a blob of a photo of another place pasted over a share of

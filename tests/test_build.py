@@ -149,7 +149,7 @@ def test_interrupted_in_training_it_goes_on(trained, corridor, capsys, tmp_path,
         patched.setattr(PoseTask, "loss", interrupted)
         code, _, err = build(corridor, capsys, place)
     assert code == 130
-    assert "the same command goes on from here" in err
+    assert "run the same command again to resume" in err
     assert place.split("blocks") == split
     assert not (place.report_dir("blocks") / "results.json").exists()
     code, out, _ = build(corridor, capsys, place, "--json")

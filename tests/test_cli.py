@@ -44,6 +44,40 @@ def test_info_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert facts["frame"] == {"unit": "map unit", **unknown}
 
 
+def test_info_for_a_bug_report_has_versions_and_no_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Place.create(tmp_path / "kitchen")
+    code, out, _ = relocalize(capsys, "info", tmp_path / "kitchen", "--debug")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["machine"]["packages"]["numpy"]
+    assert facts["place"]["frame"] == {"up": None, "unit": "map unit"}
+    assert "kitchen" not in out
+    assert str(tmp_path) not in out
+    code, out, _ = relocalize(capsys, "info", "--debug")
+    assert (code, json.loads(out)["place"]) == (0, None)
+    code, _, err = relocalize(capsys, "info")
+    assert code == 1
+    assert "name a Place folder" in err
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_fits_a_screen(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    code, out, err = relocalize(capsys, name, "--help")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) <= 55
+    assert "{None}" not in out
+    if name in ("map", "train"):
+        assert "--keyframes.motion" not in out
+        _, everything, _ = relocalize(capsys, name, "--help-all")
+        left_out = int(out.splitlines()[-1].split()[0])
+        assert everything.count("--") >= out.count("--") + left_out > out.count("--") + 20
+
+
 def test_a_known_error_is_one_line_on_stderr_and_exit_code_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,7 +154,7 @@ def test_a_stopped_command_says_how_to_go_on(signal_number: signal.Signals) -> N
     process.send_signal(signal_number)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert "the same command goes on from here" in err
+    assert "run the same command again to resume" in err
     assert "Traceback" not in err
     assert time.monotonic() - started < 15
 

@@ -201,7 +201,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(copy, sweep, capsys, monkeypa
 
     monkeypatch.setattr(Run, "work", interrupted)
     assert run(copy, sweep) == 130
-    assert "stopped; the same command goes on from here" in capsys.readouterr().err
+    assert "stopped; run the same command again to resume" in capsys.readouterr().err
 
 
 def test_other_settings_are_other_runs_and_nothing_is_overwritten(copy, sweep, capsys):

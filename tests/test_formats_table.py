@@ -1,4 +1,4 @@
-"""docs/formats.md says of every format what the code does."""
+"""docs/reference/formats.md says of every format what the code does."""
 
 import re
 import sys
@@ -9,7 +9,9 @@ import pytest
 from relocalize.formats.registry import FORMATS
 from relocalize.geometry import Convention
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[1] / "docs/reference/formats.md").read_text(
+    encoding="utf-8"
+)
 ROWS = {
     key: cells
     for line in PAGE.splitlines()
@@ -22,7 +24,7 @@ ROWS = {
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_table_states_the_convention_and_what_can_be_written(name):
-    assert name in ROWS, f"docs/formats.md has no row for {name}"
+    assert name in ROWS, f"the page has no row for {name}"
     _, direction, convention, intrinsics, _, unit, source = ROWS[name]
     stated = sys.modules[FORMATS[name].read.__module__].CONVENTION
     assert isinstance(stated, Convention)

@@ -37,7 +37,7 @@ NAMES = (
     "mapnet",
     "atloc",
 )
-PAGE = Path(__file__).parents[1] / "docs" / "presets.md"
+PAGE = Path(__file__).parents[1] / "docs/reference/presets.md"
 
 
 def test_there_is_a_preset_for_every_recipe_and_it_knows_its_name():

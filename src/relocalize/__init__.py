@@ -2,7 +2,7 @@
 
 The commands are functions here, with the same words and defaults: `build` makes a `Place` from a
 video, `localize` says where in it a photo was taken. Each is imported when it is first used.
-Conventions of frames and quaternions: docs/conventions.md.
+Conventions of frames and quaternions: docs/concepts/conventions.md.
 """
 
 import sys

@@ -18,39 +18,35 @@ from relocalize.verbs.align import align
 class Align(Printed):
     """Find the transform from a Place's frame to another frame; --apply moves the Place there.
 
-    The other frame is one of: a reference with poses of the same images, measured positions
-    (--control), the GPS of the photos (--gps), a measured length (--distance) and what is up
-    (--up), or both of these.
+    The other frame is a reference's, or that of --control, of --gps, or of --distance and --up.
     """
 
     place: tyro.conf.Positional[Path]
     """The Place folder."""
     reference: tyro.conf.Positional[Path | None] = None
-    """Another Place, or a file or folder of poses in any format that import reads."""
+    """Another Place, or poses in any format that import reads."""
     control: Path | None = None
-    """Measured positions in metres: rows `image, x, y, z` or `point, x, y, z`, and
-    `point, image, u, v` for the pixels that show a point. Three or more, not on one line."""
+    """File of measured positions: rows IMAGE,X,Y,Z or POINT,X,Y,Z, and
+    POINT,IMAGE,U,V for the pixels that show a point."""
     gps: Flag = False
-    """Metres east, north and up of the middle of the GPS positions in the photos' EXIF; the origin
-    is kept in place.json."""
+    """Metres east, north, up by the photos' GPS."""
     distance: Lengths = ()
-    """A measured length between A and B; each is an image (its camera) or IMAGE@X,Y (the point
-    seen at that pixel). May be given several times."""
+    """A measured length: A and B are images (their cameras) or IMAGE@X,Y (a point)."""
     up: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DIRECTION | A B")] = ()
-    """What is up: an axis of the Place's frame (y, or --up=-y), three numbers (0,0.1,1), or two
-    images or IMAGE@X,Y of which the second is above the first."""
+    """What is up: an axis (--up=-y), three numbers (0,0.1,1), or two images or
+    IMAGE@X,Y, the second above the first."""
     apply: Flag = False
-    """Move the Place: its poses and points, and place.json says so."""
+    """Move the Place."""
     rigid: Flag = False
     """Keep the scale: rotation and translation alone."""
     similarity: Flag = False
     """Estimate the scale too, which is the default."""
     format: str = AUTO
-    """Of the reference: as for import, or auto to look."""
+    """Format of the reference; auto looks."""
     plot: Path | None = None
-    """Draw both from above, before and after: a .png, .svg or .pdf file."""
+    """Draw both from above, before and after: .png, .svg or .pdf."""
     seed: int = 0
-    """Of everything random."""
+    """Random seed."""
 
     def run(self) -> int:
         """Find the transform, print it, and apply it where asked."""

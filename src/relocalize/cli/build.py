@@ -17,7 +17,7 @@ from relocalize.verbs.build import REGRESSOR, BuildSettings, Cost, build
 class Build(Printed):
     """Everything in one: frames, map, split, localizers, evaluation, report.
 
-    The same command after an interruption goes on where it was; stages that are done are skipped.
+    Run it again after an interruption: it resumes, and skips what is done.
     """
 
     source: tyro.conf.Positional[Path]
@@ -29,19 +29,15 @@ class Build(Printed):
     scale: Lengths = ()
     """A measured length in metres between A and B, as in `relocalize map`."""
     split: str | None = None
-    """Evaluate on this split; without it the only one, or one by blocks of time is made."""
+    """Split to evaluate on; else the only one, or one by blocks of time."""
     localizer: tuple[str, ...] = BuildSettings().localizers
     """Names of localizers to fit and evaluate."""
     no_train: Flag = False
-    """Skip the camera pose regressor. Otherwise it is trained and evaluated beside the others: on
-    the split's train images, once, so that the one with known accuracy is the one that answers
-    (`relocalize train PLACE --all-images` trains on every image). It needs torch, which the extra
-    `train` brings."""
+    """Train no pose regressor; training needs the extra `train`."""
     minutes: float | None = None
-    """Time that training the regressor may take, its preparation included; without it until its
-    last epoch, minutes on two cores. One that is trained already stays as it is."""
+    """Time for the regressor, preparation included; else until its last epoch."""
     truth: Path | None = None
-    """Poses of another origin to evaluate against, as in `relocalize evaluate`."""
+    """True poses to evaluate against, as in `relocalize evaluate`."""
 
     def run(self) -> int:
         """Build, and print what it cost, the table, and where the report is."""

@@ -17,13 +17,13 @@ class Check(Printed):
     """Test claimed poses against the images: convention, outliers, intrinsics, duplicates."""
 
     what: tyro.conf.Positional[Path]
-    """A Place, or a file or folder with poses of another tool (then with --images)."""
+    """A Place, or another tool's poses (then with --images)."""
     images: Path | None = None
-    """Folder with the images of a file that was not imported yet."""
+    """Folder with the images of a file."""
     format: str = AUTO
-    """Format of the file, or auto to look."""
+    """Format of the file; auto looks."""
     quick: Flag = False
-    """Only convention and intrinsics, from a sample of the images."""
+    """Only convention and intrinsics, from a sample of images."""
 
     def run(self) -> int:
         """Print what was found; 0 when the claims explain the images, 2 when they do not."""

@@ -25,11 +25,11 @@ class Drop(Printed):
     place: tyro.conf.Positional[Path]
     """The Place folder."""
     images: tuple[str, ...] = ()
-    """Names of images, as far as they are unambiguous: frame-000123 will do."""
+    """Names of images, as far as unambiguous: frame-000123 will do."""
     flagged: Flag = False
-    """The outliers that the last `relocalize check PLACE` found."""
+    """The outliers of the last `relocalize check PLACE`."""
     restore: Flag = False
-    """Bring images back instead; without names, all that were dropped."""
+    """Bring images back instead; without names, all."""
 
     def run(self) -> int:
         """Drop or restore, and print what came of it."""

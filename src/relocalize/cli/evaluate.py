@@ -18,19 +18,15 @@ class Evaluate(Printed):
     place: tyro.conf.Positional[Path]
     """The Place folder."""
     split: str | None = None
-    """Name of the split; without it the only one, or one by blocks of time is made."""
+    """Name of the split; else the only one, or one by blocks of time."""
     localizer: tuple[str, ...] = ()
-    """Names of trained localizers; without it all that were trained on this split. The constant
-    pose, retrieval and structure are always there."""
+    """Trained localizers; else all of this split. The three baselines are always there."""
     truth: Path | None = None
-    """Poses of another origin (pose list or COLMAP model) to measure against; the map is moved
-    onto them by a robust Sim3 over train images only."""
+    """True poses; the map is aligned with them on train images only."""
     beside: str | None = None
-    """Name of another split that was evaluated: its numbers stand beside these, such as those of
-    rule random, to show how much a leaky split flatters."""
+    """Another evaluated split to show beside this one, such as random."""
     together: Flag = False
-    """Localize the test images of a camera all together, so that they calibrate it, in place of
-    one at a time."""
+    """Let test images of one camera calibrate it together."""
 
     def run(self) -> int:
         """Evaluate, and print the table."""

@@ -16,31 +16,27 @@ from relocalize.place import Place
 class Experiment(Printed):
     """Train a grid of settings on a Place, and compare them on validation images.
 
-    The same command after an interruption goes on where it was; runs that are done are not done
-    again.
+    Run it again after an interruption: it resumes, and skips runs that are done.
     """
 
     place: tyro.conf.Positional[Path]
     """The Place folder."""
     sweep: tyro.conf.Positional[str]
-    """A .toml file that says what to try, or the name of one that comes with relocalize:
-    founding."""
+    """A .toml file, or one that comes with relocalize: founding."""
     set: Annotated[
         tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE")
     ] = ()
-    """A setting that is fixed so whatever the sweep says of it, such as backbone.weights=none; once
-    for each."""
+    """Fix a setting whatever the sweep says, such as backbone.weights=none."""
     seeds: tuple[int, ...] = ()
-    """Train every configuration with each of these, in place of the sweep's."""
+    """Seeds in place of the sweep's."""
     minutes: float | None = None
-    """Time that each training may take, in place of the sweep's."""
+    """Time for each training, in place of the sweep's."""
     split: str | None = None
-    """Train on the train images of this split, in place of the sweep's."""
+    """Split to train on, in place of the sweep's."""
     engine: Literal["local", "ray"] = "local"
-    """local: one run after the other, here. ray: on a Ray cluster (RAY_ADDRESS), or on all
-    processors of this machine."""
+    """local: one run after the other. ray: on all processors, or on RAY_ADDRESS."""
     evaluate: Flag = False
-    """Score the test images too, once all runs are done; choose nothing by them."""
+    """Score the test images at the end; choose nothing by them."""
 
     def run(self) -> int:
         """Train what is not trained yet, and print the table."""

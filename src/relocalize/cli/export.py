@@ -19,23 +19,21 @@ class Export(Printed):
     """Write a Place's posed images in another tool's format."""
 
     place: tyro.conf.Positional[Path]
-    """The Place folder; it is only read."""
+    """The Place folder, which is only read."""
     out: tyro.conf.Positional[Path]
-    """File or folder to make; a folder that is there has to be empty."""
+    """File or folder to make; an existing folder has to be empty."""
     format: str
-    """One that can be written: colmap, nerfstudio, kapture, 7-scenes, cambridge, tum, ..."""
+    """colmap, colmap-text, nerfstudio, kapture, 7-scenes, cambridge, tum or plain-csv."""
     split: str = AUTO
-    """Split whose images become train and test; auto takes the only one where the format says
-    which image is which, else all images; none takes all images."""
+    """Split to write; auto: the only one, where the format has sides; none: all images."""
     capture: str | None = None
-    """Only the images of this capture."""
+    """Only images of this capture."""
     resize: str | None = None
-    """WIDTHxHEIGHT of the exported images, such as 455x256; their cameras change with them."""
+    """WIDTHxHEIGHT, such as 455x256; cameras change with the images."""
     aspect: Aspect = "crop"
-    """Where the shapes differ: crop to the middle, pad with black, or stretch. The default keeps
-    the shape of things and fills every pixel."""
+    """Where shapes differ: crop to the middle, pad with black, or stretch."""
     mean_image: Flag = False
-    """Also write mean.npy and mean.png, the mean of the train images only."""
+    """Also write mean.npy and mean.png, of the train images only."""
 
     def run(self) -> int:
         """Export, and print what was written."""

@@ -30,11 +30,11 @@ class ExportModel(Printed):
     """Write a trained pose regressor as ONNX: an image in, its pose in the Place out."""
 
     place: tyro.conf.Positional[Path]
-    """The Place folder; it is only read."""
+    """The Place folder, which is only read."""
     onnx: Path
     """File to write."""
     localizer: str = "regressor"
-    """Name that it was trained under, with .SPLIT after it where there are several."""
+    """Its name, with .SPLIT after it where there are several."""
 
     def run(self) -> int:
         """Export, and print what the file takes and gives."""

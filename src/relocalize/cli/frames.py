@@ -16,8 +16,8 @@ from relocalize.verbs.frames import frames
 class Frames(Printed):
     """Add a capture to a Place: sharp, well-spaced frames of a video, or photos.
 
-    Frames are kept at even steps of image motion: none where the camera rests, more where it
-    turns, and of each step the sharpest.
+    Keeps the sharpest frame of each step of image motion: none where the camera rests, more
+    where it turns.
     """
 
     source: tyro.conf.Positional[Path]
@@ -25,11 +25,11 @@ class Frames(Printed):
     place: tyro.conf.Positional[Path]
     """The Place folder; made if there is none."""
     capture: str | None = None
-    """Name of the capture. Default: after the source."""
+    """Name of the capture; else after the source."""
     count: int | None = None
     """Keep about this many frames of the video."""
     every: float | None = None
-    """Keep one frame of the video each so many seconds."""
+    """Keep one frame each so many seconds."""
 
     def run(self) -> int:
         """Make the capture and say what it holds."""

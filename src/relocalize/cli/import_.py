@@ -18,26 +18,26 @@ class Import(Printed):
     """Bring images and their poses from another tool into a Place."""
 
     file: tyro.conf.Positional[Path]
-    """The poses: a file or folder of any format in docs/formats.md."""
+    """The poses: a file or folder of any format that is read."""
     place: tyro.conf.Positional[Path]
     """The Place folder; made if there is none."""
     images: Path
-    """Folder with the images; they are hard-linked into the Place, or copied across disks."""
+    """Folder with the images, which are hard-linked, or copied across disks."""
     format: str = AUTO
-    """Format of the poses, or auto to look."""
+    """Format of the poses; auto looks."""
     convention: str = AUTO
-    """How the numbers are meant: auto lets the images prove it; stated takes what the format
-    documents, untested; or a name such as wxyz,cam_from_world,RDF,translation."""
+    """auto: what the images prove. stated: what the format documents.
+    Or a name such as wxyz,cam_from_world,RDF,translation."""
     capture: str = "imported"
     """Name of the capture that the images become."""
     train: Path | None = None
-    """Text file with the name of a train image on each line."""
+    """Text file with a train image on each line."""
     test: Path | None = None
-    """Text file with the name of a test image on each line."""
+    """Text file with a test image on each line."""
     split: str = "imported"
-    """Name of the split that the train and test lists become."""
+    """Name of the split that these lists become."""
     unit: Literal["metre", "map unit"] | None = None
-    """Unit of the poses; without it what the format states (pose lists: metre)."""
+    """Unit of the poses; else what the format states (pose lists: metre)."""
 
     def run(self) -> int:
         """Import, and print what came of it."""

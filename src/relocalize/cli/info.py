@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
+import re
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
 
 from relocalize.checking.soundness import judge_soundness
 from relocalize.cli.options import Printed
+from relocalize.errors import PlaceError
 from relocalize.place import Place
 from relocalize.place.dropped import dropped_names
 from relocalize.plain import from_plain, to_plain
@@ -20,13 +26,70 @@ from relocalize.plain import from_plain, to_plain
 class Info(Printed):
     """Show what a Place holds: captures, cameras, map, frame, splits, localizers."""
 
-    place: tyro.conf.Positional[Path]
-    """The Place folder."""
+    place: tyro.conf.Positional[Path | None] = None
+    """The Place folder; may be left out with --debug."""
+    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """For a bug report: versions, processor, what the Place holds; no paths or names."""
 
     def run(self) -> int:
         """Print it."""
-        facts = place_facts(Place.open(self.place))
+        if self.place is None and not self.debug:
+            raise PlaceError("name a Place folder, or give --debug for a bug report without one")
+        facts = None if self.place is None else place_facts(Place.open(self.place))
+        if self.debug or facts is None:
+            print(json.dumps({"machine": machine_facts(), "place": _nameless(facts)}, indent=2))
+            return 0
         return self.show(facts, _as_text(facts))
+
+
+def machine_facts() -> dict[str, Any]:
+    """Versions and processor, as a bug report needs them."""
+    try:
+        flags = re.search(r"^flags\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:  # not Linux
+        flags = None
+    named = [re.match(r"[\w.-]+", line) for line in requires("relocalize") or []]
+    names = sorted({name.group() for name in named if name})
+    return {
+        "relocalize": version("relocalize"),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": platform.machine(),
+        "processors": os.cpu_count(),
+        "flags": [f for f in (flags[1].split() if flags else ()) if re.search("avx|bf16|amx", f)],
+        "packages": {name: found for name in names if (found := _version(name))},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _nameless(facts: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What a Place holds without what its owner called things: numbers say as much."""
+    if facts is None:
+        return None
+    model = facts["map"] and {
+        **facts["map"],
+        "dropped": len(facts["map"]["dropped"]),
+        "weak_links": len(facts["map"]["weak_links"]),
+        "drift": facts["map"]["drift"]
+        and {key: facts["map"]["drift"][key] for key in ("scale_sigma", "heading_sigma_deg")},
+    }
+    captures = [
+        {key: value for key, value in capture.items() if key != "source"}
+        for capture in facts["captures"].values()
+    ]
+    return {
+        "frame": {key: facts["frame"][key] for key in ("up", "unit")},
+        "captures": captures,
+        "map": model,
+        "splits": list(facts["splits"].values()),
+        "localizers": len(facts["localizers"]),
+    }
 
 
 def place_facts(place: Place) -> dict[str, Any]:

@@ -21,28 +21,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Localize:
-    """Say where in a Place photos, or a video's frames, were taken, or why that cannot be said."""
+    """Localize photos or a video in a Place: poses with uncertainty, or why there is none."""
 
     place: tyro.conf.Positional[Path]
     """The Place folder."""
     photos: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Photos, or folders of photos. Photos of one size and camera calibrate it together."""
+    """Photos or folders; those of one camera calibrate it together."""
     video: Path | None = None
-    """Localize a video instead: a pose per frame, smoothed with the camera's motion, as TUM
-    trajectory and as a video with the poses drawn over it."""
+    """Localize a video instead: smoothed poses (TUM) and an overlay."""
     every: int = 1
-    """Of a video, localize every so many frames."""
+    """Localize one of so many frames of the video."""
     out: Path | None = None
-    """Folder for what comes of a video; without it trajectories/<name> in the Place."""
+    """Folder for a video's files; else trajectories/<name> in the Place."""
     no_overlay: Flag = False
-    """Of a video, draw no overlay."""
+    """Draw no overlay of the video."""
     localizer: str = "structure"
-    """constant, retrieval, structure, regressor, or the name that one was trained under."""
+    """structure, retrieval, constant, or the name of a trained one."""
     one_by_one: Flag = False
-    """Localize each photo as if it were the only one, in place of calibrating their cameras
-    together."""
+    """Localize each photo as if it were the only one."""
     json: Flag = False
-    """Print one JSON object per photo, each on its own line; of a video one for all of it."""
+    """Print one JSON object a line per photo; one for a video."""
 
     def run(self) -> int:
         """Localize, and print each result; photos that fail are results too."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import gc
+import io
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -52,7 +55,7 @@ COMMANDS = {
     ),
     "info": "Show what a Place holds: captures, cameras, map, frame, splits, localizers.",
     "localize": (
-        "Say where in a Place photos, or a video's frames, were taken, or why that cannot be said."
+        "Localize photos or a video in a Place: poses with uncertainty, or why there is none."
     ),
     "align": (
         "Find the transform from a Place's frame to another frame; --apply moves the Place there."
@@ -96,8 +99,38 @@ def _parsed(given: list[str]) -> Command:
     kind: Any = command_class(name)
     if hasattr(kind, "with_defaults_of"):
         kind = kind.with_defaults_of(rest)
-    command: Command = tyro.cli(kind, prog=f"relocalize {name}", args=rest)
-    return command
+
+    def parsed(arguments: list[str]) -> Command:
+        config = (tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName)
+        command: Command = tyro.cli(kind, prog=f"relocalize {name}", args=arguments, config=config)
+        return command
+
+    if "--help-all" in rest:
+        return parsed(["--help"])
+    if not {"-h", "--help"} & set(rest):
+        return parsed(rest)
+    said = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding or "utf-8")
+    try:
+        with contextlib.redirect_stdout(said):
+            return parsed(rest)
+    finally:
+        said.seek(0)
+        print(_brief(said.read(), name))
+
+
+def _brief(said: str, name: str) -> str:
+    """A help that fits a screen: without the settings that stand below a name of their own."""
+    lines, settings, kept = [], 0, True
+    for line in said.rstrip().splitlines():
+        heading = re.match(r"(?:╭─ | )(\S* ?)(?:positional arguments|options) ", line)
+        kept = not heading[1] if heading else kept
+        if kept:
+            lines.append(line)
+        elif re.match(r"[│ ] +--\w", line):
+            settings += 1
+    if settings:
+        lines += ["", f"{settings} more settings: relocalize {name} --help-all"]
+    return "\n".join(lines).rstrip()
 
 
 def _listing() -> str:
@@ -107,7 +140,7 @@ def _listing() -> str:
         start = f"  {name}".ljust(column)
         indent = " " * column
         lines += textwrap.wrap(help_line, 80, initial_indent=start, subsequent_indent=indent)
-    return "\n".join([*lines, "", "relocalize COMMAND --help says what a command takes."])
+    return "\n".join([*lines, "", "relocalize COMMAND --help shows its options."])
 
 
 def run_command(parse: Callable[[], Command]) -> None:
@@ -131,7 +164,7 @@ def run_command(parse: Callable[[], Command]) -> None:
         print(f"error: {error}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; run the same command again to resume", file=sys.stderr)
         code = 130
     except BrokenPipeError:
         # The reader of our output went away (`| head`); it saw what it wanted.

@@ -25,25 +25,21 @@ from relocalize.verbs.map import map as map_place
 class Map(Printed):
     """Map a Place: poses for all its images and 3D points, z up, metric where a length is given.
 
-    With poses that were imported, these stay, and points are triangulated from the split's train
-    images only.
+    Imported poses stay; points then come from the split's train images only.
     """
 
     place: tyro.conf.Positional[Path]
     """The Place folder."""
     scale: Lengths = ()
-    """A measured length in metres between A and B; each is an image name (its camera centre) or
-    IMAGE@X,Y (the point seen at that pixel). May be given several times."""
+    """A measured length: A and B are images (their cameras) or IMAGE@X,Y (a point)."""
     reference: Path | None = None
-    """A registration of some of the same images (pose list or COLMAP model) whose frame and unit
-    the map takes on."""
+    """Poses of some of the images, whose frame and unit the map takes on."""
     split: str | None = None
     """With imported poses: the split whose train images make the points."""
     seed: int = 0
-    """Of everything random."""
+    """Random seed."""
     features: FeatureChoice = "auto"
-    """Kind of local features; auto begins with SIFT, and tries the next kind where the map does not
-    hang together."""
+    """auto begins with SIFT and tries the next where the map falls apart."""
     keyframes: KeyframeSettings = KeyframeSettings()
     pairs: PairSettings = PairSettings()
     matching: MatchSettings = MatchSettings()

@@ -19,17 +19,15 @@ class Plot:
     place: tyro.conf.Positional[Path]
     """The Place folder."""
     out: Path | None = None
-    """The figure: .png, .svg or .pdf from above, .html in 3D with camera frusta; without it
-    plot.png in the Place."""
+    """.png, .svg, .pdf from above, .html in 3D; else plot.png in the Place."""
     names: Flag = False
     """Write the images' names beside them."""
     captures: tuple[str, ...] = ()
-    """Draw only these; without it all."""
+    """Draw only these; else all."""
     points: Flag = False
     """Draw the map's points too."""
     floor: Flag = False
-    """Draw the floor plan instead: walls, where many points lie above each other. .png, .svg or
-    .pdf; without --out floor.png in the Place."""
+    """Draw the floor plan instead; without --out floor.png in the Place."""
 
     def run(self) -> int:
         """Draw it, and print where it is."""

@@ -18,25 +18,24 @@ from relocalize.verbs.register import register
 class Register(Printed):
     """Add photos of any camera to a finished map, which does not move.
 
-    Their camera is estimated from all of them together. Photos that show something else, or too
-    little, get no pose but a reason.
+    Their camera is estimated from all of them. A photo without a pose gets a reason.
     """
 
     place: tyro.conf.Positional[Path]
     """The Place folder; it has a map."""
     photos: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Photos, or folders of photos; none for those of the capture that have no pose yet."""
+    """Photos or folders; none: those of the capture without a pose."""
     capture: str = "registered"
-    """Name of the capture that the photos become, or join: one camera on one run."""
+    """Name of the capture that the photos become, or join."""
     focal: float | None = None
-    """Roughly the focal length in pixels, where the photos' EXIF does not say it or is wrong."""
+    """Rough focal length in pixels, where EXIF has none or is wrong."""
     camera: str | None = None
-    """Exactly the camera, which is then kept: a COLMAP model, width, height and its parameters,
-    such as "OPENCV,800,450,720,720,400,225,-0.1,0.02,0,0"."""
+    """The exact camera, which is kept: COLMAP model, width, height, parameters, as
+    OPENCV,800,450,720,720,400,225,-0.1,0.02,0,0."""
     split: str | None = None
-    """Match with what this split's train images alone see."""
+    """Match with what this split's train images see."""
     refine: Flag = False
-    """Then move everything to its joint optimum, the old poses and points too."""
+    """Then adjust everything, old poses and points too."""
 
     def run(self) -> int:
         """Register, and print what came of every photo."""

@@ -21,15 +21,15 @@ class Report:
     place: tyro.conf.Positional[Path]
     """The Place folder."""
     split: str | None = None
-    """Which evaluation; without it the only one there is."""
+    """Which evaluation; else the only one."""
     open: Flag = False
     """Show the page in the browser."""
     latex: Flag = False
-    """Print the accuracy table in LaTeX (for booktabs) instead of where the page is."""
+    """Print the table in LaTeX (booktabs) instead of the page's path."""
     markdown: Flag = False
-    """Print the accuracy table in Markdown instead of where the page is."""
+    """Print the table in Markdown instead of the page's path."""
     figures: Path | None = None
-    """Write the figures for papers into this folder too, each as PNG and as SVG."""
+    """Folder for figures for papers, as PNG and SVG."""
 
     def run(self) -> int:
         """Write it, and print where it is, or the table."""

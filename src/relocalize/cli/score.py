@@ -18,24 +18,23 @@ class Score(Printed):
     """Score anyone's estimated poses against a truth: medians, recall, and how sure they are."""
 
     estimates: tyro.conf.Positional[Path]
-    """The estimates: a file or folder of any format in docs/formats.md, or a Place."""
+    """Estimated poses: a file or folder of any format that is read, or a Place."""
     truth: tyro.conf.Positional[Path]
-    """The true poses of the same images, likewise; an image without an estimate has failed."""
+    """True poses, likewise; an image without an estimate has failed."""
     format: str = AUTO
-    """Format of the estimates, or auto to look."""
+    """Format of the estimates; auto looks."""
     truth_format: str = AUTO
-    """Format of the truth, or auto to look."""
+    """Format of the truth; auto looks."""
     against: tuple[Path, ...] = ()
-    """Other estimates of the same images: which are better, with a p-value."""
+    """Other estimates to compare with, by p-values."""
     only: Path | None = None
-    """Text file with the name of an image that counts on each line; without it all of the truth."""
+    """Text file with an image that counts on each line; else all of the truth."""
     split: str | None = None
-    """Where the truth is a Place: only the test images of this split count."""
+    """Of a Place as truth: only this split's test images count."""
     align: Flag = False
-    """Lay the estimates over the truth by a robust similarity first. It is fitted to the scored
-    images themselves, which flatters: for estimates in a frame of their own alone."""
+    """Align the estimates with the truth first, on the scored images: it flatters."""
     unit: Literal["metre", "map unit"] | None = None
-    """Unit of the truth; without it what its format states. Recall needs metres."""
+    """Unit of the truth; else what its format states. Recall needs metres."""
 
     def run(self) -> int:
         """Score, and print the table."""

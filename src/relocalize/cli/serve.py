@@ -26,27 +26,27 @@ class Serve:
     places: tyro.conf.Positional[tuple[Path, ...]]
     """Place folders, each with a map."""
     host: str | None = None
-    """Address to listen on; by default 127.0.0.1, which only this machine reaches. 0.0.0.0 is
-    reached from the whole network, which needs --token-file or --public."""
+    """Address to listen on; else 127.0.0.1, this machine only.
+    0.0.0.0, the whole network, needs --token-file or --public."""
     port: int = 8000
     """Port to listen on; 0 takes a free one."""
     localizer: tuple[str, ...] = ("structure",)
     """Localizers that may be asked for; the first is the default."""
     token_file: Path | None = None
-    """File with a token that requests have to bring."""
+    """File with a token that requests must bring."""
     https: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Serve by https, which phones want of pages that use the camera: with a certificate that is
-    made for this run, for the whole network, with a token unless --public; prints a QR code."""
+    """For phones: https for the whole network, with a certificate of this run
+    and a token (unless --public); prints a QR code."""
     public: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Let everybody ask who reaches the port."""
+    """Answer everybody who reaches the port."""
     workers: int | None = None
-    """Processes per Place; by default one per processor."""
+    """Processes per Place; else one per processor."""
     waiting: int = Limits.waiting
-    """Requests that may wait for a worker of a Place; one more is answered 503."""
+    """Requests that may wait; one more is answered 503."""
     cors: tuple[str, ...] = ()
-    """Origins of web pages that may ask, such as https://example.org; by default none."""
+    """Origins of web pages that may ask, such as https://example.org."""
     keep: Path | None = None
-    """Folder for photos and their answers; by default none is kept."""
+    """Folder to keep photos and answers in; else none is kept."""
 
     def run(self) -> int:
         """Serve until Ctrl-C."""
@@ -114,4 +114,4 @@ class Serve:
 
 def _say(url: str) -> None:
     print(url, flush=True)
-    print("for people: / and /docs; Ctrl-C ends it", file=sys.stderr)
+    print("open it in a browser, or /docs below it; Ctrl-C ends it", file=sys.stderr)

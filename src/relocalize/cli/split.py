@@ -22,32 +22,28 @@ class Split(Printed):
     place: tyro.conf.Positional[Path]
     """The Place folder."""
     rule: Rule
-    """blocks: every fourth block of time tests. later: the end of each walk. captures: whole
-    captures (--test). area: what was taken on a region of floor. random: shuffled images, which
-    shows how much a leaky split flatters, and nothing else."""
+    """Tests on: blocks of time; the end of each walk (later); whole captures;
+    a region of floor (area); shuffled images (random), which flatters."""
     name: str | None = None
-    """Of the split; without it the rule's."""
+    """Name of the split; else the rule's."""
     capture: tuple[str, ...] = ()
-    """Split these captures alone; without it all that the map is made of. The images of others
-    are on neither side."""
+    """Split these captures only; else all that the map is made of."""
     test: tuple[str, ...] = ()
-    """Rule captures: those that test."""
+    """captures: those that test."""
     share: float | None = None
-    """Rules later, area, random: share of the images that test (0.2, 0.2, 0.25)."""
+    """later, area, random: share that tests (0.2, 0.2, 0.25)."""
     blocks: int = BLOCKS
-    """Rule blocks: how many blocks each walk is cut into."""
+    """blocks: into how many each walk is cut."""
     every: int = 4
-    """Rule blocks: one block of this many tests."""
+    """blocks: one of this many tests."""
     area: tuple[float, float, float, float] | None = None
-    """Rule area: the rectangle X0 Y0 X1 Y1 in the map's x and y, which needs z up. Without it, the
-    round region farthest from where the first walk began."""
+    """area: X0 Y0 X1 Y1 in the map; else the region farthest from the start."""
     gap: int | None = None
-    """Rules blocks, later, area: images dropped on either side of a test image in time; without it
-    1/200 of the walk."""
+    """blocks, later, area: images left out beside a test image; else 1/200."""
     seed: int = 0
-    """Rule random: of the shuffling."""
+    """random: seed of the shuffling."""
     replace: Flag = False
-    """Replace a split of that name; what was fitted on it is fitted again when it is used."""
+    """Replace a split of that name."""
 
     def run(self) -> int:
         """Make the split, and print how near its test images are to its train images."""

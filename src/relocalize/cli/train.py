@@ -28,17 +28,15 @@ _SOURCES = {
 class Train(Printed):
     """Train a camera pose regressor on a Place.
 
-    The settings are those of a preset, and any of them can be given beside it. The same command
-    after an interruption resumes where it was.
+    Settings are those of --preset; any can be given beside it. Run it again to resume.
     """
 
     place: tyro.conf.Positional[Path]
     """The Place folder."""
     split: str | None = None
-    """Train on the train images of this split; without it the only one, or one by blocks of time
-    is made."""
+    """Split to train on; else the only one, or one by blocks of time."""
     all_images: Flag = False
-    """Train on every image that has a pose, for use: nothing is left to evaluate on."""
+    """Train on every posed image, for use: nothing is left to evaluate on."""
     name: str = "regressor"
     """What to call the trained regressor in evaluate and localize."""
     settings: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(

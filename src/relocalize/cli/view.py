@@ -22,18 +22,17 @@ class View:
     place: tyro.conf.Positional[Path]
     """The Place folder."""
     localize: tuple[Path, ...] = ()
-    """Photos to localize at once; more can be chosen while it runs."""
+    """Photos to localize at the start."""
     localizer: str = "structure"
-    """Which localizer localizes photos."""
+    """Localizer of photos."""
     captures: tuple[str, ...] = ()
-    """Draw only these; without it all."""
+    """Draw only these; else all."""
     points: int = 200_000
     """Draw at most so many of the map's points."""
     port: int = 8080
     """Port to listen on; 0 takes a free one."""
     host: str = "127.0.0.1"
-    """Address to listen on. The default is reached from this machine only; 0.0.0.0 is reached by
-    everybody in the network, without a password."""
+    """Address to listen on; 0.0.0.0 lets the whole network in, without a password."""
     open: Flag = False
     """Open the browser."""
 

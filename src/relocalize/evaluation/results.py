@@ -1,7 +1,7 @@
 """What an evaluation found: for every test image and every localizer, and summed up.
 
 The keys of ``results.json`` (`Evaluation.to_json`, `Evaluation.images_to_json`) are on the page
-docs/scoring.md, "What results.json holds".
+docs/reference/files.md, "An evaluation".
 """
 
 from __future__ import annotations

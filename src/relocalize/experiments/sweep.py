@@ -1,6 +1,6 @@
 """What is to be compared: a grid over settings and seeds, as a TOML file says it.
 
-The format is described in docs/experiments.md.
+The format is described in docs/guides/train.md.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def find_sweep(given: str | Path) -> Sweep:
         if str(given) not in SHIPPED:
             raise ExperimentError(
                 f"{given}: no such file, and no sweep of relocalize ({', '.join(SHIPPED)}); "
-                "give a .toml file as docs/experiments.md describes it"
+                "give a .toml file as docs/guides/train.md describes it"
             )
         path = SHIPPED[str(given)]
     try:

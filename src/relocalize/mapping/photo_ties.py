@@ -130,8 +130,8 @@ def _triangulated(
     if found is None:
         return None
     point: FloatArray = found["xyz"]
-    fits = all(fits(model, photos[name], row, point) for name, row in track)
-    return point if fits else None
+    agreed = all(fits(model, photos[name], row, point) for name, row in track)
+    return point if agreed else None
 
 
 def fits(

@@ -1,6 +1,6 @@
 """The published recipes of camera pose regression and our own, each one value.
 
-What each takes from which paper, and where it differs and why: docs/presets.md.
+What each takes from which paper, and where it differs and why: docs/reference/presets.md.
 """
 
 from __future__ import annotations

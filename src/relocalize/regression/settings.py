@@ -325,7 +325,7 @@ class TrainSettings(Settings):
     """A whole training; two equal ones on the same Place give the same regressor."""
 
     preset: str = "default"
-    """The preset that these settings began as."""
+    """The preset that these settings begin as."""
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     input: InputSettings = field(default_factory=InputSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
@@ -333,31 +333,30 @@ class TrainSettings(Settings):
     loss: LossSettings = field(default_factory=LossSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     copies: CountOrNone | None = None
-    """Augmented copies of each frame whose features are kept (frozen backbone); none: by the number
-    of frames, 10 of 650, up to 40 of fewer, at least 2. As many as half of the minutes allow."""
+    """Varied copies of each frame (frozen backbone); none: by the number of frames,
+    10 of 650, 2 to 40, as many as half of the minutes allow."""
     indexed_copies: CountOrNone = 10
-    """Of these copies, how many of each frame are among the views that photos are compared with, to
-    tell how sure an answer is and for answers by the nearest view (frozen backbone)."""
+    """Copies of each frame among the views that photos are compared with."""
     answer: Literal["pose", "view", "validation"] = "pose"
     """What a photo is answered with: the regressed pose, the pose of the most similar view (image
     retrieval), or that of these and their blend which was best on the validation images."""
     samples: CountOrNone = 0
-    """Answers per photo with dropout left on, averaged (Bayesian PoseNet: 40); 0: one without."""
+    """Answers with dropout left on, averaged (Bayesian PoseNet: 40)."""
     validation_share: Annotated[float, Meta(gt=0, le=0.5)] = 0.1
     """Share of the train frames, whole blocks of time, that choose the epoch and are not trained
     on."""
     minutes: Positive | None = None
-    """Time that training may take; schedules adapt to it. None: until the last epoch."""
+    """Time for all of it; schedules follow. None: until the last epoch."""
     checkpoint_minutes: Positive = 2.0
     """Minutes from one checkpoint to the next."""
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
-    """Of everything random."""
+    """Random seed."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
-    """CPU threads; more than one is slower where cores are shared."""
+    """CPU threads; more are slower where cores are shared."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the arithmetic; auto takes bfloat16 where the hardware has it."""
+    """auto takes bfloat16 where the hardware has it."""
 
     def rules(self) -> Iterable[tuple[bool, str, str]]:
         """Heads, losses and backbones have to go together."""

@@ -89,7 +89,7 @@ def localize_video(
 ) -> LocalizedClip:
     """A pose per frame of a video, smoothed with the camera's motion.
 
-    Written as TUM trajectory and as a video with the poses drawn over it; see the page docs/video.
+    Written as TUM trajectory and as a video with the poses drawn over it.
 
     Args:
         place: the Place or its folder; it has a map.

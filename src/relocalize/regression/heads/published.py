@@ -1,7 +1,7 @@
 """Heads as published: PoseNet's, PoseLSTM's, AtLoc's.
 
 Sizes that a paper leaves open are those of the authors' or the most used public code, and
-docs/presets.md says which.
+docs/reference/presets.md says which.
 """
 
 from __future__ import annotations
