@@ -17,6 +17,7 @@ from relocalize.errors import MappingError, PlaceError
 from relocalize.features.focal import voted_focal
 from relocalize.features.pairs import PairSettings, sequential_pairs
 from relocalize.geometry import Rigid3, align_camera_poses, rotation_error_deg
+from relocalize.geometry.transforms import quat_wxyz_from_rotation
 from relocalize.mapping import (
     MapSettings,
     MeasuredLength,
@@ -27,6 +28,7 @@ from relocalize.mapping import (
     stretches,
 )
 from relocalize.mapping.gravity import up_from_horizon, upright
+from relocalize.mapping.keyframes import KeyframeSettings
 from relocalize.mapping.look_alikes import judge_pairs
 from relocalize.place import MapModel, Place
 from relocalize.place.model import NO_POINT
@@ -190,6 +192,24 @@ def test_known_poses_stay_and_only_train_images_make_points(corridor, corridor_p
     height = corridor.settings.height
     inside = (model.points.positions[:, 2] > -0.1) & (model.points.positions[:, 2] < height + 0.1)
     assert inside.mean() > 0.98
+
+
+def test_every_image_may_have_a_camera_of_its_own(corridor, corridor_place, tmp_path):
+    names = [Path(name).name for name in corridor_place.capture("walk").image_names]
+    rows = []
+    for number, name in enumerate(names):
+        pose = corridor.walk_poses[name]
+        numbers = [*quat_wxyz_from_rotation(pose.rotation), *pose.translation, 370 + number / 100]
+        rows.append(" ".join([name, *map(str, numbers)]))
+    (tmp_path / "poses.txt").write_text("\n".join(rows))
+    place = Place.create(tmp_path / "imported")
+    images = corridor_place.images_dir / "walk"
+    import_poses(tmp_path / "poses.txt", place, images, convention="stated")
+    # Frames between keyframes bring cameras that no keyframe has.
+    report = map_place(place, MapSettings(keyframes=KeyframeSettings(least=10)))
+    assert report.keyframes < report.registered == len(names)
+    assert report.points > 200
+    assert len({image.camera_id for image in place.map.images.values()}) == len(names)
 
 
 def test_a_map_of_some_images_owes_nothing_to_the_others(corridor_place):
