@@ -52,11 +52,11 @@ def test_it_trains_prints_validation_apart_and_is_done_the_second_time(place, ca
 
 
 def test_presets_bring_their_numbers_and_fields_override_them(capsys):
-    assert run("train", "--preset", "posenet-2015-resnet18", "--help") == 0
+    assert run("train", "--preset", "posenet-2015-resnet18", "--help-all") == 0
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "(default: resnet18)" in shown
     assert "(default: 0.0625)" in shown
-    assert run("train", "--help") == 0
+    assert run("train", "--help-all") == 0
     assert "(default: efficientnet_lite0)" in " ".join(
         capsys.readouterr().out.replace("│", " ").split()
     )

@@ -47,7 +47,9 @@ for cell in json.load(open(notebook))["cells"]:
             exec("\\n".join([*lines, last]), names)
         else:
             exec("\\n".join(lines), names)
-            shown.append(eval(last, names)._repr_html_())
+            value = eval(last, names)
+            rich = getattr(value, "_repr_mimebundle_", None)
+            shown.append(rich([], [])["text/html"] if rich else value._repr_html_())
 assert len(shown) == 3 and all("<svg" in text for text in shown[:2]) and "structure" in shown[2]
 for example in examples:
     runpy.run_path(example, run_name="__main__")
