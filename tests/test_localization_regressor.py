@@ -252,6 +252,23 @@ def test_a_damaged_regressor_is_one_line(saved, tmp_path, damage):
     assert len(str(caught.value)) < 600
 
 
+@pytest.mark.parametrize(("by_view", "answers"), [(False, "pose"), (True, "view")])
+def test_a_regressor_of_version_0_1_still_answers(saved, images, tmp_path, by_view, answers):
+    folder = tmp_path / "former"
+    shutil.copytree(saved, folder)
+
+    def as_before(value):
+        value.update(localizer="posenet", version=3)
+        calibration = value["calibration"]
+        del calibration["answers"], calibration["blend"]
+        calibration["by_view"] = by_view
+
+    _edit(folder, as_before)
+    former = RegressorLocalizer.load(folder)
+    assert former.calibration.answers == (answers, answers)
+    assert former.localize(next(iter(images.values())), CAMERA).status in ("localized", "failed")
+
+
 def _edit(folder, change):
     value = json.loads((folder / DESCRIPTION).read_text())
     change(value)

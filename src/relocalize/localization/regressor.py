@@ -61,7 +61,7 @@ if TYPE_CHECKING:  # torch takes seconds, and answering does without; mostly wit
 WEIGHTS = "weights.safetensors"
 NETWORK = "network.onnx"  # what answers, with the weights of the file beside it
 RETRIEVAL = "retrieval"  # folder of the image retrieval that answers, where it does better
-_VERSION = 4
+_VERSION, _READ = 4, (3, 4)  # 3 is of version 0.1
 _MAX_BYTES = 2 << 30  # of a file of weights; the largest network here takes 0.1 GB
 _MODEL = "model."  # prefix of its tensors in the file; those of the views have names of their own
 # Focal lengths, as shares of the longer side, that a photo of an unknown camera is tried with:
@@ -437,7 +437,7 @@ class RegressorLocalizer(Localizer):
         """Read what `save` wrote."""
         description = read_description(folder)
         found = (description.get("localizer"), description.get("version"))
-        if (kind_of(description), found[1]) != (cls.name, _VERSION):
+        if kind_of(description) != cls.name or found[1] not in _READ:
             raise LocalizerError(
                 f"{folder} holds localizer {found[0]!r} version {found[1]!r}, want {cls.name!r} "
                 f"version {_VERSION}; delete the folder and it is trained again"
@@ -466,6 +466,7 @@ class RegressorLocalizer(Localizer):
         images = ImageInput(settings.input, target)
         retrieves = set(RETRIEVED) & set(calibration.answers)
         retrieval = _retrieval().load(folder / RETRIEVAL) if retrieves else None
+        model = None
         if (folder / NETWORK).is_file():
             try:
                 network: Network = OnnxNetwork(folder / NETWORK, threads=settings.threads)
@@ -473,20 +474,10 @@ class RegressorLocalizer(Localizer):
                 raise LocalizerError(
                     f"{folder}: {error}; delete the folder and it is trained again"
                 ) from error
-            return cls(
-                network,
-                images,
-                views,
-                calibration,
-                facts,
-                unit,
-                origin=origin,
-                folder=folder,
-                retrieval=retrieval,
-            )
-        # Dropout is drawn anew for every photo, and some networks onnxruntime cannot run.
-        model = _read_model(folder / WEIGHTS, settings)
-        network = _by_torch(model, settings)
+        else:
+            # Dropout is drawn anew for every photo, and some networks onnxruntime cannot run.
+            model = _read_model(folder / WEIGHTS, settings)
+            network = _by_torch(model, settings)
         return cls(
             network,
             images,

@@ -32,8 +32,13 @@ from relocalize.features.matching import Rows
 from relocalize.geometry import Camera
 from relocalize.mapping.merging import add_images, add_points, agreed_similarity, poses_of
 from relocalize.mapping.outcome import images_apart
-from relocalize.mapping.photo_ties import fits, let_go
-from relocalize.mapping.pruning import prune_new_points, prune_points, unpose
+from relocalize.mapping.pruning import (
+    fits,
+    let_go,
+    prune_new_points,
+    prune_points,
+    unpose,
+)
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.settings import MapSettings
 from relocalize.mapping.stored_model import (

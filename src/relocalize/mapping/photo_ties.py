@@ -17,10 +17,10 @@ from relocalize.features.database import FeatureDatabase, Pair, ordered_pair
 from relocalize.features.matching import MatchSettings, match_pairs
 from relocalize.features.vlad import Vlad
 from relocalize.geometry.transforms import FloatArray
+from relocalize.mapping.pruning import fits, let_go
 from relocalize.place.bundle_adjustment import refine_photos
 
 _FELLOWS = 10  # most similar photos that each is matched with
-_MAX_ERROR = 5.0  # pixels at 640 pixels of image size, as where single photos are posed
 _TRIANGULATION = pycolmap.EstimateTriangulationOptions()
 _TRIANGULATION.min_tri_angle = np.radians(1.5)  # between two rays of a new point; COLMAP's limit
 _TRIANGULATION.ransac.random_seed = 0
@@ -132,26 +132,3 @@ def _triangulated(
     point: FloatArray = found["xyz"]
     agreed = all(fits(model, photos[name], row, point) for name, row in track)
     return point if agreed else None
-
-
-def fits(
-    model: pycolmap.Reconstruction, image: pycolmap.Image, row: int, point: FloatArray
-) -> bool:
-    """Whether a point shows where the image has the feature."""
-    projected = image.project_point(point)
-    if projected is None:
-        return False
-    camera = model.cameras[image.camera_id]
-    error = float(np.linalg.norm(projected - image.points2D[row].xy))
-    return error <= _MAX_ERROR * max(camera.width, camera.height) / 640
-
-
-def let_go(model: pycolmap.Reconstruction, photos: Iterable[pycolmap.Image]) -> None:
-    """Observations that no longer fit; a point keeps two of whatever kind."""
-    for image in photos:
-        for row, keypoint in enumerate(image.points2D):
-            if not keypoint.has_point3D():
-                continue
-            point = model.points3D[keypoint.point3D_id]
-            if point.track.length() > 2 and not fits(model, image, row, point.xyz):
-                model.delete_observation(image.image_id, row)

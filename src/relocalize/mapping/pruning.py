@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import pycolmap
 
 from relocalize import progress
 from relocalize.checking.soundness import loose_images
+from relocalize.geometry.transforms import FloatArray
 from relocalize.mapping.pose_covariance import lens_sigmas
 from relocalize.place import MapModel
 from relocalize.place.bundle_adjustment import refine_map
 
 _MAX_ERROR = 4.0  # pixels of reprojection, and the least angle of rays: COLMAP's own
 _MIN_ANGLE_DEG = 1.5
+_PHOTO_ERROR = 5.0  # pixels at 640 pixels of image size, as where single photos are posed
 # A principal point is estimated where that leaves it open by less than this share of the image's
 # longer side, a second radial term where it moves the corners by less. Lenses are rarely off by
 # more than 3%, and errors that images have in common are not in their sigma.
@@ -107,3 +109,26 @@ def _free_lenses(model: pycolmap.Reconstruction) -> bool:
 def _become(camera: pycolmap.Camera, model: str, params: Sequence[float]) -> None:
     camera.model = getattr(pycolmap.CameraModelId, model)
     camera.params = list(params)
+
+
+def fits(
+    model: pycolmap.Reconstruction, image: pycolmap.Image, row: int, point: FloatArray
+) -> bool:
+    """Whether a point shows where the image has the feature."""
+    projected = image.project_point(point)
+    if projected is None:
+        return False
+    camera = model.cameras[image.camera_id]
+    error = float(np.linalg.norm(projected - image.points2D[row].xy))
+    return error <= _PHOTO_ERROR * max(camera.width, camera.height) / 640
+
+
+def let_go(model: pycolmap.Reconstruction, images: Iterable[pycolmap.Image]) -> None:
+    """Take out observations that no longer fit; a point keeps two of whatever kind."""
+    for image in images:
+        for row, keypoint in enumerate(image.points2D):
+            if not keypoint.has_point3D():
+                continue
+            point = model.points3D[keypoint.point3D_id]
+            if point.track.length() > 2 and not fits(model, image, row, point.xyz):
+                model.delete_observation(image.image_id, row)

@@ -338,8 +338,8 @@ class TrainSettings(Settings):
     indexed_copies: CountOrNone = 10
     """Copies of each frame among the views that photos are compared with."""
     answer: Literal["pose", "view", "validation"] = "pose"
-    """What a photo is answered with: the regressed pose, the pose of the most similar view (image
-    retrieval), or that of these and their blend which was best on the validation images."""
+    """What a photo is answered with: the regressed pose, the pose of the most similar view, or as
+    the validation images tell (image retrieval where nothing is clearly better)."""
     samples: CountOrNone = 0
     """Answers with dropout left on, averaged (Bayesian PoseNet: 40)."""
     validation_share: Annotated[float, Meta(gt=0, le=0.5)] = 0.1

@@ -252,6 +252,10 @@ class Calibration:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Calibration:
         """What `to_json` gave; raises ValueError for something else."""
+        if "by_view" in values:  # of version 0.1
+            values = dict(values)
+            former = "view" if values.pop("by_view") else "blend" if values.get("blend") else "pose"
+            values["answers"] = (former, former)
         found = from_plain(cls, values)
         if not 2 <= len(found.position) == len(found.rotation) <= 3 or not all(
             np.isfinite(value).all()
