@@ -86,6 +86,7 @@ def test_a_second_walk_goes_on_where_the_first_ended(corridor, halves, morning, 
     # Nothing is done twice, and what was mapped by itself is not mapped anew.
     again = relocalize.map(place, extend=True)
     assert again.unchanged
+    assert relocalize.map(place).unchanged
     assert again.registered == report.registered
     moved = relocalize.open(root)
     localizer = relocalize.fitted(moved, "structure")

@@ -30,6 +30,7 @@ from relocalize.features.database import FeatureDatabase, open_database
 from relocalize.features.extraction import Features
 from relocalize.features.matching import Rows
 from relocalize.geometry import Camera
+from relocalize.mapping.map_place import note_inputs
 from relocalize.mapping.merging import add_images, add_points, agreed_similarity, poses_of
 from relocalize.mapping.outcome import images_apart
 from relocalize.mapping.pruning import (
@@ -135,12 +136,17 @@ def extend_map(
         record = read_record(place)
         record |= {REFINED: bool(record.get(REFINED)) or refine, "report": report.to_json()}
         replace_model(place, whole, record, parts=apart)
+        note_inputs(place, settings)
         shutil.rmtree(work.parent, ignore_errors=True)
     return report
 
 
 def _as_it_is(place: Place) -> MapReport:
     """The report of a map that has all captures."""
+    progress.say(
+        "every capture is in the map; add one with: "
+        f"relocalize frames VIDEO {place.root} --capture NAME"
+    )
     try:
         report = from_plain(MapReport, read_record(place)["report"])
     except (KeyError, TypeError, ValueError):

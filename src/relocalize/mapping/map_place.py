@@ -46,13 +46,13 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
         check_lengths(settings.lengths, {image.name for _, image in place.images()})
         if settings.reference is not None:
             read_registration(settings.reference)  # now, not after minutes of work
-        poses_known = place.has_map and not (place.poses_from or "").startswith(SFM)
+        poses_known = _has_given_poses(place)
         if poses_known and (settings.lengths or settings.reference):
             raise MappingError(
                 f"the poses of {place.root} come from {place.poses_from} and keep its frame and "
                 f"unit ({place.unit}); measured lengths and references are for maps made here"
             )
-        fingerprint = _fingerprint(place, settings, poses_known)
+        fingerprint = inputs_of(place, settings)
         done = _finished(place, fingerprint)
         if done is not None:
             return done
@@ -61,9 +61,7 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
         _save(place, outcome, databases, fingerprint, poses_known=poses_known)
         if poses_known:
             # Through the file's quaternions the last bits of given poses may have changed.
-            record = read_json(place.map_dir / "map.json")
-            inputs = _fingerprint(place, settings, poses_known)
-            atomic.write_json(place.map_dir / "map.json", {**record, "inputs": inputs})
+            note_inputs(place, settings)
         if outcome.frame is not None:
             place.record_poses(
                 poses_from=f"{SFM} (relocalize {version('relocalize')})", frame=outcome.frame
@@ -140,7 +138,18 @@ def _loose_photos(place: Place) -> int | None:
     return sum(len(capture.images) for capture in captures)
 
 
-def _fingerprint(place: Place, settings: MapSettings, poses_known: bool) -> str:
+def _has_given_poses(place: Place) -> bool:
+    return place.has_map and not (place.poses_from or "").startswith(SFM)
+
+
+def note_inputs(place: Place, settings: MapSettings) -> None:
+    """Note in ``map.json`` that the map is of what the Place holds now: mapping changes nothing."""
+    record = read_json(place.map_dir / "map.json")
+    inputs = inputs_of(place, settings)
+    atomic.write_json(place.map_dir / "map.json", {**record, "inputs": inputs})
+
+
+def inputs_of(place: Place, settings: MapSettings) -> str:
     """Changes when images, what is known of their cameras, settings, or given poses do."""
     facts: list[object] = [version("relocalize"), asdict(settings)]
     for capture, image in place.images():
@@ -156,7 +165,7 @@ def _fingerprint(place: Place, settings: MapSettings, poses_known: bool) -> str:
         camera = asdict(capture.camera_of(image))
         facts.append([image.name, status.st_size, status.st_mtime_ns, camera])
     digest = hashlib.sha256(json.dumps(facts, default=str).encode())
-    if poses_known:
+    if _has_given_poses(place):
         digest.update(given_poses(place))
         if place.split_names:
             digest.update(json.dumps(place.split(settings.split).train).encode())

@@ -67,7 +67,9 @@ def map(
             "a map that is extended keeps its frame and unit: leave out scale, reference and split"
         )
     if refine and not extend:
-        raise MappingError("refine is for a map that is extended: give extend too")
+        raise MappingError(
+            "refine is for a map that is extended: give extend too (--extend --refine)"
+        )
     settings = MapSettings(
         features=features,
         keyframes=keyframes,
