@@ -143,17 +143,12 @@ def extend_map(
 
 def _as_it_is(place: Place) -> MapReport:
     """The report of a map that has all captures."""
-    progress.say(
-        "every capture is in the map; add one with: "
-        f"relocalize frames VIDEO {place.root} --capture NAME"
-    )
+    hint = f"relocalize frames VIDEO {place.root} --capture NAME"
     try:
         report = from_plain(MapReport, read_record(place)["report"])
     except (KeyError, TypeError, ValueError):
-        raise MappingError(
-            f"{place.root} has no capture beside its map; add one: "
-            f"relocalize frames VIDEO {place.root} --capture NAME"
-        ) from None
+        raise MappingError(f"{place.root} has no capture beside its map; add one: {hint}") from None
+    progress.say(f"every capture is in the map; add one with: {hint}")
     return replace(report, unchanged=True)
 
 
