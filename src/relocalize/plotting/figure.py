@@ -145,6 +145,7 @@ def _draw_scale_bar(axes: Axes, extent: FloatArray, unit: str) -> None:
         bbox_transform=axes.transAxes,
     )
     axes.add_artist(bar)
+    axes.set_title(" ", loc="right", fontsize=14)  # the layout leaves no room for the bar itself
 
 
 def draw_cameras(
