@@ -15,11 +15,12 @@ from numbers_place import make_numbers_place, noisy, poses_of_a_walk, similarity
 from relocalize import Place, Rigid3
 from relocalize.cli.main import main
 from relocalize.errors import PlaceError
+from relocalize.geometry.from_above import view_from_above
 from relocalize.mapping.aligning import align_place, read_reference
 from relocalize.place import Frame, Points
 from relocalize.plotting import PlotSettings, draw_alignment, plot_place
 from relocalize.plotting.floor import floor_plan
-from relocalize.plotting.walks import COLORS, view_from_above
+from relocalize.plotting.walks import COLORS
 
 METRIC = Frame("z", "stated", "metre", "measured")
 

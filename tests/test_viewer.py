@@ -23,6 +23,7 @@ from relocalize.errors import CaptureError, LocalizerError, ViewerError
 from relocalize.localization.store import fingerprints
 from relocalize.place import Split
 from relocalize.place.atomic import write_json
+from relocalize.plotting.walks import nice_length, spaced
 from relocalize.viewer.content import content_of
 from relocalize.viewer.placed_photo import MAX_BYTES, PhotoPlacer, harmless_name
 from relocalize.viewer.shapes import (
@@ -30,9 +31,7 @@ from relocalize.viewer.shapes import (
     ellipsoid_95,
     frustum_lines,
     frustum_under,
-    nice_length,
     path_lines,
-    spaced,
 )
 from relocalize.viewer.stored_errors import stored_errors
 from viewed_place import WAIT, Nowhere, jpeg, make_viewed_place, needs_viser
@@ -68,9 +67,11 @@ def test_a_click_on_a_frustum_means_it_and_one_beside_all_means_none() -> None:
 
 
 def test_of_a_dense_video_only_frusta_apart_are_drawn() -> None:
-    still = [Rigid3(np.eye(3), np.array([1e-4 * i, 0.0, 0.0])) for i in range(500)]
-    assert len(spaced(still, 0.2)) == 1
-    assert len(spaced(poses_of_a_walk(24), 0.05)) == 24
+    still, ahead = np.linspace([0, 0, 0], [0.05, 0, 0], 500), np.tile([0.0, 0.0, 1.0], (500, 1))
+    assert len(spaced(still, ahead, step=0.24, turn=0.3)) == 1
+    walk = poses_of_a_walk(24)
+    centres, ahead = (np.stack([one.matrix[:3, axis] for one in walk]) for axis in (3, 2))
+    assert len(spaced(centres, ahead, step=0.06, turn=0.3)) == 24
 
 
 def test_the_path_goes_from_camera_to_camera_and_not_over_gaps() -> None:

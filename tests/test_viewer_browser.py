@@ -14,7 +14,6 @@ from relocalize import Place, Rigid3
 from relocalize.localization import PoseEstimate
 from relocalize.place.folder import METRE
 from relocalize.viewer.placed_photo import PhotoPlacer
-from relocalize.viewer.shapes import spaced
 from viewed_place import Nowhere, jpeg, make_viewed_place, needs_viser, until
 
 pytestmark = [needs_viser, pytest.mark.slow]
@@ -46,9 +45,7 @@ def test_a_browser_shows_the_place_and_a_click_on_a_camera_shows_its_photo(
             page.mouse.click(*pixel_of(client, target))
 
         # Of a video's cameras those are drawn that are apart, and these can be clicked on.
-        first, second = (
-            int(spaced(walk.world_from_cam, viewer.scene.depth)[2]) for walk in content.walks
-        )
+        first, second = (int(viewer.scene.drawn(walk)[2]) for walk in content.walks)
         click_on(0, first)
         page.get_by_text(f"walk/{first:04d}.jpg").wait_for()
         photo = page.locator("img").last

@@ -19,7 +19,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
@@ -35,6 +34,7 @@ from relocalize.localization.query import Query
 from relocalize.localization.registry import kind_of
 from relocalize.localization.saving import DESCRIPTION, read_description
 from relocalize.place import Place, Split, atomic
+from relocalize.place.image_file import shrunk
 from relocalize.regression import require_torch
 from relocalize.regression.answers import Network
 from relocalize.regression.image_input import ImageInput
@@ -248,7 +248,8 @@ class RegressorLocalizer(Localizer):
                 estimates[index] = self._localize(query)
                 continue
             started, (height, width) = time.perf_counter(), query.pixels.shape[:2]
-            pixels, unlikely = _small(query.pixels), self._unlikely(query.pixels)
+            pixels = shrunk(query.pixels, _WAITING_SIDE)
+            unlikely = self._unlikely(query.pixels)
             seconds = time.perf_counter() - started
             sharing[width, height].append(_Unlikely(index, pixels, unlikely, seconds))
         for (width, height), photos in sharing.items():
@@ -500,15 +501,6 @@ class _Unlikely:
     pixels: NDArray[np.uint8]  # no larger than a network needs
     by_focal: FloatArray  # [F] how unlikely each focal length is
     seconds: float  # that this took
-
-
-def _small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = pixels.shape[:2]
-    factor = max(width, height) / _WAITING_SIDE
-    if factor <= 1:
-        return pixels
-    size = (round(width / factor), round(height / factor))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _guess(width: int, height: int, number: int) -> Camera:

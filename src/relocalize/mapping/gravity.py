@@ -17,6 +17,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from relocalize.geometry import Camera, Rigid3, Similarity3
+from relocalize.geometry.from_above import axes_across
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place
 
@@ -139,16 +140,7 @@ def upright(up: FloatArray, centres: FloatArray) -> Similarity3:
         up: [3] unit vector in the world.
         centres: [N, 3] camera centres in the order in which they were taken.
     """
-    flat = centres - centres.mean(axis=0)
-    flat = flat - np.outer(flat @ up, up)
-    _, vectors = np.linalg.eigh(flat.T @ flat)
-    x = vectors[:, 2] - (vectors[:, 2] @ up) * up
-    if np.linalg.norm(x) < 1e-6:  # a walk straight up: any horizontal direction will do
-        x = np.cross(up, np.eye(3)[int(np.abs(up).argmin())])
-    x = x / np.linalg.norm(x)
-    if x @ (centres[-1] - centres[0]) < 0:
-        x = -x
-    rotation = np.stack([x, np.cross(up, x), up])
+    rotation = np.stack([*axes_across(up, centres), up])
     return Similarity3(1.0, rotation, -rotation @ centres[0])
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from relocalize.geometry import Rigid3
+from relocalize.geometry.from_above import view_from_above
 from relocalize.geometry.transforms import FloatArray
 
 if TYPE_CHECKING:
@@ -32,11 +33,12 @@ def svg_from_above(place: Place, marked: Sequence[Rigid3] = ()) -> str:
         for capture in place.captures.values()
     ]
     centres = np.array([image.world_from_cam.translation for image in posed.values()])
+    rotations = np.array([image.world_from_cam.rotation for image in posed.values()])
+    view = view_from_above(centres, rotations, up_is_z=place.frame.up == "z")
     points = place.points.positions[:: max(1, len(place.points) // _MOST_POINTS)]
-    right, up = _axes(place, centres)
 
     def flat(positions: FloatArray) -> FloatArray:
-        return np.stack([positions @ right, -(positions @ up)], axis=-1)
+        return view.of(positions) * [1, -1]  # y goes down the page
 
     shown = [flat(centres), *(flat(pose.translation)[None] for pose in marked)]
     if len(points):
@@ -60,14 +62,6 @@ def svg_from_above(place: Place, marked: Sequence[Rigid3] = ()) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}">'
         f"<title>{escape(title)}</title>{''.join(drawn)}</svg>"
     )
-
-
-def _axes(place: Place, centres: FloatArray) -> FloatArray:
-    """Right and up on the page [2, 3]: x and y where z is up, else the plane of most extent."""
-    if place.frame.up == "z":
-        return np.eye(3)[:2]
-    axes: FloatArray = np.linalg.svd(centres - centres.mean(axis=0), full_matrices=True)[2][:2]
-    return axes
 
 
 def _path(shape: str, color: str, width: float) -> str:

@@ -151,6 +151,18 @@ def rgb(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
 
 
+def shrunk(pixels: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
+    """Pixels [H, W, 3] no larger than ``longest`` along either side."""
+    import cv2  # noqa: PLC0415 - a tenth of a second, and few files need it
+
+    height, width = pixels.shape[:2]
+    factor = longest / max(height, width)
+    if factor >= 1:
+        return pixels
+    size = (max(1, round(factor * width)), max(1, round(factor * height)))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
 def _readable(path: ImageFile) -> Path | io.BytesIO:
     return path if isinstance(path, Path) else io.BytesIO(path)
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
 from relocalize.errors import PlaceError
+from relocalize.geometry.from_above import view_from_above
 from relocalize.geometry.transforms import FloatArray
 from relocalize.mapping.aligning import FoundFrame
 from relocalize.plotting.figure import (
@@ -19,7 +20,7 @@ from relocalize.plotting.figure import (
     figure_in,
     shortened,
 )
-from relocalize.plotting.walks import COLORS, view_from_above
+from relocalize.plotting.walks import COLORS
 
 _WIDTH, _HEIGHT = 7.2, 4.2  # inches: two columns of a paper
 _NARROWEST = 0.6  # of a panel: both shall be of one kind however the two frames lie

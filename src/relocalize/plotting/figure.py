@@ -21,6 +21,7 @@ from relocalize.errors import PlaceError
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import atomic
 from relocalize.place.folder import METRE
+from relocalize.plotting.walks import gaps, nice_length, spaced
 
 INK, SOFT = "#1d2329", "#5d6670"
 _TICK = 0.035  # length of a viewing direction, of the longer side of what is drawn
@@ -127,8 +128,7 @@ def draw_ground(
 
 def _draw_scale_bar(axes: Axes, extent: FloatArray, unit: str) -> None:
     """Above the right end of the axes, where nothing else is."""
-    step = 10.0 ** np.floor(np.log10(0.25 * extent[0]))
-    length = max(factor * step for factor in (1, 2, 5) if factor * step <= 0.25 * extent[0])
+    length = nice_length(0.25 * float(extent[0]))
     bar = AnchoredSizeBar(
         axes.transData,
         length,
@@ -173,36 +173,15 @@ def draw_cameras(
     """
     size = size or float(np.clip(80 / np.sqrt(max(len(positions), 1)), 2.0, 5.0))
     if in_order:
-        for path in _unbroken(positions):
+        for path in np.split(positions, np.flatnonzero(gaps(positions)) + 1):
             axes.plot(*path.T, color=color, linewidth=0.8, alpha=0.45, zorder=3)
     if directions is not None:
-        rows = _spaced(positions / side, directions)
+        rows = spaced(positions, directions, step=_TICK_STEP * side, turn=_TICK_TURN)
         ends = positions[rows] + _TICK * side * directions[rows]
         lines = np.stack([positions[rows], ends], axis=1)
         axes.add_collection(LineCollection(list(lines), colors=color, linewidths=0.8, zorder=4))
     x, y = positions.T
     axes.scatter(x, y, s=size**2, color=color, linewidths=0, label=label, zorder=5)
-
-
-def _spaced(positions: FloatArray, directions: FloatArray) -> NDArray[np.int64]:
-    """Rows that are apart from the row before them in place or in direction."""
-    rows = [0]
-    for row in range(1, len(positions)):
-        step = np.linalg.norm(positions[row] - positions[rows[-1]])
-        turn = np.linalg.norm(directions[row] - directions[rows[-1]])
-        if step >= _TICK_STEP or turn >= _TICK_TURN:
-            rows.append(row)
-    return np.array(rows)
-
-
-def _unbroken(positions: FloatArray) -> list[FloatArray]:
-    """A path, cut where it jumps: over ten median steps are no step."""
-    if len(positions) < 2:
-        return [positions]
-    steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
-    moving = steps[steps > 0]
-    limit = 10 * float(np.median(moving)) if len(moving) else np.inf
-    return np.split(positions, np.flatnonzero(steps > limit) + 1)
 
 
 def draw_points(axes: Axes, points: FloatArray, colors: NDArray[np.uint8]) -> None:

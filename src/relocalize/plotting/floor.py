@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from relocalize.geometry.from_above import view_from_above
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place
 from relocalize.plotting.figure import SOFT, draw_ground, figure_in, shortened
-from relocalize.plotting.walks import view_from_above
 
 _CELLS = 360  # along the longer side: 3 cm in a room of 10 m, and an image of 10 kB
 _REACH = (1.0, 99.0)  # percentiles of the points that are in the plan: some are far out

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from relocalize.geometry.from_above import view_from_above
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place, atomic
 from relocalize.plotting.figure import (
@@ -21,7 +22,7 @@ from relocalize.plotting.figure import (
     shortened,
 )
 from relocalize.plotting.scene_page import scene_page
-from relocalize.plotting.walks import view_from_above, walks_of
+from relocalize.plotting.walks import walks_of
 
 _WIDTH = 7.2  # inches: two columns of a paper
 _MOST_POINTS = 20_000  # drawn: walls are seen with fewer, and an SVG stays small

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from relocalize.geometry.from_above import View
 from relocalize.geometry.transforms import FloatArray, local_origin
 from relocalize.plotting.chart import SOFT_INK, plotly_layout
 from relocalize.plotting.figure import short_unit
 from relocalize.plotting.page import html_page
-from relocalize.plotting.walks import View, Walk
+from relocalize.plotting.walks import Walk, frusta
 
 _MOST_FRUSTA = 250  # per capture; a thousand would hide each other
 _DEPTH = 0.03  # of a frustum, of the longest side of the scene
-_CORNERS = np.array([[0, 0, 0], [-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]], dtype=float)
 # Corners of a frustum in the order of one line that draws it: the image, then the centre with
 # each pair of corners; 0 is the centre.
 _STROKE = [1, 2, 3, 4, 1, 0, 2, 3, 0, 4]
@@ -47,10 +46,7 @@ def scene_page(
     """
     centres = np.concatenate([walk.centres for walk in walks])
     origin = local_origin(centres)  # browsers draw in single precision
-    walks = [
-        replace(walk, world_from_cam=tuple(one.shifted(-origin) for one in walk.world_from_cam))
-        for walk in walks
-    ]
+    walks = [walk.about(origin) for walk in walks]
     side = max(float(np.ptp(centres, axis=0).max()), 1e-9)
     traces = [_cloud(points - origin, colors)] if len(points) else []
     traces += [_frusta(walk, _DEPTH * side) for walk in walks]
@@ -81,14 +77,10 @@ def scene_page(
 
 def _frusta(walk: Walk, depth: float) -> dict[str, Any]:
     every = -(-len(walk.names) // _MOST_FRUSTA)
-    gap = np.full((1, 3), np.nan)
-    strokes = [
-        stroke
-        for pose, half in zip(walk.world_from_cam[::every], walk.aspect[::every], strict=True)
-        for stroke in (pose @ (depth * _CORNERS[_STROKE] * np.append(half, 1.0)), gap)
-    ]
+    strokes = frusta(walk.world_from_cam[::every], walk.aspect[::every], depth)[:, _STROKE]
+    strokes = np.insert(strokes, len(_STROKE), np.nan, axis=1)  # a gap after each
     some = f", every {every}th as a frustum" if every > 1 else ""
-    return _scatter(np.concatenate(strokes)) | {
+    return _scatter(strokes.reshape(-1, 3)) | {
         "mode": "lines",
         "line": {"color": walk.color, "width": 1.5},
         "name": html.escape(f"{walk.name} ({len(walk.names)}){some}"),

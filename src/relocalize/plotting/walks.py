@@ -1,11 +1,12 @@
-"""What is drawn: the cameras of each capture, and the plane that they are seen in."""
+"""What is drawn: the cameras of each capture, and what a figure or scene makes of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relocalize.errors import PlaceError
 from relocalize.geometry import Rigid3
@@ -15,8 +16,9 @@ from relocalize.place import Place
 # Okabe and Ito, "Color Universal Design" (2008): told apart with every colour blindness. Black is
 # for text and yellow is too light for lines on white, so both are left out.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-# Below this, of the first extent, a walk has no second one: a straight corridor.
-_STRAIGHT = 0.01
+# The apex of a camera's frustum, then the corners of the image around it, for half sides and a
+# distance of 1.
+_FRUSTUM = np.array([[0, 0, 0], [-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]], dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,25 +51,10 @@ class Walk:
         """[N, 3] that the cameras look along."""
         return np.stack([pose.rotation[:, 2] for pose in self.world_from_cam])
 
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """The plane that a figure shows.
-
-    Attributes:
-        axes: [3, 3] rows: to the right, upwards in the image, towards the eye.
-        labels: of the two axes of the image, without the unit.
-        words: what is seen, for people.
-    """
-
-    axes: FloatArray
-    labels: tuple[str, str]
-    words: str
-
-    def of(self, positions: FloatArray) -> FloatArray:
-        """Positions or directions [N, 3] in the image: [N, 2]."""
-        flat: FloatArray = positions @ self.axes[:2].T
-        return flat
+    def about(self, origin: FloatArray) -> Walk:
+        """The same in a world that counts from ``origin`` [3]."""
+        poses = tuple(pose.shifted(-origin) for pose in self.world_from_cam)
+        return replace(self, world_from_cam=poses)
 
 
 def walks_of(place: Place, captures: Sequence[str] = ()) -> list[Walk]:
@@ -114,32 +101,47 @@ def walks_of(place: Place, captures: Sequence[str] = ()) -> list[Walk]:
     return walks
 
 
-def view_from_above(centres: FloatArray, rotations: FloatArray | None, *, up_is_z: bool) -> View:
-    """The plane to look at: down against z where that is up, else the plane of most extent.
+def frusta(world_from_cams: Sequence[Rigid3], half: FloatArray, depth: float) -> FloatArray:
+    """[N, 5, 3] the apex of each camera's frustum, and the corners of its image, in the world.
 
     Args:
-        centres: [N, 3] of the cameras.
-        rotations: [N, 3, 3] world_from_cam, which say which side of that plane is above, and what
-            is above a straight walk; None where nobody knows.
-        up_is_z: whether the world's z axis points up.
+        world_from_cams: [N].
+        half: [N, 2] half width and half height of each image at distance 1.
+        depth: distance of the image from the centre, in the world's unit.
     """
-    if up_is_z:
-        return View(np.eye(3), ("x", "y"), "seen from above")
-    off = centres - centres.mean(axis=0)
-    _, extents, axes = np.linalg.svd(off, full_matrices=True)
-    extents = np.append(extents, np.zeros(3))[:3]
-    x, towards = axes[0], axes[2]
-    camera_up = np.array([0.0, -1.0, 0.0])
-    if rotations is not None:
-        camera_up = -rotations[:, :, 1].mean(axis=0)
-    if extents[1] < _STRAIGHT * max(extents[0], 1e-12):
-        across = camera_up - (camera_up @ x) * x
-        if np.linalg.norm(across) > 1e-6:
-            towards = across / np.linalg.norm(across)
-    if towards @ camera_up < 0:
-        towards = -towards
-    if x @ off[-1] < x @ off[0]:
-        x = -x
-    words = "seen along the direction of least extent (what is up is not known)"
-    labels = ("along the longest extent", "across")
-    return View(np.stack([x, np.cross(towards, x), towards]), labels, words)
+    scales = depth * np.concatenate([half, np.ones((len(half), 1))], axis=1)
+    in_cam = _FRUSTUM * scales[:, None]
+    return np.stack([pose @ one for pose, one in zip(world_from_cams, in_cam, strict=True)])
+
+
+def spaced(
+    centres: FloatArray, directions: FloatArray, *, step: float, turn: float
+) -> NDArray[np.int64]:
+    """Rows of cameras in order that differ from the row before them in place or in direction.
+
+    Args:
+        centres: [N, D].
+        directions: [N, D] that they look along, of length 1 or less.
+        step: distance from which on two are apart.
+        turn: the same of directions.
+    """
+    rows = [0]
+    for row in range(1, len(centres)):
+        moved = np.linalg.norm(centres[row] - centres[rows[-1]])
+        turned = np.linalg.norm(directions[row] - directions[rows[-1]])
+        if moved >= step or turned >= turn:
+            rows.append(row)
+    return np.array(rows)
+
+
+def gaps(centres: FloatArray) -> NDArray[np.bool_]:
+    """[N - 1] whether a step from camera to camera [N, D] is none: over ten times the median."""
+    steps = np.linalg.norm(np.diff(centres, axis=0), axis=1)
+    moving = steps[steps > 0]
+    return np.asarray(steps > 10 * (np.median(moving) if len(moving) else np.inf))
+
+
+def nice_length(length: float) -> float:
+    """The largest of 1, 2, 5 times a power of ten that is at most ``length`` (> 0)."""
+    power = 10.0 ** np.floor(np.log10(length))
+    return float(max(factor * power for factor in (1, 2, 5) if factor * power <= length * 1.0001))

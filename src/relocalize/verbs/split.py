@@ -13,6 +13,7 @@ from relocalize import progress
 from relocalize.errors import PlaceError
 from relocalize.evaluation.axes import Up
 from relocalize.evaluation.leakage import Nearness
+from relocalize.geometry.from_above import axes_across
 from relocalize.place import Place, Split
 from relocalize.place.splits import (
     BLOCKS,
@@ -240,9 +241,7 @@ def _floor(place: Place, walks: dict[str, list[str]], *, rectangle: bool) -> dic
             "relocalize align PLACE --up, or hold out a --share"
         )
     up = Up.of(place.frame, list(poses.values())).direction
-    east = np.cross(up, np.eye(3)[np.argmin(np.abs(up))])
-    east /= np.linalg.norm(east)
-    axes = np.stack([east, np.cross(up, east)])
+    axes = axes_across(up, np.stack([pose.translation for pose in poses.values()]))
     return {name: (axes @ pose.translation).tolist() for name, pose in poses.items()}
 
 

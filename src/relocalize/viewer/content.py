@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relocalize.errors import ViewerError
+from relocalize.geometry.from_above import axes_across, view_from_above
 from relocalize.geometry.transforms import FloatArray, local_origin
 from relocalize.place import Place
 from relocalize.place.folder import METRE
-from relocalize.plotting.walks import Walk, view_from_above, walks_of
+from relocalize.plotting.walks import Walk, walks_of
 from relocalize.viewer.shapes import Ground
 
 # More are thinned: walls are seen with far fewer, and these are 3 MB to send.
@@ -80,10 +81,7 @@ def content_of(
         raise ViewerError(f"{most_points} points cannot be drawn; want 0 or more: --points 200000")
     in_world = walks_of(place, captures)
     origin = local_origin(np.concatenate([walk.centres for walk in in_world]))
-    walks = [
-        replace(walk, world_from_cam=tuple(one.shifted(-origin) for one in walk.world_from_cam))
-        for walk in in_world
-    ]
+    walks = [walk.about(origin) for walk in in_world]
     centres = np.concatenate([walk.centres for walk in walks])
     rotations = np.stack([pose.rotation for walk in walks for pose in walk.world_from_cam])
     up_is_known = place.frame.up == "z"
@@ -115,14 +113,9 @@ def content_of(
 
 def _axes(centres: FloatArray, rotations: FloatArray, *, up_is_z: bool) -> FloatArray:
     """[3, 3] rows: two along the floor, then up, as far as that is known."""
-    view = view_from_above(centres, rotations, up_is_z=up_is_z).axes
     camera_up = -rotations[:, :, 1].mean(axis=0)
     length = float(np.linalg.norm(camera_up))
     if up_is_z or length < _HELD_UPRIGHT:
-        return view
+        return view_from_above(centres, rotations, up_is_z=up_is_z).axes
     up = camera_up / length
-    along = view[0] - (view[0] @ up) * up
-    if np.linalg.norm(along) < 1e-6:
-        along = np.cross(up, view[1])
-    x = along / np.linalg.norm(along)
-    return np.stack([x, np.cross(up, x), up])
+    return np.stack([*axes_across(up, centres), up])

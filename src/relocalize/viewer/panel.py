@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from relocalize import progress
 from relocalize.errors import RelocalizeError
 from relocalize.place import Place
+from relocalize.place.image_file import shrunk
 from relocalize.viewer.content import Content
 from relocalize.viewer.photo_view import PhotoBackdrops
 from relocalize.viewer.placed_photo import PhotoPlacer, PlacedPhoto, harmless_name
-from relocalize.viewer.scene import Scene, error_color, shrunk
+from relocalize.viewer.scene import SHOWN_PIXELS, Scene, error_color
 from relocalize.viewer.stored_errors import ErrorLines
 
 _BLANK: NDArray[np.uint8] = np.full((3, 4, 3), 255, dtype=np.uint8)
@@ -192,7 +193,8 @@ class Panel:
             ]
             pixels: NDArray[np.uint8] | None = None
             try:
-                self._image.image = pixels = shrunk(self._place.read_image(chosen.names[row]))
+                pixels = shrunk(self._place.read_image(chosen.names[row]), SHOWN_PIXELS)
+                self._image.image = pixels
             except RelocalizeError as error:
                 lines.append(f"<i>{html.escape(str(error))}</i>")
             pose, half = chosen.world_from_cam[row], chosen.aspect[row]
@@ -257,7 +259,7 @@ class Panel:
         photo = self._photos[self._photo] if self._photos else None
         if photo is not None and photo.estimate.world_from_cam is not None:
             pose = photo.estimate.world_from_cam.shifted(-self._scene.content.origin)
-            pixels = shrunk(photo.pixels)
+            pixels = shrunk(photo.pixels, SHOWN_PIXELS)
             self._backdrops.go_to(client, pose, photo.half, pixels)
 
     def _forget_photos(self) -> None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import viser
 from numpy.typing import NDArray
 
 from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray
-from relocalize.plotting.walks import Walk
+from relocalize.place.image_file import shrunk
+from relocalize.plotting.walks import Walk, spaced
 from relocalize.viewer.content import Content
 from relocalize.viewer.detail import Detail
 from relocalize.viewer.placed_photo import PlacedPhoto
-from relocalize.viewer.shapes import ellipsoid_95, frustum_lines, frustum_under, path_lines, spaced
+from relocalize.viewer.shapes import ellipsoid_95, frustum_lines, frustum_under, path_lines
 from relocalize.viewer.stored_errors import ErrorLines
 
 Color = tuple[int, int, int]
@@ -32,13 +32,16 @@ _INK: Color = (60, 66, 72)
 # Of Okabe and Ito's colours for errors, apart from those of the first captures.
 _ERRORS: tuple[Color, ...] = ((213, 94, 0), (204, 121, 167), (86, 180, 233), (0, 158, 115))
 _DEPTH = 0.035  # of a frustum, of the reach of the scene
+# Of a video, a frustum is drawn where the camera has moved by so much of its depth since the last
+# one, or turned by so much of a unit vector: those of every frame are one thick band.
+_STEP, _TURN = 1.2, 0.3
 _CHOSEN_LARGER = 3.0  # the chosen frustum, so that its photo can be seen
 # Side of a point, of the reach, where there are as many points as here: of fewer each is larger,
 # so that walls are seen, of more smaller, so that what is on them is.
 _POINT, _POINTS = 0.004, 40_000
 _SMALLEST, _LARGEST = 0.5, 1.5  # times that
 _SMALL_OVER_A_PHOTO = 0.2  # times as large are points in front of a photo
-_SHOWN_PIXELS = 800  # longer side of a photo that is sent
+SHOWN_PIXELS = 800  # longer side of a photo that is sent
 _MOST_RAYS = 400
 _INLIER = 1.3  # size of a photo's inliers, of the map's points
 _FOV = float(np.radians(50))
@@ -85,7 +88,7 @@ class Scene:
         if len(content.points):
             self.layers[_POINTS_LAYER] = [self._draw_points(scene, slice(None))]
         for number, walk in enumerate(content.walks):
-            self._cameras.append(self._draw_cameras(scene, number, self._drawn(walk)))
+            self._cameras.append(self._draw_cameras(scene, number, self.drawn(walk)))
             nodes: list[viser.SceneNodeHandle] = [self._cameras[number]]
             if walk.in_order and len(walk.names) > 1:
                 nodes.append(self._draw_path(scene, number, every=1))
@@ -105,7 +108,7 @@ class Scene:
         hits = []
         for number, walk in enumerate(self.content.walks):
             if self._cameras[number].visible:
-                rows = self._drawn(walk)
+                rows = self.drawn(walk)
                 poses = [walk.world_from_cam[row] for row in rows]
                 hit = frustum_under(origin, direction, poses, self.depth)
                 if hit is not None:
@@ -142,7 +145,7 @@ class Scene:
             nodes.append(self._draw_points(client.scene, self._few))
         walks = self.content.walks
         seen = [number for number in range(len(walks)) if self._cameras[number].visible]
-        rows = [self._drawn(walks[number]) for number in seen]
+        rows = [self.drawn(walks[number]) for number in seen]
         step = -(-sum(len(one) for one in rows) // _FEW_CAMERAS)
         if step > 1:
             for number, drawn in zip(seen, rows, strict=True):
@@ -240,14 +243,15 @@ class Scene:
         """Draw frusta so many times as large as at first."""
         self.depth = factor * _DEPTH * self.content.reach
         for walk, edges in zip(self.content.walks, self._cameras, strict=True):
-            edges.points = self._lines_of(walk, self._drawn(walk))
+            edges.points = self._lines_of(walk, self.drawn(walk))
         self.detail.redraw()
 
-    def _drawn(self, walk: Walk) -> NDArray[np.int64]:
+    def drawn(self, walk: Walk) -> NDArray[np.int64]:
         """Rows of the cameras whose frusta are drawn: all photos, frames of a video apart."""
         if not walk.in_order:
             return np.arange(len(walk.names))
-        return spaced(walk.world_from_cam, self.depth)
+        step = _STEP * self.depth
+        return spaced(walk.centres, walk.directions, step=step, turn=_TURN)
 
     def _lines_of(self, walk: Walk, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         poses = [walk.world_from_cam[row] for row in rows]
@@ -302,7 +306,7 @@ class Scene:
                 pose.shifted(-self.content.origin),
                 photo.half,
                 PHOTO,
-                shrunk(photo.pixels),
+                shrunk(photo.pixels, SHOWN_PIXELS),
             )
             for row, photo in enumerate(photos)
             if (pose := photo.estimate.world_from_cam) is not None
@@ -405,13 +409,3 @@ def error_color(number: int) -> Color:
 def rgb(color: str) -> Color:
     """``#RRGGBB`` as numbers."""
     return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
-
-
-def shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A photo [H, W, 3] as large as is shown."""
-    height, width = pixels.shape[:2]
-    factor = _SHOWN_PIXELS / max(height, width)
-    if factor >= 1:
-        return pixels
-    size = (max(1, round(factor * width)), max(1, round(factor * height)))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

@@ -10,14 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from relocalize.geometry import Rigid3
 from relocalize.geometry.transforms import FloatArray, quat_wxyz_from_rotation
+from relocalize.plotting.walks import frusta, gaps, nice_length
 
-# The apex, then the corners of the image around it, at distance 1, for half sides of 1.
-_CORNERS = np.array([[0, 0, 0], [-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]], dtype=np.float64)
+# Of a frustum, see `frusta`: the apex is 0.
 _EDGES = np.array([[0, 1], [0, 2], [0, 3], [0, 4], [1, 2], [2, 3], [3, 4], [4, 1]])
 _MIDDLE = 0.6  # of a frustum along its axis, of its depth
-# A frustum is drawn where the camera has moved by so much of its depth since the last one that is,
-# or turned by so much of a unit vector: those of every frame of a video are one thick band.
-_STEP, _TURN = 1.2, 0.3
 # How far from where people point a click may land: far cameras are a few pixels large.
 _CLUMSY = np.tan(np.radians(0.5))
 _GRID_LINES = 12  # about how many cells a grid has along its longer side
@@ -30,21 +27,8 @@ _SIGMAS_95 = 2.7955
 def frustum_lines(
     world_from_cams: Sequence[Rigid3], half: FloatArray, depth: float
 ) -> NDArray[np.float32]:
-    """The edges of all frusta as line segments.
-
-    Args:
-        world_from_cams: [N].
-        half: [N, 2] half width and half height of each image at distance 1.
-        depth: distance of the image from the centre, in the world's unit.
-
-    Returns:
-        [8 N, 2, 3] ends in the world.
-    """
-    scales = depth * np.concatenate([half, np.ones((len(half), 1))], axis=1)
-    in_cam = _CORNERS[None] * scales[:, None]
-    corners = np.stack(
-        [pose @ points for pose, points in zip(world_from_cams, in_cam, strict=True)]
-    )
+    """The edges of all `frusta` as line segments: [8 N, 2, 3] ends in the world."""
+    corners = frusta(world_from_cams, half, depth)
     return corners[:, _EDGES].reshape(-1, 2, 3).astype(np.float32)
 
 
@@ -58,32 +42,12 @@ def path_lines(centres: FloatArray, *, every: int = 1) -> NDArray[np.float32]:
     Returns:
         [S, 2, 3] ends in the world.
     """
-    steps = np.linalg.norm(np.diff(centres, axis=0), axis=1)
-    # Over ten median steps is no step of a walk but a gap in it.
-    is_gap = steps > 10 * max(float(np.median(steps)), 1e-12)
-    gaps_before = np.concatenate([[0], np.cumsum(is_gap)])
+    gaps_before = np.concatenate([[0], np.cumsum(gaps(centres))])
     rows = np.unique([*range(0, len(centres), every), len(centres) - 1])
     starts, ends = rows[:-1], rows[1:]
     whole = gaps_before[starts] == gaps_before[ends]
     path = np.stack([centres[starts[whole]], centres[ends[whole]]], axis=1)
     return path.astype(np.float32)
-
-
-def spaced(world_from_cams: Sequence[Rigid3], depth: float) -> NDArray[np.int64]:
-    """Rows of cameras in order that differ from the row before them in place or in direction.
-
-    Args:
-        world_from_cams: [N].
-        depth: of their frusta.
-    """
-    centres = np.stack([pose.translation for pose in world_from_cams])
-    ahead = np.stack([pose.rotation[:, 2] for pose in world_from_cams])
-    rows = [0]
-    for row in range(1, len(centres)):
-        moved = np.linalg.norm(centres[row] - centres[rows[-1]]) >= _STEP * depth
-        if moved or np.linalg.norm(ahead[row] - ahead[rows[-1]]) >= _TURN:
-            rows.append(row)
-    return np.array(rows)
 
 
 def frustum_under(
@@ -188,9 +152,3 @@ class Ground:
     def _at(self, shares: ArrayLike) -> FloatArray:
         """Places in the world from shares [..., 2] of the half sides."""
         return np.asarray(self.centre + (np.array(shares) * self.sides / 2) @ self.along)
-
-
-def nice_length(length: float) -> float:
-    """The largest of 1, 2, 5 times a power of ten that is at most ``length`` (> 0)."""
-    power = 10.0 ** np.floor(np.log10(length))
-    return float(max(factor * power for factor in (1, 2, 5) if factor * power <= length * 1.0001))

@@ -10,6 +10,7 @@ from PIL import Image
 
 from relocalize.evaluation.report.stored import Results
 from relocalize.evaluation.report.thumbnails import webp
+from relocalize.geometry.from_above import axes_across
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place, PosedImage
 
@@ -52,7 +53,7 @@ class Scene:
         train_centres = move @ np.stack(centres) if centres else np.empty((0, 3))
         cameras = np.concatenate([train_centres, results.true_positions])
         up = np.array(results.raw["up"]["direction"], dtype=float)
-        plane = _plane(up / np.linalg.norm(up), cameras)
+        plane = axes_across(up / np.linalg.norm(up), cameras)
         flat = cameras @ plane.T
         points, colors = place.points.positions, place.points.colors
         known = np.isfinite(points).all(axis=1)
@@ -117,17 +118,6 @@ def train_images(place: Place, results: Results) -> list[PosedImage]:
     """The posed train images of the split that was evaluated."""
     posed = place.map.images
     return [posed[name] for name in place.split(results.split).train if name in posed]
-
-
-def _plane(up: FloatArray, cameras: FloatArray) -> FloatArray:
-    """Two axes [2, 3] across ``up``, the first along the longer side of the cameras."""
-    flat = (cameras - cameras.mean(axis=0)) @ (np.eye(3) - np.outer(up, up))
-    first = np.linalg.svd(flat, full_matrices=False)[2][0]
-    first = first - up * (first @ up)
-    if np.linalg.norm(flat) < 1e-9 or np.linalg.norm(first) < 1e-9:  # no camera is beside another
-        first = np.cross(up, np.eye(3)[int(np.argmin(np.abs(up)))])
-    first = first / np.linalg.norm(first)
-    return np.stack([first, np.cross(up, first)])
 
 
 def _seen(cameras: FloatArray, points: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -13,11 +13,11 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from relocalize.geometry import Camera, Rigid3
+from relocalize.geometry.from_above import view_from_above
 from relocalize.geometry.transforms import FloatArray
 from relocalize.localization.video.poses import ClipPose
 from relocalize.place import Place
 from relocalize.place.folder import METRE
-from relocalize.plotting.walks import view_from_above
 
 Bgr = tuple[int, int, int]
 Pixels = NDArray[np.uint8]
