@@ -24,11 +24,10 @@ from relocalize.absolute_pose.solve import (
     solve_pose,
 )
 from relocalize.absolute_pose.verification import Usual, usual_of
-from relocalize.errors import MappingError
-from relocalize.features.database import FeatureDatabase, StoredDescriptors
+from relocalize.features.database import FeatureDatabase
 from relocalize.features.extraction import KINDS, Features, FeatureSettings, unit_descriptors
 from relocalize.features.matching import mutual_matches
-from relocalize.features.vlad import Vlad, VladSettings
+from relocalize.features.vlad import VladSettings
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import MapModel, PosedImage
@@ -94,17 +93,11 @@ class PoseSolver:
         """
         origin = model.local_origin if origin is None else origin
         model = model.about(origin)
-        views = [image for image in model.images.values() if (image.point_rows >= 0).any()]
         given = settings or PoseSolverSettings()
         pose = replace(given.pose, usual=Usual())  # until the map's own is measured
         first = replace(given, features=database.settings, pose=pose)
-        descriptors = StoredDescriptors(database, [view.name for view in views])
-        try:
-            vlad = Vlad.fit(descriptors, first.vlad)
-        except MappingError as error:
-            raise MappingError(f"the map has too few features: {error}") from error
-        scene = Scene.from_map(model.points, views, descriptors, vlad, origin)
-        return cls(scene, first, MapNoise())._knowing_itself(views, database)
+        scene = Scene.from_map(model, database, first.vlad, origin)
+        return cls(scene, first, MapNoise())._knowing_itself(model.views, database)
 
     def _knowing_itself(self, views: Sequence[PosedImage], database: FeatureDatabase) -> Self:
         """Localize some of the scene's views by the others: the map's noise, what photos show.
@@ -154,13 +147,10 @@ class PoseSolver:
         """
         model = model.about(self.scene.origin)
         reduced = seen_by(model, others)
-        views = [image for image in reduced.images.values() if (image.point_rows >= 0).any()]
         asked = [model.images[name] for name in held if len(model.images[name].keypoints)]
-        if not views or not len(reduced.points) or not asked:
+        if not reduced.views or not asked:
             return self
-        descriptors = StoredDescriptors(database, [view.name for view in views])
-        vlad = Vlad.fit(descriptors, self.settings.vlad)
-        scene = Scene.from_map(reduced.points, views, descriptors, vlad)
+        scene = Scene.from_map(reduced, database, self.settings.vlad)
         there = replace(self, scene=scene)
         unrefused = replace(self.settings.pose, usual=Usual())  # which finds no look-alike
         solved = []

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relocalize.errors import MappingError
+from relocalize.features.database import FeatureDatabase, StoredDescriptors
 from relocalize.features.extraction import Descriptors, UnitDescriptors, kind_of, unit_descriptors
 from relocalize.features.matching import Rows
-from relocalize.features.vlad import Vlad
+from relocalize.features.vlad import Vlad, VladSettings
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
-from relocalize.place import Points, PosedImage
+from relocalize.place import MapModel, PosedImage
 
 _MARGIN = 0.05  # of the longer side, about an image: a place that just leaves it is still shown
 
@@ -157,25 +158,34 @@ class Scene:
     @classmethod
     def from_map(
         cls,
-        points: Points,
-        images: Sequence[PosedImage],
-        descriptors: Sequence[Descriptors],
-        vlad: Vlad,
+        model: MapModel,
+        database: FeatureDatabase,
+        vlad: Vlad | VladSettings,
         origin: FloatArray | None = None,
     ) -> Scene:
-        """From a map's points, the images that observe them, and these' descriptors [K, D].
+        """From a map; its images that observe points become the views, in their order.
 
-        The images become the views, in their order; ``vlad`` describes them. Points and poses
-        count from ``origin`` [3] of the world already; None is the world's own.
+        Args:
+            model: that counts from ``origin`` already.
+            database: with its images' features.
+            vlad: describes the views, or how that is learnt from them.
+            origin: [3] in the world; None is the world's own.
 
         Raises:
-            MappingError: the map has no points.
+            MappingError: the map has no points, or too few features for retrieval.
         """
+        images, points = model.views, model.points
         if not images or not len(points):
             raise MappingError(
                 "the map has no points to localize against; map the place first: "
                 "relocalize map PLACE"
             )
+        descriptors = StoredDescriptors(database, [image.name for image in images])
+        if isinstance(vlad, VladSettings):
+            try:
+                vlad = Vlad.fit(descriptors, vlad)
+            except MappingError as error:
+                raise MappingError(f"the map has too few features: {error}") from error
         kind = kind_of(descriptors[0])
         sums = np.zeros((len(points), kind.size))
         seen: list[Rows] = []

@@ -189,7 +189,7 @@ class _Graph:
     def __init__(self, model: MapModel) -> None:
         from scipy import sparse  # noqa: PLC0415  # takes half a second
 
-        images = [image for image in model.images.values() if (image.point_rows >= 0).any()]
+        images = model.views
         self.names = [image.name for image in images]
         rows = [np.unique(image.point_rows[image.point_rows >= 0]) for image in images]
         self.points = np.concatenate([np.zeros(0, np.int64), *rows])

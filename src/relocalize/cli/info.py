@@ -19,7 +19,7 @@ from relocalize.cli.options import Printed
 from relocalize.errors import PlaceError
 from relocalize.place import Place
 from relocalize.place.dropped import dropped_names
-from relocalize.plain import from_plain, to_plain
+from relocalize.plain import to_plain
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,7 @@ def place_facts(place: Place) -> dict[str, Any]:
         facts["map"] = {
             "images": len(model.images),
             "dropped": list(dropped_names(place)),
-            "images_with_observations": sum(
-                bool((image.point_rows >= 0).any()) for image in model.images.values()
-            ),
+            "images_with_observations": len(model.views),
             "parts": [len(part) for part in soundness.parts],
             "weak_links": [str(link) for link in soundness.links],
             "drift": _drift(place),
@@ -148,13 +146,10 @@ def place_facts(place: Place) -> dict[str, Any]:
 
 def _drift(place: Place) -> dict[str, Any] | None:
     """How far the map is held over the walk, as numbers and in words; None where nobody said."""
-    from relocalize.mapping.report import MapReport  # noqa: PLC0415  # a second, for maps alone
-    from relocalize.mapping.stored_model import read_record  # noqa: PLC0415
+    from relocalize.mapping.stored_model import stored_report  # noqa: PLC0415  # takes a second
 
-    try:
-        drift = from_plain(MapReport, read_record(place)["report"]).drift
-    except (KeyError, TypeError, ValueError):  # of another program, or damaged
-        return None
+    report = stored_report(place)
+    drift = report and report.drift
     return {**to_plain(drift), "text": str(drift)} if drift else None
 
 

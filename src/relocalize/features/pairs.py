@@ -53,11 +53,13 @@ class Similarity:
 
     Attributes:
         names: the images that were described.
-        vlad: the description, learned from them.
+        vlad: the description, learned from them unless it is given.
         vectors: [N, D] unit vectors.
     """
 
-    def __init__(self, database: FeatureDatabase, names: Sequence[str]) -> None:
+    def __init__(
+        self, database: FeatureDatabase, names: Sequence[str], vlad: Vlad | None = None
+    ) -> None:
         descriptors = [database.features(name).descriptors for name in names]
         count = sum(map(len, descriptors))
         if not count:
@@ -68,7 +70,7 @@ class Similarity:
         # A place of few features still gets a vocabulary, of as many words as it can carry.
         words = min(VladSettings().words, max(1, count // 8))
         self.names = list(names)
-        self.vlad = Vlad.fit(descriptors, VladSettings(words=words))
+        self.vlad = vlad or Vlad.fit(descriptors, VladSettings(words=words))
         self.vectors = np.stack([self.vlad.describe(rows) for rows in descriptors])
         self._row = {name: row for row, name in enumerate(names)}
 

@@ -6,7 +6,7 @@ pose in the model and observe nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,13 +22,7 @@ from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
 from relocalize.mapping.points import triangulate
 from relocalize.mapping.posed_focal import with_focal_lengths
 from relocalize.mapping.pruning import prune_points
-from relocalize.mapping.registering import (
-    Query,
-    Registrar,
-    Registration,
-    add_to_model,
-    reasons_of,
-)
+from relocalize.mapping.registering import Query, Registrar, add_to_model, reasons_of
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.settings import MapSettings
 from relocalize.mapping.stored_model import given_images
@@ -114,7 +108,7 @@ def triangulate_map(
             ],
             what="observing points",
         )
-        _add(model, results, database, posed)
+        add_to_model(model, results, database)
         refine_points(
             model,
             distortion_of=_undistorted(model),
@@ -213,21 +207,6 @@ def _posed_model(
             database.features(image.name).keypoints,
         )
     return model
-
-
-def _add(
-    model: pycolmap.Reconstruction,
-    registrations: Sequence[Registration],
-    database: FeatureDatabase,
-    posed: Mapping[str, PosedImage],
-) -> None:
-    """Frames, with their cameras: where each image has one of its own, no keyframe has it."""
-    camera_ids = database.camera_ids()
-    for one in registrations:
-        camera_id = camera_ids[one.name]
-        if one.cam_from_world is not None and not model.exists_camera(camera_id):
-            model.add_camera_with_trivial_rig(posed[one.name].camera.to_colmap(camera_id))
-    add_to_model(model, registrations, dict(database.image_ids), camera_ids)
 
 
 def _undistorted(model: pycolmap.Reconstruction) -> list[int]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from relocalize.checking.agreement import sampson, unit
 from relocalize.features.database import Pair
 from relocalize.geometry.transforms import FloatArray, skew
 from relocalize.place import MapModel, PosedImage
@@ -85,15 +86,12 @@ def _epipolar_errors(
 ) -> FloatArray:
     """Sampson errors, in pixels of the second image, of matches under the map's poses."""
     relative = second.cam_from_world @ first.cam_from_world.inverse()
-    length = max(float(np.linalg.norm(relative.translation)), 1e-12)
-    E = skew(relative.translation / length) @ relative.rotation
+    E = skew(unit(relative.translation)) @ relative.rotation
     a, b = (
         np.column_stack([image.camera.cam_from_img(image.keypoints[at]), np.ones(len(at))])
         for image, at in ((first, rows), (second, matched))
     )
-    forth, back = a @ E.T, b @ E
-    gradient = (forth[:, :2] ** 2).sum(axis=1) + (back[:, :2] ** 2).sum(axis=1)
-    errors = np.abs((b * forth).sum(axis=1)) / np.sqrt(np.maximum(gradient, 1e-18))
+    errors = np.abs(sampson(np.broadcast_to(E, (len(a), 3, 3)), a, b))
     return np.asarray(errors * second.camera.focal_px)
 
 

@@ -7,16 +7,14 @@ from collections.abc import Iterable
 from dataclasses import asdict
 
 import numpy as np
-import pycolmap
 
 from relocalize.errors import MappingError, PlaceError
 from relocalize.geometry import Rigid3, Similarity3
 from relocalize.geometry.transforms import rotation_angle_deg
-from relocalize.mapping.stored_model import given_images
-from relocalize.place import Frame, Move, Place, atomic
+from relocalize.mapping.stored_model import given_images, read_model, replace_model
+from relocalize.place import Frame, Move, Place
 from relocalize.place.folder import MOVED, read_json
 
-_MODEL = ("cameras", "images", "points3D", "rigs", "frames")  # files that COLMAP writes
 # A transform that moves no camera by more of the extent, and turns by no more degrees, is none:
 # the next alignment of what was aligned leaves about 1e-9 of numerical noise.
 _NOTHING = 1e-7
@@ -94,7 +92,7 @@ def _replace_map(
     place: Place, now_from_before: Similarity3, moves: tuple[Move, ...], frame: Frame
 ) -> None:
     before, given = given_poses(place), given_images(place).keys()
-    model = pycolmap.Reconstruction(str(place.map_dir))
+    model = read_model(place)
     model.transform(now_from_before.to_colmap())
     poses = sorted(
         (model.images[i].name, Rigid3.from_colmap(model.images[i].cam_from_world()))
@@ -108,13 +106,7 @@ def _replace_map(
         "moves": [asdict(move) for move in moves],
         "frame": asdict(frame),
     }
-    written = {f"{name}{end}" for name in _MODEL for end in (".bin", ".txt")} | {MOVED}
-    with atomic.new_folder(place.map_dir) as folder:
-        model.write_binary(str(folder))
-        for path in place.map_dir.iterdir():
-            if path.is_file() and path.name not in written and not path.name.startswith("."):
-                atomic.link_file(path, folder / path.name)
-        atomic.write_json(folder / MOVED, record)
+    replace_model(place, model, moved=record)
 
 
 def _digest(poses: Iterable[tuple[str, Rigid3]]) -> bytes:

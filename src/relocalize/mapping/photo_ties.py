@@ -13,14 +13,15 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
-from relocalize.features.database import FeatureDatabase, Pair, ordered_pair
+from relocalize.features.database import FeatureDatabase, Pair
 from relocalize.features.matching import MatchSettings, match_pairs
+from relocalize.features.pairs import PairSettings, Similarity, loop_pairs
 from relocalize.features.vlad import Vlad
 from relocalize.geometry.transforms import FloatArray
 from relocalize.mapping.pruning import fits, let_go
 from relocalize.place.bundle_adjustment import refine_photos
 
-_FELLOWS = 10  # most similar photos that each is matched with
+_FELLOWS = PairSettings(overlap=0, loops=10)  # photos that are most similar to each
 _TRIANGULATION = pycolmap.EstimateTriangulationOptions()
 _TRIANGULATION.min_tri_angle = np.radians(1.5)  # between two rays of a new point; COLMAP's limit
 _TRIANGULATION.ransac.random_seed = 0
@@ -43,7 +44,7 @@ def tie_photos(
     photos = {i.name: i for i in model.images.values() if i.name in set(names)}
     if len(photos) < 2:
         return
-    pairs = _pairs(database, vlad, list(photos))
+    pairs = loop_pairs(Similarity(database, list(photos), vlad), _FELLOWS)
     match_pairs(database, pairs, MatchSettings(), what="matching photos with photos")
     matches = database.verified_matches()
     tracks = _tracks((pair, matches[pair]) for pair in pairs if pair in matches)
@@ -63,17 +64,6 @@ def tie_photos(
     for point in own:
         model.delete_point3D(point)
     let_go(model, photos.values())
-
-
-def _pairs(database: FeatureDatabase, vlad: Vlad, names: Sequence[str]) -> set[Pair]:
-    """Each photo with its most similar fellows."""
-    vectors = np.stack([vlad.describe(database.features(name).descriptors) for name in names])
-    pairs: set[Pair] = set()
-    for row, name in enumerate(names):
-        order = np.argsort(-(vectors @ vectors[row]), kind="stable")
-        fellows = [int(i) for i in order if i != row][:_FELLOWS]
-        pairs |= {ordered_pair(name, names[i]) for i in fellows}
-    return pairs
 
 
 def _tracks(matched: Iterable[tuple[Pair, NDArray[np.uint32]]]) -> list[list[_Feature]]:

@@ -194,8 +194,7 @@ def _register(
                 solver = PoseSolver.learn(model, database, settings.solver, origin=origin)
             with clock.measure("poses and cameras", "photos"):
                 groups = _posed_groups(place, capture, solver, database)
-        views = [image for image in model.images.values() if (image.point_rows >= 0).any()]
-        point_ids = model.points.ids[observed_rows(views)]
+        point_ids = model.points.ids[observed_rows(model.views)]
         changed = read_model(place)
         shift(changed, -origin)
         free = [
@@ -268,11 +267,8 @@ def _add_group(
             continue
         image_id = max(model.images, default=0) + 1
         pose = photo.world_from_cam.inverse().to_colmap()
-        add_image(model, name, image_id, camera_id, pose, database.features(name).keypoints)
-        for feature, point in zip(photo.feature_rows, photo.point_rows, strict=True):
-            model.add_observation(
-                int(point_ids[point]), pycolmap.TrackElement(image_id, int(feature))
-            )
+        seen = zip(photo.feature_rows, point_ids[photo.point_rows], strict=True)
+        add_image(model, name, image_id, camera_id, pose, database.features(name).keypoints, seen)
     return [camera_id] if len(group.outcome.sigmas) else []
 
 

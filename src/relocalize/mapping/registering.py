@@ -5,7 +5,7 @@ Points and poses that were there stay as they are, to the bit; points gain obser
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from relocalize.absolute_pose import PoseSolver, PoseSolverSettings, Refused
 from relocalize.absolute_pose.map_noise import MapNoise
 from relocalize.absolute_pose.scene import Scene, observed_rows
 from relocalize.absolute_pose.solve import PoseSettings, observed
-from relocalize.features.database import FeatureDatabase, StoredDescriptors
+from relocalize.features.database import FeatureDatabase
 from relocalize.features.extraction import Features
 from relocalize.features.matching import Rows
 from relocalize.features.vlad import Vlad
@@ -66,6 +66,7 @@ class Registration:
 
     Attributes:
         name: the image.
+        camera: its own, as in the query.
         cam_from_world: None when it failed.
         keypoints: [K, 2] all its features.
         rows: [I] features that see a point.
@@ -74,6 +75,7 @@ class Registration:
     """
 
     name: str
+    camera: Camera
     cam_from_world: Rigid3 | None
     keypoints: NDArray[np.float32]
     rows: Rows
@@ -92,9 +94,8 @@ class Registrar:
         settings: RegisterSettings,
     ) -> None:
         whole = MapModel.from_colmap(model)
-        views = [image for image in whole.images.values() if (image.point_rows >= 0).any()]
-        descriptors = StoredDescriptors(database, [view.name for view in views])
-        scene = Scene.from_map(whole.points, views, descriptors, vlad)
+        views = whole.views
+        scene = Scene.from_map(whole, database, vlad)
         self._solver = PoseSolver(scene, settings.solver, MapNoise())
         self._point_ids = whole.points.ids[observed_rows(views)]
         self._view_of = {view.name: row for row, view in enumerate(views)}
@@ -124,11 +125,11 @@ class Registrar:
                 pose, settings = query.cam_from_world, self._solver.settings.pose
                 view = observed(matches, self._solver.scene, settings, pose.inverse())
             if len(view.point_rows) >= self._solver.settings.pose.min_inliers:
-                points = self._point_ids[view.point_rows]
-                return Registration(query.name, pose, features.keypoints, view.feature_rows, points)
+                seen = view.feature_rows, self._point_ids[view.point_rows]
+                return Registration(query.name, query.camera, pose, features.keypoints, *seen)
             reason = f"{len(view.point_rows)} matches with the map agree with its pose"
         none = np.zeros(0, np.int64)
-        return Registration(query.name, None, features.keypoints, none, none, reason)
+        return Registration(query.name, query.camera, None, features.keypoints, none, none, reason)
 
 
 def reasons_of(registrations: Sequence[Registration]) -> dict[str, str]:
@@ -139,18 +140,15 @@ def reasons_of(registrations: Sequence[Registration]) -> dict[str, str]:
 def add_to_model(
     model: pycolmap.Reconstruction,
     registrations: Sequence[Registration],
-    image_ids: Mapping[str, int],
-    camera_ids: Mapping[str, int],
+    database: FeatureDatabase,
 ) -> None:
-    """Add registered images with their observations; points and other poses stay as they are."""
-    for registration in registrations:
-        pose = registration.cam_from_world
-        if pose is None:
+    """Add registered images with their observations and cameras; what was there stays as it is."""
+    camera_ids, image_ids = database.camera_ids(), database.image_ids
+    for one in registrations:
+        image_id, camera_id = image_ids[one.name], camera_ids[one.name]
+        if one.cam_from_world is None or model.exists_image(image_id):
             continue
-        image_id = image_ids[registration.name]
-        if model.exists_image(image_id):
-            continue
-        camera_id, keypoints = camera_ids[registration.name], registration.keypoints
-        add_image(model, registration.name, image_id, camera_id, pose.to_colmap(), keypoints)
-        for row, point in zip(registration.rows, registration.points, strict=True):
-            model.add_observation(int(point), pycolmap.TrackElement(image_id, int(row)))
+        if not model.exists_camera(camera_id):
+            model.add_camera_with_trivial_rig(one.camera.to_colmap(camera_id))
+        pose, observations = one.cam_from_world.to_colmap(), zip(one.rows, one.points, strict=True)
+        add_image(model, one.name, image_id, camera_id, pose, one.keypoints, observations)

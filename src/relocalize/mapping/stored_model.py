@@ -17,15 +17,19 @@ import pycolmap
 from relocalize.errors import MappingError, PlaceError
 from relocalize.features.database import check_has_features
 from relocalize.geometry.transforms import FloatArray
+from relocalize.mapping.report import MapReport
 from relocalize.place import MapModel, Place, PosedImage, atomic
 from relocalize.place.colmap_files import check_whole
-from relocalize.place.folder import read_json
+from relocalize.place.folder import MOVED, read_json
+from relocalize.plain import from_plain
 
 MAP_RECORD = "map.json"
 PARTS = "parts"  # folder of what is not tied to the map firmly, each a model of its own
 REFINED = "refined"  # key of it: whether registered photos moved the map
 _OF_THE_MODEL = frozenset(
-    f"{name}.bin" for name in ("cameras", "images", "points3D", "frames", "rigs")
+    f"{name}{end}"
+    for name in ("cameras", "images", "points3D", "frames", "rigs")
+    for end in (".bin", ".txt")
 )
 
 
@@ -86,25 +90,39 @@ def read_record(place: Place) -> dict[str, Any]:
         return {}
 
 
+def stored_report(place: Place) -> MapReport | None:
+    """What mapping did; None where another program made the map, or ``map.json`` is damaged."""
+    try:
+        return from_plain(MapReport, read_record(place)["report"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def replace_model(
     place: Place,
     model: pycolmap.Reconstruction,
-    record: dict[str, Any],
+    record: dict[str, Any] | None = None,
     parts: Sequence[MapModel] = (),
+    *,
+    moved: dict[str, Any] | None = None,
 ) -> None:
     """The changed model in place of the old, in one step; all else in ``map/`` comes along.
 
     Args:
         place: whose map it is.
         model: the map.
-        record: of ``map.json``.
+        record: of ``map.json``; None leaves it as it is.
         parts: further ones of what is not tied to it.
+        moved: of ``moved.json``, likewise.
     """
+    records = {MAP_RECORD: record, MOVED: moved}
+    records = {name: content for name, content in records.items() if content is not None}
     with atomic.new_folder(place.map_dir) as folder:
         model.write_binary(str(folder))
-        atomic.write_json(folder / MAP_RECORD, record)
+        for name, content in records.items():
+            atomic.write_json(folder / name, content)
         for entry in place.map_dir.iterdir():
-            if entry.name in _OF_THE_MODEL or entry.name == MAP_RECORD:
+            if entry.name in _OF_THE_MODEL | records.keys() or entry.name.startswith("."):
                 continue
             if entry.is_dir():
                 shutil.copytree(entry, folder / entry.name)

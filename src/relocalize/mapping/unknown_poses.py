@@ -315,7 +315,7 @@ def _register_rest(
     if (saved / "points3D.bin").is_file():
         model = pycolmap.Reconstruction(str(saved))
     inside = {i.name for i in model.images.values() if i.has_pose}
-    camera_ids, image_ids = database.camera_ids(), dict(database.image_ids)
+    camera_ids = database.camera_ids()
     rest = [name for name in walks.names if name not in inside]
     near = nearest_in_order(walks.names, anchors, settings.registering.neighbours)
     results: list[Registration] = []
@@ -329,13 +329,8 @@ def _register_rest(
 
     queries = [Query(name, camera_of(name), near[name]) for name in rest]
     for start in range(0, len(queries), _REGISTERED_PER_SAVE):
-        chunk = queries[start : start + _REGISTERED_PER_SAVE]
-        found = registrar.register(chunk)
-        for query in chunk:
-            camera_id = camera_ids[query.name]
-            if not model.exists_camera(camera_id):
-                model.add_camera_with_trivial_rig(query.camera.to_colmap(camera_id))
-        add_to_model(model, found, image_ids, camera_ids)
+        found = registrar.register(queries[start : start + _REGISTERED_PER_SAVE])
+        add_to_model(model, found, database)
         results += found
         if start + _REGISTERED_PER_SAVE < len(queries):
             aside = work / "registered-new"

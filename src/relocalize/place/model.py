@@ -95,6 +95,11 @@ class MapModel:
         """The model's cameras by their number."""
         return {image.camera_id: image.camera for image in self.images.values()}
 
+    @property
+    def views(self) -> list[PosedImage]:
+        """The images that observe points."""
+        return [image for image in self.images.values() if (image.point_rows >= 0).any()]
+
     @classmethod
     def read(cls, folder: Path) -> MapModel:
         """Read a COLMAP model folder (binary or text).
@@ -246,8 +251,19 @@ def add_image(
     camera_id: int,
     cam_from_world: pycolmap.Rigid3d,
     keypoints: FloatArray | NDArray[np.float32],
+    observations: Iterable[tuple[int, int]] = (),
 ) -> None:
-    """Add an image with its pose and its features' pixels [K, 2] to a model that has its camera."""
+    """Add an image with its pose to a model that has its camera.
+
+    Args:
+        model: that it is added to.
+        name: of the image.
+        image_id: its number.
+        camera_id: its camera's.
+        cam_from_world: its pose.
+        keypoints: [K, 2] pixels of its features.
+        observations: rows of these, and numbers of the model's points that they see.
+    """
     model.add_image_with_trivial_frame(
         pycolmap.Image(
             name=name,
@@ -257,6 +273,8 @@ def add_image(
         ),
         cam_from_world,
     )
+    for row, point in observations:
+        model.add_observation(int(point), pycolmap.TrackElement(image_id, int(row)))
 
 
 def pose_of(row: ImageRow) -> Rigid3:

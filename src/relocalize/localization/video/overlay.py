@@ -52,7 +52,7 @@ class Overlay:
         self._camera = (camera or Camera.from_focal(*size)).resized(width, height)
         self._poses, self._unit = poses, place.unit
         model = place.map
-        views = [image for image in model.images.values() if (image.point_rows >= 0).any()]
+        views = model.views
         self._points = model.points.positions
         self._seen = [np.unique(view.point_rows[view.point_rows >= 0]) for view in views]
         self._centres = np.stack([view.world_from_cam.translation for view in views])
