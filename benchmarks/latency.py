@@ -40,8 +40,9 @@ from numpy.typing import NDArray
 from kitchen import kitchen_place
 from relocalize import progress
 from relocalize.geometry import Camera
-from relocalize.localization.regressor import NETWORK, RegressorLocalizer
+from relocalize.localization.regressor import RegressorLocalizer
 from relocalize.localization.store import folder_of, is_current, store
+from relocalize.localization.stored_regressor import NETWORK
 from relocalize.place import Place
 from relocalize.regression.frames import input_camera
 from relocalize.regression.image_input import ImageInput
@@ -106,20 +107,13 @@ def main(arguments: Arguments) -> None:
             torch.set_num_threads(threads)
             settings = replace(trained.facts.settings, threads=threads)
             facts = replace(trained.facts, settings=settings)
-            timed = RegressorLocalizer(
-                OnnxNetwork(trained.folder / NETWORK, threads=threads),
-                trained.images,
-                trained.views,
-                trained.calibration,
-                facts,
-                "metre",
-                origin=trained.origin,
-                folder=trained.folder,
-            )
+            network = OnnxNetwork(trained.parts.folder / NETWORK, threads=threads)
+            parts = replace(trained.parts, network=network, facts=facts, retrieval=None)
+            timed = RegressorLocalizer(parts)
             preset_name, (height, width) = settings.preset, trained.images.shape
             ours = f"{preset_name}, {settings.backbone.name} {height}x{width}"
             rows = [Row(f"{ours}: localize", timed.localize, input_cpu_ms(timed.images, photos))]
-            rows += network_rows(ours, trained.model, trained.images, photos, folder, threads)
+            rows += network_rows(ours, parts.model, trained.images, photos, folder, threads)
             rows += network_rows("PoseNet, GoogLeNet 224x224", *paper, photos, folder, threads)
             show(rows, photos, arguments.rounds, threads)
 

@@ -168,16 +168,7 @@ def show(
         largest_rotation=math.inf,
         largest_novelty=math.inf,
     )
-    bold = RegressorLocalizer(
-        localizer.network,
-        localizer.images,
-        localizer.views,
-        sure,
-        localizer.facts,
-        localizer.unit,
-        origin=localizer.origin,
-        folder=localizer.folder,
-    )
+    bold = RegressorLocalizer(replace(localizer.parts, calibration=sure, retrieval=None))
     errors = np.array(
         [
             errors_of(bold.localize(*given).world_from_cam, photo)

@@ -40,7 +40,7 @@ from torch import Tensor
 
 from kitchen import kitchen_place
 from relocalize import progress
-from relocalize.localization.regressor import retrieval_answers
+from relocalize.localization.training_regressor import retrieval_answers
 from relocalize.place import Place, Split
 from relocalize.regression.augmentation import copy_rng
 from relocalize.regression.crops import random_crop

@@ -18,9 +18,10 @@ from relocalize.errors import LocalizerError
 from relocalize.evaluation import evaluate, names
 from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
 from relocalize.localization import LOCALIZERS, fitted
-from relocalize.localization.regressor import NETWORK, WEIGHTS, RegressorLocalizer
+from relocalize.localization.regressor import RegressorLocalizer
 from relocalize.localization.saving import DESCRIPTION
 from relocalize.localization.store import folder_of, store
+from relocalize.localization.stored_regressor import NETWORK, WEIGHTS
 from relocalize.place import Place
 from relocalize.regression.onnx_network import OnnxNetwork
 from relocalize.regression.presets import preset
@@ -367,8 +368,8 @@ def test_trainings_killed_three_times_end_with_the_same_weights(own, monkeypatch
     monkeypatch.setattr(PoseTask, "loss", original)
     resumed = RegressorLocalizer.fit(own, split, settings=settings)
     assert resumed.facts.validation == whole.facts.validation
-    before = whole.model.state_dict()
-    for name, value in resumed.model.state_dict().items():
+    before = whole.parts.model.state_dict()
+    for name, value in resumed.parts.model.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 

@@ -62,7 +62,7 @@ class ExportModel(Printed):
             )
         camera = input_camera(localizer)
         report = export_onnx(
-            WorldPose(localizer.model.cpu()),
+            WorldPose(localizer.parts.model.cpu()),
             _images(place, localizer),
             self.onnx,
             {

@@ -1,69 +1,50 @@
 """Camera pose regression: one pass of a trained network gives the pose, and how sure it is.
 
-What is trained and how is the room `learning`; here it becomes a localizer. The classic is
-PoseNet (Kendall, Grimes, Cipolla, ICCV 2015).
+What is trained and how is the room `regression`; here it answers. `training_regressor` trains it,
+`stored_regressor` reads and writes it. The classic is PoseNet (Kendall, Grimes, Cipolla, ICCV
+2015).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
-from importlib.metadata import version
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from typing_extensions import Self
 
 from relocalize import progress
-from relocalize.errors import GeometryError, LocalizerError, MappingError
+from relocalize.errors import GeometryError
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray, rotations_from_rotvecs
 from relocalize.localization.estimate import PoseEstimate
 from relocalize.localization.localizer import Localizer
 from relocalize.localization.query import Query
-from relocalize.localization.registry import kind_of
 from relocalize.localization.saving import DESCRIPTION, read_description
-from relocalize.place import Place, Split, atomic
+from relocalize.localization.stored_regressor import (
+    NAME,
+    Regressor,
+    counted_from,
+    read_regressor,
+    settings_in,
+    write_regressor,
+)
+from relocalize.place import Place, Split
 from relocalize.place.image_file import shrunk
-from relocalize.regression import require_torch
-from relocalize.regression.answers import Network
-from relocalize.regression.image_input import ImageInput
-from relocalize.regression.novelty import KnownViews
-from relocalize.regression.onnx_network import OnnxNetwork
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import TrainSettings
-from relocalize.regression.training_log import EVENTS, LOG
-from relocalize.regression.uncertainty import (
-    RETRIEVED,
-    Calibration,
-    Signs,
-    Source,
-    pose_distances,
-)
+from relocalize.regression.uncertainty import RETRIEVED, Signs, pose_distances
 
-if TYPE_CHECKING:  # torch takes seconds, and answering does without; mostly without retrieval too
-    from relocalize.localization.retrieval import RetrievalLocalizer, Similar
-    from relocalize.regression.data import TrainingData
-    from relocalize.regression.inference import TorchNetwork
-    from relocalize.regression.model import PoseRegressor
-    from relocalize.regression.training import TrainResult
+if TYPE_CHECKING:  # mostly, answering does without
+    from relocalize.localization.retrieval import Similar
 
-WEIGHTS = "weights.safetensors"
-NETWORK = "network.onnx"  # what answers, with the weights of the file beside it
-RETRIEVAL = "retrieval"  # folder of the image retrieval that answers, where it does better
-_VERSION, _READ = 4, (3, 4)  # 3 is of version 0.1
-_MAX_BYTES = 2 << 30  # of a file of weights; the largest network here takes 0.1 GB
-_MODEL = "model."  # prefix of its tensors in the file; those of the views have names of their own
 # Focal lengths, as shares of the longer side, that a photo of an unknown camera is tried with:
 # from a phone's wide lens to a short telephoto.
 _FOCAL_GUESSES = (0.6, 0.675, 0.75, 0.825, 0.9, 0.975, 1.05, 1.125, 1.2, 1.35)
@@ -77,24 +58,6 @@ _LEAST_ROLL_DEG = 10.0
 # of up in the image, below which a photo looks up or down.
 _HELD_ALIKE, _UPRIGHT = 0.8, 0.5
 _WAITING_SIDE = 768  # pixels, at most, of photos that wait for others of their camera
-_UNFINISHED = ".training-"  # prefix of the folders of trainings under way
-_UNFINISHED_KEPT = 3
-_WITH = ("relocalize", "torch", "safetensors", "numpy", "opencv-python-headless")
-
-
-@dataclass(frozen=True)
-class TrainedFacts:
-    """How a regressor came about, for people and for training it again.
-
-    Attributes:
-        settings: of the training.
-        validation: its numbers on the validation images, which were not trained on.
-        training: what it cost, and with what.
-    """
-
-    settings: TrainSettings
-    validation: dict[str, Any]
-    training: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,53 +80,19 @@ class RegressorLocalizer(Localizer):
     """Regresses poses.
 
     Attributes:
-        network: what answers: run by onnxruntime, or by torch where that cannot.
-        images: how photos become its input.
-        views: the train images as it saw them.
-        retrieval: among the train images; None where it is not what answers.
-        calibration: of its uncertainty, and what answers.
-        facts: how it came about.
-        unit: of positions.
-        origin: [3] in the world, from which the network's positions count.
-        folder: of its training, or of its weights where it was loaded.
+        parts: all that it answers by; each is an attribute here, too.
         log_folder: where its training's log is, or None.
     """
 
-    name: ClassVar[str] = "regressor"
+    name: ClassVar[str] = NAME
 
-    def __init__(
-        self,
-        network: Network,
-        images: ImageInput,
-        views: KnownViews,
-        calibration: Calibration,
-        facts: TrainedFacts,
-        unit: str,
-        *,
-        origin: FloatArray,
-        folder: Path,
-        retrieval: RetrievalLocalizer | None = None,
-        model: PoseRegressor | None = None,
-        compiled: bytes | None = None,
-    ) -> None:
-        """Of its parts; ``model`` and its ``compiled`` form where it was trained just now."""
-        self.network, self.images, self.views = network, images, views
-        self.calibration, self.facts, self.unit = calibration, facts, unit
-        self.origin, self.folder, self.retrieval = origin, folder, retrieval
-        self.log_folder: Path | None = folder
-        self._model, self._compiled = model, compiled
+    def __init__(self, parts: Regressor) -> None:
+        self.parts, self.unit, self.facts = parts, parts.unit, parts.facts
+        self.network, self.images, self.views = parts.network, parts.images, parts.views
+        self.calibration, self.retrieval = parts.calibration, parts.retrieval
+        self.origin = parts.origin
+        self.log_folder: Path | None = parts.folder
         self._said_guessing = False
-
-    @property
-    def model(self) -> PoseRegressor:
-        """The network as torch has it, in evaluation mode; read when it is first asked for.
-
-        Raises:
-            LocalizerError: torch is not installed, or the weights do not fit the settings.
-        """
-        if self._model is None:
-            self._model = _read_model(self.folder / WEIGHTS, self.facts.settings)
-        return self._model
 
     @classmethod
     def fit(
@@ -186,30 +115,11 @@ class RegressorLocalizer(Localizer):
             LocalizerError: too few images, weights that are not there, or training that diverges.
             KeyboardInterrupt: after a checkpoint was written.
         """
-        require_torch()
-        from relocalize.regression.training import train  # noqa: PLC0415
+        from relocalize.localization.training_regressor import train_regressor  # noqa: PLC0415
 
         settings = preset("default") if settings is None else settings
-        folder = folder or _work_folder(place, split, settings)
-        result = train(place, split, settings, folder, retrieval_answers)
-        compiled = _compiled(result)
-        retrieves = set(RETRIEVED) & set(result.validated.calibration.answers)
-        localizer = cls(
-            _by_torch(result.model, settings)
-            if compiled is None
-            else OnnxNetwork(compiled, threads=settings.threads),
-            result.data.images,
-            result.views,
-            result.validated.calibration,
-            _facts(result, settings, place.unit),
-            place.unit,
-            origin=result.data.frames.origin,
-            folder=folder,
-            retrieval=_retrieval().fit(place, split) if retrieves else None,
-            model=result.model,
-            compiled=compiled,
-        )
-        localizer.work_folder = folder
+        localizer = cls(train_regressor(place, split, settings, folder))
+        localizer.work_folder = localizer.parts.folder
         return localizer
 
     @classmethod
@@ -217,7 +127,16 @@ class RegressorLocalizer(Localizer):
         """Train with the settings of the one that is in ``folder``, if there is one."""
         if not (folder / DESCRIPTION).is_file():
             return cls.fit(place, split)
-        return cls.fit(place, split, settings=_settings_in(read_description(folder)))
+        return cls.fit(place, split, settings=settings_in(read_description(folder)))
+
+    def save(self, folder: Path) -> None:
+        """Write network, weights, settings and the training's log into the empty ``folder``."""
+        write_regressor(self.parts, folder, self.log_folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        return cls(read_regressor(folder))
 
     # -- localizing ------------------------------------------------------------------------
 
@@ -324,7 +243,7 @@ class RegressorLocalizer(Localizer):
         nearest, retrieved = compared.nearest.copy(), None
         if similar is not None:
             of = zip(RETRIEVED, (similar.nearest, similar.between), strict=True)
-            retrieved = {source: _counted_from(self.origin, pose)[None] for source, pose in of}
+            retrieved = {source: counted_from(self.origin, pose)[None] for source, pose in of}
         if turn is not None:
             # Those are of images held upright.
             for pose in (nearest, *(retrieved or {}).values()):
@@ -390,108 +309,6 @@ class RegressorLocalizer(Localizer):
         unlikely: FloatArray = _OF_DEPTH * np.abs(found.depth_off) + log_sigma
         return unlikely
 
-    # -- saving ----------------------------------------------------------------------------
-
-    def save(self, folder: Path) -> None:
-        """Write network, weights, settings and the training's log into the empty ``folder``."""
-        import torch  # noqa: PLC0415
-        from safetensors.torch import save_file  # noqa: PLC0415
-
-        from relocalize.regression.half_precision import as_stored  # noqa: PLC0415
-
-        tensors = {
-            f"{_MODEL}{name}": as_stored(value.detach().cpu()).contiguous()
-            for name, value in self.model.state_dict().items()
-        }
-        for name, array in self.views.to_arrays().items():
-            tensors[name] = torch.from_numpy(np.ascontiguousarray(array))
-        save_file(tensors, str(folder / WEIGHTS))
-        if self._compiled is not None:
-            from relocalize.regression.onnx_export import sharing_weights  # noqa: PLC0415
-
-            network = sharing_weights(self._compiled, folder / WEIGHTS)
-            (folder / NETWORK).write_bytes(network)
-        elif (self.folder / NETWORK).is_file():
-            shutil.copy2(self.folder / NETWORK, folder / NETWORK)
-        if self.retrieval is not None:
-            (folder / RETRIEVAL).mkdir()
-            self.retrieval.save(folder / RETRIEVAL)
-        if self.log_folder is not None and (self.log_folder / LOG).is_file():
-            shutil.copy2(self.log_folder / LOG, folder / LOG)
-            if (self.log_folder / EVENTS).is_dir():
-                shutil.copytree(self.log_folder / EVENTS, folder / EVENTS)
-        description = {
-            "localizer": self.name,
-            "version": _VERSION,
-            "unit": self.unit,
-            "origin": self.origin.tolist(),
-            "settings": json.loads(self.facts.settings.to_json()),
-            "camera": asdict(self.images.target),
-            "calibration": self.calibration.to_json(),
-            "validation": self.facts.validation,
-            "training": self.facts.training,
-        }
-        atomic.write_json(folder / DESCRIPTION, description)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote."""
-        description = read_description(folder)
-        found = (description.get("localizer"), description.get("version"))
-        if kind_of(description) != cls.name or found[1] not in _READ:
-            raise LocalizerError(
-                f"{folder} holds localizer {found[0]!r} version {found[1]!r}, want {cls.name!r} "
-                f"version {_VERSION}; delete the folder and it is trained again"
-            )
-        settings = _settings_in(description)
-        arrays = _read_arrays(folder / WEIGHTS)
-        try:
-            views = KnownViews.from_arrays(arrays)
-            calibration = Calibration.from_json(description["calibration"])
-            target = Camera.from_json(description["camera"])
-            facts = TrainedFacts(
-                settings, dict(description["validation"]), dict(description["training"])
-            )
-            unit = description["unit"]
-            # What was saved before there was one counts from the world's own.
-            origin = np.asarray(description.get("origin", [0.0, 0.0, 0.0]), dtype=np.float64)
-            if origin.shape != (3,) or not np.isfinite(origin).all():
-                raise ValueError("origin is no point")
-            if not isinstance(unit, str):
-                raise TypeError("unit is no string")
-        except (KeyError, TypeError, ValueError, RuntimeError, GeometryError) as error:
-            what = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise LocalizerError(
-                f"{folder} is damaged ({what}); delete the folder and it is trained again"
-            ) from error
-        images = ImageInput(settings.input, target)
-        retrieves = set(RETRIEVED) & set(calibration.answers)
-        retrieval = _retrieval().load(folder / RETRIEVAL) if retrieves else None
-        model = None
-        if (folder / NETWORK).is_file():
-            try:
-                network: Network = OnnxNetwork(folder / NETWORK, threads=settings.threads)
-            except LocalizerError as error:
-                raise LocalizerError(
-                    f"{folder}: {error}; delete the folder and it is trained again"
-                ) from error
-        else:
-            # Dropout is drawn anew for every photo, and some networks onnxruntime cannot run.
-            model = _read_model(folder / WEIGHTS, settings)
-            network = _by_torch(model, settings)
-        return cls(
-            network,
-            images,
-            views,
-            calibration,
-            facts,
-            unit,
-            origin=origin,
-            folder=folder,
-            retrieval=retrieval,
-            model=model,
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class _Unlikely:
@@ -507,155 +324,3 @@ def _guess(width: int, height: int, number: int) -> Camera:
     focal = _FOCAL_GUESSES[number] * max(width, height)
     best = Camera.from_focal(width, height, focal, model="SIMPLE_PINHOLE")
     return Camera(best.model, width, height, best.params, known="unknown")
-
-
-def _retrieval() -> type[RetrievalLocalizer]:
-    from relocalize.localization.retrieval import RetrievalLocalizer  # noqa: PLC0415
-
-    return RetrievalLocalizer
-
-
-def _counted_from(origin: FloatArray, world_from_cam: FloatArray) -> FloatArray:
-    """A pose [4, 4] of the world with its position counted from ``origin``."""
-    found = np.array(world_from_cam, dtype=np.float64)
-    found[:3, 3] -= origin
-    return found
-
-
-def retrieval_answers(data: TrainingData) -> dict[Source, FloatArray]:
-    """What image retrieval among the images trained on answers to the validation images.
-
-    Nothing where the answer is not chosen by them, or images have too few features.
-    """
-    if data.settings.answer != "validation":
-        return {}
-    place, names = data.place, np.array(data.frames.names)
-    known = Split("trained on", "list", tuple(names[data.train].tolist()), ())
-    try:
-        retrieval = _retrieval().fit(place, known)
-        found = [retrieval.similar(place.read_image(name)) for name in names[data.validation]]
-    except (LocalizerError, MappingError) as error:
-        progress.say(f"the regressor is not compared with image retrieval: {error}")
-        return {}
-    # One without features has nothing to see: any answer is as good.
-    nothing = np.array(data.train_poses[0])
-    poses = [
-        (nothing, nothing)
-        if isinstance(one, str)
-        else tuple(_counted_from(data.frames.origin, pose) for pose in (one.nearest, one.between))
-        for one in found
-    ]
-    return dict(zip(RETRIEVED, np.array(poses).swapaxes(0, 1), strict=True))
-
-
-def _compiled(result: TrainResult) -> bytes | None:
-    """The network for onnxruntime; None where torch has to run it."""
-    from relocalize.regression.onnx_export import compiled  # noqa: PLC0415
-
-    data = result.data
-    if data.settings.samples:
-        return None
-    # As many as a photo is shown as.
-    rows = np.linspace(0, len(data.train) - 1, data.settings.input.test_crops).astype(int)
-    try:
-        return compiled(result.model, data.images.of_frames(data.frames, data.train[rows]))
-    except LocalizerError as error:
-        progress.say(f"torch will answer, and slower: {error}")
-        return None
-
-
-def _by_torch(model: PoseRegressor, settings: TrainSettings) -> TorchNetwork:
-    """Where it was trained, if that is here, else wherever it can be."""
-    from relocalize.regression.device import choose_device  # noqa: PLC0415
-    from relocalize.regression.inference import TorchNetwork  # noqa: PLC0415
-
-    choose = partial(choose_device, threads=settings.threads, precision=settings.precision)
-    try:
-        device = choose(settings.device)
-    except LocalizerError:
-        device = choose("auto")
-    return TorchNetwork(model, device, samples=settings.samples)
-
-
-def _read_model(path: Path, settings: TrainSettings) -> PoseRegressor:
-    require_torch()
-    from safetensors.torch import load_file  # noqa: PLC0415
-
-    from relocalize.regression.model import make_regressor  # noqa: PLC0415
-
-    try:
-        model = make_regressor(settings)
-        model.load_state_dict(
-            {
-                name.removeprefix(_MODEL): value.float() if value.is_floating_point() else value
-                for name, value in load_file(str(path)).items()
-                if name.startswith(_MODEL)
-            }
-        )
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise LocalizerError(
-            f"{path} is damaged ({str(error).splitlines()[0]}); delete the folder and it is "
-            "trained again"
-        ) from error
-    return model.eval()
-
-
-def _settings_in(description: dict[str, Any]) -> TrainSettings:
-    return TrainSettings.from_json(json.dumps(description.get("settings")))
-
-
-def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Those in a file of weights that are not the network's."""
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise LocalizerError(f"{path} is of {path.stat().st_size} bytes; want {_MAX_BYTES}")
-        with safe_open(str(path), framework="np") as file:
-            names = [name for name in file.keys() if not name.startswith(_MODEL)]  # noqa: SIM118
-            return {name: file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
-        raise LocalizerError(
-            f"{path} is damaged ({error}); delete the folder and it is trained again"
-        ) from error
-
-
-def _work_folder(place: Place, split: Split | None, settings: TrainSettings) -> Path:
-    """The folder of a training under way, by what is trained on what; a few others stay."""
-    values = asdict(settings) | {"minutes": None, "checkpoint_minutes": None, "threads": None}
-    about = json.dumps([values, None if split is None else asdict(split)])
-    key = hashlib.sha256(about.encode()).hexdigest()[:16]
-    folder = place.root / "localizers" / f"{_UNFINISHED}{key}"
-    others = [path for path in folder.parent.glob(f"{_UNFINISHED}*") if path != folder]
-    for old in sorted(others, key=lambda path: path.stat().st_mtime)[:-_UNFINISHED_KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
-    return folder
-
-
-def _facts(result: TrainResult, settings: TrainSettings, unit: str) -> TrainedFacts:
-    counts, run = result.model.parameter_counts(), result.run
-    sources, answers = result.validated.sources, result.validated.calibration.answers
-    validation = {
-        "images": len(result.data.validation),
-        "position": sources["pose"].position,
-        "unit": unit,
-        "rotation_deg": sources["pose"].rotation_deg,
-        "score": sources["pose"].score,
-        "epoch": run.best_epoch,
-        "sources": {
-            name: {"position": one.position, "rotation_deg": one.rotation_deg}
-            for name, one in sources.items()
-        },
-        "answers_by": dict(zip(("position", "rotation"), answers, strict=True)),
-    }
-    training = {
-        "images": len(result.data.train),
-        "epochs": run.epochs,
-        "seconds": round(run.seconds, 2),
-        "preparation_seconds": round(result.preparation_seconds, 2),
-        "stopped": run.stopped,
-        "restarts": run.restarts,
-        "device": result.device.name,
-        "backbone_weights": Path(result.weights.source).name or "none",
-        "parameters": asdict(counts),
-        "with": {package: version(package) for package in _WITH},
-    }
-    return TrainedFacts(settings, validation, training)
