@@ -45,35 +45,24 @@ _NOT_ALONE = Refused("no other photo of its camera gives a pose that agrees with
 
 @dataclass(frozen=True, eq=False)
 class PosedPhoto:
-    """A photo with its pose.
+    """A photo with its pose."""
 
-    Attributes:
-        world_from_cam: the pose.
-        covariance: [6, 6] of (centre in the world, rotation in the camera's axes in radians).
-        feature_rows: [I] features that see a point.
-        point_rows: [I] these points' rows in the scene.
-    """
-
-    world_from_cam: Rigid3
+    world_from_cam: Rigid3  # the pose
+    # [6, 6] of (centre in the world, rotation in the camera's axes in radians)
     covariance: FloatArray
-    feature_rows: Rows
-    point_rows: Rows
+    feature_rows: Rows  # [I] features that see a point
+    point_rows: Rows  # [I] these points' rows in the scene
 
 
 @dataclass(frozen=True, eq=False)
 class PosedTogether:
-    """The photos of one camera.
+    """The photos of one camera."""
 
-    Attributes:
-        camera: theirs; None where no photo got a pose.
-        sigmas: [L] standard deviations of its estimated parameters: focal length, k1, k2,
-            principal point x, y; empty for a given camera.
-        photos: in the order given.
-    """
-
-    camera: Camera | None
+    camera: Camera | None  # theirs; None where no photo got a pose
+    # [L] standard deviations of its estimated parameters: focal length, k1, k2, principal point x,
+    # y; empty for a given camera
     sigmas: FloatArray
-    photos: tuple[PosedPhoto | Refused, ...]
+    photos: tuple[PosedPhoto | Refused, ...]  # in the order given
 
 
 def pose_together(solver: PoseSolver, photos: Sequence[Matches]) -> PosedTogether:

@@ -27,15 +27,10 @@ _COVERAGE, _CHI2_3 = 0.6827, 3.527
 
 @dataclass(frozen=True)
 class MapNoise:
-    """Standard deviations per axis that the map adds to a pose.
+    """Standard deviations per axis that the map adds to a pose."""
 
-    Attributes:
-        position: in the Place's unit.
-        rotation_rad: radians.
-    """
-
-    position: float = 0.0
-    rotation_rad: float = 0.0
+    position: float = 0.0  # in the Place's unit
+    rotation_rad: float = 0.0  # radians
 
     @property
     def covariance(self) -> FloatArray:

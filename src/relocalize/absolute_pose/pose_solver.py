@@ -59,17 +59,11 @@ class PoseSolverSettings:
 
 @dataclass(frozen=True, eq=False)
 class PoseSolver:
-    """What is known of a place, and how photos are posed in it.
+    """What is known of a place, and how photos are posed in it."""
 
-    Attributes:
-        scene: points, views, image vectors.
-        settings: how photos get their poses.
-        noise: what the map adds to the uncertainty of every pose.
-    """
-
-    scene: Scene
-    settings: PoseSolverSettings
-    noise: MapNoise
+    scene: Scene  # points, views, image vectors
+    settings: PoseSolverSettings  # how photos get their poses
+    noise: MapNoise  # what the map adds to the uncertainty of every pose
 
     @classmethod
     def learn(

@@ -21,17 +21,11 @@ _FOCAL_AROUND_PRIOR = (0.9, 1.0, 1.1)
 
 @dataclass(frozen=True, eq=False)
 class FirstPose:
-    """What RANSAC found.
+    """What RANSAC found."""
 
-    Attributes:
-        world_from_cam: the pose.
-        focal: pixels; the given one where it was known.
-        inliers: [N] bool.
-    """
-
-    world_from_cam: Rigid3
-    focal: float
-    inliers: NDArray[np.bool_]
+    world_from_cam: Rigid3  # the pose
+    focal: float  # pixels; the given one where it was known
+    inliers: NDArray[np.bool_]  # [N] bool
 
 
 def ransac_pose(

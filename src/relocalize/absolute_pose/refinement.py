@@ -39,40 +39,25 @@ class Freedom(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Lens:
-    """COLMAP's RADIAL camera, in pixels relative to a point near the principal point.
+    """COLMAP's RADIAL camera, in pixels relative to a point near the principal point."""
 
-    Attributes:
-        focal: pixels.
-        radial: ``k1`` of ``(1 + k1 r^2 + k2 r^4)``.
-        focal_sigma: of a prior on the focal length as a share of it, None without one.
-        radial2: ``k2``.
-        centre: the principal point, pixels.
-    """
-
-    focal: float
-    radial: float = 0.0
+    focal: float  # pixels
+    radial: float = 0.0  # ``k1`` of ``(1 + k1 r^2 + k2 r^4)``
+    # of a prior on the focal length as a share of it, None without one
     focal_sigma: float | None = None
-    radial2: float = 0.0
-    centre: tuple[float, float] = (0.0, 0.0)
+    radial2: float = 0.0  # ``k2``
+    centre: tuple[float, float] = (0.0, 0.0)  # the principal point, pixels
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Matches of one photo and the pose that is fitted to them.
+    """Matches of one photo and the pose that is fitted to them."""
 
-    Attributes:
-        pixels: [N, 2] in the lens's pixels, x right, y down.
-        points: [N, 3] in the world.
-        world_from_cam: the pose.
-        feature_rows: [N] rows of the photo's features.
-        point_rows: [N] rows of the scene's points.
-    """
-
-    pixels: FloatArray
-    points: FloatArray
-    world_from_cam: Rigid3
-    feature_rows: NDArray[np.int64]
-    point_rows: NDArray[np.int64]
+    pixels: FloatArray  # [N, 2] in the lens's pixels, x right, y down
+    points: FloatArray  # [N, 3] in the world
+    world_from_cam: Rigid3  # the pose
+    feature_rows: NDArray[np.int64]  # [N] rows of the photo's features
+    point_rows: NDArray[np.int64]  # [N] rows of the scene's points
 
     def only(self, keep: NDArray[np.bool_]) -> View:
         """The same with the matches ``keep`` [N] alone."""
@@ -87,15 +72,10 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """Poses and lens at the optimum.
+    """Poses and lens at the optimum."""
 
-    Attributes:
-        views: as given, with their poses refined.
-        lens: as given, or refined.
-    """
-
-    views: tuple[View, ...]
-    lens: Lens
+    views: tuple[View, ...]  # as given, with their poses refined
+    lens: Lens  # as given, or refined
 
 
 def reprojection_errors(view: View, lens: Lens) -> FloatArray:

@@ -27,26 +27,16 @@ _MARGIN = 0.05  # of the longer side, about an image: a place that just leaves i
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """The points, views and image vectors that a photo is compared with.
+    """The points, views and image vectors that a photo is compared with."""
 
-    Attributes:
-        origin: [3] in the world, from which positions and poses of the scene count.
-        positions: [P, 3] from there.
-        descriptors: [P, D], the mean over the point's observations.
-        centres: [N, 3] camera centres of the views.
-        view_starts: [N + 1] view i sees ``seen_rows[view_starts[i]:view_starts[i + 1]]``.
-        seen_rows: rows of points.
-        vlad: describes photos for retrieval.
-        vectors: [N, D] the views' descriptions.
-    """
-
-    positions: FloatArray
-    descriptors: Descriptors
-    centres: FloatArray
-    view_starts: Rows
-    seen_rows: Rows
-    vlad: Vlad
-    vectors: UnitDescriptors
+    positions: FloatArray  # [P, 3] from there
+    descriptors: Descriptors  # [P, D], the mean over the point's observations
+    centres: FloatArray  # [N, 3] camera centres of the views
+    view_starts: Rows  # [N + 1] view i sees ``seen_rows[view_starts[i]:view_starts[i + 1]]``
+    seen_rows: Rows  # rows of points
+    vlad: Vlad  # describes photos for retrieval
+    vectors: UnitDescriptors  # [N, D] the views' descriptions
+    # [3] in the world, from which positions and poses of the scene count
     origin: FloatArray = field(default_factory=lambda: np.zeros(3))
 
     def retrieve(

@@ -29,15 +29,11 @@ _FOCAL, _RADIAL = 0, 3  # among the parameters of SIMPLE_RADIAL
 
 @dataclass(frozen=True, eq=False)
 class SharedCamera:
-    """A camera that several photos share.
+    """A camera that several photos share."""
 
-    Attributes:
-        camera: its intrinsics; SIMPLE_RADIAL where they have a covariance.
-        covariance: [2, 2] of focal length in pixels and radial term, where they were estimated
-            from the photos; None where that is not known.
-    """
-
-    camera: Camera
+    camera: Camera  # its intrinsics; SIMPLE_RADIAL where they have a covariance
+    # [2, 2] of focal length in pixels and radial term, where they were estimated from the photos;
+    # None where that is not known
     covariance: FloatArray | None = None
 
     def pose_covariance(self, world_from_cam: Rigid3, points: FloatArray) -> FloatArray:

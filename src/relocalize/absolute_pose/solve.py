@@ -75,23 +75,14 @@ class PoseSettings:
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """What of a photo was found in the map, before any pose.
+    """What of a photo was found in the map, before any pose."""
 
-    Attributes:
-        camera: the photo's, as well as it is known.
-        keypoints: [K, 2] all its features, pixels.
-        descriptors: [K, D] theirs.
-        near: rows of the points that the similar views see, ascending.
-        feature_rows: [M] matched features.
-        point_rows: [M] the points that they match.
-    """
-
-    camera: Camera
-    keypoints: FloatArray
-    descriptors: Descriptors
-    near: Rows
-    feature_rows: Rows
-    point_rows: Rows
+    camera: Camera  # the photo's, as well as it is known
+    keypoints: FloatArray  # [K, 2] all its features, pixels
+    descriptors: Descriptors  # [K, D] theirs
+    near: Rows  # rows of the points that the similar views see, ascending
+    feature_rows: Rows  # [M] matched features
+    point_rows: Rows  # [M] the points that they match
 
     @property
     def pixel(self) -> float:
@@ -118,33 +109,21 @@ class Matches:
 
 @dataclass(frozen=True, eq=False)
 class Solved:
-    """A pose that is believed.
+    """A pose that is believed."""
 
-    Attributes:
-        view: the pose, and the matches that agree with it.
-        covariance: [6, 6] as in `PoseEstimate`.
-        camera: the given one, or the estimated SIMPLE_RADIAL.
-        verification: what of the photo contradicts the pose, within bounds.
-    """
-
-    view: View
-    covariance: FloatArray
-    camera: Camera
-    verification: Verification
+    view: View  # the pose, and the matches that agree with it
+    covariance: FloatArray  # [6, 6] as in `PoseEstimate`
+    camera: Camera  # the given one, or the estimated SIMPLE_RADIAL
+    verification: Verification  # what of the photo contradicts the pose, within bounds
 
 
 @dataclass(frozen=True, eq=False)
 class Refused:
-    """Why there is no pose.
+    """Why there is no pose."""
 
-    Attributes:
-        reason: for people.
-        inliers: matches that agreed with the best one.
-        doubted: the pose, where only what stands around speaks against it: a look-alike's.
-    """
-
-    reason: str
-    inliers: int | None = None
+    reason: str  # for people
+    inliers: int | None = None  # matches that agreed with the best one
+    # the pose, where only what stands around speaks against it: a look-alike's
     doubted: Rigid3 | None = None
 
 

@@ -83,19 +83,13 @@ class _Expected:
 
 @dataclass(frozen=True)
 class Usual:
-    """What right poses in a map show, and how often it has wrong ones to offer.
+    """What right poses in a map show, and how often it has wrong ones to offer."""
 
-    Attributes:
-        max_missing: plausible share of what should be seen from a pose that looks different.
-        missing: that share, of a typical photo.
-        astray: share of a typical photo's other features that match points elsewhere.
-        elsewhere: odds that a photo gets a pose though its place is not in the map; 0 until it is
-            measured.
-    """
-
+    # plausible share of what should be seen from a pose that looks different
     max_missing: float = 1.0
-    missing: float = _TYPICAL
-    astray: float = 0.05
+    missing: float = _TYPICAL  # that share, of a typical photo
+    astray: float = 0.05  # share of a typical photo's other features that match points elsewhere
+    # odds that a photo gets a pose though its place is not in the map; 0 until it is measured
     elsewhere: float = 0.0
 
     def of(self, photos: Sequence[Verification]) -> Usual:
@@ -126,19 +120,16 @@ def usual_of(own: Sequence[Verification], *, wrong: int, asked: int) -> Usual:
 
 @dataclass(frozen=True)
 class Verification:
-    """What of a photo contradicts a pose.
+    """What of a photo contradicts a pose."""
 
-    Attributes:
-        missing: share of the points with a feature where they should show that looks different;
-            None where the map has too few points that were seen alike.
-        unlike: share of the image's parts that are unlike the map, 0 where these are one or two;
-            None where the map expects too little.
-        astray: share of the photo's features without a match at this pose that match points
-            elsewhere in the map.
-    """
-
+    # share of the points with a feature where they should show that looks different; None where the
+    # map has too few points that were seen alike
     missing: float | None
+    # share of the image's parts that are unlike the map, 0 where these are one or two; None where
+    # the map expects too little
     unlike: float | None
+    # share of the photo's features without a match at this pose that match points elsewhere in the
+    # map
     astray: float = 0.0
 
     def contradiction(self, max_missing: float) -> str | None:

@@ -33,17 +33,11 @@ class Thumbnail:
 
 @dataclass(frozen=True, eq=False)
 class MotionStrip:
-    """The motion of a video over time, with the kept frames marked.
+    """The motion of a video over time, with the kept frames marked."""
 
-    Attributes:
-        curve: of the whole video.
-        kept: indices of the kept frames.
-        rests: [N] whether the camera rests.
-    """
-
-    curve: Curve
-    kept: Sequence[int]
-    rests: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    curve: Curve  # of the whole video
+    kept: Sequence[int]  # indices of the kept frames
+    rests: np.ndarray[tuple[int], np.dtype[np.bool_]]  # [N] whether the camera rests
 
 
 def contact_sheet(

@@ -25,29 +25,19 @@ _MM_PER_RESOLUTION_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 
 @dataclass(frozen=True)
 class Exif:
-    """The part of a photo's EXIF that relocalize uses; None where the photo does not say.
+    """The part of a photo's EXIF that relocalize uses; None where the photo does not say."""
 
-    Attributes:
-        make: camera maker.
-        model: camera model.
-        lens: lens model.
-        focal_mm: focal length of the lens.
-        focal_35mm: focal length that gives the same view on 35 mm film.
-        pixels_per_mm: resolution of the sensor, in pixels of the image as the camera wrote it.
-        written_longer_side: longer side in pixels of the image as the camera wrote it.
-        orientation: 1 to 8; 1 is upright.
-        gps: where the photo was taken.
-    """
-
-    make: str | None = None
-    model: str | None = None
-    lens: str | None = None
-    focal_mm: float | None = None
-    focal_35mm: float | None = None
+    make: str | None = None  # camera maker
+    model: str | None = None  # camera model
+    lens: str | None = None  # lens model
+    focal_mm: float | None = None  # focal length of the lens
+    focal_35mm: float | None = None  # focal length that gives the same view on 35 mm film
+    # resolution of the sensor, in pixels of the image as the camera wrote it
     pixels_per_mm: float | None = None
+    # longer side in pixels of the image as the camera wrote it
     written_longer_side: int | None = None
-    orientation: int = 1
-    gps: Fix | None = None
+    orientation: int = 1  # 1 to 8; 1 is upright
+    gps: Fix | None = None  # where the photo was taken
 
     def focal_px(self, width: int, height: int) -> float | None:
         """Focal length in pixels of the image at ``width`` x ``height``, or None."""

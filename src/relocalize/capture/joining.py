@@ -21,15 +21,11 @@ _PER_RECORD = 64  # photos; a kill loses at most the reading of so many
 
 @dataclass(frozen=True)
 class KnownCamera:
-    """What a person says of the photos' camera.
+    """What a person says of the photos' camera."""
 
-    Attributes:
-        focal_px: roughly the focal length in pixels; None where the photos' EXIF is to say it.
-        calibrated: exactly the camera; None where it is to be estimated.
-    """
-
+    # roughly the focal length in pixels; None where the photos' EXIF is to say it
     focal_px: float | None = None
-    calibrated: Camera | None = None
+    calibrated: Camera | None = None  # exactly the camera; None where it is to be estimated
 
     def __post_init__(self) -> None:
         if self.focal_px is not None and not 0 < self.focal_px < 1e6:

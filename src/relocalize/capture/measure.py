@@ -24,17 +24,11 @@ _FRAME = [("time", "f8"), ("motion", "f8"), ("sharpness", "f8"), ("seen", "i1"),
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What the first pass found.
+    """What the first pass found."""
 
-    Attributes:
-        curve: the measurements of all N frames.
-        stamps: [N] presentation stamps, int64.
-        broke: at which second and why the video ends early, or None.
-    """
-
-    curve: Curve
-    stamps: NDArray[np.int64]
-    broke: str | None
+    curve: Curve  # the measurements of all N frames
+    stamps: NDArray[np.int64]  # [N] presentation stamps, int64
+    broke: str | None  # at which second and why the video ends early, or None
 
     def stamp_of(self, number: int) -> int | None:
         """The stamp of frame ``number`` if stamps name frames uniquely in this video."""

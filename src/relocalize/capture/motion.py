@@ -32,13 +32,9 @@ def sharpness(luma: NDArray[np.uint8]) -> float:
 
 @dataclass
 class MotionMeter:
-    """Running measurement of image motion.
+    """Running measurement of image motion."""
 
-    Attributes:
-        motion: sum so far, in shares of the image's longer side; never falls.
-    """
-
-    motion: float = 0.0
+    motion: float = 0.0  # sum so far, in shares of the image's longer side; never falls
     _base: float = 0.0
     _anchor: NDArray[np.uint8] | None = None
     _previous: NDArray[np.uint8] | None = None

@@ -60,19 +60,13 @@ def photo_paths(sources: Sequence[Path]) -> list[Path]:
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """A photo, upright.
+    """A photo, upright."""
 
-    Attributes:
-        pixels: RGB [H, W, 3].
-        camera: from the EXIF focal length, or None where the photo does not say.
-        exif: what else it says.
-        plain_as: ``.jpg`` or ``.png`` when the file itself holds exactly these pixels, upright,
-            in a form that every tool reads; None when it has to be written anew for that.
-    """
-
-    pixels: NDArray[np.uint8]
-    camera: Camera | None
-    exif: Exif
+    pixels: NDArray[np.uint8]  # RGB [H, W, 3]
+    camera: Camera | None  # from the EXIF focal length, or None where the photo does not say
+    exif: Exif  # what else it says
+    # ``.jpg`` or ``.png`` when the file itself holds exactly these pixels, upright, in a form that
+    # every tool reads; None when it has to be written anew for that
     plain_as: str | None
 
 

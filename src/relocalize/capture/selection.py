@@ -34,19 +34,12 @@ _UNUSABLE = {
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """What was measured on each of a video's N frames.
+    """What was measured on each of a video's N frames."""
 
-    Attributes:
-        times: [N] seconds from the first frame.
-        motion: [N] sum of image motion so far, in shares of the image's longer side.
-        sharpness: [N] variance of the Laplacian.
-        seen: [N] `Seen`.
-    """
-
-    times: FloatArray
-    motion: FloatArray
-    sharpness: FloatArray
-    seen: NDArray[np.int8]
+    times: FloatArray  # [N] seconds from the first frame
+    motion: FloatArray  # [N] sum of image motion so far, in shares of the image's longer side
+    sharpness: FloatArray  # [N] variance of the Laplacian
+    seen: NDArray[np.int8]  # [N] `Seen`
 
     def __len__(self) -> int:
         return len(self.times)
@@ -85,17 +78,11 @@ DEFAULT_SELECTION = SelectionSettings()
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """The result.
+    """The result."""
 
-    Attributes:
-        kept: indices of the kept frames, ascending.
-        reasons: [N] why each frame was not kept; empty where it was.
-        relative_sharpness: [N] share of the sharpness that near frames have.
-    """
-
-    kept: list[int]
-    reasons: list[str]
-    relative_sharpness: FloatArray
+    kept: list[int]  # indices of the kept frames, ascending
+    reasons: list[str]  # [N] why each frame was not kept; empty where it was
+    relative_sharpness: FloatArray  # [N] share of the sharpness that near frames have
 
 
 def select(

@@ -21,25 +21,16 @@ ReadPixels = Callable[[str], NDArray[np.uint8]]
 
 @dataclass(frozen=True, eq=False)
 class Claims:
-    """N images in the natural order of their names, and what is claimed of them.
+    """N images in the natural order of their names, and what is claimed of them."""
 
-    Attributes:
-        source: what is checked, for people.
-        names: of the images.
-        stated: the numbers of their poses, a row per image.
-        read: decodes an image, RGB [H, W, 3].
-        camera_of: the claimed camera of an image of so many pixels.
-        unused: images that could not be used, with the reason, as ``name: reason``.
-        problems: rows of the file that were left out.
-    """
-
-    source: str
-    names: tuple[str, ...]
-    stated: StatedPoses
-    read: ReadPixels
-    camera_of: Callable[[str, int, int], Camera]
+    source: str  # what is checked, for people
+    names: tuple[str, ...]  # of the images
+    stated: StatedPoses  # the numbers of their poses, a row per image
+    read: ReadPixels  # decodes an image, RGB [H, W, 3]
+    camera_of: Callable[[str, int, int], Camera]  # the claimed camera of an image of so many pixels
+    # images that could not be used, with the reason, as ``name: reason``
     unused: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()  # rows of the file that were left out
 
     @classmethod
     def of_files(cls, registration: Registration, files: FoundImages) -> Claims:

@@ -51,19 +51,13 @@ _HANDFUL = 8  # pairs below which nothing is said
 
 @dataclass(frozen=True)
 class Fit:
-    """How well one convention's poses explain the images.
+    """How well one convention's poses explain the images."""
 
-    Attributes:
-        convention: the convention.
-        rotation_deg: median over the pairs of the angle between claimed and measured rotation.
-        direction_deg: the same of the direction of the translation.
-        error_px: geometric mean over the pairs of the median epipolar error, in pixels of a
-            image of 640 pixels; matches behind a camera count as 32.
-    """
-
-    convention: Convention
-    rotation_deg: float
-    direction_deg: float
+    convention: Convention  # the convention
+    rotation_deg: float  # median over the pairs of the angle between claimed and measured rotation
+    direction_deg: float  # the same of the direction of the translation
+    # geometric mean over the pairs of the median epipolar error, in pixels of a image of 640
+    # pixels; matches behind a camera count as 32
     error_px: float
 
     @property
@@ -74,23 +68,15 @@ class Fit:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the images say about the convention.
+    """What the images say about the convention."""
 
-    Attributes:
-        stated: the fit of the convention that was claimed.
-        best: the fit of the best one; the stated one where it is that or the same.
-        runner_up: the best of those that give other poses; None where nothing else was left.
-        margin: the runner-up's error over the best one's.
-        decided: whether the best is ahead of the runner-up beyond chance.
-        pairs: that were measured.
-    """
-
-    stated: Fit
-    best: Fit
+    stated: Fit  # the fit of the convention that was claimed
+    best: Fit  # the fit of the best one; the stated one where it is that or the same
+    # the best of those that give other poses; None where nothing else was left
     runner_up: Fit | None
-    margin: float
-    decided: bool
-    pairs: int
+    margin: float  # the runner-up's error over the best one's
+    decided: bool  # whether the best is ahead of the runner-up beyond chance
+    pairs: int  # that were measured
 
     @property
     def consistent(self) -> bool:

@@ -16,21 +16,14 @@ _OUTWARDS = (0.25, 0.5, 0.75, 1.0)  # from the principal point to a corner
 
 @dataclass(frozen=True)
 class Correction:
-    """A change of a camera's claimed intrinsics.
+    """A change of a camera's claimed intrinsics."""
 
-    Attributes:
-        log_scale: log of a factor on both coordinates of the plane at depth 1.
-        log_stretch: log of a further factor on y.
-        offset_x: of the principal point, on that plane.
-        offset_y: likewise.
-        distortion: amount of the claimed distortion (1: as claimed, 0: none); where the claimed
-            camera has none, the factor of r^2 by which a point moves outwards.
-    """
-
-    log_scale: float
-    log_stretch: float
-    offset_x: float
-    offset_y: float
+    log_scale: float  # log of a factor on both coordinates of the plane at depth 1
+    log_stretch: float  # log of a further factor on y
+    offset_x: float  # of the principal point, on that plane
+    offset_y: float  # likewise
+    # amount of the claimed distortion (1: as claimed, 0: none); where the claimed camera has none,
+    # the factor of r^2 by which a point moves outwards
     distortion: float
 
     @property

@@ -51,27 +51,19 @@ _ALIKE = 1.1
 
 @dataclass(frozen=True)
 class IntrinsicsFit:
-    """The intrinsics that the matches ask for, beside the claimed ones.
+    """The intrinsics that the matches ask for, beside the claimed ones."""
 
-    Attributes:
-        camera: as claimed; of several that are alike, the one with the middle focal length.
-        images: rows of its images.
-        correction: of the claimed intrinsics.
-        principal_offset_px: [2] wanted principal point minus the claimed one.
-        distortion_amount: wanted amount of the claimed distortion (1: as claimed, 0: none); None
-            where the claimed camera has none.
-        missing_distortion: where it has none, the shift that is wanted at the corner, as a share
-            of the image's longer side.
-        faults: ``focal length``, ``aspect``, ``principal point``, ``distortion``.
-    """
-
-    camera: Camera
-    images: tuple[int, ...]
-    correction: Correction
-    principal_offset_px: tuple[float, float]
+    camera: Camera  # as claimed; of several that are alike, the one with the middle focal length
+    images: tuple[int, ...]  # rows of its images
+    correction: Correction  # of the claimed intrinsics
+    principal_offset_px: tuple[float, float]  # [2] wanted principal point minus the claimed one
+    # wanted amount of the claimed distortion (1: as claimed, 0: none); None where the claimed
+    # camera has none
     distortion_amount: float | None
+    # where it has none, the shift that is wanted at the corner, as a share of the image's longer
+    # side
     missing_distortion: float
-    faults: tuple[str, ...]
+    faults: tuple[str, ...]  # ``focal length``, ``aspect``, ``principal point``, ``distortion``
 
 
 def fit_intrinsics(

@@ -35,18 +35,13 @@ _MIN_ERROR_PX = 1.0
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What explains the images.
+    """What explains the images."""
 
-    Attributes:
-        views: by row; with corrected intrinsics where the claimed ones are at fault.
-        measured: pairs of them with a relative pose.
-        verdict: of all conventions, under these intrinsics; None where too few pairs were measured.
-        under_claimed: the verdict under the claimed intrinsics where these are at fault, else None.
-    """
-
-    views: list[View]
-    measured: list[MeasuredPair]
+    views: list[View]  # by row; with corrected intrinsics where the claimed ones are at fault
+    measured: list[MeasuredPair]  # pairs of them with a relative pose
+    # of all conventions, under these intrinsics; None where too few pairs were measured
     verdict: Verdict | None
+    # the verdict under the claimed intrinsics where these are at fault, else None
     under_claimed: Verdict | None = None
 
 

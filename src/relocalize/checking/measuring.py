@@ -49,21 +49,13 @@ _THUMBNAIL = 32
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One image: its claimed camera, and its features.
+    """One image: its claimed camera, and its features."""
 
-    Attributes:
-        name: its name.
-        camera: claimed, or with a focal length from the matches.
-        features: keypoints [K, 2] in pixels of the image, and descriptors.
-        thumbnail: [32, 32] grey, zero mean and unit norm; zeros when blank.
-        correction: of the camera's intrinsics; None takes them as they are.
-    """
-
-    name: str
-    camera: Camera
-    features: Features
-    thumbnail: FloatArray
-    correction: Correction | None = None
+    name: str  # its name
+    camera: Camera  # claimed, or with a focal length from the matches
+    features: Features  # keypoints [K, 2] in pixels of the image, and descriptors
+    thumbnail: FloatArray  # [32, 32] grey, zero mean and unit norm; zeros when blank
+    correction: Correction | None = None  # of the camera's intrinsics; None takes them as they are
 
     def rays(self, rows: NDArray[np.integer]) -> FloatArray:
         """Undistorted image-plane points [M, 2] of some features."""
@@ -82,23 +74,14 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class MeasuredPair:
-    """Two images of the same thing.
+    """Two images of the same thing."""
 
-    Attributes:
-        pair: rows of the two views.
-        matches: [M, 2] feature rows in the first and the second view.
-        rays: [M, 2, 2] matched image-plane points, of the first and the second view.
-        second_from_first: relative pose with a translation of length 1.
-        parallax_deg: median angle between the matched rays once the rotation is undone.
-        max_error: bound on the epipolar error at depth 1.
-    """
-
-    pair: Pair
-    matches: NDArray[np.uint32]
-    rays: FloatArray
-    second_from_first: Rigid3
-    parallax_deg: float
-    max_error: float
+    pair: Pair  # rows of the two views
+    matches: NDArray[np.uint32]  # [M, 2] feature rows in the first and the second view
+    rays: FloatArray  # [M, 2, 2] matched image-plane points, of the first and the second view
+    second_from_first: Rigid3  # relative pose with a translation of length 1
+    parallax_deg: float  # median angle between the matched rays once the rotation is undone
+    max_error: float  # bound on the epipolar error at depth 1
 
     @property
     def is_moving(self) -> bool:

@@ -22,15 +22,10 @@ _WALK = 0.15
 
 
 class Motion(NamedTuple):
-    """What is implausible about a run of poses.
+    """What is implausible about a run of poses."""
 
-    Attributes:
-        isolated: rows that are far from both neighbours, which are near each other.
-        jumps: rows after which the camera is suddenly elsewhere.
-    """
-
-    isolated: list[int]
-    jumps: list[int]
+    isolated: list[int]  # rows that are far from both neighbours, which are near each other
+    jumps: list[int]  # rows after which the camera is suddenly elsewhere
 
 
 def implausible_motion(poses: Sequence[Rigid3], run: range) -> Motion:

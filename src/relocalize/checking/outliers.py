@@ -41,44 +41,28 @@ _FOLD_DEG = 90.0  # between what a pair measures and what is claimed: a part is 
 
 @dataclass(frozen=True)
 class PoseOutlier:
-    """A pose that the images contradict.
+    """A pose that the images contradict."""
 
-    Attributes:
-        row: of the image.
-        fault: ``rotation``, ``translation`` or ``distance`` (its direction is right).
-        error_px: by how much matches are off, in pixels at 640 pixels of size.
-        rotation_deg: by how much the rotation is off, median over the pairs.
-    """
-
-    row: int
-    fault: str
-    error_px: float
-    rotation_deg: float
+    row: int  # of the image
+    fault: str  # ``rotation``, ``translation`` or ``distance`` (its direction is right)
+    error_px: float  # by how much matches are off, in pixels at 640 pixels of size
+    rotation_deg: float  # by how much the rotation is off, median over the pairs
 
 
 @dataclass(frozen=True, eq=False)
 class PoseTests:
-    """What the images say of each pose.
+    """What the images say of each pose."""
 
-    Attributes:
-        outliers: by row.
-        tested: [N] whether any other image tests it.
-        pair_error_px: median over all pairs.
-        three_view_error_px: median over the images, or None where no three see the same.
-        supported: [N] pairs of it that agree, with images that are no outliers.
-        contradictions: pairs of rows that disagree although neither is an outlier, worst first.
-        parts: rows that pairs which agree tie to each other, the largest part first; of two rows
-            or more.
-        folds: pairs of rows in two parts, of which one is turned about against the other.
-    """
-
-    outliers: tuple[PoseOutlier, ...]
-    tested: NDArray[np.bool_]
-    pair_error_px: float
-    three_view_error_px: float | None
-    supported: NDArray[np.int64]
+    outliers: tuple[PoseOutlier, ...]  # by row
+    tested: NDArray[np.bool_]  # [N] whether any other image tests it
+    pair_error_px: float  # median over all pairs
+    three_view_error_px: float | None  # median over the images, or None where no three see the same
+    supported: NDArray[np.int64]  # [N] pairs of it that agree, with images that are no outliers
+    # pairs of rows that disagree although neither is an outlier, worst first
     contradictions: tuple[Pair, ...]
+    # rows that pairs which agree tie to each other, the largest part first; of two rows or more
     parts: tuple[tuple[int, ...], ...]
+    # pairs of rows in two parts, of which one is turned about against the other
     folds: tuple[Pair, ...]
 
 

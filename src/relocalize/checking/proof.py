@@ -21,19 +21,12 @@ _NEAR = 3  # images on either side of a turned one that are looked at with it
 
 @dataclass(frozen=True, eq=False)
 class Proof:
-    """A registration under the convention that holds for it.
+    """A registration under the convention that holds for it."""
 
-    Attributes:
-        registration: under that convention.
-        files: its images, read as the poses' tool saw them.
-        said_by: who says so, for people and for the Place's record.
-        report: of the check, or None where the user chose.
-    """
-
-    registration: Registration
-    files: FoundImages
-    said_by: str
-    report: CheckReport | None
+    registration: Registration  # under that convention
+    files: FoundImages  # its images, read as the poses' tool saw them
+    said_by: str  # who says so, for people and for the Place's record
+    report: CheckReport | None  # of the check, or None where the user chose
 
 
 def proven(registration: Registration, images: Path, convention: str = AUTO) -> Proof:

@@ -38,19 +38,12 @@ _LIKE = 2  # look-alikes elsewhere that each image is matched with as well
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Some of the images, matched with each other.
+    """Some of the images, matched with each other."""
 
-    Attributes:
-        claims: of just these.
-        views: of them, by row.
-        pairs: of rows that were matched.
-        measured: those of them with a relative pose.
-    """
-
-    claims: Claims
-    views: list[View]
-    pairs: list[Pair]
-    measured: list[MeasuredPair]
+    claims: Claims  # of just these
+    views: list[View]  # of them, by row
+    pairs: list[Pair]  # of rows that were matched
+    measured: list[MeasuredPair]  # those of them with a relative pose
 
     @classmethod
     def of(cls, claims: Claims, views: list[View], pairs: list[Pair]) -> Sample:

@@ -36,23 +36,14 @@ _LOOSE_DEG, _LOOSE_SHIFT = 2.0, 0.05
 
 @dataclass(frozen=True)
 class Link:
-    """What holds two parts of a map to each other.
+    """What holds two parts of a map to each other."""
 
-    Attributes:
-        first: the image on one side that shares most points with the other.
-        second: its counterpart.
-        images: how many are on the smaller side.
-        points: how many both sides see.
-        rotation_sigma_deg: of one side against the other, about its worst axis.
-        scale_sigma: of one side's scale against the other's, as a share.
-    """
-
-    first: str
-    second: str
-    images: int
-    points: int
-    rotation_sigma_deg: float
-    scale_sigma: float
+    first: str  # the image on one side that shares most points with the other
+    second: str  # its counterpart
+    images: int  # how many are on the smaller side
+    points: int  # how many both sides see
+    rotation_sigma_deg: float  # of one side against the other, about its worst axis
+    scale_sigma: float  # of one side's scale against the other's, as a share
 
     def __str__(self) -> str:
         return (
@@ -94,15 +85,11 @@ def loose_images(model: MapModel) -> dict[str, str]:
 
 @dataclass(frozen=True, eq=False)
 class Soundness:
-    """The parts of a map.
+    """The parts of a map."""
 
-    Attributes:
-        parts: image names of each, the largest first; images without observations are in none.
-        links: the weak ones within parts, weakest first.
-    """
-
+    # image names of each, the largest first; images without observations are in none
     parts: tuple[tuple[str, ...], ...]
-    links: tuple[Link, ...]
+    links: tuple[Link, ...]  # the weak ones within parts, weakest first
 
 
 def judge_soundness(model: MapModel) -> Soundness:

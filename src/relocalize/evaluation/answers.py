@@ -13,17 +13,11 @@ from relocalize.place.row_log import RowLog
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """One localizer's estimate for one photo, and its cost.
+    """One localizer's estimate for one photo, and its cost."""
 
-    Attributes:
-        estimate: in the Place's frame; a covariance that is not finite is left out.
-        milliseconds: wall time of `localize`.
-        cpu_milliseconds: CPU time of the same, over all threads.
-    """
-
-    estimate: PoseEstimate
-    milliseconds: float
-    cpu_milliseconds: float
+    estimate: PoseEstimate  # in the Place's frame; a covariance that is not finite is left out
+    milliseconds: float  # wall time of `localize`
+    cpu_milliseconds: float  # CPU time of the same, over all threads
 
     @classmethod
     def of(cls, estimate: PoseEstimate, milliseconds: float, cpu_milliseconds: float) -> Answer:

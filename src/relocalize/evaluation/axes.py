@@ -26,15 +26,10 @@ _LEAST = 1e-6  # of the mean of unit vectors: below it they point everywhere
 
 @dataclass(frozen=True, eq=False)
 class Up:
-    """The direction against gravity.
+    """The direction against gravity."""
 
-    Attributes:
-        direction: [3] unit vector.
-        source: what says so, for people.
-    """
-
-    direction: FloatArray
-    source: str
+    direction: FloatArray  # [3] unit vector
+    source: str  # what says so, for people
 
     @classmethod
     def of(cls, frame: Frame | None, world_from_cam: Sequence[Rigid3]) -> Up:
@@ -54,19 +49,12 @@ class Up:
 
 @dataclass(frozen=True, eq=False)
 class ErrorAxes:
-    """The signed parts of N errors; infinite of failures.
+    """The signed parts of N errors; infinite of failures."""
 
-    Attributes:
-        offset: [N, 3] along the truth's x, y and z.
-        heading_deg: [N] about the vertical, anticlockwise from above.
-        pitch_deg: [N] about the true camera's horizontal right; positive looks too high.
-        roll_deg: [N] about the horizontal ahead; positive is a camera turned clockwise.
-    """
-
-    offset: FloatArray
-    heading_deg: FloatArray
-    pitch_deg: FloatArray
-    roll_deg: FloatArray
+    offset: FloatArray  # [N, 3] along the truth's x, y and z
+    heading_deg: FloatArray  # [N] about the vertical, anticlockwise from above
+    pitch_deg: FloatArray  # [N] about the true camera's horizontal right; positive looks too high
+    roll_deg: FloatArray  # [N] about the horizontal ahead; positive is a camera turned clockwise
 
     @classmethod
     def of(cls, errors: PoseErrors, true: Sequence[Rigid3], up: FloatArray) -> ErrorAxes:

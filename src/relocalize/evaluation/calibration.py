@@ -26,15 +26,10 @@ EXPECTED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6827, 0.8, 0.9, 0.9545, 0.99)
 
 @dataclass(frozen=True)
 class SigmaError:
-    """An error in units of what was stated of it; infinite where it was stated to be zero.
+    """An error in units of what was stated of it; infinite where it was stated to be zero."""
 
-    Attributes:
-        position: Mahalanobis distance of the centre.
-        rotation: likewise of the rotation vector, in the camera's axes.
-    """
-
-    position: float
-    rotation: float
+    position: float  # Mahalanobis distance of the centre
+    rotation: float  # likewise of the rotation vector, in the camera's axes
 
     @classmethod
     def of(cls, estimated: Rigid3, covariance: ArrayLike, true: Rigid3) -> SigmaError:

@@ -29,21 +29,13 @@ from relocalize.plain import to_strict_json
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What a table, a report and a paper say of them.
+    """What a table, a report and a paper say of them."""
 
-    Attributes:
-        errors: of N >= 1 images, by localizer or file.
-        true: [N] the poses ``world_from_cam`` that these are measured from.
-        unit: of positions: ``metre`` or ``map unit``.
-        up: which way is up in the truth's world.
-        clusters: [N] which images are resampled together.
-    """
-
-    errors: dict[str, PoseErrors]
-    true: Sequence[Rigid3]
-    unit: str
-    up: Up
-    clusters: NDArray[np.int64]
+    errors: dict[str, PoseErrors]  # of N >= 1 images, by localizer or file
+    true: Sequence[Rigid3]  # [N] the poses ``world_from_cam`` that these are measured from
+    unit: str  # of positions: ``metre`` or ``map unit``
+    up: Up  # which way is up in the truth's world
+    clusters: NDArray[np.int64]  # [N] which images are resampled together
 
     @property
     def metric(self) -> bool:

@@ -61,15 +61,10 @@ def clusters_of(runs: Sequence[str], places: Sequence[int]) -> NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Resamples:
-    """Draws of test images, the same ones for every localizer and number.
+    """Draws of test images, the same ones for every localizer and number."""
 
-    Attributes:
-        clusters: [N] the cluster of each image.
-        counts: [B, P] how often each of P clusters is in each of B draws.
-    """
-
-    clusters: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    clusters: NDArray[np.int64]  # [N] the cluster of each image
+    counts: NDArray[np.int64]  # [B, P] how often each of P clusters is in each of B draws
 
     @classmethod
     def of(cls, clusters: NDArray[np.int64], *, samples: int = SAMPLES, seed: int = 0) -> Resamples:

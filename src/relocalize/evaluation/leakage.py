@@ -26,22 +26,17 @@ _FEWEST_IN_BIN = 10  # the median of fewer says little
 
 @dataclass(frozen=True, eq=False)
 class Nearness:
-    """The nearest train image of each of N test images, in view and in time.
+    """The nearest train image of each of N test images, in view and in time."""
 
-    Attributes:
-        distance: [N] between the camera centres of the nearest views, in the poses' unit.
-        angle_deg: [N] between their orientations.
-        view_change_deg: [N] how far it moves the image: the angle, and the step as an angle.
-        seconds: [N] to the nearest in time, of the same capture; NaN where the capture has no
-            times or no train image.
-        frames: [N] likewise, in frames of the source video, or in images where these have no
-            numbers; NaN where the capture has no train image.
-    """
-
-    distance: FloatArray
-    angle_deg: FloatArray
+    distance: FloatArray  # [N] between the camera centres of the nearest views, in the poses' unit
+    angle_deg: FloatArray  # [N] between their orientations
+    # [N] how far it moves the image: the angle, and the step as an angle
     view_change_deg: FloatArray
+    # [N] to the nearest in time, of the same capture; NaN where the capture has no times or no
+    # train image
     seconds: FloatArray
+    # [N] likewise, in frames of the source video, or in images where these have no numbers; NaN
+    # where the capture has no train image
     frames: FloatArray
 
     @classmethod

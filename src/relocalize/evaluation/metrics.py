@@ -16,15 +16,10 @@ from relocalize.geometry.transforms import FloatArray
 
 @dataclass(frozen=True)
 class Threshold:
-    """A pose counts as right when both its errors are at most these.
+    """A pose counts as right when both its errors are at most these."""
 
-    Attributes:
-        position_m: metres.
-        rotation_deg: degrees.
-    """
-
-    position_m: float
-    rotation_deg: float
+    position_m: float  # metres
+    rotation_deg: float  # degrees
 
     @property
     def key(self) -> str:
@@ -47,19 +42,14 @@ LEAD_THRESHOLD = THRESHOLDS[1]  # the one that indoor papers report
 
 @dataclass(frozen=True, eq=False)
 class PoseErrors:
-    """How far N estimates are from the truth; where there is no estimate, infinitely far.
+    """How far N estimates are from the truth; where there is no estimate, infinitely far."""
 
-    Attributes:
-        position: [N] distance of the camera centres, in the truth's unit.
-        rotation_deg: [N] angle between the orientations, in [0, 180].
-        offset: [N, 3] estimated minus true centre, along the truth's axes; infinite of failures.
-        turn_deg: [N, 3] the rotation from the true to the estimated camera as a rotation vector
-            about the truth's axes, in degrees; infinite of failures.
-    """
-
-    position: FloatArray
-    rotation_deg: FloatArray
+    position: FloatArray  # [N] distance of the camera centres, in the truth's unit
+    rotation_deg: FloatArray  # [N] angle between the orientations, in [0, 180]
+    # [N, 3] estimated minus true centre, along the truth's axes; infinite of failures
     offset: FloatArray
+    # [N, 3] the rotation from the true to the estimated camera as a rotation vector about the
+    # truth's axes, in degrees; infinite of failures
     turn_deg: FloatArray
 
     @classmethod
@@ -97,25 +87,16 @@ class PoseErrors:
 
 @dataclass(frozen=True)
 class Scores:
-    """The numbers of a table's row; failures count as infinite errors wherever there are some.
+    """The numbers of a table's row; failures count as infinite errors wherever there are some."""
 
-    Attributes:
-        n: images scored.
-        failed: of them, without an estimate.
-        median_position: in the truth's unit; infinite when at least half failed.
-        median_rotation_deg: degrees; infinite likewise.
-        mean_position: in the truth's unit; infinite when one failed.
-        mean_rotation_deg: degrees; infinite likewise.
-        recall: share of images within each of `THRESHOLDS`, by key; NaN where the truth is not
-            in metres, so that the thresholds mean nothing.
-    """
-
-    n: int
-    failed: int
-    median_position: float
-    median_rotation_deg: float
-    mean_position: float
-    mean_rotation_deg: float
+    n: int  # images scored
+    failed: int  # of them, without an estimate
+    median_position: float  # in the truth's unit; infinite when at least half failed
+    median_rotation_deg: float  # degrees; infinite likewise
+    mean_position: float  # in the truth's unit; infinite when one failed
+    mean_rotation_deg: float  # degrees; infinite likewise
+    # share of images within each of `THRESHOLDS`, by key; NaN where the truth is not in metres, so
+    # that the thresholds mean nothing
     recall: dict[str, float]
 
     @classmethod
@@ -146,17 +127,12 @@ AREAS_CM_DEG = {"5cm_5deg": 5, "50cm_50deg": 50}
 
 @dataclass(frozen=True)
 class RecallCurve:
-    """The share of images whose errors are at most t centimetres and t degrees, both.
+    """The share of images whose errors are at most t centimetres and t degrees, both."""
 
-    Attributes:
-        thresholds_cm_deg: the values of t.
-        recall: the share at each of them.
-        area: below the curve from 0 to each of `AREAS_CM_DEG`, as a share of the whole: 1 when
-            every pose is exact.
-    """
-
-    thresholds_cm_deg: tuple[float, ...]
-    recall: tuple[float, ...]
+    thresholds_cm_deg: tuple[float, ...]  # the values of t
+    recall: tuple[float, ...]  # the share at each of them
+    # below the curve from 0 to each of `AREAS_CM_DEG`, as a share of the whole: 1 when every pose
+    # is exact
     area: dict[str, float]
 
     @classmethod
@@ -178,19 +154,12 @@ def area_shares(errors: PoseErrors, name: str) -> FloatArray:
 
 @dataclass(frozen=True)
 class Times:
-    """What localizing a photo cost, from decoded pixels to the pose.
+    """What localizing a photo cost, from decoded pixels to the pose."""
 
-    Attributes:
-        ms_median: wall milliseconds.
-        ms_p95: 95th percentile of the same.
-        cpu_ms_median: CPU milliseconds, over all threads.
-        cpu_ms_p95: 95th percentile of the same.
-    """
-
-    ms_median: float
-    ms_p95: float
-    cpu_ms_median: float
-    cpu_ms_p95: float
+    ms_median: float  # wall milliseconds
+    ms_p95: float  # 95th percentile of the same
+    cpu_ms_median: float  # CPU milliseconds, over all threads
+    cpu_ms_p95: float  # 95th percentile of the same
 
     @classmethod
     def of(cls, milliseconds: ArrayLike, cpu_milliseconds: ArrayLike) -> Times:

@@ -30,25 +30,17 @@ _SAME = 1e-9  # relative: sums that differ by rounding alone are as extreme
 
 @dataclass(frozen=True)
 class Difference:
-    """One number of two localizers on the same images.
+    """One number of two localizers on the same images."""
 
-    Attributes:
-        a: the one localizer.
-        b: the other.
-        metric: ``median_position``, ``median_rotation_deg`` or ``recall_`` and a threshold's key.
-        difference: a's number minus b's; not finite where one median is infinite.
-        interval: 95% of the difference, or None where there are too few clusters to say.
-        p: how often chance alone makes a difference as large.
-        p_holm: the same when asked of all pairs of the table at once (Holm, Scandinavian Journal
-            of Statistics 1979).
-    """
-
-    a: str
-    b: str
-    metric: str
-    difference: float
+    a: str  # the one localizer
+    b: str  # the other
+    metric: str  # ``median_position``, ``median_rotation_deg`` or ``recall_`` and a threshold's key
+    difference: float  # a's number minus b's; not finite where one median is infinite
+    # 95% of the difference, or None where there are too few clusters to say
     interval: Interval | None
-    p: float
+    p: float  # how often chance alone makes a difference as large
+    # the same when asked of all pairs of the table at once (Holm, Scandinavian Journal of
+    # Statistics 1979)
     p_holm: float
 
 
@@ -78,20 +70,13 @@ def differences(
 
 @dataclass(frozen=True)
 class _Compared:
-    """A number of a table, by localizer.
+    """A number of a table, by localizer."""
 
-    Attributes:
-        name: in result files.
-        values: [N] that it is made of, by localizer.
-        drawn: the number in each draw of the images.
-        of_all: the number of all images.
-        by_image: what the test sums up, of two localizers' values.
-    """
-
-    name: str
-    values: dict[str, FloatArray]
-    drawn: Callable[[FloatArray], FloatArray]
-    of_all: Callable[[FloatArray], Any]
+    name: str  # in result files
+    values: dict[str, FloatArray]  # [N] that it is made of, by localizer
+    drawn: Callable[[FloatArray], FloatArray]  # the number in each draw of the images
+    of_all: Callable[[FloatArray], Any]  # the number of all images
+    # what the test sums up, of two localizers' values
     by_image: Callable[[FloatArray, FloatArray], FloatArray]
 
     def differences(self, resamples: Resamples) -> list[Difference]:

@@ -29,17 +29,12 @@ from relocalize.plain import to_strict_json
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """One localizer on one test image.
+    """One localizer on one test image."""
 
-    Attributes:
-        answer: what it said, in the Place's frame.
-        world_from_cam: the same pose in the truth's frame, or None for a failure.
-        in_sigmas: its error in units of what the localizer stated of it and of what the truth
-            itself may be off, or None where nothing was stated.
-    """
-
-    answer: Answer
-    world_from_cam: Rigid3 | None
+    answer: Answer  # what it said, in the Place's frame
+    world_from_cam: Rigid3 | None  # the same pose in the truth's frame, or None for a failure
+    # its error in units of what the localizer stated of it and of what the truth itself may be off,
+    # or None where nothing was stated
     in_sigmas: SigmaError | None
 
     @classmethod

@@ -32,36 +32,23 @@ from relocalize.place.folder import MAP_UNIT, METRE
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """One file of estimates.
+    """One file of estimates."""
 
-    Attributes:
-        strangers: estimates of images that the truth does not have, or that do not count.
-        ambiguous: estimates whose name could mean several of the truth's images.
-        left_out: rows of the file that are no pose.
-        alignment: onto the truth; None where none was asked for.
-    """
-
-    strangers: int
-    ambiguous: int
-    left_out: int
-    alignment: Alignment | None
+    strangers: int  # estimates of images that the truth does not have, or that do not count
+    ambiguous: int  # estimates whose name could mean several of the truth's images
+    left_out: int  # rows of the file that are no pose
+    alignment: Alignment | None  # onto the truth; None where none was asked for
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Score(JupyterMixin):
-    """Estimates against a truth.
+    """Estimates against a truth."""
 
-    Attributes:
-        truth: for people.
-        images: that were scored, as the truth names them.
-        scored: the estimates by file, and others to compare with where there are such.
-        comparison: how far they are from the truth.
-    """
-
-    truth: str
-    images: tuple[str, ...]
+    truth: str  # for people
+    images: tuple[str, ...]  # that were scored, as the truth names them
+    # the estimates by file, and others to compare with where there are such
     scored: dict[str, Scored]
-    comparison: Comparison
+    comparison: Comparison  # how far they are from the truth
 
     def __repr__(self) -> str:
         said = short_scores(self.comparison.errors, metric=self.comparison.metric)
@@ -156,17 +143,11 @@ def score(
 
 @dataclass(frozen=True, eq=False)
 class _Given:
-    """A file of estimates.
+    """A file of estimates."""
 
-    Attributes:
-        estimated: its poses.
-        listed_of: the name of its estimate by the truth's image.
-        ambiguous: estimates whose name could mean several of the truth's images.
-    """
-
-    estimated: Reference
-    listed_of: dict[str, str]
-    ambiguous: int
+    estimated: Reference  # its poses
+    listed_of: dict[str, str]  # the name of its estimate by the truth's image
+    ambiguous: int  # estimates whose name could mean several of the truth's images
 
     @classmethod
     def of(cls, estimated: Reference, reference: Reference) -> _Given:

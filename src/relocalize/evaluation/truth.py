@@ -19,21 +19,13 @@ from relocalize.place.folder import METRE
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """True poses of a Place's images.
+    """True poses of a Place's images."""
 
-    Attributes:
-        world_from_cam: by image name, in the truth's own frame.
-        unit: of that frame: ``metre`` or ``map unit``.
-        source: where the poses come from, for people.
-        exactness: one line on how exact they are.
-        alignment: of the Place's frame with the truth's, on train images; None where they are the
-            same.
-    """
-
-    world_from_cam: dict[str, Rigid3]
-    unit: str
-    source: str
-    exactness: str
+    world_from_cam: dict[str, Rigid3]  # by image name, in the truth's own frame
+    unit: str  # of that frame: ``metre`` or ``map unit``
+    source: str  # where the poses come from, for people
+    exactness: str  # one line on how exact they are
+    # of the Place's frame with the truth's, on train images; None where they are the same
     alignment: Alignment | None = None
 
     @property

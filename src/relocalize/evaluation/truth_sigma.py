@@ -24,16 +24,11 @@ class TruthSigma:
 
     Sizes are root mean squares in space, to be compared with distances and angles, not standard
     deviations of one axis, which are smaller by the square root of 3.
-
-    Attributes:
-        position: [N] in the truth's unit; NaN where it is not known.
-        rotation_deg: [N]; NaN likewise.
-        source: what says so, for people.
     """
 
-    position: FloatArray
-    rotation_deg: FloatArray
-    source: str
+    position: FloatArray  # [N] in the truth's unit; NaN where it is not known
+    rotation_deg: FloatArray  # [N]; NaN likewise
+    source: str  # what says so, for people
 
     def to_json(self) -> dict[str, Any]:
         """Medians over the images of which it is known, as JSON values."""

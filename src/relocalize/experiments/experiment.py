@@ -23,38 +23,23 @@ LogRows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class RunNumbers:
-    """One finished run.
+    """One finished run."""
 
-    Attributes:
-        name: of its folder.
-        values: of the grid's axes.
-        seed: of everything random.
-        position: median validation error of the chosen epoch, in the Place's unit; infinite where
-            the run diverged.
-        rotation_deg: likewise, degrees.
-        score: likewise, what the epoch was chosen by; about 1 for a constant answer.
-        best_epoch: the chosen one, None where the run diverged.
-        position_jump: `epoch_to_epoch` of the validation position errors.
-        rotation_jump: the same of the rotation errors.
-        epoch_seconds: median time of an epoch, validation included.
-        epochs: that were run.
-        seconds: of training and preparing.
-        ended: why: the last epoch, minutes over, or what stopped it.
-    """
-
-    name: str
-    values: Mapping[str, object]
-    seed: int
+    name: str  # of its folder
+    values: Mapping[str, object]  # of the grid's axes
+    seed: int  # of everything random
+    # median validation error of the chosen epoch, in the Place's unit; infinite where the run
+    # diverged
     position: float
-    rotation_deg: float
-    score: float
-    best_epoch: int | None
-    position_jump: float | None
-    rotation_jump: float | None
-    epoch_seconds: float | None
-    epochs: int
-    seconds: float
-    ended: str
+    rotation_deg: float  # likewise, degrees
+    score: float  # likewise, what the epoch was chosen by; about 1 for a constant answer
+    best_epoch: int | None  # the chosen one, None where the run diverged
+    position_jump: float | None  # `epoch_to_epoch` of the validation position errors
+    rotation_jump: float | None  # the same of the rotation errors
+    epoch_seconds: float | None  # median time of an epoch, validation included
+    epochs: int  # that were run
+    seconds: float  # of training and preparing
+    ended: str  # why: the last epoch, minutes over, or what stopped it
 
     @classmethod
     def of(cls, run: Run, result: Mapping[str, Any], log: LogRows) -> RunNumbers:
@@ -81,41 +66,23 @@ class RunNumbers:
 
 @dataclass(frozen=True)
 class ConfigurationNumbers:
-    """One row of the table: the runs of one configuration, one per seed.
+    """One row of the table: the runs of one configuration, one per seed."""
 
-    Attributes:
-        values: of the grid's axes.
-        runs: how many are done.
-        diverged: of them.
-        position: median over seeds of the runs' `RunNumbers.position`.
-        position_range: the least and the largest of them.
-        rotation_deg: median over seeds.
-        rotation_range: the least and the largest.
-        score: median over seeds.
-        position_jump: median over seeds of the runs' jumps from epoch to epoch.
-        rotation_jump: the same of rotations.
-        position_seeds: `seed_to_seed` of positions; None with one seed.
-        rotation_seeds: the same of rotations.
-        epoch_seconds: median over seeds.
-        epochs: median over seeds.
-        ended: why runs ended, each reason once.
-    """
-
-    values: Mapping[str, object]
-    runs: int
-    diverged: int
-    position: float
-    position_range: tuple[float, float]
-    rotation_deg: float
-    rotation_range: tuple[float, float]
-    score: float
-    position_jump: float | None
-    rotation_jump: float | None
-    position_seeds: float | None
-    rotation_seeds: float | None
-    epoch_seconds: float | None
-    epochs: float
-    ended: tuple[str, ...]
+    values: Mapping[str, object]  # of the grid's axes
+    runs: int  # how many are done
+    diverged: int  # of them
+    position: float  # median over seeds of the runs' `RunNumbers.position`
+    position_range: tuple[float, float]  # the least and the largest of them
+    rotation_deg: float  # median over seeds
+    rotation_range: tuple[float, float]  # the least and the largest
+    score: float  # median over seeds
+    position_jump: float | None  # median over seeds of the runs' jumps from epoch to epoch
+    rotation_jump: float | None  # the same of rotations
+    position_seeds: float | None  # `seed_to_seed` of positions; None with one seed
+    rotation_seeds: float | None  # the same of rotations
+    epoch_seconds: float | None  # median over seeds
+    epochs: float  # median over seeds
+    ended: tuple[str, ...]  # why runs ended, each reason once
 
     @classmethod
     def of(cls, runs: Sequence[RunNumbers]) -> ConfigurationNumbers:
@@ -143,49 +110,29 @@ class ConfigurationNumbers:
 
 @dataclass(frozen=True)
 class Effect:
-    """What one value of one axis comes to, whatever the other axes say.
+    """What one value of one axis comes to, whatever the other axes say."""
 
-    Attributes:
-        axis: the setting.
-        value: of it.
-        runs: that have it.
-        position: median of their validation errors, in the Place's unit.
-        rotation_deg: likewise, degrees.
-        position_jump: median of their jumps from epoch to epoch.
-    """
-
-    axis: str
-    value: object
-    runs: int
-    position: float
-    rotation_deg: float
-    position_jump: float | None
+    axis: str  # the setting
+    value: object  # of it
+    runs: int  # that have it
+    position: float  # median of their validation errors, in the Place's unit
+    rotation_deg: float  # likewise, degrees
+    position_jump: float | None  # median of their jumps from epoch to epoch
 
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """A sweep as far as it is done.
+    """A sweep as far as it is done."""
 
-    Attributes:
-        sweep: what was asked.
-        place: name of the Place.
-        split: that was trained on.
-        unit: of positions.
-        engine: that did the runs.
-        planned: how many runs the sweep has.
-        runs: those that are done, in the sweep's order.
-        logs: rows per epoch of each of them, by its name.
-        test: errors on test images by the run's name; none unless they were asked for.
-    """
-
-    sweep: Sweep
-    place: str
-    split: str
-    unit: str
-    engine: str
-    planned: int
-    runs: tuple[RunNumbers, ...]
-    logs: Mapping[str, LogRows]
+    sweep: Sweep  # what was asked
+    place: str  # name of the Place
+    split: str  # that was trained on
+    unit: str  # of positions
+    engine: str  # that did the runs
+    planned: int  # how many runs the sweep has
+    runs: tuple[RunNumbers, ...]  # those that are done, in the sweep's order
+    logs: Mapping[str, LogRows]  # rows per epoch of each of them, by its name
+    # errors on test images by the run's name; none unless they were asked for
     test: dict[str, HeldOutErrors]
 
     def groups(self, axis: str | None = None) -> list[list[RunNumbers]]:

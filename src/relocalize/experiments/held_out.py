@@ -15,19 +15,12 @@ from relocalize.place import Place, Split
 
 @dataclass(frozen=True)
 class HeldOutErrors:
-    """One localizer on the test images.
+    """One localizer on the test images."""
 
-    Attributes:
-        position: median error in the truth's unit, None where half failed.
-        rotation_deg: likewise, degrees.
-        images: that were scored.
-        failed: of them, without an answer.
-    """
-
-    position: float | None
-    rotation_deg: float | None
-    images: int
-    failed: int
+    position: float | None  # median error in the truth's unit, None where half failed
+    rotation_deg: float | None  # likewise, degrees
+    images: int  # that were scored
+    failed: int  # of them, without an answer
 
 
 def score_test_images(

@@ -27,21 +27,13 @@ _MOST_LETTERS = 40  # of the values in a run's name
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One training. Its folder's name has all that its result depends on.
+    """One training. Its folder's name has all that its result depends on."""
 
-    Attributes:
-        place_root: the Place's folder, absolute: the run may be done by another process.
-        split: to train on.
-        folder: of the run, absolute.
-        values: of the grid's axes.
-        settings: of the training.
-    """
-
-    place_root: Path
-    split: str
-    folder: Path
-    values: Mapping[str, object]
-    settings: TrainSettings
+    place_root: Path  # the Place's folder, absolute: the run may be done by another process
+    split: str  # to train on
+    folder: Path  # of the run, absolute
+    values: Mapping[str, object]  # of the grid's axes
+    settings: TrainSettings  # of the training
 
     @property
     def is_done(self) -> bool:

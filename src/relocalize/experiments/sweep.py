@@ -69,40 +69,25 @@ SHIPPED = {path.stem: path for path in sorted(Path(__file__).parent.glob(f"*{_SU
 
 @dataclass(frozen=True, eq=False)
 class Configuration:
-    """One point of the grid.
+    """One point of the grid."""
 
-    Attributes:
-        values: of the grid's axes, by their names.
-        settings: of the training, whatever the seed.
-    """
-
-    values: Mapping[str, object]
-    settings: TrainSettings
+    values: Mapping[str, object]  # of the grid's axes, by their names
+    settings: TrainSettings  # of the training, whatever the seed
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A grid of trainings; made right by `find_sweep`, and by `with_changes` from another.
+    """A grid of trainings; made right by `find_sweep`, and by `with_changes` from another."""
 
-    Attributes:
-        name: of the folder in ``experiments/``.
-        about: what it is for, for people.
-        preset: what the settings begin as.
-        settings: fixed ones, by dotted name.
-        grid: values to try, by dotted name of a setting; ``preset`` may be one of them.
-        seeds: every configuration is trained with each.
-        minutes: that each training may take; None leaves that to preset and grid.
-        split: whose train images are trained on; None takes the Place's only one.
-    """
-
-    name: str
-    about: str = ""
-    preset: str = "default"
-    settings: Mapping[str, object] = field(default_factory=dict)
+    name: str  # of the folder in ``experiments/``
+    about: str = ""  # what it is for, for people
+    preset: str = "default"  # what the settings begin as
+    settings: Mapping[str, object] = field(default_factory=dict)  # fixed ones, by dotted name
+    # values to try, by dotted name of a setting; ``preset`` may be one of them
     grid: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
-    seeds: tuple[int, ...] = (0,)
-    minutes: float | None = None
-    split: str | None = None
+    seeds: tuple[int, ...] = (0,)  # every configuration is trained with each
+    minutes: float | None = None  # that each training may take; None leaves that to preset and grid
+    split: str | None = None  # whose train images are trained on; None takes the Place's only one
 
     def __post_init__(self) -> None:
         for name, (is_right, wanted) in _WANTED.items():

@@ -40,32 +40,20 @@ Pair = tuple[str, str]  # image names, in alphabetical order
 
 @dataclass(frozen=True, eq=False)
 class TwoView:
-    """A verified relation of two images.
+    """A verified relation of two images."""
 
-    Attributes:
-        F: [3, 3] fundamental matrix, ``x_second^T F x_first = 0`` in homogeneous pixels.
-        matches: [V, 2] feature rows of the first and of the second image.
-    """
-
-    F: FloatArray
-    matches: NDArray[np.uint32]
+    F: FloatArray  # [3, 3] fundamental matrix, ``x_second^T F x_first = 0`` in homogeneous pixels
+    matches: NDArray[np.uint32]  # [V, 2] feature rows of the first and of the second image
 
 
 @dataclass(frozen=True, eq=False)
 class MatchedPair:
-    """What came of matching two images.
+    """What came of matching two images."""
 
-    Attributes:
-        first: image name.
-        second: image name.
-        matches: [M, 2] before verification.
-        two_view: None when too few matches agree on one.
-    """
-
-    first: str
-    second: str
-    matches: NDArray[np.uint32]
-    two_view: TwoView | None
+    first: str  # image name
+    second: str  # image name
+    matches: NDArray[np.uint32]  # [M, 2] before verification
+    two_view: TwoView | None  # None when too few matches agree on one
 
 
 # What COLMAP calls a pair whose fundamental matrix was verified (uncalibrated two-view geometry).

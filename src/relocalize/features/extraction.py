@@ -42,16 +42,11 @@ class FeatureSettings:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Local features of one image.
+    """Local features of one image."""
 
-    Attributes:
-        keypoints: [K, 2] float32 pixels of the original image; (0.5, 0.5) is the centre of the
-            top-left pixel.
-        descriptors: [K, D] as their kind stores them.
-    """
-
+    # [K, 2] float32 pixels of the original image; (0.5, 0.5) is the centre of the top-left pixel
     keypoints: NDArray[np.float32]
-    descriptors: Descriptors
+    descriptors: Descriptors  # [K, D] as their kind stores them
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -59,34 +54,24 @@ class Features:
 
 @dataclass(frozen=True)
 class FeatureKind:
-    """What differs between kinds of features.
+    """What differs between kinds of features."""
 
-    Attributes:
-        detect: from a grey image [H, W] and settings to pixels [K, 2] and unit descriptors [K, D].
-        size: D.
-        dtype: of stored descriptors.
-        scale: what unit descriptors are multiplied with to be stored.
-        max_ratio: of matches: angle to the nearest descriptor over that to the second nearest
-            (Lowe).
-        max_angle: radians between matched descriptors.
-        min_verified: fewer matches that agree with one geometry are chance.
-        alike: dot product of unit descriptors below which two are not of one thing: of a point's
-            observations in a kitchen, an office, a corridor and a church, 0 to 0.5% have less with
-            the mean of the others; of those of different points, 97% do.
-        nearby: the same where a pose says where to look, and little else is there.
-    """
-
+    # from a grey image [H, W] and settings to pixels [K, 2] and unit descriptors [K, D]
     detect: Callable[
         [NDArray[np.uint8], FeatureSettings], tuple[NDArray[np.float32], UnitDescriptors]
     ]
-    size: int
-    dtype: type[np.uint8] | type[np.int8]
-    scale: float
+    size: int  # D
+    dtype: type[np.uint8] | type[np.int8]  # of stored descriptors
+    scale: float  # what unit descriptors are multiplied with to be stored
+    # of matches: angle to the nearest descriptor over that to the second nearest (Lowe)
     max_ratio: float
-    max_angle: float
-    min_verified: int
+    max_angle: float  # radians between matched descriptors
+    min_verified: int  # fewer matches that agree with one geometry are chance
+    # dot product of unit descriptors below which two are not of one thing: of a point's
+    # observations in a kitchen, an office, a corridor and a church, 0 to 0.5% have less with the
+    # mean of the others; of those of different points, 97% do
     alike: float
-    nearby: float
+    nearby: float  # the same where a pose says where to look, and little else is there
 
     def stored(self, unit: NDArray[Any]) -> Descriptors:
         """Unit descriptors [K, D] as they are kept."""

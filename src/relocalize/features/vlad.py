@@ -51,21 +51,13 @@ class VladSettings:
 
 @dataclass(frozen=True, eq=False)
 class Vlad:
-    """A learned description of images; compare two of its vectors by their dot product.
+    """A learned description of images; compare two of its vectors by their dot product."""
 
-    Attributes:
-        local_mean: [D] mean of unit local descriptors.
-        local_axes: [L, D] their principal axes.
-        words: [W, L] cluster centres of the projected local descriptors.
-        image_mean: [W * L] mean of the images' raw VLAD vectors.
-        image_axes: [D, W * L] their principal axes.
-    """
-
-    local_mean: Float32Array
-    local_axes: Float32Array
-    words: Float32Array
-    image_mean: Float32Array
-    image_axes: Float32Array
+    local_mean: Float32Array  # [D] mean of unit local descriptors
+    local_axes: Float32Array  # [L, D] their principal axes
+    words: Float32Array  # [W, L] cluster centres of the projected local descriptors
+    image_mean: Float32Array  # [W * L] mean of the images' raw VLAD vectors
+    image_axes: Float32Array  # [D, W * L] their principal axes
 
     def __post_init__(self) -> None:
         for field in fields(self):

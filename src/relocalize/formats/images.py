@@ -49,31 +49,19 @@ STORED, UPRIGHT = "as stored", "upright by EXIF orientation"
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image to import: its listed name, its file, and what the poses' tool saw of it.
+    """An image to import: its listed name, its file, and what the poses' tool saw of it."""
 
-    Attributes:
-        listed: its name in the registration.
-        file: where it lies.
-        name: its path below the folder of images.
-        width: of the pixels that the pose is of.
-        height: likewise.
-        camera: of these pixels.
-        orientation: EXIF orientation of the file.
-        turned: whether these pixels are not the stored ones, but turned by the orientation.
-        exif_camera: by the EXIF focal length, where the file has one.
-        gps: where it says that it was taken.
-    """
-
-    listed: str
-    file: Path
-    name: str
-    width: int
-    height: int
-    camera: Camera
-    orientation: int = 1
+    listed: str  # its name in the registration
+    file: Path  # where it lies
+    name: str  # its path below the folder of images
+    width: int  # of the pixels that the pose is of
+    height: int  # likewise
+    camera: Camera  # of these pixels
+    orientation: int = 1  # EXIF orientation of the file
+    # whether these pixels are not the stored ones, but turned by the orientation
     turned: bool = False
-    exif_camera: Camera | None = None
-    gps: Fix | None = None
+    exif_camera: Camera | None = None  # by the EXIF focal length, where the file has one
+    gps: Fix | None = None  # where it says that it was taken
 
     def opened(self) -> Image.Image:
         """The image that the pose is of; raises `ImageError`."""
@@ -96,26 +84,18 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class FoundImages:
-    """What `find_images` found.
+    """What `find_images` found."""
 
-    Attributes:
-        usable: images with a pose, in the natural order of their names.
-        absent: listed images without an image.
-        ambiguous: by listed name that could mean several images, a line that says which.
-        unusable: images with a pose that are damaged or of another shape than their camera.
-        unposed: images without a pose.
-        unmatched: of these, by name, why no pose of a trajectory is theirs.
-        pixels: `STORED` or `UPRIGHT`: what the poses are of.
-        pixels_from: what says so; None where nothing yet does, and it makes a difference.
-    """
-
-    usable: list[ImageFile]
-    absent: tuple[str, ...]
+    usable: list[ImageFile]  # images with a pose, in the natural order of their names
+    absent: tuple[str, ...]  # listed images without an image
+    # by listed name that could mean several images, a line that says which
     ambiguous: dict[str, str]
+    # images with a pose that are damaged or of another shape than their camera
     unusable: tuple[DroppedFrame, ...]
-    unposed: tuple[DroppedFrame, ...]
-    unmatched: dict[str, str]
-    pixels: str = STORED
+    unposed: tuple[DroppedFrame, ...]  # images without a pose
+    unmatched: dict[str, str]  # of these, by name, why no pose of a trajectory is theirs
+    pixels: str = STORED  # `STORED` or `UPRIGHT`: what the poses are of
+    # what says so; None where nothing yet does, and it makes a difference
     pixels_from: str | None = "no image has an EXIF orientation"
 
     @property

@@ -82,15 +82,10 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class JsonObject:
-    """A JSON object whose values are checked as they are taken.
+    """A JSON object whose values are checked as they are taken."""
 
-    Attributes:
-        values: by key.
-        where: begins every message: the file, and the place in it. Empty says nothing.
-    """
-
-    values: dict[str, object]
-    where: str = ""
+    values: dict[str, object]  # by key
+    where: str = ""  # begins every message: the file, and the place in it. Empty says nothing
 
     @classmethod
     def of(cls, value: object, where: str = "") -> JsonObject:

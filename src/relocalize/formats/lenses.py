@@ -23,23 +23,17 @@ _SAMPLES = 100  # radii, to the corner
 
 @dataclass(frozen=True)
 class SizelessCamera:
-    """A camera of which a file does not give the image's size.
+    """A camera of which a file does not give the image's size."""
 
-    Attributes:
-        focal: in ``unit``.
-        unit: ``pixel``, or ``width`` or ``longer side``: shares of these of the image.
-        focal_y: where it differs from ``focal``.
-        principal_offset: [2], of the principal point from the image's centre, in ``unit``.
-        principal_point: [2] pixels from the image's corner, where the file says it so.
-        distortion: ``k1``, ``k1 k2``, ``k1 k2 p1 p2`` or ``k1 k2 p1 p2 k3`` in OpenCV's sense
-            and order. Empty says that it is unknown: a radial term of 0, which mapping estimates.
-    """
-
-    focal: float
-    unit: str = "pixel"
-    focal_y: float | None = None
+    focal: float  # in ``unit``
+    unit: str = "pixel"  # ``pixel``, or ``width`` or ``longer side``: shares of these of the image
+    focal_y: float | None = None  # where it differs from ``focal``
+    # [2], of the principal point from the image's centre, in ``unit``
     principal_offset: tuple[float, float] = (0.0, 0.0)
+    # ``k1``, ``k1 k2``, ``k1 k2 p1 p2`` or ``k1 k2 p1 p2 k3`` in OpenCV's sense and order. Empty
+    # says that it is unknown: a radial term of 0, which mapping estimates
     distortion: tuple[float, ...] = ()
+    # [2] pixels from the image's corner, where the file says it so
     principal_point: tuple[float, float] | None = None
 
     def of_image(self, width: int, height: int) -> Camera:

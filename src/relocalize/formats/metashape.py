@@ -134,23 +134,14 @@ def _left_out(camera: ElementTree.Element, lens: SensorLens) -> str | None:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """What a chunk's cameras refer to.
+    """What a chunk's cameras refer to."""
 
-    Attributes:
-        element: the chunk.
-        lenses: by sensor id.
-        offsets: ``master_from_slave`` by sensor id.
-        world: ``world_from_chunk``.
-        components: ``world_from_component`` by component id.
-        by_id: cameras by their id.
-    """
-
-    element: ElementTree.Element
-    lenses: dict[str, SensorLens]
-    offsets: dict[str, Rigid3]
-    world: Similarity3
-    components: dict[str, Similarity3]
-    by_id: dict[str, ElementTree.Element]
+    element: ElementTree.Element  # the chunk
+    lenses: dict[str, SensorLens]  # by sensor id
+    offsets: dict[str, Rigid3]  # ``master_from_slave`` by sensor id
+    world: Similarity3  # ``world_from_chunk``
+    components: dict[str, Similarity3]  # ``world_from_component`` by component id
+    by_id: dict[str, ElementTree.Element]  # cameras by their id
 
     @classmethod
     def of(cls, path: Path, element: ElementTree.Element) -> _Chunk:

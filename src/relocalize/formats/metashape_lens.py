@@ -38,19 +38,14 @@ _GRID = 25  # points along each side of the image where models are compared
 
 @dataclass(frozen=True)
 class SensorLens:
-    """One sensor's lens.
+    """One sensor's lens."""
 
-    Attributes:
-        camera: COLMAP's, or None where the file has no usable focal length.
-        error_px: largest distance, over the image, to where Metashape projects.
-        see_all_around: whether the sensor is panoramic, so that its images are no photos.
-        of_exif: whether its calibration is PhotoScan's before 1.3, with fx and fy, which is not
-            read, so that the camera has the focal length of the EXIF.
-    """
-
-    camera: Camera | None
-    error_px: float = 0.0
+    camera: Camera | None  # COLMAP's, or None where the file has no usable focal length
+    error_px: float = 0.0  # largest distance, over the image, to where Metashape projects
+    # whether the sensor is panoramic, so that its images are no photos
     see_all_around: bool = False
+    # whether its calibration is PhotoScan's before 1.3, with fx and fy, which is not read, so that
+    # the camera has the focal length of the EXIF
     of_exif: bool = False
 
 

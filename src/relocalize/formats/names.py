@@ -23,19 +23,14 @@ _ENDING = re.compile(rf"(?:\.color)?(?:\.(?:{_IMAGE_ENDINGS}))?$", re.IGNORECASE
 
 @dataclass(frozen=True)
 class NameMatch:
-    """The outcome of `match_names`.
+    """The outcome of `match_names`."""
 
-    Attributes:
-        present_of: the image's name by the listed name, in the listed order.
-        ambiguous: by listed name that could mean several images, or shares one with another:
-            a line with the candidates.
-        absent: listed names that no image resembles.
-        why: the reason by image that resembles no listed name, where there is more to say.
-    """
-
-    present_of: dict[str, str]
+    present_of: dict[str, str]  # the image's name by the listed name, in the listed order
+    # by listed name that could mean several images, or shares one with another: a line with the
+    # candidates
     ambiguous: dict[str, str]
-    absent: tuple[str, ...]
+    absent: tuple[str, ...]  # listed names that no image resembles
+    # the reason by image that resembles no listed name, where there is more to say
     why: dict[str, str] = field(default_factory=dict)
 
 

@@ -28,22 +28,14 @@ CAMERAS_FILE = "cameras.json"
 
 @dataclass(frozen=True, eq=False)
 class PosedImages:
-    """Posed images for another tool, each with its image.
+    """Posed images for another tool, each with its image."""
 
-    Attributes:
-        model: poses, cameras, points and observations, by image name.
-        files: the image's file by image name.
-        unit: ``metre`` or ``map unit``.
-        train: names of the train images, where a split was asked for.
-        test: names of the test images, likewise.
-        times: seconds by image name, where the captures know them.
-    """
-
-    model: MapModel
-    files: dict[str, Path]
-    unit: str
-    train: tuple[str, ...] = ()
-    test: tuple[str, ...] = ()
+    model: MapModel  # poses, cameras, points and observations, by image name
+    files: dict[str, Path]  # the image's file by image name
+    unit: str  # ``metre`` or ``map unit``
+    train: tuple[str, ...] = ()  # names of the train images, where a split was asked for
+    test: tuple[str, ...] = ()  # names of the test images, likewise
+    # seconds by image name, where the captures know them
     times: dict[str, float] = field(default_factory=dict)
 
     @property

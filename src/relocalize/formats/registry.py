@@ -39,24 +39,17 @@ from relocalize.formats.registration import Registration
 
 @dataclass(frozen=True)
 class Format:
-    """One foreign format.
+    """One foreign format."""
 
-    Attributes:
-        name: for people.
-        detect: whether a path looks like it, from its names and first row; never raises.
-        read: the whole of it; raises `FormatError`.
-        write: to a path that does not exist yet, where the format can be written.
-        poses_only: whether it has no place for intrinsics and unit: its readers take any numbers
-            for metres.
-        lists: whether what is written says which images are train and test.
-    """
-
-    name: str
+    name: str  # for people
+    # whether a path looks like it, from its names and first row; never raises
     detect: Callable[[Path], bool]
-    read: Callable[[Path], Registration]
+    read: Callable[[Path], Registration]  # the whole of it; raises `FormatError`
+    # to a path that does not exist yet, where the format can be written
     write: Callable[[PosedImages, Path], None] | None = None
+    # whether it has no place for intrinsics and unit: its readers take any numbers for metres
     poses_only: bool = False
-    lists: bool = False
+    lists: bool = False  # whether what is written says which images are train and test
 
 
 # By the name that `--format` takes, the most telling detection first.

@@ -37,19 +37,12 @@ _TWO_FOCALS = {
 
 @dataclass(frozen=True)
 class Resizing:
-    """How images of one size become images of another.
+    """How images of one size become images of another."""
 
-    Attributes:
-        size: width and height before, pixels.
-        new_size: width and height after.
-        source: x, y, width, height of the part that is kept.
-        target: x, y, width, height of where it goes; around it is black.
-    """
-
-    size: tuple[int, int]
-    new_size: tuple[int, int]
-    source: tuple[int, int, int, int]
-    target: tuple[int, int, int, int]
+    size: tuple[int, int]  # width and height before, pixels
+    new_size: tuple[int, int]  # width and height after
+    source: tuple[int, int, int, int]  # x, y, width, height of the part that is kept
+    target: tuple[int, int, int, int]  # x, y, width, height of where it goes; around it is black
 
     @classmethod
     def to(cls, size: tuple[int, int], new_size: tuple[int, int], aspect: Aspect) -> Resizing:

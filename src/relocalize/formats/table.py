@@ -25,21 +25,13 @@ IsHeader = Callable[[Mapping[str, int]], bool]
 
 @dataclass(frozen=True)
 class Header:
-    """The line that names the columns.
+    """The line that names the columns."""
 
-    Attributes:
-        columns: names in lower case, as the line has them but for ``#`` and quotes.
-        at: where each wanted column is, by the first of its names that is there.
-        delimiter: between cells; None is white space.
-        line: its number, from 1.
-        comments: the lines before it, without their ``#``.
-    """
-
-    columns: tuple[str, ...]
-    at: dict[str, int]
-    delimiter: str | None
-    line: int
-    comments: tuple[str, ...]
+    columns: tuple[str, ...]  # names in lower case, as the line has them but for ``#`` and quotes
+    at: dict[str, int]  # where each wanted column is, by the first of its names that is there
+    delimiter: str | None  # between cells; None is white space
+    line: int  # its number, from 1
+    comments: tuple[str, ...]  # the lines before it, without their ``#``
 
     def cells(self, line: str) -> tuple[dict[str, str], dict[str, str]]:
         """The cells of a row by wanted column, and the others by their name.

@@ -32,19 +32,13 @@ from relocalize.geometry.transforms import (
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """The same cameras, or points, in two frames.
+    """The same cameras, or points, in two frames."""
 
-    Attributes:
-        a: [N, 3] centres in frame a.
-        b: [N, 3] centres in frame b.
-        turns: [N, 3, 3], the rotation b_from_a that each camera alone says; None for points.
-        fix_scale: whether the scale is 1.
-    """
-
-    a: FloatArray
-    b: FloatArray
+    a: FloatArray  # [N, 3] centres in frame a
+    b: FloatArray  # [N, 3] centres in frame b
+    # [N, 3, 3], the rotation b_from_a that each camera alone says; None for points
     turns: FloatArray | None
-    fix_scale: bool
+    fix_scale: bool  # whether the scale is 1
 
     def __len__(self) -> int:
         return len(self.a)
@@ -77,23 +71,14 @@ class Similarities(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """What the closed form needs of a set of matches, or [...] of many sets.
+    """What the closed form needs of a set of matches, or [...] of many sets."""
 
-    Attributes:
-        mean_a: [..., 3].
-        mean_b: [..., 3].
-        cross: [..., 3, 3], sum of (b - mean_b)(a - mean_a)^T.
-        square_a: [...], sum of squared distances from mean_a.
-        square_b: [...].
-        turns: [..., 3, 3], sum of the rotations that cameras say.
-    """
-
-    mean_a: FloatArray
-    mean_b: FloatArray
-    cross: FloatArray
-    square_a: FloatArray
-    square_b: FloatArray
-    turns: FloatArray
+    mean_a: FloatArray  # [..., 3]
+    mean_b: FloatArray  # [..., 3]
+    cross: FloatArray  # [..., 3, 3], sum of (b - mean_b)(a - mean_a)^T
+    square_a: FloatArray  # [...], sum of squared distances from mean_a
+    square_b: FloatArray  # [...]
+    turns: FloatArray  # [..., 3, 3], sum of the rotations that cameras say
 
     @classmethod
     def of(cls, a: FloatArray, b: FloatArray, turns: FloatArray | None) -> Sums:

@@ -19,18 +19,12 @@ from relocalize.geometry.transforms import FloatArray, Rigid3, determinant
 
 @dataclass(frozen=True, eq=False)
 class DeviceAxes:
-    """The axes of another program.
+    """The axes of another program."""
 
-    Attributes:
-        name: of it.
-        theirs_from_world: [3, 3] a signed permutation, of determinant -1 where they are
-            left-handed.
-        theirs_from_cam: [3, 3] the same of the camera.
-    """
-
-    name: str
+    name: str  # of it
+    # [3, 3] a signed permutation, of determinant -1 where they are left-handed
     theirs_from_world: FloatArray
-    theirs_from_cam: FloatArray
+    theirs_from_cam: FloatArray  # [3, 3] the same of the camera
 
     def pose(self, world_from_cam: Rigid3) -> Rigid3:
         """Our pose as theirs: their camera to their world."""

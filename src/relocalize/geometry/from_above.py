@@ -14,17 +14,11 @@ _STRAIGHT = 0.01
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The plane that a figure shows.
+    """The plane that a figure shows."""
 
-    Attributes:
-        axes: [3, 3] rows: to the right, upwards in the image, towards the eye.
-        labels: of the two axes of the image, without the unit.
-        words: what is seen, for people.
-    """
-
-    axes: FloatArray
-    labels: tuple[str, str]
-    words: str
+    axes: FloatArray  # [3, 3] rows: to the right, upwards in the image, towards the eye
+    labels: tuple[str, str]  # of the two axes of the image, without the unit
+    words: str  # what is seen, for people
 
     def of(self, positions: FloatArray) -> FloatArray:
         """Positions or directions [N, 3] in the image: [N, 2]."""

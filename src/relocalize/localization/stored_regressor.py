@@ -44,48 +44,29 @@ _MODEL = "model."  # prefix of its tensors in the file; those of the views have 
 
 @dataclass(frozen=True)
 class TrainedFacts:
-    """How a regressor came about, for people and for training it again.
+    """How a regressor came about, for people and for training it again."""
 
-    Attributes:
-        settings: of the training.
-        validation: its numbers on the validation images, which were not trained on.
-        training: what it cost, and with what.
-    """
-
-    settings: TrainSettings
-    validation: dict[str, Any]
-    training: dict[str, Any]
+    settings: TrainSettings  # of the training
+    validation: dict[str, Any]  # its numbers on the validation images, which were not trained on
+    training: dict[str, Any]  # what it cost, and with what
 
 
 @dataclass(frozen=True, eq=False)
 class Regressor:
-    """All that a trained regressor answers by.
+    """All that a trained regressor answers by."""
 
-    Attributes:
-        network: what answers: run by onnxruntime, or by torch where that cannot.
-        images: how photos become its input.
-        views: the train images as it saw them.
-        calibration: of its uncertainty, and what answers.
-        facts: how it came about.
-        unit: of positions.
-        origin: [3] in the world, from which the network's positions count.
-        folder: of its training, or of its weights where it was read.
-        retrieval: among the train images; None where it is not what answers.
-        trained: the network as torch has it, where it is at hand.
-        compiled: the same for onnxruntime, where it was trained just now.
-    """
-
-    network: Network
-    images: ImageInput
-    views: KnownViews
-    calibration: Calibration
-    facts: TrainedFacts
-    unit: str
-    origin: FloatArray
-    folder: Path
+    network: Network  # what answers: run by onnxruntime, or by torch where that cannot
+    images: ImageInput  # how photos become its input
+    views: KnownViews  # the train images as it saw them
+    calibration: Calibration  # of its uncertainty, and what answers
+    facts: TrainedFacts  # how it came about
+    unit: str  # of positions
+    origin: FloatArray  # [3] in the world, from which the network's positions count
+    folder: Path  # of its training, or of its weights where it was read
+    # among the train images; None where it is not what answers
     retrieval: RetrievalLocalizer | None = None
-    trained: PoseRegressor | None = None
-    compiled: bytes | None = None
+    trained: PoseRegressor | None = None  # the network as torch has it, where it is at hand
+    compiled: bytes | None = None  # the same for onnxruntime, where it was trained just now
 
     @cached_property
     def model(self) -> PoseRegressor:

@@ -35,30 +35,19 @@ _SAME_SCALE = 0.02  # the two truths of the kitchen differ by 0.2%, depth camera
 
 @dataclass(frozen=True, eq=False)
 class Outlier:
-    """A pose, or point, that the others contradict.
+    """A pose, or point, that the others contradict."""
 
-    Attributes:
-        name: image or point.
-        distance: from where the others put it, in the reference's unit.
-        angle_deg: between the two orientations; 0 of points.
-    """
-
-    name: str
-    distance: float
-    angle_deg: float
+    name: str  # image or point
+    distance: float  # from where the others put it, in the reference's unit
+    angle_deg: float  # between the two orientations; 0 of points
 
 
 @dataclass(frozen=True, eq=False)
 class Stations:
-    """Where cameras or points are.
+    """Where cameras or points are."""
 
-    Attributes:
-        positions: [N, 3].
-        directions: [N, 3] unit vectors that cameras look along; None of points.
-    """
-
-    positions: FloatArray
-    directions: FloatArray | None
+    positions: FloatArray  # [N, 3]
+    directions: FloatArray | None  # [N, 3] unit vectors that cameras look along; None of points
 
     @classmethod
     def of_cameras(cls, world_from_cam: Sequence[Rigid3]) -> Stations:
@@ -76,30 +65,19 @@ class Stations:
 
 @dataclass(frozen=True, eq=False)
 class FoundFrame:
-    """The transform from a Place's frame to another, and how sure it is.
+    """The transform from a Place's frame to another, and how sure it is."""
 
-    Attributes:
-        reference_from_place: the transform.
-        onto: what it leads to, for people.
-        frame: what is known of the Place's frame once it is moved there.
-        unit: of the reference's frame.
-        names: the images or points that it comes from.
-        alignment: of their positions and orientations; None where a length or a direction alone
-            gave the transform.
-        in_place: where these are in the Place; None as above.
-        in_reference: where they are in the reference.
-        remarks: what else there is to know, for people.
-    """
-
-    reference_from_place: Similarity3
-    onto: str
-    frame: Frame
-    unit: str
-    names: tuple[str, ...]
+    reference_from_place: Similarity3  # the transform
+    onto: str  # what it leads to, for people
+    frame: Frame  # what is known of the Place's frame once it is moved there
+    unit: str  # of the reference's frame
+    names: tuple[str, ...]  # the images or points that it comes from
+    # of their positions and orientations; None where a length or a direction alone gave the
+    # transform
     alignment: Alignment | None = None
-    in_place: Stations | None = None
-    in_reference: Stations | None = None
-    remarks: tuple[str, ...] = ()
+    in_place: Stations | None = None  # where these are in the Place; None as above
+    in_reference: Stations | None = None  # where they are in the reference
+    remarks: tuple[str, ...] = ()  # what else there is to know, for people
 
     @property
     def outliers(self) -> tuple[Outlier, ...]:
@@ -221,21 +199,13 @@ def _numbers(values: FloatArray) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Poses in another frame.
+    """Poses in another frame."""
 
-    Attributes:
-        what: for people.
-        world_from_cam: by image name.
-        unit: of the frame.
-        frame: what is known of it; None of a foreign file.
-        registration: the foreign file; None of a Place.
-    """
-
-    what: str
-    world_from_cam: dict[str, Rigid3]
-    unit: str
-    frame: Frame | None
-    registration: Registration | None = None
+    what: str  # for people
+    world_from_cam: dict[str, Rigid3]  # by image name
+    unit: str  # of the frame
+    frame: Frame | None  # what is known of it; None of a foreign file
+    registration: Registration | None = None  # the foreign file; None of a Place
 
     def match(self, images: Iterable[str]) -> NameMatch:
         """Which of a Place's images mean which of the reference's, as at import."""

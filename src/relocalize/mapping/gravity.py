@@ -31,15 +31,10 @@ _MIN_INLIERS = 30  # segments that must agree before they overrule the horizon
 
 @dataclass(frozen=True, eq=False)
 class Gravity:
-    """The up direction.
+    """The up direction."""
 
-    Attributes:
-        up: [3] unit vector in the world frame.
-        source: what says so, for people.
-    """
-
-    up: FloatArray
-    source: str
+    up: FloatArray  # [3] unit vector in the world frame
+    source: str  # what says so, for people
 
 
 def estimate_gravity(place: Place, cameras: Sequence[tuple[str, Camera, Rigid3]]) -> Gravity:

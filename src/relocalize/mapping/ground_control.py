@@ -47,16 +47,11 @@ _AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
 @dataclass(frozen=True, eq=False)
 class GroundControl:
-    """What a control file says.
+    """What a control file says."""
 
-    Attributes:
-        source: its name.
-        positions: [3] metres by name of an image or point.
-        observations: by point, the pixels that show it: (image name, u, v).
-    """
-
-    source: str
-    positions: dict[str, FloatArray]
+    source: str  # its name
+    positions: dict[str, FloatArray]  # [3] metres by name of an image or point
+    # by point, the pixels that show it: (image name, u, v)
     observations: dict[str, list[tuple[str, float, float]]] = field(default_factory=dict)
 
 

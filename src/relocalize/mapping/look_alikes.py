@@ -31,15 +31,10 @@ _MIN_TRANSFERS = 5  # matches with a point that a verdict needs
 
 @dataclass(frozen=True)
 class Verdict:
-    """What maps say of pairs of images.
+    """What maps say of pairs of images."""
 
-    Attributes:
-        confirmed: they show the same thing.
-        contradicted: they do not: look-alikes.
-    """
-
-    confirmed: frozenset[Pair]
-    contradicted: frozenset[Pair]
+    confirmed: frozenset[Pair]  # they show the same thing
+    contradicted: frozenset[Pair]  # they do not: look-alikes
 
 
 def judge_pairs(models: Iterable[MapModel], matches: Mapping[Pair, NDArray[np.uint32]]) -> Verdict:

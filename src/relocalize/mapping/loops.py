@@ -41,19 +41,13 @@ _COMMON_ERRORS = 4.0  # times the noise alone is what maps are off by
 
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """Two stretches of a walk that show one place.
+    """Two stretches of a walk that show one place."""
 
-    Attributes:
-        first: image of the earlier one.
-        second: image of the later one.
-        first_from_second: where the world of the second belongs in the world of the first.
-        pairs: those that agree on it.
-    """
-
-    first: str
-    second: str
+    first: str  # image of the earlier one
+    second: str  # image of the later one
+    # where the world of the second belongs in the world of the first
     first_from_second: Similarity3
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Pair, ...]  # those that agree on it
 
 
 def find_loops(

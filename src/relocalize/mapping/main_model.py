@@ -48,17 +48,11 @@ _JOIN_REACH = 15  # and the registered images so near in time
 
 @dataclass(frozen=True, eq=False)
 class MainModel:
-    """The map of the keyframes.
+    """The map of the keyframes."""
 
-    Attributes:
-        model: poses and points.
-        fragments: models of images that it lacks.
-        look_alikes: pairs that were left out because the map contradicts them.
-    """
-
-    model: pycolmap.Reconstruction
-    fragments: Sequence[pycolmap.Reconstruction]
-    look_alikes: int
+    model: pycolmap.Reconstruction  # poses and points
+    fragments: Sequence[pycolmap.Reconstruction]  # models of images that it lacks
+    look_alikes: int  # pairs that were left out because the map contradicts them
 
 
 def make_main_model(

@@ -17,21 +17,14 @@ _BLUR = 0.5  # share of the capture's median sharpness below which a frame count
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A finished map, not yet on disk.
+    """A finished map, not yet on disk."""
 
-    Attributes:
-        model: posed images and points.
-        frame: of the world, or None where it is what it was.
-        report: what was done.
-        parts: models of images that nothing firm ties to the map, each in a frame of its own.
-        held: share of the images that are in it and well held.
-    """
-
-    model: MapModel
-    frame: Frame | None
-    report: MapReport
+    model: MapModel  # posed images and points
+    frame: Frame | None  # of the world, or None where it is what it was
+    report: MapReport  # what was done
+    # models of images that nothing firm ties to the map, each in a frame of its own
     parts: tuple[MapModel, ...] = ()
-    held: float = 1.0
+    held: float = 1.0  # share of the images that are in it and well held
 
     @property
     def doubt(self) -> str:

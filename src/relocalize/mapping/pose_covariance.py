@@ -76,31 +76,18 @@ def lens_sigmas(model: MapModel) -> dict[int, FloatArray]:
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """Who sees what, with the derivatives of where.
+    """Who sees what, with the derivatives of where."""
 
-    Attributes:
-        images: [N] those that take part.
-        image_rows: [M] the image of each observation.
-        point_rows: [M] its point, numbered from 0 among those that take part.
-        by_pose: [M, 2, 6] pixels per unit of the camera's centre and per radian.
-        by_point: [M, 2, 3] pixels per unit of the point's position.
-        by_lens: [M, 2, L] pixels per parameter of any lens; 0 for the others' lenses.
-        weights: [M] of the robust loss.
-        variance: of a pixel coordinate with weight 1.
-        depth: typical distance of points.
-        lenses: where whose parameters are.
-    """
-
-    images: Sequence[PosedImage]
-    image_rows: NDArray[np.int64]
-    point_rows: NDArray[np.int64]
-    by_pose: FloatArray
-    by_point: FloatArray
-    by_lens: FloatArray
-    weights: FloatArray
-    variance: float
-    depth: float
-    lenses: _Lenses
+    images: Sequence[PosedImage]  # [N] those that take part
+    image_rows: NDArray[np.int64]  # [M] the image of each observation
+    point_rows: NDArray[np.int64]  # [M] its point, numbered from 0 among those that take part
+    by_pose: FloatArray  # [M, 2, 6] pixels per unit of the camera's centre and per radian
+    by_point: FloatArray  # [M, 2, 3] pixels per unit of the point's position
+    by_lens: FloatArray  # [M, 2, L] pixels per parameter of any lens; 0 for the others' lenses
+    weights: FloatArray  # [M] of the robust loss
+    variance: float  # of a pixel coordinate with weight 1
+    depth: float  # typical distance of points
+    lenses: _Lenses  # where whose parameters are
 
     @classmethod
     def of(cls, model: MapModel, *, principal_points: bool = False) -> Observations | None:

@@ -40,19 +40,12 @@ _ROUNDS = 2  # of matches taken in and adjustment: the second takes in what the 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What can be said of a model without knowing the truth.
+    """What can be said of a model without knowing the truth."""
 
-    Attributes:
-        registered: images in its largest part that hangs together.
-        images: images that were to be in it.
-        reprojection_error: mean, pixels.
-        alarms: what is suspicious about it, for people.
-    """
-
-    registered: int
-    images: int
-    reprojection_error: float
-    alarms: tuple[str, ...]
+    registered: int  # images in its largest part that hangs together
+    images: int  # images that were to be in it
+    reprojection_error: float  # mean, pixels
+    alarms: tuple[str, ...]  # what is suspicious about it, for people
 
     @property
     def score(self) -> tuple[bool, float, float]:
@@ -117,36 +110,22 @@ def _jumps(model: pycolmap.Reconstruction, names: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be reconstructed.
+    """What is to be reconstructed."""
 
-    Attributes:
-        matches: a COLMAP database with verified matches.
-        names: images to map, in time order if ``ordered``.
-        images_dir: folder that the names are below.
-        work: folder for models under way; an interrupted attempt goes on from there.
-        ordered: whether neighbours in ``names`` are neighbours in time.
-        seed: of everything random.
-    """
-
-    matches: Path
-    names: Sequence[str]
-    images_dir: Path
-    work: Path
-    ordered: bool
-    seed: int
+    matches: Path  # a COLMAP database with verified matches
+    names: Sequence[str]  # images to map, in time order if ``ordered``
+    images_dir: Path  # folder that the names are below
+    work: Path  # folder for models under way; an interrupted attempt goes on from there
+    ordered: bool  # whether neighbours in ``names`` are neighbours in time
+    seed: int  # of everything random
 
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """Models of the same images that one run made.
+    """Models of the same images that one run made."""
 
-    Attributes:
-        models: best first; none when nothing came together.
-        judgement: of the best.
-    """
-
-    models: list[pycolmap.Reconstruction]
-    judgement: Judgement
+    models: list[pycolmap.Reconstruction]  # best first; none when nothing came together
+    judgement: Judgement  # of the best
 
     @classmethod
     def nothing(cls, task: Task) -> Attempt:

@@ -156,19 +156,13 @@ def _done(
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """The photos of one camera that are to be registered.
+    """The photos of one camera that are to be registered."""
 
-    Attributes:
-        names: of the images.
-        prior: what the capture says of the camera.
-        found: the camera and its number in the map, where photos of it were registered before.
-        outcome: of the photos, in the order of the names.
-    """
-
-    names: tuple[str, ...]
-    prior: Camera
+    names: tuple[str, ...]  # of the images
+    prior: Camera  # what the capture says of the camera
+    # the camera and its number in the map, where photos of it were registered before
     found: tuple[int, Camera] | None
-    outcome: PosedTogether
+    outcome: PosedTogether  # of the photos, in the order of the names
 
 
 def _register(

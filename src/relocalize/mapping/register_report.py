@@ -10,55 +10,37 @@ from relocalize.plain import to_plain
 
 @dataclass(frozen=True)
 class RegisteredPhoto:
-    """What came of one photo.
+    """What came of one photo."""
 
-    Attributes:
-        image: its name in the Place.
-        registered: whether it has a pose in the map.
-        reason: why not, or None.
-        inliers: map points that it observes; of a failure, matches that agreed at best, or None.
-        position_sigma: standard deviation of the centre along its least certain axis, in the
-            Place's unit; None for a failure.
-        rotation_sigma_deg: the same of the orientation.
-    """
-
-    image: str
-    registered: bool
-    reason: str | None = None
+    image: str  # its name in the Place
+    registered: bool  # whether it has a pose in the map
+    reason: str | None = None  # why not, or None
+    # map points that it observes; of a failure, matches that agreed at best, or None
     inliers: int | None = None
+    # standard deviation of the centre along its least certain axis, in the Place's unit; None for a
+    # failure
     position_sigma: float | None = None
-    rotation_sigma_deg: float | None = None
+    rotation_sigma_deg: float | None = None  # the same of the orientation
 
 
 @dataclass(frozen=True)
 class RegisteredCamera:
-    """The camera of a group of photos.
+    """The camera of a group of photos."""
 
-    Attributes:
-        model: COLMAP's.
-        width: pixels.
-        height: pixels.
-        params: in COLMAP's order.
-        source: ``estimated``, ``estimated from EXIF on`` (or from a given focal length on),
-            ``given`` or ``the capture's, found before``.
-        focal_px: mean focal length.
-        focal_sigma_px: its standard deviation by leaving out blocks of photos; None where it was
-            not estimated from three photos or more.
-        principal_point_sigma_px: the larger one of the principal point's, likewise.
-        registered: photos of this camera with a pose.
-        photos: photos of this camera.
-    """
-
-    model: str
-    width: int
-    height: int
-    params: tuple[float, ...]
+    model: str  # COLMAP's
+    width: int  # pixels
+    height: int  # pixels
+    params: tuple[float, ...]  # in COLMAP's order
+    # ``estimated``, ``estimated from EXIF on`` (or from a given focal length on), ``given`` or
+    # ``the capture's, found before``
     source: str
-    focal_px: float
+    focal_px: float  # mean focal length
+    # its standard deviation by leaving out blocks of photos; None where it was not estimated from
+    # three photos or more
     focal_sigma_px: float | None
-    principal_point_sigma_px: float | None
-    registered: int
-    photos: int
+    principal_point_sigma_px: float | None  # the larger one of the principal point's, likewise
+    registered: int  # photos of this camera with a pose
+    photos: int  # photos of this camera
 
 
 @dataclass(frozen=True)

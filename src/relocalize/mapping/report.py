@@ -16,19 +16,12 @@ _LOOSE_SCALE, _LOOSE_DEG = 0.01, 0.5  # one sigma of a walk that is worth a line
 
 @dataclass(frozen=True)
 class StageTime:
-    """What a stage cost.
+    """What a stage cost."""
 
-    Attributes:
-        wall_s: seconds that passed.
-        cpu_s: processor seconds of all threads.
-        count: items it worked on; 0 when everything was done before.
-        unit: of the items.
-    """
-
-    wall_s: float
-    cpu_s: float
-    count: int
-    unit: str
+    wall_s: float  # seconds that passed
+    cpu_s: float  # processor seconds of all threads
+    count: int  # items it worked on; 0 when everything was done before
+    unit: str  # of the items
 
     @property
     def cpu_s_each(self) -> float:
@@ -46,20 +39,13 @@ class Apart:
 
 @dataclass(frozen=True)
 class Drift:
-    """What is open between two places of a map, by the noise of its observations alone.
+    """What is open between two places of a map, by the noise of its observations alone."""
 
-    Attributes:
-        first: image at one of them.
-        last: image at the other.
-        scale_sigma: of the scale at one in that at the other, as a share; the largest along the
-            walk.
-        heading_sigma_deg: of one's direction against the other's, about the worst axis; the
-            largest along the walk.
-    """
-
-    first: str
-    last: str
+    first: str  # image at one of them
+    last: str  # image at the other
+    # of the scale at one in that at the other, as a share; the largest along the walk
     scale_sigma: float
+    # of one's direction against the other's, about the worst axis; the largest along the walk
     heading_sigma_deg: float
 
     @property

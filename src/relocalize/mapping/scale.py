@@ -20,17 +20,11 @@ _MAX_DISAGREEMENT = 0.1  # between scales that several lengths give; a wrong len
 
 @dataclass(frozen=True)
 class MeasuredLength:
-    """A length between two things that the map knows.
+    """A length between two things that the map knows."""
 
-    Attributes:
-        first: an image name (its camera centre), or ``IMAGE@X,Y`` (the point seen at that pixel).
-        second: likewise.
-        metres: what was measured.
-    """
-
-    first: str
-    second: str
-    metres: float
+    first: str  # an image name (its camera centre), or ``IMAGE@X,Y`` (the point seen at that pixel)
+    second: str  # likewise
+    metres: float  # what was measured
 
 
 def check_lengths(lengths: Sequence[MeasuredLength], names: Collection[str]) -> None:

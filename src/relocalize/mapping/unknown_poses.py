@@ -50,50 +50,29 @@ _REGISTERED_PER_SAVE = 200  # images; a kill loses at most the registration of s
 
 @dataclass(frozen=True, eq=False)
 class _Walks:
-    """The images by role.
+    """The images by role."""
 
-    Attributes:
-        names: all, in capture order.
-        keyframes: those that carry the reconstruction, in capture order.
-        pairs: to match for their order alone.
-        neighbours: those of them that are near in time; none of loose photos.
-        ordered: whether the keyframes are of one video.
-    """
-
-    names: list[str]
-    keyframes: list[str]
-    pairs: set[Pair]
-    neighbours: set[Pair]
-    ordered: bool
+    names: list[str]  # all, in capture order
+    keyframes: list[str]  # those that carry the reconstruction, in capture order
+    pairs: set[Pair]  # to match for their order alone
+    neighbours: set[Pair]  # those of them that are near in time; none of loose photos
+    ordered: bool  # whether the keyframes are of one video
 
 
 @dataclass(frozen=True, eq=False)
 class Reconstructed:
-    """Images that came together, in a frame of their own.
+    """Images that came together, in a frame of their own."""
 
-    Attributes:
-        model: the largest sound part.
-        parts: models of images that nothing firm ties to it.
-        names: all images that were to be in it.
-        reasons: why images have no pose in the model.
-        ordered: whether they are of one video.
-        keyframes: how many carried the reconstruction.
-        keyframes_registered: those of them that came into the reconstruction itself.
-        look_alikes: pairs that were left out because the map contradicts them.
-        drift: how far scale and direction are held over one walk.
-        weak_links: parts of the model that little holds to each other.
-    """
-
-    model: pycolmap.Reconstruction
-    parts: tuple[MapModel, ...]
-    names: list[str]
-    reasons: dict[str, str]
-    ordered: bool
-    keyframes: int
-    keyframes_registered: int
-    look_alikes: int
-    drift: Drift | None
-    weak_links: tuple[str, ...]
+    model: pycolmap.Reconstruction  # the largest sound part
+    parts: tuple[MapModel, ...]  # models of images that nothing firm ties to it
+    names: list[str]  # all images that were to be in it
+    reasons: dict[str, str]  # why images have no pose in the model
+    ordered: bool  # whether they are of one video
+    keyframes: int  # how many carried the reconstruction
+    keyframes_registered: int  # those of them that came into the reconstruction itself
+    look_alikes: int  # pairs that were left out because the map contradicts them
+    drift: Drift | None  # how far scale and direction are held over one walk
+    weak_links: tuple[str, ...]  # parts of the model that little holds to each other
 
 
 def reconstruct_map(

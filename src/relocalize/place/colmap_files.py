@@ -48,28 +48,18 @@ _KEYPOINT = np.dtype([("xy", "<f8", 2), ("point", "<i8")])
 
 @dataclass(frozen=True, eq=False)
 class ImageRow:
-    """One image.
+    """One image."""
 
-    Attributes:
-        where: in which line or row, for messages.
-        reason: why it is no image, or None.
-        number: of the image.
-        name: of the image.
-        camera: number of its camera.
-        quat_wxyz: [4], as it stands in the file.
-        translation: [3], of ``cam_from_world``.
-        keypoints: [K, 2] pixels.
-        point_ids: [K] the point that each observes, or negative.
-    """
-
-    where: str
-    reason: str | None = None
-    number: int = -1
-    name: str = ""
-    camera: int = 0
-    quat_wxyz: tuple[float, ...] = ()
-    translation: tuple[float, ...] = ()
+    where: str  # in which line or row, for messages
+    reason: str | None = None  # why it is no image, or None
+    number: int = -1  # of the image
+    name: str = ""  # of the image
+    camera: int = 0  # number of its camera
+    quat_wxyz: tuple[float, ...] = ()  # [4], as it stands in the file
+    translation: tuple[float, ...] = ()  # [3], of ``cam_from_world``
+    # [K, 2] pixels
     keypoints: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    # [K] the point that each observes, or negative
     point_ids: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 

@@ -24,37 +24,24 @@ TRACKS = "tracks.npz"
 
 @dataclass(frozen=True)
 class DroppedImage:
-    """An image that is out of the map.
+    """An image that is out of the map."""
 
-    Attributes:
-        name: of the image.
-        image_id: its number in the map.
-        camera_id: its camera's number there.
-    """
-
-    name: str
-    image_id: int
-    camera_id: int
+    name: str  # of the image
+    image_id: int  # its number in the map
+    camera_id: int  # its camera's number there
 
 
 @dataclass(frozen=True, eq=False)
 class DroppedRecord:
-    """What is out, beside its COLMAP model.
+    """What is out, beside its COLMAP model."""
 
-    Attributes:
-        images: those that are out.
-        observers: names of images that the tracks speak of.
-        tracks: [N, 3] point id, row in ``observers``, feature row: all observations of the points
-            that images which are out observe.
-        moves: how often the Place's frame had moved.
-        map_inputs: fingerprint of what the map was made from, or None where it has none.
-    """
-
-    images: tuple[DroppedImage, ...]
-    observers: tuple[str, ...]
+    images: tuple[DroppedImage, ...]  # those that are out
+    observers: tuple[str, ...]  # names of images that the tracks speak of
+    # [N, 3] point id, row in ``observers``, feature row: all observations of the points that images
+    # which are out observe
     tracks: NDArray[np.int64]
-    moves: int
-    map_inputs: str | None
+    moves: int  # how often the Place's frame had moved
+    map_inputs: str | None  # fingerprint of what the map was made from, or None where it has none
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write the tracks into ``folder``; what is to be written as `RECORD`."""

@@ -32,14 +32,10 @@ _DIGITS = 4  # significant ones: a page of a thousand images stays small
 
 @dataclass(frozen=True)
 class Line:
-    """How something is drawn wherever it is.
+    """How something is drawn wherever it is."""
 
-    Attributes:
-        color: hexadecimal, or `SOFT_INK`.
-        dash: as plotly calls it: ``solid``, ``dash``, ``dot``, ``dashdot`` or ``longdash``.
-    """
-
-    color: str
+    color: str  # hexadecimal, or `SOFT_INK`
+    # as plotly calls it: ``solid``, ``dash``, ``dot``, ``dashdot`` or ``longdash``
     dash: str = "solid"
 
     @property
@@ -59,17 +55,12 @@ def lines_of(names: Sequence[str], colors: Sequence[str] = COLORS) -> dict[str, 
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis of a chart.
+    """An axis of a chart."""
 
-    Attributes:
-        label: with the unit.
-        limits: lowest and highest value; None: as the data are. A logarithmic axis has them.
-        is_log: whether it is logarithmic.
-    """
-
-    label: str
+    label: str  # with the unit
+    # lowest and highest value; None: as the data are. A logarithmic axis has them
     limits: tuple[float, float] | None = None
-    is_log: bool = False
+    is_log: bool = False  # whether it is logarithmic
 
     @property
     def ticks(self) -> list[float]:
@@ -87,58 +78,36 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """A line or a cloud of a chart.
+    """A line or a cloud of a chart."""
 
-    Attributes:
-        name: whose it is, which a legend switches; None: everybody's.
-        x: [N].
-        y: [N], NaN where there is none.
-        line: its colour and dash.
-        width: of the line, CSS pixels; 0: dots alone.
-        steps: whether the line goes in steps: ``hv`` or ``hvh`` of plotly, or empty.
-        marker: of each point: ``circle``, ``ring``, ``x``, or empty.
-        size: of a marker, CSS pixels.
-        opacity: 0 to 1.
-        hover: what the pointer is told on a page, as plotly's ``hovertemplate``.
-        images: [N] rows of the images that points stand for, for the page's card; None of others.
-        is_right: whether it belongs to the axis on the right.
-    """
-
-    name: str | None
-    x: FloatArray
-    y: FloatArray
-    line: Line
-    width: float = 2.2
-    steps: str = ""
-    marker: str = ""
-    size: float = 6
-    opacity: float = 1
-    hover: str = ""
+    name: str | None  # whose it is, which a legend switches; None: everybody's
+    x: FloatArray  # [N]
+    y: FloatArray  # [N], NaN where there is none
+    line: Line  # its colour and dash
+    width: float = 2.2  # of the line, CSS pixels; 0: dots alone
+    steps: str = ""  # whether the line goes in steps: ``hv`` or ``hvh`` of plotly, or empty
+    marker: str = ""  # of each point: ``circle``, ``ring``, ``x``, or empty
+    size: float = 6  # of a marker, CSS pixels
+    opacity: float = 1  # 0 to 1
+    hover: str = ""  # what the pointer is told on a page, as plotly's ``hovertemplate``
+    # [N] rows of the images that points stand for, for the page's card; None of others
     images: NDArray[np.int64] | None = None
-    is_right: bool = False
+    is_right: bool = False  # whether it belongs to the axis on the right
 
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """Series over two axes.
+    """Series over two axes."""
 
-    Attributes:
-        x: the axis across.
-        y: the axis up.
-        series: what is drawn, the last on top.
-        right: a second axis up.
-        shade: from and to where along x nothing means much, drawn grey.
-        rule: a value of x to mark.
-        all_at: title of one box that tells all series at an x, as plotly's ``hovertemplate``;
-            empty: the pointer is told of the nearest point.
-    """
-
-    x: Axis
-    y: Axis
-    series: tuple[Series, ...]
-    right: Axis | None = None
+    x: Axis  # the axis across
+    y: Axis  # the axis up
+    series: tuple[Series, ...]  # what is drawn, the last on top
+    right: Axis | None = None  # a second axis up
+    # from and to where along x nothing means much, drawn grey
     shade: tuple[float, float] | None = None
-    rule: float | None = None
+    rule: float | None = None  # a value of x to mark
+    # title of one box that tells all series at an x, as plotly's ``hovertemplate``; empty: the
+    # pointer is told of the nearest point
     all_at: str = ""
 
 

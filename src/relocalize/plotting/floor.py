@@ -24,23 +24,15 @@ _WIDTH = 7.2  # inches: two columns of a paper
 
 @dataclass(frozen=True, eq=False)
 class FloorPlan:
-    """How densely points lie, seen from above.
+    """How densely points lie, seen from above."""
 
-    Attributes:
-        density: [H, W] from 0 to 1; row 0 is at the top, where the second coordinate is largest.
-        axes: [2, 3] rows: to the right and upwards in the plan, in the world.
-        labels: of the two axes.
-        words: what is seen, for people.
-        low: [2] the plan's lower left corner.
-        high: [2] its upper right corner.
-    """
-
+    # [H, W] from 0 to 1; row 0 is at the top, where the second coordinate is largest
     density: FloatArray
-    axes: FloatArray
-    labels: tuple[str, str]
-    words: str
-    low: FloatArray
-    high: FloatArray
+    axes: FloatArray  # [2, 3] rows: to the right and upwards in the plan, in the world
+    labels: tuple[str, str]  # of the two axes
+    words: str  # what is seen, for people
+    low: FloatArray  # [2] the plan's lower left corner
+    high: FloatArray  # [2] its upper right corner
 
     def png(self) -> bytes:
         """Black of that density over nothing, for any background."""

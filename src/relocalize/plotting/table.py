@@ -12,36 +12,22 @@ from rich.text import Text
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table.
+    """One number of a table."""
 
-    Attributes:
-        text: as it is written.
-        small: below it, such as its interval; empty for none.
-        note: after it; empty for none.
-        share: of 1, to be drawn as a bar; None of what is no share.
-        is_faint: whether it says nothing, such as an error below that of the truth.
-    """
-
-    text: str
-    small: str = ""
-    note: str = ""
-    share: float | None = None
-    is_faint: bool = False
+    text: str  # as it is written
+    small: str = ""  # below it, such as its interval; empty for none
+    note: str = ""  # after it; empty for none
+    share: float | None = None  # of 1, to be drawn as a bar; None of what is no share
+    is_faint: bool = False  # whether it says nothing, such as an error below that of the truth
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows with a name.
+    """Rows with a name."""
 
-    Attributes:
-        heads: lines of each column's head, that of the names first.
-        rows: names with the cells of the other columns.
-        lead: name of the row that stands out, or None.
-    """
-
-    heads: tuple[tuple[str, ...], ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
-    lead: str | None = None
+    heads: tuple[tuple[str, ...], ...]  # lines of each column's head, that of the names first
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]  # names with the cells of the other columns
+    lead: str | None = None  # name of the row that stands out, or None
 
     @classmethod
     def of(

@@ -23,23 +23,14 @@ _FRUSTUM = np.array([[0, 0, 0], [-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]],
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """The posed images of one capture.
+    """The posed images of one capture."""
 
-    Attributes:
-        name: of the capture.
-        color: to draw it in.
-        names: [N] of the images.
-        world_from_cam: [N].
-        aspect: [N, 2] half width and half height of each image at distance 1.
-        in_order: whether the images follow each other in time.
-    """
-
-    name: str
-    color: str
-    names: tuple[str, ...]
-    world_from_cam: tuple[Rigid3, ...]
-    aspect: FloatArray
-    in_order: bool
+    name: str  # of the capture
+    color: str  # to draw it in
+    names: tuple[str, ...]  # [N] of the images
+    world_from_cam: tuple[Rigid3, ...]  # [N]
+    aspect: FloatArray  # [N, 2] half width and half height of each image at distance 1
+    in_order: bool  # whether the images follow each other in time
 
     @property
     def centres(self) -> FloatArray:

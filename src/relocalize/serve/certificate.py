@@ -20,15 +20,10 @@ _VALID = datetime.timedelta(days=397)
 
 @dataclass(frozen=True)
 class Certificate:
-    """Files in PEM format.
+    """Files in PEM format."""
 
-    Attributes:
-        certificate: which browsers may be told to trust.
-        key: which nobody else may read.
-    """
-
-    certificate: Path
-    key: Path
+    certificate: Path  # which browsers may be told to trust
+    key: Path  # which nobody else may read
 
 
 def self_signed(folder: Path, addresses: list[str]) -> Certificate:

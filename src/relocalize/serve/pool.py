@@ -60,27 +60,17 @@ class _Worker:
 
 @dataclass(eq=False)
 class _Generation:
-    """A Place as it was at some time: a template, its workers, what it is.
+    """A Place as it was at some time: a template, its workers, what it is."""
 
-    Attributes:
-        stamp: of the files that it was loaded from.
-        facts: of the Place; known when it is loaded.
-        floor: plan, PNG.
-        workers: all that are connected.
-        busy: how many of them are at work.
-        process: the template.
-        listening: for its workers.
-        loaded: done when the first worker is there, or the template has failed to load the Place.
-    """
-
-    stamp: _Stamp
+    stamp: _Stamp  # of the files that it was loaded from
+    # done when the first worker is there, or the template has failed to load the Place
     loaded: asyncio.Future[None]
-    facts: dict[str, Any] = field(default_factory=dict)
-    floor: bytes = b""
-    workers: set[_Worker] = field(default_factory=set)
-    busy: int = 0
-    process: asyncio.subprocess.Process | None = None
-    listening: asyncio.Server | None = None
+    facts: dict[str, Any] = field(default_factory=dict)  # of the Place; known when it is loaded
+    floor: bytes = b""  # plan, PNG
+    workers: set[_Worker] = field(default_factory=set)  # all that are connected
+    busy: int = 0  # how many of them are at work
+    process: asyncio.subprocess.Process | None = None  # the template
+    listening: asyncio.Server | None = None  # for its workers
 
     def end(self) -> None:
         """Its template ends, and so do its workers."""

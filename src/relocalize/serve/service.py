@@ -24,19 +24,12 @@ from relocalize.serve.uploads import Uploads, drain
 
 @dataclass(frozen=True, eq=False)
 class Service:
-    """What the routes share.
+    """What the routes share."""
 
-    Attributes:
-        pools: of each Place, by its name.
-        settings: how the service runs.
-        uploads: bodies under way.
-        metrics: what Prometheus is told.
-    """
-
-    pools: Mapping[str, Pool]
-    settings: ServeSettings
-    uploads: Uploads
-    metrics: Metrics
+    pools: Mapping[str, Pool]  # of each Place, by its name
+    settings: ServeSettings  # how the service runs
+    uploads: Uploads  # bodies under way
+    metrics: Metrics  # what Prometheus is told
 
     def pool(self, name: str) -> Pool:
         """Of a Place; raises RefusedError (404) where there is none of that name."""

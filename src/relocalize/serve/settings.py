@@ -8,25 +8,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client, or all of them, may take.
+    """What one client, or all of them, may take."""
 
-    Attributes:
-        upload_bytes: of one body. A phone's JPEG has 2 to 15 MB.
-        all_upload_bytes: of all bodies under way together.
-        pixels: of one photo, counted before it is decoded. Phones take 12 to 50 megapixels.
-        seconds: for decoding and localizing one photo; then its worker is killed.
-        upload_seconds: for sending a request.
-        waiting: requests that wait for a worker of a Place; one more is answered 503.
-        connections: open at once.
-    """
-
-    upload_bytes: int = 24 << 20
-    all_upload_bytes: int = 256 << 20
+    upload_bytes: int = 24 << 20  # of one body. A phone's JPEG has 2 to 15 MB
+    all_upload_bytes: int = 256 << 20  # of all bodies under way together
+    # of one photo, counted before it is decoded. Phones take 12 to 50 megapixels
     pixels: int = 50_000_000
-    seconds: float = 20.0
-    upload_seconds: float = 20.0
-    waiting: int = 32
-    connections: int = 256
+    seconds: float = 20.0  # for decoding and localizing one photo; then its worker is killed
+    upload_seconds: float = 20.0  # for sending a request
+    waiting: int = 32  # requests that wait for a worker of a Place; one more is answered 503
+    connections: int = 256  # open at once
 
 
 @dataclass(frozen=True)

@@ -25,35 +25,21 @@ _HELD_UPRIGHT = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """Everything that is drawn of a Place.
+    """Everything that is drawn of a Place."""
 
-    Attributes:
-        name: of the Place.
-        unit: of lengths: ``metre`` or ``map unit``.
-        origin: [3] in the world, from which all positions here count: browsers draw in single
-            precision.
-        walks: the posed images, capture by capture.
-        points: [P, 3] those that are drawn.
-        colors: [P, 3] uint8.
-        all_points: how many the map has.
-        axes: [3, 3] rows in the world: two along the floor, then up.
-        up_is_known: whether the last of them is against gravity, and not a guess.
-        ground: the grid.
-        middle: [3] of the cameras.
-        reach: from there to the furthest camera, or to most of the points where they are further.
-    """
-
-    name: str
-    unit: str
+    name: str  # of the Place
+    unit: str  # of lengths: ``metre`` or ``map unit``
+    # [3] in the world, from which all positions here count: browsers draw in single precision
     origin: FloatArray
-    walks: tuple[Walk, ...]
-    points: NDArray[np.float32]
-    colors: NDArray[np.uint8]
-    all_points: int
-    axes: FloatArray
-    up_is_known: bool
-    ground: Ground
-    middle: FloatArray
+    walks: tuple[Walk, ...]  # the posed images, capture by capture
+    points: NDArray[np.float32]  # [P, 3] those that are drawn
+    colors: NDArray[np.uint8]  # [P, 3] uint8
+    all_points: int  # how many the map has
+    axes: FloatArray  # [3, 3] rows in the world: two along the floor, then up
+    up_is_known: bool  # whether the last of them is against gravity, and not a guess
+    ground: Ground  # the grid
+    middle: FloatArray  # [3] of the cameras
+    # from there to the furthest camera, or to most of the points where they are further
     reach: float
 
     def unit_of(self, length: float = 0.0) -> str:

@@ -20,21 +20,16 @@ _BREAK_S = 5.0  # without a move: what took so long was the hand and not the bro
 
 @dataclass(eq=False)
 class _Eye:
-    """What is known of one browser.
+    """What is known of one browser."""
 
-    Attributes:
-        client: the browser.
-        moves: when its eye moved, seconds of the event loop's clock, the latest last.
-        slow_s: how long it takes to draw all, where that is longer than `_SLOW_S`.
-        little: what is drawn for it in place of all, while it moves; None while it draws all.
-        at_rest: what is to happen when it moves no more.
-    """
-
-    client: viser.ClientHandle
+    client: viser.ClientHandle  # the browser
+    # when its eye moved, seconds of the event loop's clock, the latest last
     moves: deque[float] = field(default_factory=lambda: deque(maxlen=_MOVES))
+    # how long it takes to draw all, where that is longer than `_SLOW_S`
     slow_s: float | None = None
+    # what is drawn for it in place of all, while it moves; None while it draws all
     little: list[viser.SceneNodeHandle] | None = None
-    at_rest: asyncio.TimerHandle | None = None
+    at_rest: asyncio.TimerHandle | None = None  # what is to happen when it moves no more
 
     def frame_s(self) -> float | None:
         """Seconds from frame to frame; None before that is known.

@@ -20,16 +20,11 @@ _STEP, _TURN_RAD = 0.002, 0.01
 
 @dataclass(eq=False)
 class _Shown:
-    """What one browser sees.
+    """What one browser sees."""
 
-    Attributes:
-        pose: of the camera.
-        photo: behind the points.
-        arrived: whether the browser said that its eye is there; until then it is on its way.
-    """
-
-    pose: Rigid3
-    photo: viser.ImageHandle
+    pose: Rigid3  # of the camera
+    photo: viser.ImageHandle  # behind the points
+    # whether the browser said that its eye is there; until then it is on its way
     arrived: bool = False
 
 

@@ -22,19 +22,12 @@ _LONGEST_NAME = 60
 
 @dataclass(frozen=True, eq=False)
 class PlacedPhoto:
-    """A photo and where it was taken, or why that is not known.
+    """A photo and where it was taken, or why that is not known."""
 
-    Attributes:
-        name: of the file, made harmless.
-        query: its pixels and camera.
-        estimate: the localizer's answer.
-        localizer: which one it was.
-    """
-
-    name: str
-    query: Query
-    estimate: PoseEstimate
-    localizer: str
+    name: str  # of the file, made harmless
+    query: Query  # its pixels and camera
+    estimate: PoseEstimate  # the localizer's answer
+    localizer: str  # which one it was
 
     @property
     def half(self) -> tuple[float, float]:

@@ -47,19 +47,12 @@ class ViewSettings:
 
 @dataclass(frozen=True, eq=False)
 class Viewer:
-    """A viewer that is being served.
+    """A viewer that is being served."""
 
-    Attributes:
-        server: viser's.
-        scene: what is drawn.
-        panel: what people do.
-        url: where a browser on this machine finds it.
-    """
-
-    server: viser.ViserServer
-    scene: Scene
-    panel: Panel
-    url: str
+    server: viser.ViserServer  # viser's
+    scene: Scene  # what is drawn
+    panel: Panel  # what people do
+    url: str  # where a browser on this machine finds it
 
     def wait(self) -> None:
         """Until somebody interrupts."""

@@ -94,19 +94,12 @@ def ellipsoid_95(covariance: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """A grid at the height of the floor.
+    """A grid at the height of the floor."""
 
-    Attributes:
-        centre: [3] of the grid, in the world.
-        along: [2, 3] directions of its sides in the world, of length 1.
-        cell: side of a cell, in the unit of positions: 1, 2 or 5 times a power of ten.
-        cells: [2] how many there are along the two sides.
-    """
-
-    centre: FloatArray
-    along: FloatArray
-    cell: float
-    cells: tuple[int, int]
+    centre: FloatArray  # [3] of the grid, in the world
+    along: FloatArray  # [2, 3] directions of its sides in the world, of length 1
+    cell: float  # side of a cell, in the unit of positions: 1, 2 or 5 times a power of ten
+    cells: tuple[int, int]  # [2] how many there are along the two sides
 
     @classmethod
     def under(cls, centres: FloatArray, points: FloatArray, axes: FloatArray) -> Ground:

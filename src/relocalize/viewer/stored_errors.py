@@ -17,21 +17,13 @@ from relocalize.place.folder import read_json
 
 @dataclass(frozen=True, eq=False)
 class ErrorLines:
-    """One localizer on the test images of one split, in the Place's frame.
+    """One localizer on the test images of one split, in the Place's frame."""
 
-    Attributes:
-        split: that was evaluated.
-        localizer: its name.
-        true: [N, 3] true camera centres of the images that were localized.
-        estimated: [N, 3] where the localizer put them.
-        failed: [F, 3] true centres of the images that it did not localize.
-    """
-
-    split: str
-    localizer: str
-    true: FloatArray
-    estimated: FloatArray
-    failed: FloatArray
+    split: str  # that was evaluated
+    localizer: str  # its name
+    true: FloatArray  # [N, 3] true camera centres of the images that were localized
+    estimated: FloatArray  # [N, 3] where the localizer put them
+    failed: FloatArray  # [F, 3] true centres of the images that it did not localize
 
     @property
     def median(self) -> float:

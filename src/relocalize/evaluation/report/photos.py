@@ -30,30 +30,18 @@ _QUALITY = 72
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """A photo with points of the map in it, in pixels of the figure.
+    """A photo with points of the map in it, in pixels of the figure."""
 
-    Attributes:
-        name: of the image.
-        result: its error, or that it failed.
-        more: what else the localizer said.
-        near: how far the nearest train view is.
-        fault: why there is no image, or empty.
-        image: a ``data:`` address.
-        width: of the figure.
-        height: of the figure.
-        true: [N, 2] where points are by the true pose.
-        moves: [M, 4] where some are by the true pose and by the estimate.
-    """
-
-    name: str
-    result: str
-    more: str
-    near: str
-    fault: str = ""
-    image: str = ""
-    width: int = _WIDTH
-    height: int = 0
-    true: Sequence[Sequence[float]] = ()
+    name: str  # of the image
+    result: str  # its error, or that it failed
+    more: str  # what else the localizer said
+    near: str  # how far the nearest train view is
+    fault: str = ""  # why there is no image, or empty
+    image: str = ""  # a ``data:`` address
+    width: int = _WIDTH  # of the figure
+    height: int = 0  # of the figure
+    true: Sequence[Sequence[float]] = ()  # [N, 2] where points are by the true pose
+    # [M, 4] where some are by the true pose and by the estimate
     moves: Sequence[Sequence[float]] = ()
 
 

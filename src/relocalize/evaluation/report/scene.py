@@ -25,25 +25,16 @@ _QUALITY = 82
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A place from above, in the truth's frame and unit.
+    """A place from above, in the truth's frame and unit."""
 
-    Attributes:
-        plane: [2, 3] two horizontal axes, the first along the walk's longer side.
-        train: [M, 2] camera centres of train images in that plane.
-        true: [N, 2] of test images.
-        points: [P, 2] map points.
-        colors: [P, 3] their RGB, uint8.
-        low: [2] the corner of what is shown at first: the cameras, and some of what is around.
-        high: [2] the corner across.
-    """
-
-    plane: FloatArray
-    train: FloatArray
-    true: FloatArray
-    points: FloatArray
-    colors: NDArray[np.uint8]
+    plane: FloatArray  # [2, 3] two horizontal axes, the first along the walk's longer side
+    train: FloatArray  # [M, 2] camera centres of train images in that plane
+    true: FloatArray  # [N, 2] of test images
+    points: FloatArray  # [P, 2] map points
+    colors: NDArray[np.uint8]  # [P, 3] their RGB, uint8
+    # [2] the corner of what is shown at first: the cameras, and some of what is around
     low: FloatArray
-    high: FloatArray
+    high: FloatArray  # [2] the corner across
 
     @classmethod
     def of(cls, place: Place, train: list[PosedImage], results: Results) -> Scene:

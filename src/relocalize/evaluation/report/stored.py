@@ -33,15 +33,10 @@ _BASELINES = {
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """A results file.
+    """A results file."""
 
-    Attributes:
-        path: where it is.
-        raw: what it holds, as JSON values.
-    """
-
-    path: Path
-    raw: dict[str, Any]
+    path: Path  # where it is
+    raw: dict[str, Any]  # what it holds, as JSON values
 
     @classmethod
     def read(cls, place: Place, split: str | None = None) -> Results:

@@ -12,15 +12,10 @@ from relocalize.geometry.transforms import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class BlockChain:
-    """A symmetric positive definite matrix of N x N blocks, block tridiagonal.
+    """A symmetric positive definite matrix of N x N blocks, block tridiagonal."""
 
-    Attributes:
-        diagonal: [N, B, B].
-        below: [N - 1, B, B] block (k + 1, k).
-    """
-
-    diagonal: FloatArray
-    below: FloatArray
+    diagonal: FloatArray  # [N, B, B]
+    below: FloatArray  # [N - 1, B, B] block (k + 1, k)
 
     def solve(self, right: FloatArray) -> tuple[FloatArray, float]:
         """``x`` [N, B] with ``A x = right`` [N, B], and the log determinant of A.

@@ -24,32 +24,20 @@ STATE = 12
 
 @dataclass(frozen=True)
 class MotionNoise:
-    """How hard a camera is shaken: power spectral densities of its accelerations.
+    """How hard a camera is shaken: power spectral densities of its accelerations."""
 
-    Attributes:
-        position: unit^2 / s^3.
-        rotation: rad^2 / s^3.
-    """
-
-    position: float
-    rotation: float
+    position: float  # unit^2 / s^3
+    rotation: float  # rad^2 / s^3
 
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """The states of N frames.
+    """The states of N frames."""
 
-    Attributes:
-        centres: [N, 3].
-        rotations: N of them, world_from_cam.
-        velocities: [N, 3] in the world, unit / s.
-        turnings: [N, 3] in the camera's axes, rad / s.
-    """
-
-    centres: FloatArray
-    rotations: Rotation
-    velocities: FloatArray
-    turnings: FloatArray
+    centres: FloatArray  # [N, 3]
+    rotations: Rotation  # N of them, world_from_cam
+    velocities: FloatArray  # [N, 3] in the world, unit / s
+    turnings: FloatArray  # [N, 3] in the camera's axes, rad / s
 
     def moved(self, step: FloatArray) -> States:
         """The states changed by errors ``step`` [N, 12]."""
@@ -63,17 +51,11 @@ class States:
 
 @dataclass(frozen=True, eq=False)
 class Linearized:
-    """Residuals of M steps from one frame to the next, linear in both states' errors.
+    """Residuals of M steps from one frame to the next, linear in both states' errors."""
 
-    Attributes:
-        residuals: [M, 12].
-        by_first: [M, 12, 12] their derivative by the first state's error.
-        by_second: [M, 12, 12] by the second's.
-    """
-
-    residuals: FloatArray
-    by_first: FloatArray
-    by_second: FloatArray
+    residuals: FloatArray  # [M, 12]
+    by_first: FloatArray  # [M, 12, 12] their derivative by the first state's error
+    by_second: FloatArray  # [M, 12, 12] by the second's
 
 
 def steps(states: States, seconds: FloatArray) -> Linearized:

@@ -55,34 +55,25 @@ _MOST_FOR_NOISE = 900  # frames that tell the accelerations: half a minute of vi
 
 @dataclass(frozen=True, eq=False)
 class SmoothedPose:
-    """The pose of one frame.
+    """The pose of one frame."""
 
-    Attributes:
-        status: ``localized``, or ``rejected`` where the frame's own estimate contradicts the
-            motion, or ``bridged`` where it has none: then the pose is its neighbours' word.
-        world_from_cam: the pose.
-        covariance: [6, 6] of (centre in the world, rotation in the camera's axes in radians).
-    """
-
+    # ``localized``, or ``rejected`` where the frame's own estimate contradicts the motion, or
+    # ``bridged`` where it has none: then the pose is its neighbours' word
     status: Status
-    world_from_cam: Rigid3
+    world_from_cam: Rigid3  # the pose
+    # [6, 6] of (centre in the world, rotation in the camera's axes in radians)
     covariance: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
 class Smoothed:
-    """A whole trajectory.
+    """A whole trajectory."""
 
-    Attributes:
-        poses: one per frame.
-        noise: how hard the camera was shaken.
-        jitter: how much of what covariances state beyond shared errors changes from frame to
-            frame, as a share of variances, at most 1. What is missing to 1 neighbours have in
-            common: no smoothing takes it away, and it is in the poses' covariances as it was.
-    """
-
-    poses: tuple[SmoothedPose, ...]
-    noise: MotionNoise
+    poses: tuple[SmoothedPose, ...]  # one per frame
+    noise: MotionNoise  # how hard the camera was shaken
+    # how much of what covariances state beyond shared errors changes from frame to frame, as a
+    # share of variances, at most 1. What is missing to 1 neighbours have in common: no smoothing
+    # takes it away, and it is in the poses' covariances as it was
     jitter: float
 
 
@@ -137,19 +128,12 @@ def smooth(
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """A trajectory, and under what it was found.
+    """A trajectory, and under what it was found."""
 
-    Attributes:
-        states: of N frames.
-        weights: [N] how much each estimate counts, 0 to 1.
-        noise: how hard the camera is shaken.
-        jitter: share of the stated variances that changes from frame to frame.
-    """
-
-    states: States
-    weights: FloatArray
-    noise: MotionNoise
-    jitter: float
+    states: States  # of N frames
+    weights: FloatArray  # [N] how much each estimate counts, 0 to 1
+    noise: MotionNoise  # how hard the camera is shaken
+    jitter: float  # share of the stated variances that changes from frame to frame
 
     def only(self, rows: slice) -> _Fit:
         """The same of some frames in a row."""
@@ -158,24 +142,15 @@ class _Fit:
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """Estimates as arrays.
+    """Estimates as arrays."""
 
-    Attributes:
-        times: [N].
-        has: [N] whether a frame has an estimate.
-        centres: [N, 3] estimated, 0 where there is none.
-        rotations: N estimated, the identity where there is none.
-        information: [N, 6, 6] inverses of the covariances without their shared part, 0 where
-            there is none.
-        bounds: [N, 6, 6] inverses of the whole covariances, likewise: what lies within these is
-            not wrong.
-    """
-
-    times: FloatArray
-    has: NDArray[np.bool_]
-    centres: FloatArray
-    rotations: Rotation
+    times: FloatArray  # [N]
+    has: NDArray[np.bool_]  # [N] whether a frame has an estimate
+    centres: FloatArray  # [N, 3] estimated, 0 where there is none
+    rotations: Rotation  # N estimated, the identity where there is none
+    # [N, 6, 6] inverses of the covariances without their shared part, 0 where there is none
     information: FloatArray
+    # [N, 6, 6] inverses of the whole covariances, likewise: what lies within these is not wrong
     bounds: FloatArray
 
     @classmethod

@@ -22,17 +22,11 @@ _UNKNOWN_LENGTH = 30  # frames from one to the next that calibrate, where no len
 
 @dataclass(frozen=True, eq=False)
 class ClipFrame:
-    """One frame.
+    """One frame."""
 
-    Attributes:
-        number: in the video, from 0.
-        time_s: since the video's first frame; ascends.
-        image: the decoded image, converted when it is asked for.
-    """
-
-    number: int
-    time_s: float
-    image: Image
+    number: int  # in the video, from 0
+    time_s: float  # since the video's first frame; ascends
+    image: Image  # the decoded image, converted when it is asked for
 
     def rgb(self) -> NDArray[np.uint8]:
         """Upright pixels [H, W, 3]."""

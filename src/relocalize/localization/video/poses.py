@@ -24,16 +24,11 @@ Status = Literal["localized", "rejected", "bridged", "lost"]
 
 @dataclass(frozen=True, eq=False)
 class LoggedFrame:
-    """One frame's own estimate.
+    """One frame's own estimate."""
 
-    Attributes:
-        number: of the frame in the video, from 0.
-        time_s: since the video's first frame.
-        estimate: what is not exactly known of the clip's camera is part of its covariance.
-    """
-
-    number: int
-    time_s: float
+    number: int  # of the frame in the video, from 0
+    time_s: float  # since the video's first frame
+    # what is not exactly known of the clip's camera is part of its covariance
     estimate: PoseEstimate
 
     def __post_init__(self) -> None:
@@ -53,21 +48,15 @@ class LoggedFrame:
 
 @dataclass(frozen=True, eq=False)
 class ClipPose:
-    """One frame of a localized clip.
+    """One frame of a localized clip."""
 
-    Attributes:
-        frame: its own estimate.
-        status: ``localized``; ``rejected`` where the motion contradicts that estimate, or
-            ``bridged`` where it failed: both have the pose that the frames around them say;
-            ``lost`` where these say nothing.
-        world_from_cam: smoothed, or None where it is lost.
-        covariance: [6, 6] as in `PoseEstimate`, or None.
-    """
-
-    frame: LoggedFrame
+    frame: LoggedFrame  # its own estimate
+    # ``localized``; ``rejected`` where the motion contradicts that estimate, or ``bridged`` where
+    # it failed: both have the pose that the frames around them say; ``lost`` where these say
+    # nothing
     status: Status
-    world_from_cam: Rigid3 | None
-    covariance: FloatArray | None
+    world_from_cam: Rigid3 | None  # smoothed, or None where it is lost
+    covariance: FloatArray | None  # [6, 6] as in `PoseEstimate`, or None
 
     @property
     def position_sigma(self) -> float | None:
