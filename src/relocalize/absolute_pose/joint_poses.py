@@ -22,13 +22,7 @@ from relocalize.absolute_pose.refinement import (
 )
 from relocalize.absolute_pose.scene import Scene
 from relocalize.absolute_pose.shared_camera import shared_camera
-from relocalize.absolute_pose.solve import (
-    Matches,
-    Refused,
-    camera_of,
-    guided_matches,
-    lens_pixels,
-)
+from relocalize.absolute_pose.solve import Matches, Refused, camera_of, guided_matches, lens_pixels
 from relocalize.absolute_pose.verification import verify_pose
 from relocalize.features.matching import Rows
 from relocalize.geometry import Camera, Rigid3
@@ -196,12 +190,7 @@ class _Group:
         views: dict[int, View] = {}
         for index, pose in poses.items():
             whole = guided_matches(
-                self.photos[index],
-                self.solver.scene,
-                self.settings,
-                self.pixels[index],
-                pose,
-                lens,
+                self.photos[index], self.solver.scene, self.settings, self.pixels[index], pose, lens
             )
             agrees = reprojection_errors(whole, lens) <= self.settings.max_error * self.pixel
             views[index] = whole.only(agrees)

@@ -16,13 +16,7 @@ from typing_extensions import Self
 
 from relocalize.absolute_pose.map_noise import MapNoise, measured_noise
 from relocalize.absolute_pose.scene import Scene
-from relocalize.absolute_pose.solve import (
-    Matches,
-    PoseSettings,
-    Refused,
-    Solved,
-    solve_pose,
-)
+from relocalize.absolute_pose.solve import Matches, PoseSettings, Refused, Solved, solve_pose
 from relocalize.absolute_pose.verification import Usual, usual_of
 from relocalize.features.database import FeatureDatabase
 from relocalize.features.extraction import KINDS, Features, FeatureSettings, unit_descriptors
@@ -118,9 +112,7 @@ class PoseSolver:
         usual = usual_of(own, wrong=sum(wrong), asked=len(wrong))
         pose = replace(self.settings.pose, usual=usual)
         return replace(
-            self,
-            settings=replace(self.settings, pose=pose),
-            noise=measured_noise(localized, posed),
+            self, settings=replace(self.settings, pose=pose), noise=measured_noise(localized, posed)
         )
 
     def with_held_out(

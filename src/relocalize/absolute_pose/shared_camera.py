@@ -60,11 +60,7 @@ class SharedCamera:
 
 
 def shared_camera(
-    solver: PoseSolver,
-    photos: Sequence[Matches],
-    *,
-    least: int = 3,
-    most: int = MAX_PHOTOS,
+    solver: PoseSolver, photos: Sequence[Matches], *, least: int = 3, most: int = MAX_PHOTOS
 ) -> Camera | None:
     """The SIMPLE_RADIAL camera that photos of one size and camera share.
 

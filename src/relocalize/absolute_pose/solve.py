@@ -128,11 +128,7 @@ class Refused:
 
 
 def solve_pose(
-    matches: Matches,
-    scene: Scene,
-    settings: PoseSettings,
-    *,
-    without: int | None = None,
+    matches: Matches, scene: Scene, settings: PoseSettings, *, without: int | None = None
 ) -> Solved | Refused:
     """The pose of one photo.
 
@@ -190,11 +186,7 @@ class _Photo:
     """One photo's matches with everything that the steps of its solution share."""
 
     def __init__(
-        self,
-        matches: Matches,
-        scene: Scene,
-        settings: PoseSettings,
-        without: int | None,
+        self, matches: Matches, scene: Scene, settings: PoseSettings, without: int | None
     ) -> None:
         self.matches, self.scene, self.settings = matches, scene, settings
         self.camera, self.without = matches.camera, without

@@ -37,13 +37,7 @@ class PhotoRow:
     gps: Fix | None = None
 
 
-def capture_photos(
-    paths: list[Path],
-    workspace: Workspace,
-    source: str,
-    *,
-    least: int,
-) -> Capture:
+def capture_photos(paths: list[Path], workspace: Workspace, source: str, *, least: int) -> Capture:
     """Make a capture of photos.
 
     Args:

@@ -225,10 +225,7 @@ class _Evidence:
 
 
 def _finalists(
-    stated: Convention,
-    claims: Sequence[_Claim],
-    rotation_cost: FloatArray,
-    evidence: _Evidence,
+    stated: Convention, claims: Sequence[_Claim], rotation_cost: FloatArray, evidence: _Evidence
 ) -> list[tuple[_Claim, Convention]]:
     """The stated convention first, then the best of each sieve."""
     kept = np.argwhere(rotation_cost <= _bound(float(rotation_cost.min())))

@@ -8,13 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from relocalize.checking.claims import ReadPixels
-from relocalize.checking.measuring import (
-    FEATURES,
-    MeasuredPair,
-    View,
-    evenly,
-    measure_pair,
-)
+from relocalize.checking.measuring import FEATURES, MeasuredPair, View, evenly, measure_pair
 from relocalize.features.extraction import extract_features
 from relocalize.geometry import Rigid3, rotation_error_deg
 

@@ -15,12 +15,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult, least_squares
 
 from relocalize.checking.agreement import sampson, unit
-from relocalize.checking.correction import (
-    Correction,
-    corner_shift,
-    distorts,
-    undistorted_only,
-)
+from relocalize.checking.correction import Correction, corner_shift, distorts, undistorted_only
 from relocalize.checking.measuring import MeasuredPair, View, evenly
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray, skew
@@ -39,12 +34,7 @@ _SIGMAS = 8.0
 # A fault is one where the best fit without its mending leaves an error larger by this much.
 _MIN_GAIN = 0.1
 # Which unknowns of a `Correction` are one fault.
-_UNKNOWNS = {
-    "focal length": [0],
-    "aspect": [1],
-    "principal point": [2, 3],
-    "distortion": [4],
-}
+_UNKNOWNS = {"focal length": [0], "aspect": [1], "principal point": [2, 3], "distortion": [4]}
 # Cameras of one model and size are one camera where their focal lengths are within this factor.
 _ALIKE = 1.1
 

@@ -25,11 +25,7 @@ from relocalize.features.extraction import (
     unit_descriptors,
 )
 from relocalize.features.focal import voted_focal
-from relocalize.features.matching import (
-    MatchSettings,
-    mutual_matches,
-    verify,
-)
+from relocalize.features.matching import MatchSettings, mutual_matches, verify
 from relocalize.geometry import Camera, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.parallel import map_in_order

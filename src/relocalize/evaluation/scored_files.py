@@ -191,11 +191,7 @@ def _times(reference: Reference) -> dict[str, float]:
 
 
 def _that_count(
-    truth: Path,
-    reference: Reference,
-    given: Iterable[_Given],
-    only: Path | None,
-    split: str | None,
+    truth: Path, reference: Reference, given: Iterable[_Given], only: Path | None, split: str | None
 ) -> tuple[str, ...]:
     """The truth's images that are scored, in the order of their names."""
     if only is not None and split is not None:

@@ -20,13 +20,7 @@ from rich.jupyter import JupyterMixin
 from rich.table import Table
 from rich.text import Text
 
-from relocalize.evaluation.metrics import (
-    LEAD_THRESHOLD,
-    THRESHOLDS,
-    PoseErrors,
-    Threshold,
-    finite,
-)
+from relocalize.evaluation.metrics import LEAD_THRESHOLD, THRESHOLDS, PoseErrors, Threshold, finite
 from relocalize.evaluation.names import TRIVIAL
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place.folder import METRE

@@ -118,8 +118,7 @@ def truth_from_file(path: Path, place: Place, split: Split) -> Truth:
         )
     try:
         alignment = align_camera_poses(
-            [model.images[name].world_from_cam for name in common],
-            [truth[name] for name in common],
+            [model.images[name].world_from_cam for name in common], [truth[name] for name in common]
         )
     except GeometryError as error:
         raise EvaluationError(f"{path} cannot be aligned with the map: {error}") from error

@@ -189,10 +189,7 @@ class Experiment:
             "effects": self.effects,
             "runs": self.runs,
             "test": self.test or None,
-            "made": {
-                **made_with("torch", "numpy", "ray"),
-                "engine": self.engine,
-            },
+            "made": {**made_with("torch", "numpy", "ray"), "engine": self.engine},
         }
         strict: dict[str, Any] = to_strict_json(content)
         return strict

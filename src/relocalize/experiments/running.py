@@ -13,13 +13,7 @@ from relocalize.experiments.experiment import Experiment, RunNumbers
 from relocalize.experiments.held_out import HeldOutErrors, score_test_images
 from relocalize.experiments.runs import EXPERIMENTS, Run, runs_of
 from relocalize.experiments.sweep import Sweep
-from relocalize.experiments.table import (
-    effect_table,
-    footnotes,
-    heading,
-    main_table,
-    test_table,
-)
+from relocalize.experiments.table import effect_table, footnotes, heading, main_table, test_table
 from relocalize.place import Place, Split, atomic
 from relocalize.place.lock import write_lock
 from relocalize.plotting.chart import plotly_figure

@@ -15,13 +15,7 @@ import poselib
 from numpy.typing import NDArray
 
 from relocalize import progress
-from relocalize.features.database import (
-    FeatureDatabase,
-    MatchedPair,
-    Pair,
-    TwoView,
-    batched,
-)
+from relocalize.features.database import FeatureDatabase, MatchedPair, Pair, TwoView, batched
 from relocalize.features.extraction import (
     KINDS,
     FeatureKind,

@@ -12,12 +12,7 @@ from pathlib import Path
 
 from relocalize.errors import FormatError
 from relocalize.formats.pose_rows import PoseRows
-from relocalize.formats.posed_images import (
-    PosedImages,
-    refuse_blanks,
-    with_cameras,
-    write_cameras,
-)
+from relocalize.formats.posed_images import PosedImages, refuse_blanks, with_cameras, write_cameras
 from relocalize.formats.registration import Registration
 from relocalize.formats.text import first_lines, floats, read_lines
 from relocalize.geometry import Convention

@@ -27,13 +27,7 @@ from relocalize.geometry import Camera
 from relocalize.parallel import map_in_order
 from relocalize.place import DroppedFrame
 from relocalize.place.captures import Fix
-from relocalize.place.image_file import (
-    SIDES_EXCHANGED,
-    image_size,
-    open_image,
-    rgb,
-    upright,
-)
+from relocalize.place.image_file import SIDES_EXCHANGED, image_size, open_image, rgb, upright
 
 IMAGE_ENDINGS = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}

@@ -20,12 +20,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from relocalize.errors import FormatError
-from relocalize.formats.lenses import (
-    LARGEST_SIDE,
-    LARGEST_TERM,
-    brown_camera,
-    three_radial_terms,
-)
+from relocalize.formats.lenses import LARGEST_SIDE, LARGEST_TERM, brown_camera, three_radial_terms
 from relocalize.formats.xml_file import number_in
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray

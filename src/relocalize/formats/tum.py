@@ -15,12 +15,7 @@ from relocalize import progress
 from relocalize.errors import FormatError
 from relocalize.formats.names import LONGEST_GAP_S, nearest_in_time
 from relocalize.formats.pose_rows import PoseRows, begins_with_pose
-from relocalize.formats.posed_images import (
-    PosedImages,
-    refuse_blanks,
-    with_cameras,
-    write_cameras,
-)
+from relocalize.formats.posed_images import PosedImages, refuse_blanks, with_cameras, write_cameras
 from relocalize.formats.registration import Registration
 from relocalize.formats.text import floats, read_lines, rows_in
 from relocalize.geometry import Convention, Rigid3

@@ -286,10 +286,7 @@ def _samples(count: int, size: int, rng: np.random.Generator) -> NDArray[np.int6
 
 
 def _polished(
-    matches: Matches,
-    start: Similarities,
-    extent: float,
-    bound: Callable[[FloatArray], float],
+    matches: Matches, start: Similarities, extent: float, bound: Callable[[FloatArray], float]
 ) -> FloatArray:
     """The misfits [N] after a few fits to what is within the bound."""
     misfits: FloatArray = _misfits(matches, start, extent)[0]

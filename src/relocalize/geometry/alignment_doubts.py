@@ -9,12 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from relocalize.errors import GeometryError
 from relocalize.geometry.alignment import Alignment, align_points
-from relocalize.geometry.transforms import (
-    FloatArray,
-    Rigid3,
-    mean_rotation,
-    rotation_angle_deg,
-)
+from relocalize.geometry.transforms import FloatArray, Rigid3, mean_rotation, rotation_angle_deg
 
 # With under half of the matches in agreement, the others could be the right ones.
 _LEAST_SHARE = 0.5

@@ -73,12 +73,7 @@ class Camera:
 
     @classmethod
     def from_focal(
-        cls,
-        width: int,
-        height: int,
-        focal_px: float | None = None,
-        *,
-        model: str = "SIMPLE_RADIAL",
+        cls, width: int, height: int, focal_px: float | None = None, *, model: str = "SIMPLE_RADIAL"
     ) -> Camera:
         """An approximate camera of that focal length, or an unknown one of a default focal length.
 
@@ -147,11 +142,7 @@ class Camera:
         if known is None:
             known = "approximate" if camera.has_prior_focal_length else "unknown"
         return cls(
-            camera.model_name,
-            int(camera.width),
-            int(camera.height),
-            tuple(camera.params),
-            known,
+            camera.model_name, int(camera.width), int(camera.height), tuple(camera.params), known
         )
 
 

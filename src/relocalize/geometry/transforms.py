@@ -189,8 +189,7 @@ class Rigid3:
         """Compose with a transform, or map points [..., 3]."""
         if isinstance(other, Rigid3):
             return Rigid3(
-                self.rotation @ other.rotation,
-                self.rotation @ other.translation + self.translation,
+                self.rotation @ other.rotation, self.rotation @ other.translation + self.translation
             )
         points: FloatArray = np.asarray(other, dtype=np.float64) @ self.rotation.T
         return points + self.translation

@@ -138,10 +138,7 @@ def restore_images(place: Place, names: Sequence[str] | None = None) -> DropRepo
 
 
 def _report(
-    place: Place,
-    changed: Sequence[str],
-    as_before: Sequence[str],
-    remarks: tuple[str, ...] = (),
+    place: Place, changed: Sequence[str], as_before: Sequence[str], remarks: tuple[str, ...] = ()
 ) -> DropReport:
     images = place.map.images
     record = read_dropped(place)

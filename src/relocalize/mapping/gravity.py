@@ -139,9 +139,7 @@ def upright(up: FloatArray, centres: FloatArray) -> Similarity3:
     return Similarity3(1.0, rotation, -rotation @ centres[0])
 
 
-def registered_cameras(
-    model: pycolmap.Reconstruction,
-) -> list[tuple[str, Camera, Rigid3]]:
+def registered_cameras(model: pycolmap.Reconstruction) -> list[tuple[str, Camera, Rigid3]]:
     """(name, camera, world_from_cam) of a model's registered images, in name order."""
     cameras = {key: Camera.from_colmap(camera) for key, camera in model.cameras.items()}
     rows = [

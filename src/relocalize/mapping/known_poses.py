@@ -110,9 +110,7 @@ def triangulate_map(
         )
         add_to_model(model, results, database)
         refine_points(
-            model,
-            distortion_of=_undistorted(model),
-            lenses_of=free.intersection(model.cameras),
+            model, distortion_of=_undistorted(model), lenses_of=free.intersection(model.cameras)
         )
         prune_points(model)
         count.items = len(rest)
@@ -180,10 +178,7 @@ def _keyframes(
     for capture_names in by_capture.values():
         camera = place.map.images[capture_names[0]].camera
         chosen += choose_keyframes(
-            database,
-            capture_names,
-            (camera.width, camera.height),
-            settings.keyframes,
+            database, capture_names, (camera.width, camera.height), settings.keyframes
         )
     return chosen
 

@@ -167,10 +167,7 @@ def _moved(loop: Loop, pair: Pair, place: Mapping[str, int]) -> tuple[str, Simil
 
 
 def _shown(
-    model: MapModel,
-    pair: Pair,
-    rows: NDArray[np.uint32],
-    moved: tuple[str, Similarity3] | None,
+    model: MapModel, pair: Pair, rows: NDArray[np.uint32], moved: tuple[str, Similarity3] | None
 ) -> float:
     """The share that is matched of the points of either image that the other should see."""
     matched = expected = 0

@@ -169,11 +169,7 @@ class _Lenses:
 
 
 def _of_image(
-    row: int,
-    image: PosedImage,
-    positions: FloatArray,
-    number: NDArray[np.int64],
-    lenses: _Lenses,
+    row: int, image: PosedImage, positions: FloatArray, number: NDArray[np.int64], lenses: _Lenses
 ) -> tuple[
     NDArray[np.int64], NDArray[np.int64], FloatArray, FloatArray, FloatArray, FloatArray, FloatArray
 ]:

@@ -28,11 +28,7 @@ from relocalize.geometry import Camera
 from relocalize.geometry.transforms import worst_sigma
 from relocalize.mapping.photo_ties import tie_photos
 from relocalize.mapping.points import model_of_images
-from relocalize.mapping.register_report import (
-    RegisteredCamera,
-    RegisteredPhoto,
-    RegisterReport,
-)
+from relocalize.mapping.register_report import RegisteredCamera, RegisteredPhoto, RegisterReport
 from relocalize.mapping.report import Stages
 from relocalize.mapping.stored_model import (
     REFINED,

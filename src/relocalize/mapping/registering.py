@@ -138,9 +138,7 @@ def reasons_of(registrations: Sequence[Registration]) -> dict[str, str]:
 
 
 def add_to_model(
-    model: pycolmap.Reconstruction,
-    registrations: Sequence[Registration],
-    database: FeatureDatabase,
+    model: pycolmap.Reconstruction, registrations: Sequence[Registration], database: FeatureDatabase
 ) -> None:
     """Add registered images with their observations and cameras; what was there stays as it is."""
     camera_ids, image_ids = database.camera_ids(), database.image_ids

@@ -16,13 +16,7 @@ import numpy as np
 import pycolmap
 
 from relocalize import progress
-from relocalize.mapping.merging import (
-    add_images,
-    add_points,
-    agreed_similarity,
-    depth_of,
-    poses_of,
-)
+from relocalize.mapping.merging import add_images, add_points, agreed_similarity, depth_of, poses_of
 from relocalize.mapping.pruning import prune_points
 from relocalize.mapping.reconstruction import (
     Attempt,

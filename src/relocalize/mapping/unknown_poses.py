@@ -20,12 +20,7 @@ from relocalize.errors import MappingError
 from relocalize.features.database import FeatureDatabase, Pair
 from relocalize.features.focal import voted_focal
 from relocalize.features.matching import match_pairs
-from relocalize.features.pairs import (
-    Similarity,
-    exhaustive_pairs,
-    loop_pairs,
-    sequential_pairs,
-)
+from relocalize.features.pairs import Similarity, exhaustive_pairs, loop_pairs, sequential_pairs
 from relocalize.formats.names import match_names
 from relocalize.formats.registry import read_registration
 from relocalize.geometry import Camera, Similarity3, align_camera_poses
@@ -204,10 +199,7 @@ def _sound_part(model: pycolmap.Reconstruction) -> tuple[list[MapModel], Soundne
 
 
 def _walks(
-    database: FeatureDatabase,
-    captures: Sequence[Capture],
-    names: list[str],
-    settings: MapSettings,
+    database: FeatureDatabase, captures: Sequence[Capture], names: list[str], settings: MapSettings
 ) -> _Walks:
     keyframes: list[str] = []
     pairs: set[Pair] = set()
@@ -254,12 +246,7 @@ def _main_model(
         seed=settings.seed,
     )
     main = make_main_model(
-        task,
-        database,
-        walks.neighbours,
-        similarity,
-        settings.matching,
-        last_resort=last_resort,
+        task, database, walks.neighbours, similarity, settings.matching, last_resort=last_resort
     )
     save_models([main.model, *main.fragments], finished)
     return main

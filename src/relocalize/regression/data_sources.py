@@ -125,11 +125,7 @@ class FeatureSource(DataSource):
     """Cached features of frames and their copies: each epoch one of a frame's, equally often."""
 
     def __init__(
-        self,
-        data: TrainingData,
-        cells: tuple[int, int] | None,
-        device: Device,
-        cache: FeatureCache,
+        self, data: TrainingData, cells: tuple[int, int] | None, device: Device, cache: FeatureCache
     ) -> None:
         super().__init__(data, cells, device)
         self._cache = cache
@@ -171,8 +167,7 @@ class FeatureSource(DataSource):
         found = (self._described(rows, number) for number in range(1, copies + 1))
         descriptions, poses = zip(*found, strict=True)
         return KnownViews.learn(
-            *self._described(rows, 0),
-            copies=(np.concatenate(descriptions), np.concatenate(poses)),
+            *self._described(rows, 0), copies=(np.concatenate(descriptions), np.concatenate(poses))
         )
 
     def _described(self, rows: Rows, copy: int) -> tuple[Float32Array, FloatArray]:

@@ -121,11 +121,7 @@ class ImageInput:
         return self.of_photo(image, self.target), pose
 
     def _copy(
-        self,
-        frames: TrainingFrames,
-        row: int,
-        settings: AugmentSettings,
-        rng: np.random.Generator,
+        self, frames: TrainingFrames, row: int, settings: AugmentSettings, rng: np.random.Generator
     ) -> tuple[Pixels, FloatArray]:
         """A copy of a frame as the target camera sees it, and its pose [4, 4]."""
         pose = frames.world_from_cams[row]

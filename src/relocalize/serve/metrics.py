@@ -46,10 +46,7 @@ class Metrics:
             registry=self.registry,
         )
         self.workers = prometheus.Gauge(
-            "relocalize_workers",
-            "Processes that localize.",
-            ["place"],
-            registry=self.registry,
+            "relocalize_workers", "Processes that localize.", ["place"], registry=self.registry
         )
 
     def count(self, path: str, status: int, seconds: float, refused: str | None) -> None:

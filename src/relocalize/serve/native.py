@@ -27,11 +27,7 @@ _LOCALIZE_DOC: dict[str, Any] = {
         "content": {
             **{kind: {"schema": _PHOTO} for kind in _PHOTO_TYPES},
             "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"image": _PHOTO},
-                    "required": ["image"],
-                }
+                "schema": {"type": "object", "properties": {"image": _PHOTO}, "required": ["image"]}
             },
         },
     },

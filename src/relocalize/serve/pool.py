@@ -31,10 +31,7 @@ _TRIES = 3  # a request whose worker was killed goes to another one
 _WATCHED = ("place.json", "map/cameras.bin", "map/images.bin", "map/points3D.bin")
 # glibc would give the memory of every photo back to the system and take it anew: 3,400 page faults,
 # 11 of 72 CPU ms of a photo of 640 x 480. What is larger than 32 MB is still given back.
-_KEEP_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
-}
+_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
 
 
 @dataclass(eq=False)

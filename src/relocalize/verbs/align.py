@@ -12,11 +12,7 @@ from relocalize.formats import AUTO
 from relocalize.mapping import MeasuredLength
 from relocalize.mapping.aligning import FoundFrame, align_place, read_reference
 from relocalize.mapping.gps import align_to_gps
-from relocalize.mapping.ground_control import (
-    align_to_control,
-    frame_of_measurements,
-    read_control,
-)
+from relocalize.mapping.ground_control import align_to_control, frame_of_measurements, read_control
 from relocalize.mapping.moving import move_place
 from relocalize.place import Place
 

@@ -34,11 +34,7 @@ class Panel:
     """
 
     def __init__(
-        self,
-        place: Place,
-        scene: Scene,
-        errors: Sequence[ErrorLines],
-        placer: PhotoPlacer,
+        self, place: Place, scene: Scene, errors: Sequence[ErrorLines], placer: PhotoPlacer
     ) -> None:
         self._place, self._scene, self._errors, self._placer = place, scene, errors, placer
         self._content: Content = scene.content

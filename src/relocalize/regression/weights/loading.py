@@ -18,12 +18,7 @@ from relocalize.regression.backbones.timm_model import TimmModel, create_timm_mo
 from relocalize.regression.weights.caffe import Converted, googlenet_tensors
 from relocalize.regression.weights.caffe_files import read_layers
 from relocalize.regression.weights.published import fetch_weights, published_weights
-from relocalize.regression.weights.tensor_files import (
-    OLD_TORCH,
-    ZIP,
-    read_safetensors,
-    read_torch,
-)
+from relocalize.regression.weights.tensor_files import OLD_TORCH, ZIP, read_safetensors, read_torch
 
 _DATA_SETS = ("imagenet", "places365")
 _MOST_BYTES = 1 << 30  # of a file: ten times the largest of them
