@@ -145,7 +145,7 @@ class Exam:
         device = choose_device("cpu", threads=settings.threads, precision=settings.precision)
         inputs = self.regressor.images.of_photo(pixels, camera)
         with device.running():
-            answers = answers_to(self.regressor.model, inputs, device)
+            answers = answers_to(self.regressor.parts.model, inputs, device)
         turns = self.regressor.images.turns
         pose: NDArray[np.float64] = answers.averaged(turns).world_from_cams[0]
         return pose
