@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from relocalize.errors import ServeError
 from relocalize.serve import geopose, immersal, native, page_routes, track
 from relocalize.serve.gate import Gate
+from relocalize.serve.json_body import first_fault
 from relocalize.serve.metrics import Metrics
 from relocalize.serve.pool import Pool
 from relocalize.serve.refusals import RefusedError
@@ -78,10 +79,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = f"{where}: {first['msg']}"
-    return await _refused(request, RefusedError(422, "wrong_request", message))
+    return await _refused(request, RefusedError(422, "wrong_request", first_fault(error)))
 
 
 async def _unknown(request: Request, error: Exception) -> Response:

@@ -7,6 +7,7 @@ import binascii
 from typing import Any, TypeVar
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 from relocalize.serve.refusals import RefusedError
@@ -25,9 +26,13 @@ async def json_body(service: Service, request: Request, shape: type[Shape]) -> S
     try:
         return shape.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "body"
-        raise RefusedError(422, "wrong_request", f"{where}: {first['msg']}") from None
+        raise RefusedError(422, "wrong_request", first_fault(error)) from None
+
+
+def first_fault(error: ValidationError | RequestValidationError, *within: str) -> str:
+    """What is wrong first, after where it is: names of fields, those of what it is ``within``."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, (*within, *first['loc']))) or 'body'}: {first['msg']}"
 
 
 def photo_of(text: str) -> bytes:

@@ -13,6 +13,7 @@ from relocalize.errors import GeometryError, QueryError
 from relocalize.geometry import Rigid3
 from relocalize.geometry.device_axes import DEVICE_AXES, DeviceAxes, device_axes
 from relocalize.localization.prior import PosePrior
+from relocalize.serve.json_body import first_fault
 from relocalize.serve.refusals import RefusedError
 from relocalize.serve.service import errors, pool_with_room, service_of
 from relocalize.serve.shapes import Answer, CameraShape, Health, PlaceList, PlaceShape, PriorShape
@@ -190,6 +191,4 @@ def _described(shape: type[_Shape], text: str, name: str) -> _Shape:
     try:
         return shape.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join([name, *map(str, first["loc"])])
-        raise RefusedError(422, f"wrong_{name}", f"{where}: {first['msg']}") from None
+        raise RefusedError(422, f"wrong_{name}", first_fault(error, name)) from None

@@ -16,6 +16,7 @@ from relocalize.geometry.transforms import worst_sigma
 from relocalize.localization.trajectory import OnlineSmoother
 from relocalize.place.folder import METRE
 from relocalize.serve.gate import is_token
+from relocalize.serve.json_body import first_fault
 from relocalize.serve.pool import Pool
 from relocalize.serve.refusals import RefusedError
 from relocalize.serve.service import Service
@@ -70,9 +71,7 @@ async def track(socket: WebSocket, name: str) -> None:
     except RefusedError as error:
         await _end(socket, note, error.reason, error.message)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        await _end(socket, note, "wrong_request", f"{where}: {first['msg']}")
+        await _end(socket, note, "wrong_request", first_fault(error))
     except (TimeoutError, asyncio.TimeoutError):
         await _end(socket, note, "too_slow", f"nothing was sent for {_SILENT_S:g} s")
     except KeyError:
