@@ -273,11 +273,7 @@ class Scene:
 
 def observed_rows(images: Iterable[PosedImage]) -> Rows:
     """Rows of the map's points that images observe, ascending: row i of a scene is point [i]."""
-    return np.unique(
-        np.concatenate(
-            [np.zeros(0, np.int64), *(image.point_rows[image.point_rows >= 0] for image in images)]
-        )
-    )
+    return np.unique(np.concatenate([np.zeros(0, np.int64), *(image.observed for image in images)]))
 
 
 def _half(array: NDArray[Any]) -> UnitDescriptors:

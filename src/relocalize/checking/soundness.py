@@ -62,7 +62,7 @@ def loose_images(model: MapModel) -> dict[str, str]:
     noise = _noise(model)
     loose = {}
     for name, image in model.images.items():
-        rows = image.point_rows[image.point_rows >= 0]
+        rows = image.observed
         if not len(rows):
             continue
         if len(rows) < _LEAST_OBSERVATIONS:
@@ -178,7 +178,7 @@ class _Graph:
 
         images = model.views
         self.names = [image.name for image in images]
-        rows = [np.unique(image.point_rows[image.point_rows >= 0]) for image in images]
+        rows = [np.unique(image.observed) for image in images]
         self.points = np.concatenate([np.zeros(0, np.int64), *rows])
         self.images = np.repeat(np.arange(len(images)), [len(seen) for seen in rows])
         self.positions = model.points.positions

@@ -17,7 +17,6 @@ from relocalize.evaluation.metrics import PoseErrors
 from relocalize.geometry import Rigid3, Similarity3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import Place
-from relocalize.place.model import NO_POINT
 
 _BINS = 6
 _LEAST_DEPTH = 1e-9
@@ -137,9 +136,8 @@ def scene_depth(place: Place, train: Sequence[str]) -> float:
     images = [model.images[name] for name in train if name in model.images]
     depths = []
     for image in images:
-        rows = image.point_rows[image.point_rows != NO_POINT]
-        if len(rows):
-            points = model.points.positions[rows]
+        points = model.points.positions[image.observed]
+        if len(points):
             away = np.linalg.norm(points - image.world_from_cam.translation, axis=1)
             depths.append(float(np.median(away)))
     if depths:

@@ -156,7 +156,7 @@ def _scored(split: Split, truth: Truth) -> tuple[tuple[str, ...], tuple[str, ...
 def _say_if_mapped_from_others(place: Place, split: Split) -> None:
     """A map whose points came from another split's train images sells this split short."""
     posed = place.map.images
-    blind = sum(name in posed and not (posed[name].point_rows >= 0).any() for name in split.train)
+    blind = sum(name in posed and not len(posed[name].observed) for name in split.train)
     if blind > len(split.train) // 10:
         progress.say(
             f"{blind} of {len(split.train)} train images of split {split.name!r} see no point of "

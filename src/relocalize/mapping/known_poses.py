@@ -139,7 +139,7 @@ def triangulate_map(
 
 def _well_seen(model: MapModel, names: Sequence[str]) -> float:
     """The share of images that observe enough points for photos to be matched with them."""
-    counts = [int((model.images[name].point_rows >= 0).sum()) for name in names]
+    counts = [len(model.images[name].observed) for name in names]
     return float(np.mean([count >= _WELL_SEEN for count in counts]))
 
 

@@ -101,7 +101,7 @@ def _undisputed(model: MapModel, place: Mapping[str, int], loops: Sequence[Loop]
         if abs(place[one.second] - place[other.second]) > reach:
             return False
         image = model.images[one.second]
-        points = model.points.positions[image.point_rows[image.point_rows != NO_POINT]]
+        points = model.points.positions[image.observed]
         away = np.linalg.norm(points - image.world_from_cam.translation, axis=1)
         apart = np.linalg.norm(
             one.first_from_second @ points - other.first_from_second @ points, axis=1
@@ -173,7 +173,7 @@ def _shown(
     matched = expected = 0
     for side in (0, 1):
         seen_by, shown_to = model.images[pair[side]], model.images[pair[1 - side]]
-        points = seen_by.point_rows[seen_by.point_rows != NO_POINT]
+        points = seen_by.observed
         positions, pose = model.points.positions[points], shown_to.cam_from_world
         if moved is not None:
             name, similarity = moved

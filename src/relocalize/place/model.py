@@ -49,6 +49,12 @@ class PosedImage:
         """The camera's pose in the world; its translation is the camera centre."""
         return self.cam_from_world.inverse()
 
+    @property
+    def observed(self) -> NDArray[np.int64]:
+        """[I] rows in `Points` of those that it observes."""
+        rows: NDArray[np.int64] = self.point_rows[self.point_rows != NO_POINT]
+        return rows
+
 
 @dataclass(frozen=True, eq=False)
 class Points:
@@ -98,7 +104,7 @@ class MapModel:
     @property
     def views(self) -> list[PosedImage]:
         """The images that observe points."""
-        return [image for image in self.images.values() if (image.point_rows >= 0).any()]
+        return [image for image in self.images.values() if len(image.observed)]
 
     @classmethod
     def read(cls, folder: Path) -> MapModel:
@@ -290,5 +296,5 @@ def pose_of(row: ImageRow) -> Rigid3:
 
 def observation_counts(images: Iterable[PosedImage], points: int) -> NDArray[np.int64]:
     """How many observations each point [P] has in the images."""
-    rows = [image.point_rows[image.point_rows != NO_POINT] for image in images]
-    return np.bincount(np.concatenate([np.zeros(0, np.int64), *rows]), minlength=points)
+    rows = [np.zeros(0, np.int64), *(image.observed for image in images)]
+    return np.bincount(np.concatenate(rows), minlength=points)

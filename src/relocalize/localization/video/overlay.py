@@ -54,7 +54,7 @@ class Overlay:
         model = place.map
         views = model.views
         self._points = model.points.positions
-        self._seen = [np.unique(view.point_rows[view.point_rows >= 0]) for view in views]
+        self._seen = [np.unique(view.observed) for view in views]
         self._centres = np.stack([view.world_from_cam.translation for view in views])
         self._facing = np.stack([view.cam_from_world.rotation[2] for view in views])
         self._apart = max(float(np.ptp(self._centres, axis=0).max()), 1e-9) / 4
