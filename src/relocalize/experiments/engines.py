@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -98,7 +99,7 @@ def _on(ray: Any, runs: Sequence[Run]) -> Iterator[Run]:
     waiting: dict[Any, Run] = {}
     for run in runs:
         gpus = 1 if on_gpus and run.settings.device in {"auto", "cuda"} else 0
-        options = {"num_cpus": run.settings.threads, "num_gpus": gpus}
+        options = {"num_cpus": run.settings.threads or 1, "num_gpus": gpus}
         waiting[work.options(**options).remote(run)] = run
     try:
         while waiting:
@@ -117,8 +118,9 @@ def _on(ray: Any, runs: Sequence[Run]) -> Iterator[Run]:
 
 def _work(run: Run) -> None:
     """In a process of Ray's."""
+    threads = run.settings.threads or 1  # those that Ray has set aside
     with one_native_thread(), patient_locks():
-        run.work()
+        replace(run, settings=replace(run.settings, threads=threads)).work()
 
 
 def _result(ray: Any, task: Any) -> None:

@@ -197,7 +197,7 @@ class RegressorLocalizer(Localizer):
         localizer = cls(
             _by_torch(result.model, settings)
             if compiled is None
-            else OnnxNetwork(compiled, threads=settings.threads),
+            else OnnxNetwork(compiled, threads=settings.threads or 1),
             result.data.images,
             result.views,
             result.validated.calibration,
@@ -469,7 +469,7 @@ class RegressorLocalizer(Localizer):
         model = None
         if (folder / NETWORK).is_file():
             try:
-                network: Network = OnnxNetwork(folder / NETWORK, threads=settings.threads)
+                network: Network = OnnxNetwork(folder / NETWORK, threads=settings.threads or 1)
             except LocalizerError as error:
                 raise LocalizerError(
                     f"{folder}: {error}; delete the folder and it is trained again"
@@ -577,7 +577,7 @@ def _by_torch(model: PoseRegressor, settings: TrainSettings) -> TorchNetwork:
     from relocalize.regression.device import choose_device  # noqa: PLC0415
     from relocalize.regression.inference import TorchNetwork  # noqa: PLC0415
 
-    choose = partial(choose_device, threads=settings.threads, precision=settings.precision)
+    choose = partial(choose_device, threads=settings.threads or 1, precision=settings.precision)
     try:
         device = choose(settings.device)
     except LocalizerError:

@@ -353,8 +353,8 @@ class TrainSettings(Settings):
     """Random seed."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
-    threads: Annotated[int, Meta(ge=1, le=256)] = 1
-    """CPU threads; more are slower where cores are shared."""
+    threads: Annotated[int, Meta(ge=1, le=256)] | None = None
+    """CPU threads to train with; none: one per processor, 8 at most."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto takes bfloat16 where the hardware has it."""
 

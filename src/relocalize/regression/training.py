@@ -88,7 +88,8 @@ def train(
     workers = Workers.from_environment()
     device = choose_device(
         settings.device,
-        threads=settings.threads,
+        # Of several processes each is one thread, as torchrun has it.
+        threads=settings.threads or (1 if workers.count > 1 else None),
         precision=settings.precision,
         index=workers.local_rank,
     )
