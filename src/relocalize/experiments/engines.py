@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -118,9 +117,8 @@ def _on(ray: Any, runs: Sequence[Run]) -> Iterator[Run]:
 
 def _work(run: Run) -> None:
     """In a process of Ray's."""
-    threads = run.settings.threads or 1  # those that Ray has set aside
     with one_native_thread(), patient_locks():
-        replace(run, settings=replace(run.settings, threads=threads)).work()
+        run.work()
 
 
 def _result(ray: Any, task: Any) -> None:

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from relocalize.errors import LocalizerError
-from relocalize.parallel import worker_count
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -90,7 +89,8 @@ def choose_device(
 
     Args:
         name: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        threads: native threads on a processor; None: one each, 8 at most.
+        threads: native threads on a processor; None: as many as torch has by itself (one for each
+            core, or OMP_NUM_THREADS, which torchrun and Ray set), 8 at most.
         precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the hardware multiplies
             it (an AVX512-BF16 processor trains nearly twice as fast; emulated it is slower).
         index: which of several GPUs.
@@ -122,7 +122,7 @@ def choose_device(
         torch.device("cuda", index) if name == "cuda" else torch.device(name),
         torch.bfloat16 if half else None,
         channels_last=name != "mps",
-        threads=threads or min(worker_count(), _MOST_THREADS),
+        threads=threads or min(torch.get_num_threads(), _MOST_THREADS),
     )
 
 

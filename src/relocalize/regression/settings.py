@@ -354,7 +354,8 @@ class TrainSettings(Settings):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     threads: Annotated[int, Meta(ge=1, le=256)] | None = None
-    """CPU threads to train with; none: one per processor, 8 at most."""
+    """CPU threads to train with; none: OMP_NUM_THREADS, or one for each
+    core, 8 at most."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto takes bfloat16 where the hardware has it."""
 

@@ -88,8 +88,7 @@ def train(
     workers = Workers.from_environment()
     device = choose_device(
         settings.device,
-        # Of several processes each is one thread, as torchrun has it.
-        threads=settings.threads or (1 if workers.count > 1 else None),
+        threads=settings.threads,
         precision=settings.precision,
         index=workers.local_rank,
     )
