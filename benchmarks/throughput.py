@@ -145,7 +145,7 @@ def straightforward(
 ) -> Meter:
     """The loop that one writes first."""
     device = torch.device(settings.device)
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.threads or 1)
     torch.manual_seed(settings.seed)
     model = make_regressor(settings)
     poses = frames.world_from_cams[rows]
@@ -244,7 +244,7 @@ def main(arguments: Arguments) -> None:
             plain.append(straightforward(place, frames, rows, seeded))
             with tempfile.TemporaryDirectory() as folder:
                 fast.append(ours(place, split, seeded, Path(folder)))
-        show_speed(name, settings.threads, plain, fast, len(rows))
+        show_speed(name, arguments.threads, plain, fast, len(rows))
         show_curves(plain, fast)
         show_larger(place, frames, rows, plain, fast)
 

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Before torch: workers of pytest share the cores already.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import relocalize
 from relocalize_synthetic import CorridorSettings, CorridorTruth, write_corridor
 

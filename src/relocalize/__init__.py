@@ -5,6 +5,7 @@ video, `localize` says where in it a photo was taken. Each is imported when it i
 Conventions of frames and quaternions: docs/concepts/conventions.md.
 """
 
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,10 @@ if sys.platform == "linux" and "pycolmap" in sys.modules and "zlib" not in sys.m
     )
 
 import PIL.Image  # noqa: F401  # for the libz that it loads, see above
+
+# Threads of torch that wait for each other would do so in a loop; on processors that others use
+# too, two are then slower than one (measured: 313 instead of 154 ms a training step).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from relocalize.errors import RelocalizeError

@@ -98,7 +98,7 @@ def _on(ray: Any, runs: Sequence[Run]) -> Iterator[Run]:
     waiting: dict[Any, Run] = {}
     for run in runs:
         gpus = 1 if on_gpus and run.settings.device in {"auto", "cuda"} else 0
-        options = {"num_cpus": run.settings.threads, "num_gpus": gpus}
+        options = {"num_cpus": run.settings.threads or 1, "num_gpus": gpus}
         waiting[work.options(**options).remote(run)] = run
     try:
         while waiting:

@@ -157,7 +157,7 @@ def read_regressor(folder: Path) -> Regressor:
     model = None
     if (folder / NETWORK).is_file():
         try:
-            network: Network = OnnxNetwork(folder / NETWORK, threads=settings.threads)
+            network: Network = OnnxNetwork(folder / NETWORK, threads=settings.threads or 1)
         except LocalizerError as error:
             raise LocalizerError(
                 f"{folder}: {error}; delete the folder and it is trained again"
@@ -190,7 +190,7 @@ def by_torch(model: PoseRegressor, settings: TrainSettings) -> TorchNetwork:
     from relocalize.regression.device import choose_device  # noqa: PLC0415
     from relocalize.regression.inference import TorchNetwork  # noqa: PLC0415
 
-    choose = partial(choose_device, threads=settings.threads, precision=settings.precision)
+    choose = partial(choose_device, threads=settings.threads or 1, precision=settings.precision)
     try:
         device = choose(settings.device)
     except LocalizerError:

@@ -51,7 +51,7 @@ def train_regressor(
     return Regressor(
         network=by_torch(result.model, settings)
         if compiled is None
-        else OnnxNetwork(compiled, threads=settings.threads),
+        else OnnxNetwork(compiled, threads=settings.threads or 1),
         images=result.data.images,
         views=result.views,
         calibration=calibration,

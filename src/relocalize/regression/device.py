@@ -20,6 +20,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _USUAL_TRIM_THRESHOLD, _USUAL_MMAP_MAX = 128 * 1024, 65536
 _NEVER = 2**31 - 1  # bytes at the heap's end, the largest that mallopt takes
+# A step of a head multiplies matrices for some milliseconds; what more threads save, they wait.
+_MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,7 @@ class Device:
     # the 16-bit format that convolutions and products run in, or None for float32
     autocast: torch.dtype | None
     channels_last: bool  # whether images lie in memory with their channels innermost
-    # native threads of a processor; on shared cores two can be ten times slower than one
-    threads: int = 1
+    threads: int = 1  # native ones of a processor
 
     @property
     def name(self) -> str:
@@ -78,13 +79,18 @@ class Device:
 
 
 def choose_device(
-    name: str = "auto", *, threads: int = 1, precision: str = "auto", index: int = 0
+    name: str = "auto",
+    *,
+    threads: int | None = None,
+    precision: str = "auto",
+    index: int = 0,
 ) -> Device:
     """The device of that name; ``auto`` is CUDA, else MPS, else the processor.
 
     Args:
         name: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        threads: native threads on a processor.
+        threads: native threads on a processor; None: as many as torch has by itself (one for each
+            core, or OMP_NUM_THREADS, which torchrun and Ray set), 8 at most.
         precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the hardware multiplies
             it (an AVX512-BF16 processor trains nearly twice as fast; emulated it is slower).
         index: which of several GPUs.
@@ -116,7 +122,7 @@ def choose_device(
         torch.device("cuda", index) if name == "cuda" else torch.device(name),
         torch.bfloat16 if half else None,
         channels_last=name != "mps",
-        threads=threads,
+        threads=threads or min(torch.get_num_threads(), _MOST_THREADS),
     )
 
 

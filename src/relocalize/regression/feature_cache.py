@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,7 @@ class FeatureCache:
             backbone: with its weights, frozen, on the device.
             stages: of the backbone, shallow to deep.
             device: that the backbone runs on.
-            workers: threads that make copies while the backbone runs.
+            workers: threads that each make and look at a batch.
             seconds: that this may take: the copies that are there by then are enough, and one is.
 
         Raises:
@@ -99,7 +99,8 @@ class FeatureCache:
         enough = least if seconds == 0 else count
         if principal is None or rows.finished < enough:
             until = None if seconds is None else time.perf_counter() + seconds
-            with data.place.lock(), device.running():
+            # Batches side by side need no threads of their own.
+            with data.place.lock(), replace(device, threads=1).running():
                 principal = _fill(rows, extractor, least, until)
         copies = rows.finished // len(data.frames)
         maps = {stage: rows.array(stage)[: copies * len(data.frames)] for stage in stages}
@@ -153,15 +154,13 @@ class _Extractor:
     def batches(
         self, keys: Sequence[tuple[int, int]]
     ) -> Generator[tuple[list[tuple[int, int]], dict[str, Tensor]]]:
-        """Raw maps of (frame, copy) pairs, batch by batch; images are made in threads."""
+        """Raw maps of (frame, copy) pairs, batch by batch; batches are made side by side."""
         parts = [list(keys[at : at + _BATCH]) for at in range(0, len(keys), _BATCH)]
 
-        def pixels(part: list[tuple[int, int]]) -> NDArray[np.uint8]:
-            return np.stack([self.image(frame, copy) for frame, copy in part])
+        def made(part: list[tuple[int, int]]) -> dict[str, Tensor]:
+            return self.maps(np.stack([self.image(frame, copy) for frame, copy in part]))
 
-        made = map_in_order(pixels, parts, workers=self.workers)
-        for part, batch in zip(parts, made, strict=True):
-            yield part, self.maps(batch)
+        yield from zip(parts, map_in_order(made, parts, workers=self.workers), strict=True)
 
     def channels(self, stage: str) -> int:
         """How many are kept of a stage."""

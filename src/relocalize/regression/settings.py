@@ -41,8 +41,9 @@ _HINTS: dict[type, dict[str, Any]] = {}  # the types of each class's fields, onc
 # the number: each frame is seen less often, and there is more to learn.
 _STEPS, _STEPS_SUIT = 2000, 1000
 # In all, and of each frame: disk and processor time do not allow many of many frames, and of few
-# frames a network without many knows every one by heart.
-_KEPT_COPIES, _LEAST_COPIES, _MOST_COPIES = 6500, 2, 40
+# frames a network without many knows every one by heart. Up to `_COPIES_SUIT` frames copies fall
+# with the root of their number.
+_KEPT_COPIES, _COPIES_SUIT, _LEAST_COPIES, _MOST_COPIES = 6500, 650, 2, 40
 _NO_VALUE = "none"  # what is written for no value where a file has no null: TOML
 
 
@@ -334,7 +335,7 @@ class TrainSettings(Settings):
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     copies: CountOrNone | None = None
     """Varied copies of each frame (frozen backbone); none: by the number of frames,
-    10 of 650, 2 to 40, as many as half of the minutes allow."""
+    10 of 650, 19 of 175, 2 to 40, as many as half of the minutes allow."""
     indexed_copies: CountOrNone = 10
     """Copies of each frame among the views that photos are compared with."""
     answer: Literal["pose", "view", "validation"] = "pose"
@@ -353,8 +354,9 @@ class TrainSettings(Settings):
     """Random seed."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
-    threads: Annotated[int, Meta(ge=1, le=256)] = 1
-    """CPU threads; more are slower where cores are shared."""
+    threads: Annotated[int, Meta(ge=1, le=256)] | None = None
+    """CPU threads to train with; none: OMP_NUM_THREADS, or one for each
+    core, 8 at most."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto takes bfloat16 where the hardware has it."""
 
@@ -380,7 +382,8 @@ class TrainSettings(Settings):
             return 0
         if self.copies is not None:
             return self.copies
-        return min(_MOST_COPIES, max(_LEAST_COPIES, round(_KEPT_COPIES / frames)))
+        copies = _KEPT_COPIES / max(frames, math.sqrt(frames * _COPIES_SUIT))
+        return min(_MOST_COPIES, max(_LEAST_COPIES, round(copies)))
 
     def to_json(self) -> str:
         """As a JSON object, which `from_json` reads."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -136,7 +136,8 @@ def _trained(
         return fit()
     if is_current(place, folder, split):
         stored = RegressorLocalizer.load(folder)
-        if stored.facts.settings == settings:
+        # How many threads it took makes no other regressor.
+        if replace(stored.facts.settings, threads=settings.threads) == settings:
             progress.say(f"{folder} is trained with these settings on what there is now")
             return stored
     return cast("RegressorLocalizer", store(place, folder, split, fit))
