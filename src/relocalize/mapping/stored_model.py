@@ -15,11 +15,13 @@ import numpy as np
 import pycolmap
 
 from relocalize.errors import MappingError, PlaceError
-from relocalize.features.database import check_has_features
+from relocalize.features.database import DATABASE, check_has_features
 from relocalize.geometry.transforms import FloatArray
+from relocalize.mapping.report import MapReport
 from relocalize.place import MapModel, Place, PosedImage, atomic
 from relocalize.place.colmap_files import check_whole
 from relocalize.place.folder import read_json
+from relocalize.plain import from_plain
 
 MAP_RECORD = "map.json"
 PARTS = "parts"  # folder of what is not tied to the map firmly, each a model of its own
@@ -86,11 +88,20 @@ def read_record(place: Place) -> dict[str, Any]:
         return {}
 
 
+def read_report(place: Place) -> MapReport | None:
+    """What mapping said of the map; None where the map was made by another program."""
+    try:
+        return from_plain(MapReport, read_record(place)["report"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def replace_model(
     place: Place,
     model: pycolmap.Reconstruction,
     record: dict[str, Any],
     parts: Sequence[MapModel] = (),
+    features: Path | None = None,
 ) -> None:
     """The changed model in place of the old, in one step; all else in ``map/`` comes along.
 
@@ -99,12 +110,17 @@ def replace_model(
         model: the map.
         record: of ``map.json``.
         parts: further ones of what is not tied to it.
+        features: a database, closed, that takes the place of the one there.
     """
     with atomic.new_folder(place.map_dir) as folder:
         model.write_binary(str(folder))
         atomic.write_json(folder / MAP_RECORD, record)
+        if features is not None:
+            atomic.link_file(features, folder / DATABASE)
         for entry in place.map_dir.iterdir():
             if entry.name in _OF_THE_MODEL or entry.name == MAP_RECORD:
+                continue
+            if features is not None and entry.name.startswith(DATABASE):
                 continue
             if entry.is_dir():
                 shutil.copytree(entry, folder / entry.name)
