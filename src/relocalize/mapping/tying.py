@@ -148,9 +148,13 @@ def _join(
     asked = [seeing[row] for row in rows]
     localized = _localized(model, asked, old.solver, database)
     views = [found.view for found in localized.values()]
+    present = {image.name: number for number, image in whole.images.items() if image.has_pose}
     agreed = agreed_similarity(
         poses_of(model, list(localized)),
-        [view.world_from_cam for view in views],
+        [
+            poses_of(whole, [present[name]])[0] if name in present else view.world_from_cam
+            for name, view in zip((model.images[i].name for i in localized), views, strict=True)
+        ],
         float(np.median([_depth(view) for view in views])) if views else 0.0,
     )
     what = f"{model.images[ids[0]].name} to {model.images[ids[-1]].name}"
@@ -162,7 +166,6 @@ def _join(
         return None
     whole_from_model, agrees = agreed
     model.transform(whole_from_model.to_colmap())
-    present = {image.name: number for number, image in whole.images.items() if image.has_pose}
     fresh = count_from(max(whole.images, default=0) + 1)
     image_ids = {i: present.get(model.images[i].name) or next(fresh) for i in ids}
     fresh = count_from(max(whole.cameras, default=0) + 1)
