@@ -101,13 +101,15 @@ def render(world_from_cam: Rigid3, camera: Camera = CAMERA, *, room: int | tuple
     return image
 
 
-def import_rendered(folder: Path, poses, train, test, camera: Camera, *, capture, split) -> Place:
+def import_rendered(
+    folder: Path, poses, train, test, camera: Camera, *, capture, split, room=0
+) -> Place:
     """A Place of the room seen from exact poses (world_from_cam by name), without points."""
     source = folder / "source"
     source.mkdir(parents=True)
     lines = []
     for name, pose in poses.items():
-        cv2.imwrite(str(source / name), render(pose, camera)[:, :, ::-1])
+        cv2.imwrite(str(source / name), render(pose, camera, room=room)[:, :, ::-1])
         cam_from_world = pose.inverse()
         values = [*cam_from_world.quat_wxyz, *cam_from_world.translation, camera.focal_px]
         lines.append(" ".join([name, *(f"{value:.9f}" for value in values)]))

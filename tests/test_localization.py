@@ -40,8 +40,8 @@ from relocalize.regression.time_blocks import time_blocks
 
 JSON_KEYS = [
     *("image", "localizer", "status", "reason", "world_from_cam", "position", "quat_wxyz"),
-    *("position_sigma", "rotation_sigma_deg", "covariance", "unit", "inliers", "camera"),
-    "milliseconds",
+    *("position_sigma", "rotation_sigma_deg", "covariance", "unit", "inliers", "captures"),
+    *("camera", "milliseconds"),
 ]
 
 
@@ -300,6 +300,7 @@ def test_a_prior_tells_which_of_two_equal_rooms_it_is(structure, images):
         view_starts=np.append(scene.view_starts, scene.view_starts[1:] + len(scene.seen_rows)),
         seen_rows=np.append(scene.seen_rows, scene.seen_rows + len(scene.positions)),
         vectors=np.tile(scene.vectors, (2, 1)),
+        seen_in={capture: np.tile(seen, 2) for capture, seen in scene.seen_in.items()},
     )
     rooms = StructureLocalizer(replace(structure.solver, scene=twice), "metre")
     assert rooms.localize(images[name], CAMERA).status == "failed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from functools import lru_cache
 from itertools import pairwise
@@ -18,7 +19,7 @@ from relocalize.mapping.drift import drift_of
 from relocalize.mapping.loops import find_loops
 from relocalize.mapping.pose_graph import close_loops
 from relocalize.mapping.pruning import keep_images
-from relocalize.mapping.reconstruction import read_models, save_models
+from relocalize.mapping.reconstruction import Task, map_globally, read_models, save_models
 from relocalize.mapping.stretches import joined, stretches
 from relocalize.place import MapModel, PosedImage
 from relocalize.place.bundle_adjustment import refine_map
@@ -256,3 +257,25 @@ def test_a_stage_that_finishes_nothing_for_long_still_says_so(monkeypatch, capsy
     said = capsys.readouterr().err
     assert "closing loops: 0 of 4 steps, at work for" in said
     assert said.endswith("s\n")
+
+
+def test_steps_of_unknown_number_are_told_by_the_time_they_took(monkeypatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    bar = progress.Bar("global mapping", None, "steps", None)
+    bar.advance(2)
+    now = 90.0
+    assert bar.line() == "global mapping: 2 steps, at work for 90 s"
+
+
+def test_global_mapping_counts_its_steps(tmp_path, capsys) -> None:
+    options = pycolmap.SyntheticDatasetOptions(num_frames_per_rig=8, num_points3D=60)
+    with pycolmap.Database.open(str(tmp_path / "database.db")) as database:
+        names = [i.name for i in pycolmap.synthesize_dataset(options, database).images.values()]
+    task = Task(tmp_path / "database.db", names, tmp_path, tmp_path, ordered=False, seed=0)
+    with progress.shown():
+        assert map_globally(task).judgement.registered == len(names)
+    said = capsys.readouterr().err
+    assert re.search(r"relative poses: [1-9]\d* pairs in", said)
+    # Positions, adjustments and points of COLMAP's, then points and an adjustment of our own.
+    assert int(re.search(r"global mapping: (\d+) steps in", said)[1]) > 4

@@ -143,7 +143,7 @@ def test_each_photo_that_cannot_be_localized_is_one_json_line(
         (
             *("image", "localizer", "status", "reason", "world_from_cam", "position"),
             *("quat_wxyz", "position_sigma", "rotation_sigma_deg", "covariance", "unit"),
-            *("inliers", "camera", "milliseconds"),
+            *("inliers", "captures", "camera", "milliseconds"),
         )
     }
     assert only_progress(err)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from relocalize.verbs.import_poses import import_poses
     from relocalize.verbs.localize import localize, localize_video
     from relocalize.verbs.map import map
+    from relocalize.verbs.merge import merge
     from relocalize.verbs.open import open
     from relocalize.verbs.register import register
     from relocalize.verbs.report import report
@@ -51,7 +52,8 @@ if TYPE_CHECKING:
     __version__: str
 
 _VERBS = (
-    "align build check export frames import_poses localize map open register report split train"
+    "align build check export frames import_poses localize map merge open register report split "
+    "train"
 )
 _MODULES = {verb: f"relocalize.verbs.{verb}" for verb in _VERBS.split()} | {
     "BuildReport": "relocalize.verbs.build",
@@ -123,6 +125,7 @@ __all__ = [
     "localize",
     "localize_video",
     "map",
+    "merge",
     "open",
     "register",
     "report",

@@ -22,6 +22,7 @@ Item = TypeVar("Item")
 _shown: ContextVar[bool] = ContextVar("relocalize_progress_shown", default=False)
 _PLAIN_SECONDS = 15.0  # between two lines when stderr is not a terminal
 _RECENT_SECONDS = 60.0  # over which a rate is taken
+_LEAST_RATE = 1.0  # items a second that are told as such where nobody knows how many there are
 
 
 @contextmanager
@@ -75,7 +76,8 @@ class Bar:
         then, before = self._past[0]
         self._past.append((now, done))
         rate = (done - before) / max(1e-9, now - then)
-        if rate <= 0:
+        # Where nobody knows how much there is, a rate of few steps says nothing.
+        if rate <= 0 or (not self._total and rate < _LEAST_RATE):
             return f"{line}, at work for {now - self._started:.0f} s"
         if not self._total:
             return f"{line}, {rate:.1f}/s"

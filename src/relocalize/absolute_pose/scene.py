@@ -38,6 +38,8 @@ class Scene:
     vectors: UnitDescriptors  # [N, D] the views' descriptions
     # [3] in the world, from which positions and poses of the scene count
     origin: FloatArray = field(default_factory=lambda: np.zeros(3))
+    # of each capture by name, [P] which points its images observe
+    seen_in: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     def retrieve(
         self,
@@ -75,6 +77,10 @@ class Scene:
         np.maximum.at(farthest, views, away)
         near: NDArray[np.bool_] = np.linalg.norm(self.centres - centre, axis=1) <= reach + farthest
         return near
+
+    def captures_of(self, rows: Rows) -> dict[str, float]:
+        """Which share of some points the images of each capture observe; of all captures."""
+        return {name: float(seen[rows].mean()) for name, seen in self.seen_in.items()}
 
     def seen_by(self, views: Iterable[int]) -> Rows:
         """Rows of the points that any of ``views`` sees, ascending."""
@@ -188,6 +194,10 @@ class Scene:
         used = observed_rows(images)
         new_row = np.full(len(points), -1, np.int64)
         new_row[used] = np.arange(len(used))
+        captures = [image.name.partition("/")[0] for image in images]
+        seen_in = {name: np.zeros(len(used), np.bool_) for name in sorted(set(captures))}
+        for name, rows in zip(captures, seen, strict=True):
+            seen_in[name][new_row[rows]] = True
         mean = sums[used] / np.linalg.norm(sums[used], axis=1, keepdims=True)
         compact = Vlad.from_arrays({name: _half(row) for name, row in vlad.to_arrays().items()})
         return cls(
@@ -199,6 +209,7 @@ class Scene:
             vlad=compact,
             vectors=_half(np.stack([compact.describe(rows) for rows in descriptors])),
             origin=np.zeros(3) if origin is None else origin,
+            seen_in=seen_in,
         )
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -212,6 +223,8 @@ class Scene:
             # Sorted within a view: their steps are small and pack to a byte or two.
             "seen_steps": np.diff(self.seen_rows, prepend=0).astype(np.int32),
             "vectors": self.vectors.astype(np.float16),
+            "captures": np.frombuffer("\n".join(self.seen_in).encode(), np.uint8),
+            "seen_in": np.packbits(list(self.seen_in.values()), axis=-1),
         }
         for name, array in self.vlad.to_arrays().items():
             arrays[f"vlad_{name}"] = array.astype(np.float16)
@@ -225,6 +238,8 @@ class Scene:
             MappingError: an array is missing or does not fit the others.
         """
         try:
+            captures = arrays["captures"].tobytes().decode().split("\n")
+            seen_in = np.unpackbits(arrays["seen_in"], axis=-1, count=len(arrays["positions"]))
             scene = cls(
                 positions=arrays["positions"].astype(np.float64),
                 descriptors=arrays["descriptors"],
@@ -241,6 +256,7 @@ class Scene:
                 vectors=arrays["vectors"].astype(np.float32),
                 # What was saved before there was one counts from the world's own.
                 origin=np.asarray(arrays.get("origin", np.zeros(3)), dtype=np.float64),
+                seen_in=dict(zip(captures, seen_in.astype(np.bool_), strict=True)),
             )
         except (KeyError, MappingError, ValueError, TypeError) as error:
             raise MappingError(f"the saved scene is damaged: {error}") from error
@@ -258,6 +274,7 @@ class Scene:
             and self.origin.shape == (3,)
             and bool(np.isfinite(self.origin).all())
             and self.vectors.shape == (views, self.vlad.size)
+            and all(seen.shape == (points,) for seen in self.seen_in.values())
             and starts.shape == (views + 1,)
             and starts[0] == 0
             and starts[-1] == len(rows)

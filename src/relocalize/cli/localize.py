@@ -91,6 +91,7 @@ def as_text(results: list[tuple[Path, PoseEstimate]]) -> str:
         if estimate.covariance is not None:
             sigmas = f" ± {estimate.position_sigma:.3f}", f" ± {estimate.rotation_sigma_deg:.2f}°"
         inliers = "" if estimate.inliers is None else f", {estimate.inliers} inliers"
+        inliers += _captures(estimate.captures or {})
         lines.append(
             f"{path.name:{width}}  position {x:.3f} {y:.3f} {z:.3f}{sigmas[0]} {estimate.unit}, "
             f"quat_wxyz {quat}{sigmas[1]}{inliers}, {estimate.milliseconds:.0f} ms"
@@ -98,6 +99,14 @@ def as_text(results: list[tuple[Path, PoseEstimate]]) -> str:
     done = sum(estimate.status == "localized" for _, estimate in results)
     lines.append(f"{done} of {len(results)} localized")
     return "\n".join(lines)
+
+
+def _captures(shares: dict[str, float]) -> str:
+    """Which captures of the map support an answer, the most first, where there are several."""
+    if len(shares) < 2:
+        return ""
+    most = sorted(shares, key=lambda name: -shares[name])
+    return f" ({', '.join(f'{name} {shares[name]:.0%}' for name in most if shares[name] > 0)})"
 
 
 def clip_as_text(clip: LocalizedClip) -> str:

@@ -39,6 +39,7 @@ COMMANDS = {
     "map": (
         "Map a Place: poses for all its images and 3D points, z up, metric where a length is given."
     ),
+    "merge": "Bring another Place's images, features and map into a Place that it overlaps.",
     "register": "Add photos of any camera to a finished map, which does not move.",
     "drop": "Take images out of the map, or bring them back exactly as they were.",
     "split": "Divide a Place's posed images into train and test, by a rule that keeps them apart.",

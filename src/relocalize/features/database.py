@@ -166,6 +166,51 @@ class FeatureDatabase:
                     ),
                 )
 
+    def take_over(self, other: FeatureDatabase, names: Mapping[str, str]) -> None:
+        """Features and matches of another database's images, which was made with these settings.
+
+        Args:
+            other: the other database.
+            names: what its images are called here; all others are left there.
+
+        Raises:
+            MappingError: an image is in both, with other features.
+        """
+        there = {name: names[name] for name in other.image_ids if name in names}
+        camera_of = other.camera_ids()
+        self.add_images([(new, other.camera(camera_of[old])) for old, new in there.items()])
+        ids = {other.image_ids[old]: self._ids[new] for old, new in there.items()}
+        for chunk in batched(ids.items(), _EXTRACTED_PER_COMMIT):
+            with pycolmap.DatabaseTransaction(self._db):
+                for their_id, image_id in chunk:
+                    self._take_features(other, their_id, image_id)
+        verified = dict(zip(*other._db.read_two_view_geometries(), strict=True))
+        with pycolmap.DatabaseTransaction(self._db):
+            for pair, matches in zip(*other._db.read_all_matches(), strict=True):
+                theirs = pycolmap.pair_id_to_image_pair(pair)
+                if not all(image_id in ids for image_id in theirs):
+                    continue
+                first, second = (ids[image_id] for image_id in theirs)
+                if self._db.exists_matches(first, second):
+                    continue
+                self._db.write_matches(first, second, matches)
+                if pair in verified:
+                    self._db.write_two_view_geometry(first, second, verified[pair])
+
+    def _take_features(self, other: FeatureDatabase, their_id: int, image_id: int) -> None:
+        if not other._db.exists_descriptors(their_id):
+            return
+        keypoints = other._db.read_keypoints(their_id)
+        if not self._db.exists_descriptors(image_id):
+            self._db.write_keypoints(image_id, keypoints)
+            self._db.write_descriptors(image_id, other._db.read_descriptors(their_id))
+        elif not np.array_equal(keypoints, self._db.read_keypoints(image_id)):
+            name = next(name for name, number in self._ids.items() if number == image_id)
+            raise MappingError(
+                f"{name} is in both Places with other features, of another version or processor; "
+                "map one of them anew"
+            )
+
     def features(self, name: str) -> Features:
         """The stored features of an image."""
         image_id = self._ids.get(name)

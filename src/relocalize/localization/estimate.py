@@ -26,6 +26,8 @@ class PoseEstimate:
         world_from_cam: the pose; its translation is the camera centre.
         covariance: [6, 6] of (centre in the world, rotation in the camera's axes in radians).
         inliers: matches that agree with the pose, where the method has such.
+        captures: of each capture of the map, the share of these matches whose points its images
+            observe; None where the method has no matches.
         camera: the intrinsics used, estimated where they were unknown.
         inlier_points: [M, 3] the map's points of those matches in the world, where there are such.
         shared_covariance: [6, 6] the part of `covariance` that estimates in one map have in common,
@@ -40,6 +42,7 @@ class PoseEstimate:
     world_from_cam: Rigid3 | None = None
     covariance: FloatArray | None = None
     inliers: int | None = None
+    captures: dict[str, float] | None = None
     camera: Camera | None = None
     inlier_points: FloatArray | None = None
     shared_covariance: FloatArray | None = None
@@ -71,6 +74,8 @@ class PoseEstimate:
             "covariance": None if self.covariance is None else self.covariance.tolist(),
             "unit": self.unit,
             "inliers": self.inliers,
+            "captures": self.captures
+            and {name: round(share, 4) for name, share in self.captures.items()},
             "camera": None if self.camera is None else to_plain(self.camera),
             "milliseconds": round(self.milliseconds, 2),
         }

@@ -27,7 +27,7 @@ from relocalize.localization.saving import read_saved, write_saved
 from relocalize.place import Place, Split
 from relocalize.plain import from_plain
 
-_VERSION = 5
+_VERSION = 6
 _VALIDATION_SHARE = 0.25  # of the images, in blocks of time: to learn how wrong answers are
 _MIN_SHARING = 3  # fewer photos of a camera are localized each for itself
 # With the right camera more points agree in the end, found again near their projections, than
@@ -135,6 +135,7 @@ class StructureLocalizer(Localizer):
             world_from_cam=found.view.world_from_cam.shifted(self.solver.scene.origin),
             covariance=found.covariance + shared,
             inliers=len(found.view.pixels),
+            captures=self.solver.scene.captures_of(found.view.point_rows),
             camera=found.camera,
             inlier_points=found.view.points + self.solver.scene.origin,
             shared_covariance=shared,

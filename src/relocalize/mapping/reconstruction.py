@@ -314,26 +314,44 @@ def map_globally(task: Task) -> Attempt:
     work.mkdir(parents=True)
     copy = work / "database.db"
     copy_database(task.matches, copy)
-    progress.say("global mapping")
-    _set_relative_poses(copy)
     options = pycolmap.GlobalPipelineOptions()
     options.num_threads = 1
     options.random_seed = task.seed
     options.image_names = list(task.names)
     models = work / "models"
     models.mkdir()
+    _set_relative_poses(copy)
     try:
-        found = pycolmap.global_mapping(str(copy), str(task.images_dir), str(models), options)
-        whole = []
-        for model in found.values():
-            whole.append(triangulate(model, copy, task.images_dir, models, seed=task.seed))
-            refine_map(whole[-1])
+        # How many parts the images fall into, each with steps of its own, shows on the way only.
+        with progress.bar("global mapping", unit="steps") as bar:
+            whole = []
+            for model in _globally(copy, options, bar):
+                whole.append(triangulate(model, copy, task.images_dir, models, seed=task.seed))
+                bar.advance()
+                refine_map(whole[-1])
+                bar.advance()
     except (RuntimeError, ValueError) as error:
         progress.say(f"global mapping failed: {_first_words(error)}")
         return _judged([], task, "global mapping")
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return _judged(whole, task, "global mapping")
+
+
+def _globally(
+    path: Path, options: pycolmap.GlobalPipelineOptions, bar: progress.Bar
+) -> list[pycolmap.Reconstruction]:
+    """Global mapping of a database; positioning and each adjustment is a step of the bar."""
+    models = pycolmap.ReconstructionManager()
+    database = pycolmap.Database.open(str(path))
+    try:
+        pipeline = pycolmap.GlobalPipeline(options, database, models)
+        step = int(pycolmap.GlobalPipelineCallback.MODEL_UPDATE_CALLBACK)
+        pipeline.add_callback(step, bar.advance)
+        pipeline.run()
+    finally:
+        database.close()
+    return [pycolmap.Reconstruction(models.get(number)) for number in range(models.size())]
 
 
 def _set_relative_poses(database: Path) -> None:
@@ -369,7 +387,10 @@ def _set_relative_poses(database: Path) -> None:
             for pair, geometry in zip(pairs, geometries, strict=True)
             if len(geometry.inlier_matches)
         ]
-        found = list(map_in_order(posed, matched))
+        shown = progress.track(
+            map_in_order(posed, matched), "relative poses", total=len(matched), unit="pairs"
+        )
+        found = list(shown)
         db.clear_two_view_geometries()
         for camera in cameras.values():
             camera.has_prior_focal_length = True

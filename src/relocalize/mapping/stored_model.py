@@ -15,7 +15,7 @@ import numpy as np
 import pycolmap
 
 from relocalize.errors import MappingError, PlaceError
-from relocalize.features.database import check_has_features
+from relocalize.features.database import DATABASE, check_has_features
 from relocalize.geometry.transforms import FloatArray
 from relocalize.mapping.report import MapReport
 from relocalize.place import MapModel, Place, PosedImage, atomic
@@ -105,6 +105,7 @@ def replace_model(
     parts: Sequence[MapModel] = (),
     *,
     moved: dict[str, Any] | None = None,
+    features: Path | None = None,
 ) -> None:
     """The changed model in place of the old, in one step; all else in ``map/`` comes along.
 
@@ -114,6 +115,7 @@ def replace_model(
         record: of ``map.json``; None leaves it as it is.
         parts: further ones of what is not tied to it.
         moved: of ``moved.json``, likewise.
+        features: a database, closed, that takes the place of the one there.
     """
     records = {MAP_RECORD: record, MOVED: moved}
     records = {name: content for name, content in records.items() if content is not None}
@@ -121,8 +123,12 @@ def replace_model(
         model.write_binary(str(folder))
         for name, content in records.items():
             atomic.write_json(folder / name, content)
+        if features is not None:
+            atomic.link_file(features, folder / DATABASE)
         for entry in place.map_dir.iterdir():
             if entry.name in _OF_THE_MODEL | records.keys() or entry.name.startswith("."):
+                continue
+            if features is not None and entry.name.startswith(DATABASE):
                 continue
             if entry.is_dir():
                 shutil.copytree(entry, folder / entry.name)

@@ -84,6 +84,9 @@ class Answer(BaseModel):
     )
     unit: Literal["metre", "map unit"]
     inliers: int | None
+    captures: dict[str, float] | None = Field(
+        description="Of each capture of the map, the share of the inliers that its images observe."
+    )
     camera: UsedCamera | None
     milliseconds: float
     image_size: list[int] = Field(description="Width and height of the upright photo.")
