@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from dataclasses import dataclass
@@ -108,6 +109,9 @@ def _spelled_out() -> list[Sample]:
         ("matrix-rows", "named.txt"): _NAMED_MATRICES,
         ("record3d", "metadata"): json.dumps(_RECORD3D),
         ("tum", "t.txt"): _TUM,
+        ("alicevision", "cameras.sfm"): json.dumps(_ALICEVISION),
+        ("gaussian-splatting", "cameras.json"): json.dumps(_SPLAT),
+        ("nvm", "result.nvm"): _NVM,
         ("reality-capture", "poses.csv"): _REALITY_CAPTURE,
         ("reality-capture-xmp", "a.xmp"): _XMP,
         ("metashape", "cameras.xml"): _METASHAPE,
@@ -130,12 +134,66 @@ def _spelled_out() -> list[Sample]:
     for name, files in _FOLDERS.items():
         found.append(Sample(name, {file: text.encode() for file, text in files.items()}))
     found.append(Sample("colmap-text", {name: text.encode() for name, text in _WITH_RIGS.items()}))
+    found.append(Sample("llff", {"poses_bounds.npy": _llff(), **_NINE}))
     folder = {"data.csv": _EUROC, "sensor.yaml": _SENSOR}
     found.append(Sample("euroc", {name: text.encode() for name, text in folder.items()}))
     found.append(Sample("euroc", {"data.csv": _EUROC.encode()}, "data.csv"))
     return found
 
 
+_NINE = {f"images/{row}.jpg": b"" for row in range(9)}
+
+
+def _llff() -> bytes:
+    matrix = [[0, 1, 0, 0.5, 480], [-1, 0, 0, 0.2, 640], [0, 0, 1, 0.1, 500]]
+    file = io.BytesIO()
+    np.save(file, np.array([[*np.ravel(matrix), 1.0, 9.0]] * 9))
+    return file.getvalue()
+
+
+_ALICEVISION = {
+    "version": ["1", "2", "6"],
+    "views": [
+        {"viewId": "1", "poseId": "1", "intrinsicId": "7", "path": "D:/a.jpg"},
+        {"viewId": "2", "poseId": "2", "intrinsicId": "7", "path": "b.jpg"},
+    ],
+    "intrinsics": [
+        {
+            **{"intrinsicId": "7", "width": "640", "height": "480", "type": "radial3"},
+            **{"sensorWidth": "36", "focalLength": "28.5", "pixelRatio": "1"},
+            **{"principalPoint": ["1.5", "-2"], "distortionParams": ["0.1", "-0.02", "0"]},
+        }
+    ],
+    "poses": [
+        {
+            "poseId": "1",
+            "pose": {
+                "transform": {
+                    "rotation": ["0", "0", "-1", "0", "1", "0", "1", "0", "0"],
+                    "center": ["1.5", "2", "3e0"],
+                },
+                "locked": "0",
+            },
+        }
+    ],
+}
+_SPLAT = [
+    {
+        **{"id": 0, "img_name": "a", "width": 640, "height": 480, "fx": 500, "fy": 500.5},
+        **{"position": [1, 2.5, 3], "rotation": [[0, 0, 1], [0, 1, 0], [-1, 0, 0]]},
+    }
+]
+_NVM = """NVM_V3
+
+2
+a/0.jpg 500.5 1 0 0 0 0.5 0 0 -0.1 0
+a/1"2.jpg 500.5 0.7071067811865476 0 0 0.7071067811865476 1 2 3 0 0
+
+1
+1 2 3 90 90 90 1 0 5 0.5 -2.5
+
+0
+"""
 _POSE_LIST = """# image qw qx qy qz tx ty tz focal_px
 a/0.jpg 1 0 0 0 0.5 0 0 500
 a/1.jpg 0.7071067811865476 0 0 0.7071067811865476 1 2 3 500

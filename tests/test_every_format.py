@@ -17,7 +17,18 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from relocalize.formats import bundler, kitti, matrix_rows, navvis, polycam, read_registration
+from relocalize.formats import (
+    alicevision,
+    bundler,
+    gaussian_splatting,
+    kitti,
+    llff,
+    matrix_rows,
+    navvis,
+    nvm,
+    polycam,
+    read_registration,
+)
 from relocalize.formats.images import find_images
 from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registry import FORMATS
@@ -33,7 +44,7 @@ DECOMPOSED = unicodedata.normalize("NFD", "\u00fcber.0001.x.JPG")
 NAMES = ["a.b/c.d.png", f"sub/{COMPOSED}", DECOMPOSED, "U.PNG", "Room 1/frame 1.jpg"]
 # What a format cannot hold: rows that part at blanks, files of one folder.
 NO_BLANKS = {"colmap-text", "cambridge", "tum", "pose-list", "matrix-rows"}
-ONE_FOLDER = {"ace", "polycam", "navvis"}
+ONE_FOLDER = {"ace", "polycam", "navvis", "llff"}
 Poses = dict[str, Rigid3]
 # What is given to the reader, and the image of each name where the format has names of its own.
 Made = tuple[Path, dict[str, str]]
@@ -282,6 +293,53 @@ def bundle(folder: Path, poses: Poses) -> Made:
     return text(folder / "bundle.out", "\n".join(rows) + "\n"), {}
 
 
+def meshroom(folder: Path, poses: Poses) -> Made:
+    views, stated = [], []
+    for row, (name, pose) in enumerate(poses.items()):
+        rotation, centre = numbers_of(alicevision.CONVENTION, pose)
+        texts = {"rotation": rotation.T.ravel(), "center": centre}
+        transform = {key: [repr(float(one)) for one in value] for key, value in texts.items()}
+        views.append({"viewId": str(row), "poseId": str(row), "intrinsicId": "7", "path": name})
+        stated.append({"poseId": str(row), "pose": {"transform": transform, "locked": "0"}})
+    lens = {"intrinsicId": "7", "width": "64", "height": "48", "type": "radial3"}
+    lens |= {"sensorWidth": "36", "focalLength": repr(61.5 * 36 / 64), "pixelRatio": "1"}
+    lens |= {"principalPoint": ["0", "0"], "distortionParams": ["0", "0", "0"]}
+    root = {"version": ["1", "2", "6"], "views": views, "intrinsics": [lens], "poses": stated}
+    return text(folder / "cameras.sfm", json.dumps(root)), {}
+
+
+def splatted(folder: Path, poses: Poses) -> Made:
+    cameras = []
+    for row, (name, pose) in enumerate(poses.items()):
+        rotation, centre = numbers_of(gaussian_splatting.CONVENTION, pose)
+        lens = {"width": 64, "height": 48, "fx": 61.5, "fy": 61.5}
+        numbers = {"position": centre.tolist(), "rotation": rotation.tolist()}
+        cameras.append({"id": row, "img_name": name.rpartition(".")[0]} | lens | numbers)
+    return text(folder / "cameras.json", json.dumps(cameras)), {}
+
+
+def forward_facing(folder: Path, poses: Poses) -> Made:
+    table = np.zeros((len(poses), 17))
+    names = sorted(poses)
+    for name, row in zip(names, table, strict=True):
+        rotation, centre = numbers_of(llff.CONVENTION, poses[name])
+        row[:15] = np.column_stack([rotation, centre, [48, 64, 61.5]]).ravel()
+        text(folder / "images" / name, "")
+    np.save(folder / "poses_bounds.npy", table)
+    return folder / "poses_bounds.npy", {}
+
+
+def visual_sfm(folder: Path, poses: Poses) -> Made:
+    rows = ["NVM_V3 ", "", str(len(poses))]
+    for name, pose in poses.items():
+        numbers = [np.asarray(one) for one in numbers_of(nvm.CONVENTION, pose)]
+        written = name.replace(" ", '"')
+        rows.append(f"{written}\t{spaced([61.5, *numbers[0], *numbers[1], 0.01])} 0")
+    points = ["1", "1 2 3 9 9 9 1 0 5 0.5 -2.5"]
+    other = ["", "1", f"other.jpg {spaced([60, 1, 0, 0, 0, 5, 5, 5, 0])} 0", "0", "0"]
+    return text(folder / "result.nvm", "\n".join([*rows, "", *points, *other])), {}
+
+
 MAKERS: dict[str, Callable[[Path, Poses], Made]] = {
     "ace": ace,
     "scannet": scannet,
@@ -300,6 +358,10 @@ MAKERS: dict[str, Callable[[Path, Poses], Made]] = {
     "metashape": metashape,
     "reality-capture-xmp": sidecars,
     "bundler": bundle,
+    "alicevision": meshroom,
+    "gaussian-splatting": splatted,
+    "llff": forward_facing,
+    "nvm": visual_sfm,
 }
 
 

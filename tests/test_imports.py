@@ -406,6 +406,8 @@ def test_a_tum_trajectory_may_name_its_columns(tmp_path):
     read = read_registration(file)
     assert read.format == "TUM trajectory"
     assert len(read.poses) == 1
+    (tmp_path / "rgb.txt").write_text("timestamp filename\n1305031098.66 rgb/a.png\n")
+    assert list(read_registration(file).poses) == ["rgb/a.png"]
 
 
 # -- exports ---------------------------------------------------------------------------------

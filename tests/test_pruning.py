@@ -4,7 +4,8 @@ import numpy as np
 import pycolmap
 import pytest
 
-from relocalize.mapping.pruning import refine_and_prune
+from relocalize.mapping.pruning import refine_and_prune, unpose_without_lens
+from relocalize.place import MapModel
 
 # Focal length, principal point, two radial terms; of the wide lens the points fill the middle.
 LONG = (2600.0, 505.0, 390.0, -0.5, 6.0)
@@ -45,3 +46,17 @@ def test_lens_parameters_that_images_leave_open_stay():
     (camera,) = model.cameras.values()
     assert camera.model.name == "SIMPLE_RADIAL"
     assert tuple(camera.params[1:3]) == (512, 384)
+
+
+def test_images_whose_camera_is_no_lens_lose_their_pose():
+    options = pycolmap.SyntheticDatasetOptions()
+    options.num_rigs, options.num_frames_per_rig, options.num_points3D = 4, 1, 60
+    model = pycolmap.synthesize_dataset(options)
+    lost = model.images[2]
+    model.cameras[lost.camera_id].focal_length = -309.0
+    reasons = unpose_without_lens(model)
+    assert list(reasons) == [lost.name]
+    assert "focal length" in reasons[lost.name]
+    assert set(MapModel.from_colmap(model).images) == {
+        image.name for image in model.images.values() if image.image_id != lost.image_id
+    }

@@ -9,17 +9,21 @@ from pathlib import Path
 from relocalize.errors import FormatError
 from relocalize.formats import (
     ace,
+    alicevision,
     arkit_scenes,
     bundler,
     cambridge,
     colmap,
     euroc,
+    gaussian_splatting,
     kapture,
     kitti,
+    llff,
     matrix_rows,
     metashape,
     navvis,
     nerfstudio,
+    nvm,
     openmvg,
     opensfm,
     plain_csv,
@@ -76,6 +80,12 @@ FORMATS: dict[str, Format] = {
     "kapture": Format(kapture.NAME, kapture.detect, kapture.read, kapture.write),
     "opensfm": Format(opensfm.NAME, opensfm.detect, opensfm.read),
     "openmvg": Format(openmvg.NAME, openmvg.detect, openmvg.read),
+    "alicevision": Format(alicevision.NAME, alicevision.detect, alicevision.read),
+    "gaussian-splatting": Format(
+        gaussian_splatting.NAME, gaussian_splatting.detect, gaussian_splatting.read
+    ),
+    "llff": Format(llff.NAME, llff.detect, llff.read),
+    "nvm": Format(nvm.NAME, nvm.detect, nvm.read),
     "navvis": Format(navvis.NAME, navvis.detect, navvis.read),
     "cambridge": Format(
         cambridge.NAME,

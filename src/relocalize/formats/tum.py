@@ -108,6 +108,8 @@ def _under_image_names(registration: Registration, listed: Path) -> Registration
     """The poses under the names that ``rgb.txt`` gives to their times."""
     times: dict[str, float] = {}
     for where, cells in rows_in(read_lines(listed), columns=2):
+        if not times and cells[0].casefold() == "timestamp":
+            continue  # names of the columns, without a #
         try:
             time, name = float(cells[0]), cells[1]
         except (ValueError, IndexError):

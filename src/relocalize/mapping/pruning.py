@@ -16,6 +16,7 @@ from relocalize.place.bundle_adjustment import refine_map
 
 _MAX_ERROR = 4.0  # pixels of reprojection, and the least angle of rays: COLMAP's own
 _MIN_ANGLE_DEG = 1.5
+_FOCAL_RATIOS = (0.1, 10.0)  # focal length over the longer image side: COLMAP's own
 _PHOTO_ERROR = 5.0  # pixels at 640 pixels of image size, as where single photos are posed
 # A principal point is estimated where that leaves it open by less than this share of the image's
 # longer side, a second radial term where it moves the corners by less. Lenses are rarely off by
@@ -43,10 +44,29 @@ def refine_and_prune(model: pycolmap.Reconstruction) -> dict[str, str]:
 
 
 def _pruned(model: pycolmap.Reconstruction) -> dict[str, str]:
+    without_lens = unpose_without_lens(model)
     prune_points(model)
     loose = loose_images(MapModel.from_colmap(model))
     unpose(model, loose)
-    return loose
+    return without_lens | loose
+
+
+def unpose_without_lens(model: pycolmap.Reconstruction) -> dict[str, str]:
+    """Take their pose from images whose camera came out as no lens; returns why, by image.
+
+    A camera of one image that few points hold may end at any focal length, below zero too.
+    """
+    reasons = {}
+    for number, camera in model.cameras.items():
+        low, high = _FOCAL_RATIOS
+        ratios = [camera.params[i] for i in camera.focal_length_idxs()]
+        ratios = [focal / max(camera.width, camera.height) for focal in ratios]
+        if not all(low <= ratio <= high for ratio in ratios):
+            reason = f"its focal length came out as {ratios[0]:.2g} times the image size"
+            images = [i for i in model.images.values() if i.has_pose and i.camera_id == number]
+            reasons.update({image.name: reason for image in images})
+    unpose(model, reasons)
+    return reasons
 
 
 def prune_points(

@@ -23,7 +23,7 @@ from relocalize.features.database import copy_database
 from relocalize.geometry.transforms import skew
 from relocalize.mapping.outcome import ENOUGH
 from relocalize.mapping.points import triangulate
-from relocalize.mapping.pruning import prune_points
+from relocalize.mapping.pruning import prune_points, unpose_without_lens
 from relocalize.parallel import map_in_order
 from relocalize.place import MapModel
 from relocalize.place.bundle_adjustment import refine_map
@@ -164,6 +164,7 @@ def read_models(folder: Path) -> list[pycolmap.Reconstruction]:
 def _judged(models: Iterable[pycolmap.Reconstruction], task: Task, what: str) -> Attempt:
     rated = []
     for model in models:
+        unpose_without_lens(model)
         # One point behind a camera makes any mean of errors meaningless.
         prune_points(model)
         rated.append((judge(model, task.names, task.ordered), model))

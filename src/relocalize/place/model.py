@@ -159,13 +159,15 @@ class MapModel:
             colors=np.array([p.color for p in points], dtype=np.uint8).reshape(-1, 3),
             errors=np.array([p.error for p in points], dtype=np.float64),
         )
-        # COLMAP's files do not keep whether a focal length was known; a map's is.
+        registered = [reconstruction.images[i] for i in reconstruction.reg_image_ids()]
+        # COLMAP's files do not keep whether a focal length was known; a map's is. That of images
+        # which lost their pose again may be anything.
         cameras = {
-            key: Camera.from_colmap(camera, known="exact")
-            for key, camera in reconstruction.cameras.items()
+            key: Camera.from_colmap(reconstruction.cameras[key], known="exact")
+            for key in {image.camera_id for image in registered}
         }
         images = []
-        for image in (reconstruction.images[i] for i in reconstruction.reg_image_ids()):
+        for image in registered:
             seen = image.points2D
             row = ImageRow(
                 where="",
