@@ -38,11 +38,11 @@ class Scene:
     """Cameras on a wavy path that look at random points; matches exact to ``noise`` pixels."""
 
     def __init__(
-        self, count: int = 24, *, noise: float = 0.3, turning: bool = True, camera: Camera = CAMERA
+        self, count: int = 18, *, noise: float = 0.3, turning: bool = True, camera: Camera = CAMERA
     ) -> None:
         rng = np.random.default_rng(7)
-        self.points = rng.uniform([-6, -3, 4], [12, 3, 9], size=(1500, 3))
-        self.descriptors = rng.integers(0, 256, size=(1500, 128), dtype=np.uint8)
+        self.points = rng.uniform([-6, -3, 4], [12, 3, 9], size=(900, 3))
+        self.descriptors = rng.integers(0, 256, size=(900, 128), dtype=np.uint8)
         self.poses = []
         for at in np.linspace(0, 1, count):
             centre = np.array([6 * at, 0.8 * np.sin(9 * at), 1.5 * np.cos(5 * at)])
@@ -135,8 +135,16 @@ def test_quaternions_of_every_convention_are_told_from_what_is_claimed(
     assert verdict.best.error_px < 1
 
 
-@pytest.mark.parametrize("true", ["deg", "rad"])
-@pytest.mark.parametrize("claimed", ["x0y1z2:deg", "z0y1x2:rad", "z2y1x0:deg", "z0-y1x2:deg"])
+# Another order, unit, order of columns and sign; and a wrong unit besides.
+@pytest.mark.parametrize(
+    ("claimed", "true"),
+    [
+        ("x0y1z2:deg", "deg"),
+        ("z0y1x2:rad", "deg"),
+        ("z2y1x0:deg", "rad"),
+        ("z0-y1x2:deg", "rad"),
+    ],
+)
 def test_angles_are_told_by_order_sign_and_unit(scene: Scene, true: str, claimed: str) -> None:
     rotations, positions = scene.numbers(f"euler:z0y1x2:{true},world_from_cam,RDF,centre")
     verdict = judge_conventions(
@@ -186,7 +194,18 @@ def test_two_conventions_that_fit_equally_are_both_not_imported(tmp_path, monkey
     verdict = _verdict_of_a_straight_line(scene)
     assert verdict.runner_up is not None
     either = (verdict.best.convention.name, verdict.runner_up.convention.name)
-    report = CheckReport("line.txt", 24, 60, either[0], verdict, (), (), None, None, False)
+    report = CheckReport(
+        "line.txt",
+        len(scene.poses),
+        len(scene.measured),
+        either[0],
+        verdict,
+        (),
+        (),
+        None,
+        None,
+        False,
+    )
     monkeypatch.setattr("relocalize.checking.proof.check_claims", lambda *_, **__: report)
     file, place = tmp_path / "line.txt", tmp_path / "place"
     numbers = zip(*scene.numbers("wxyz,cam_from_world,RDF,translation"), strict=True)
@@ -194,7 +213,7 @@ def test_two_conventions_that_fit_equally_are_both_not_imported(tmp_path, monkey
         f"{i}.jpg " + " ".join(map(repr, map(float, [*q, *t]))) for i, (q, t) in enumerate(numbers)
     ]
     file.write_text("\n".join(rows))
-    for i in range(24):
+    for i in range(len(scene.poses)):
         cv2.imwrite(str(tmp_path / f"{i}.jpg"), np.zeros((48, 64, 3), np.uint8))
     with pytest.raises(CheckError, match="equally; choose with --convention NAME") as raised:
         proven(read_registration(file), tmp_path)
@@ -347,7 +366,6 @@ def test_right_intrinsics_are_not_suspicious(scene: Scene) -> None:
 
 WRONG = {
     "f x 0.5": (Camera("PINHOLE", 640, 480, (250.0, 250.0, 320.0, 240.0)), {"focal length"}),
-    "f x 0.75": (Camera("PINHOLE", 640, 480, (375.0, 375.0, 320.0, 240.0)), {"focal length"}),
     "f x 1.3": (Camera("PINHOLE", 640, 480, (650.0, 650.0, 320.0, 240.0)), {"focal length"}),
     "4:3 for 16:9": (Camera("PINHOLE", 640, 480, (500.0, 666.7, 320.0, 240.0)), {"aspect"}),
     "another camera, squeezed": (
@@ -363,12 +381,12 @@ WRONG = {
 }  # fmt: skip
 
 
-FAST = ("f x 0.75", "4:3 for 16:9", "undistorted twice")
+FAST = ("f x 1.3", "4:3 for 16:9", "undistorted twice")
 # Both at once: the intrinsics and the convention.
-OTHERS = [
-    ("another camera, squeezed", "xyzw,world_from_cam,RUB,centre"),
-    ("f x 0.5", "wxyz,world_from_cam,RUB,centre"),
-]
+OTHERS = {
+    "another camera, squeezed": "xyzw,world_from_cam,RUB,centre",
+    "f x 0.5": "wxyz,world_from_cam,RUB,centre",
+}
 
 
 def _checked(scene: Scene, claims: Claims, camera: Camera) -> CheckReport:
@@ -391,8 +409,10 @@ def _no_pixels(name: str) -> np.ndarray:
 @pytest.mark.parametrize(
     ("wrong", "claimed"),
     [
-        pytest.param(wrong, claimed, marks=[] if wrong in FAST else pytest.mark.slow)
-        for wrong, claimed in [*((wrong, WCRT) for wrong in WRONG), *OTHERS]
+        pytest.param(
+            wrong, OTHERS.get(wrong, WCRT), marks=[] if wrong in FAST else pytest.mark.slow
+        )
+        for wrong in WRONG
     ],
 )
 def test_intrinsics_are_blamed_before_poses(scene: Scene, wrong: str, claimed: str) -> None:
@@ -566,8 +586,7 @@ def test_a_file_without_images_says_what_to_do(
     "claimed",
     [
         "wxyz,cam_from_world,RDF,translation",
-        "xyzw,cam_from_world,RDF,translation",
-        "wxyz,world_from_cam,RUB,centre",
+        "xyzw,world_from_cam,RUB,centre",
     ],
 )
 def test_the_kitchen_poses_are_recognized(data_dir: Path, claimed: str) -> None:

@@ -15,7 +15,10 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on the path")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium on the path"),
+]
 FIGURES = [
     "map", "positions", "rotations", "near-positions", "near-rotations", "sure-positions",
     "sure-rotations", "learning-train_loss", "learning-validation_position",
@@ -69,6 +72,13 @@ def opened(browser, address: str, *, width: int = 1200, **options):
     context.close()
 
 
+@pytest.fixture(scope="module")
+def desktop(browser, page_address):
+    """One page for all that is done at a desk, in the dark: drawing it is what takes time."""
+    with opened(browser, page_address, color_scheme="dark") as page:
+        yield page
+
+
 def fits(page) -> bool:
     return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
@@ -79,91 +89,90 @@ def ink(page, selector: str) -> float:
     return sum(map(int, color[color.index("(") + 1 : -1].split(",")[:3])) / 3
 
 
-def test_every_figure_is_drawn_and_the_pointer_shows_the_photo(browser, page_address):
-    with opened(browser, page_address) as page:
-        for name in FIGURES:
-            box = page.locator(f"#{name} .main-svg").first.bounding_box()
-            assert box["width"] > 200, name
-            assert page.locator(f"#{name} .scatterlayer path").count() >= 1, name
-        assert page.locator("#map .scatterlayer .points path").count() >= 20
-        # The pointer on a test view: its photo, its name, and what each localizer made of it.
-        page.locator("#map").scroll_into_view_if_needed()
-        at = page.evaluate(
-            """() => {
-              const map = document.getElementById("map");
-              const trace = map.data.find((one) => one.name === "test views");
-              const {xaxis, yaxis} = map._fullLayout;
-              const box = map.getBoundingClientRect();
-              return [box.x + xaxis._offset + xaxis.d2p(trace.x[3]),
-                      box.y + yaxis._offset + yaxis.d2p(trace.y[3])];
-            }"""
+def test_every_figure_is_drawn_and_the_pointer_shows_the_photo(desktop):
+    page = desktop
+    for name in FIGURES:
+        box = page.locator(f"#{name} .main-svg").first.bounding_box()
+        assert box["width"] > 200, name
+        assert page.locator(f"#{name} .scatterlayer path").count() >= 1, name
+    assert page.locator("#map .scatterlayer .points path").count() >= 20
+    # The pointer on a test view: its photo, its name, and what each localizer made of it.
+    page.locator("#map").scroll_into_view_if_needed()
+    at = page.evaluate(
+        """() => {
+          const map = document.getElementById("map");
+          const trace = map.data.find((one) => one.name === "test views");
+          const {xaxis, yaxis} = map._fullLayout;
+          const box = map.getBoundingClientRect();
+          return [box.x + xaxis._offset + xaxis.d2p(trace.x[3]),
+                  box.y + yaxis._offset + yaxis.d2p(trace.y[3])];
+        }"""
+    )
+    page.mouse.move(at[0] + 60, at[1] + 60)
+    page.mouse.move(*at, steps=3)
+    card = page.locator("#card.shown")
+    card.wait_for()
+    assert "walk/frame-000007.jpg" in card.inner_text()
+    assert "structure3.00 cm, 2.00°" in card.inner_text().replace("\n", "")
+    photo = card.locator("img")
+    assert photo.evaluate("image => image.complete && image.naturalWidth") == 64
+    inside = card.bounding_box()
+    assert inside["x"] >= 0
+    assert inside["x"] + inside["width"] <= 1200
+    page.mouse.move(5, 5)
+    page.locator("#card:not(.shown)").wait_for(state="attached")
+
+
+def test_switches_zoom_and_arrows(desktop):
+    page = desktop
+
+    def visible(figure: str, name: str) -> list[bool]:
+        return page.evaluate(
+            f"document.getElementById('{figure}').data.filter(one => one.meta === '{name}')"
+            ".map(one => one.visible)"
         )
-        page.mouse.move(at[0] + 60, at[1] + 60)
-        page.mouse.move(*at, steps=3)
-        card = page.locator("#card.shown")
-        card.wait_for()
-        assert "walk/frame-000007.jpg" in card.inner_text()
-        assert "structure3.00 cm, 2.00°" in card.inner_text().replace("\n", "")
-        photo = card.locator("img")
-        assert photo.evaluate("image => image.complete && image.naturalWidth") == 64
-        inside = card.bounding_box()
-        assert inside["x"] >= 0
-        assert inside["x"] + inside["width"] <= 1200
-        page.mouse.move(5, 5)
-        page.locator("#card:not(.shown)").wait_for(state="attached")
+
+    legend = page.locator(".legend[data-figures='positions rotations']")
+    assert visible("rotations", "constant") == [True]
+    legend.get_by_text("constant").click()
+    assert visible("rotations", "constant") == visible("positions", "constant") == [False]
+    assert visible("rotations", "structure") == [True]
+    assert visible("map", "retrieval") == [False, False]
+    page.locator(".legend[data-figures='map']").get_by_text("retrieval").click()
+    assert visible("map", "retrieval") == [True, True]
+
+    arrow = (
+        "(() => { const t = document.getElementById('map').data.find(one => "
+        "one.name === 'arrows' && one.meta === 'structure');"
+        "return Math.hypot(t.x[1] - t.x[0], t.y[1] - t.y[0]); })()"
+    )
+    for factor in (1, 10):
+        page.locator(f".stretch [data-factor='{factor}']").click()
+        assert page.evaluate(arrow) == pytest.approx(0.03 * factor, rel=0.01)
+
+    reach = (
+        "(() => { const r = document.getElementById('map').layout.xaxis.range;"
+        "return r[1] - r[0]; })()"
+    )
+    before = page.evaluate(reach)
+    page.locator(".zoom [data-by='0.6']").click()
+    assert page.evaluate(reach) == pytest.approx(0.6 * before, rel=0.02)
+    page.locator(".stretch [data-factor='3']").click()  # drawn again, still zoomed
+    assert page.evaluate(reach) == pytest.approx(0.6 * before, rel=0.02)
+    page.locator(".zoom [data-by='0']").click()
+    assert page.evaluate(reach) == pytest.approx(before, rel=0.02)
 
 
-def test_switches_zoom_and_arrows(browser, page_address):
-    with opened(browser, page_address) as page:
-
-        def visible(figure: str, name: str) -> list[bool]:
-            return page.evaluate(
-                f"document.getElementById('{figure}').data.filter(one => one.meta === '{name}')"
-                ".map(one => one.visible)"
-            )
-
-        legend = page.locator(".legend[data-figures='positions rotations']")
-        assert visible("rotations", "constant") == [True]
-        legend.get_by_text("constant").click()
-        assert visible("rotations", "constant") == visible("positions", "constant") == [False]
-        assert visible("rotations", "structure") == [True]
-        assert visible("map", "retrieval") == [False, False]
-        page.locator(".legend[data-figures='map']").get_by_text("retrieval").click()
-        assert visible("map", "retrieval") == [True, True]
-
-        arrow = (
-            "(() => { const t = document.getElementById('map').data.find(one => "
-            "one.name === 'arrows' && one.meta === 'structure');"
-            "return Math.hypot(t.x[1] - t.x[0], t.y[1] - t.y[0]); })()"
-        )
-        for factor in (1, 10):
-            page.locator(f".stretch [data-factor='{factor}']").click()
-            assert page.evaluate(arrow) == pytest.approx(0.03 * factor, rel=0.01)
-
-        reach = (
-            "(() => { const r = document.getElementById('map').layout.xaxis.range;"
-            "return r[1] - r[0]; })()"
-        )
-        before = page.evaluate(reach)
-        page.locator(".zoom [data-by='0.6']").click()
-        assert page.evaluate(reach) == pytest.approx(0.6 * before, rel=0.02)
-        page.locator(".stretch [data-factor='3']").click()  # drawn again, still zoomed
-        assert page.evaluate(reach) == pytest.approx(0.6 * before, rel=0.02)
-        page.locator(".zoom [data-by='0']").click()
-        assert page.evaluate(reach) == pytest.approx(before, rel=0.02)
-
-
-def test_dark_and_light_follow_the_reader(browser, page_address):
-    with opened(browser, page_address, color_scheme="dark") as page:
-        tick = "#positions .xtick text"
-        assert ink(page, tick) > 130
-        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == (
-            "rgb(20, 23, 26)"
-        )
-        page.emulate_media(color_scheme="light")
-        playwright.expect(page.locator(tick).first).to_have_css(
-            "fill", "rgb(93, 102, 112)", timeout=120_000
-        )
+def test_dark_and_light_follow_the_reader(desktop):
+    page = desktop
+    tick = "#positions .xtick text"
+    assert ink(page, tick) > 130
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ("rgb(20, 23, 26)")
+    page.emulate_media(color_scheme="light")
+    playwright.expect(page.locator(tick).first).to_have_css(
+        "fill", "rgb(93, 102, 112)", timeout=120_000
+    )
+    page.emulate_media(color_scheme="dark")
 
 
 def test_a_phone_scrolls_down_only_and_a_tap_shows_the_photo(browser, page_address):
@@ -182,18 +191,19 @@ def test_a_phone_scrolls_down_only_and_a_tap_shows_the_photo(browser, page_addre
         assert fits(page)
 
 
-def test_paper_is_light_and_nothing_is_cut_off(browser, page_address):
-    with opened(browser, page_address, color_scheme="dark") as page:
-        page.emulate_media(media="print")
-        page.evaluate("dispatchEvent(new Event('beforeprint'))")
-        tick = page.locator("#positions .xtick text").first
-        playwright.expect(tick).to_have_css("fill", "rgb(93, 102, 112)", timeout=120_000)
-        widths = page.evaluate(
-            "[...document.querySelectorAll('.js-plotly-plot')].map(one => "
-            "one.querySelector('.main-svg').getBoundingClientRect().width)"
-        )
-        assert max(widths) <= 680
-        page.evaluate("dispatchEvent(new Event('afterprint'))")
-        page.emulate_media(media="screen")
-        assert page.locator("#map .main-svg").first.bounding_box()["width"] > 900
-        assert page.pdf(format="A4").startswith(b"%PDF")
+def test_paper_is_light_and_nothing_is_cut_off(desktop):
+    page = desktop
+    assert ink(page, "#positions .xtick text") > 130
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    tick = page.locator("#positions .xtick text").first
+    playwright.expect(tick).to_have_css("fill", "rgb(93, 102, 112)", timeout=120_000)
+    widths = page.evaluate(
+        "[...document.querySelectorAll('.js-plotly-plot')].map(one => "
+        "one.querySelector('.main-svg').getBoundingClientRect().width)"
+    )
+    assert max(widths) <= 680
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen")
+    assert page.locator("#map .main-svg").first.bounding_box()["width"] > 900
+    assert page.pdf(format="A4").startswith(b"%PDF")
