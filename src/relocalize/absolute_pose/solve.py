@@ -171,15 +171,17 @@ def _solve(photo: _Photo, found: int) -> Solved | Refused:
     first = photo.first_pose()
     agreeing = 0 if first is None else first[2]
     least = max(photo.settings.min_inliers, photo.settings.min_inlier_share * found)
-    if first is None or agreeing < least:
-        return Refused(
-            f"only {agreeing} of {found} matches agree on a pose: another place, or blurred",
-            agreeing,
-        )
-    view, lens = first[:2]
-    if not photo.is_exact:
-        view, lens = photo.refined(view, lens)
-    return photo.verdict(*photo.with_guided_matches(view, lens))
+    if first is not None and agreeing >= least:
+        view, lens = first[:2]
+        if not photo.is_exact:
+            view, lens = photo.refined(view, lens)
+            # RANSAC took twice the bound. Points found again near a pose prove nothing of it.
+            agreeing = len(view.pixels)
+        if agreeing >= least:
+            return photo.verdict(*photo.with_guided_matches(view, lens))
+    return Refused(
+        f"only {agreeing} of {found} matches agree on a pose: another place, or blurred", agreeing
+    )
 
 
 class _Photo:
