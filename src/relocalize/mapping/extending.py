@@ -108,7 +108,7 @@ def _as_it_is(place: Place) -> MapReport:
 
 def _work_folder(place: Place, captures: Sequence[Capture], settings: MapSettings) -> Path:
     """Where a killed run goes on from; what other inputs left there is gone."""
-    facts = [version("relocalize"), asdict(settings), place.map_digest]
+    facts = [version("relocalize"), asdict(settings), place.map_digest()]
     facts += [[image.name for image in capture.images] for capture in captures]
     digest = hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
     return work_folder(place, f"extend-{digest}")

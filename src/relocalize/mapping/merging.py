@@ -85,9 +85,7 @@ def add_images(
 
 
 def add_points(
-    whole: pycolmap.Reconstruction,
-    model: pycolmap.Reconstruction,
-    image_ids: Mapping[int, int],
+    whole: pycolmap.Reconstruction, model: pycolmap.Reconstruction, image_ids: Mapping[int, int]
 ) -> list[int]:
     """The points of a model whose images the whole has; one that both have becomes one.
 

@@ -38,34 +38,24 @@ _ROUNDS = 2  # of adjustment: in the second, images agree that the first bent on
 
 @dataclass(frozen=True, eq=False)
 class Tied:
-    """A map with what is tied to it.
+    """A map with what is tied to it."""
 
-    Attributes:
-        whole: the map, in the Place's frame; what was there is as it was, unless all was refined.
-        joined: names of the images that came into it.
-        scales: the map's units per unit of each model; None of one that nothing ties to it.
-        apart: models of images that nothing firm ties to it, each in a frame of its own.
-        reasons: why images of the models have no pose in it.
-    """
-
+    # the map, in the Place's frame; what was there is as it was, unless all was refined
     whole: pycolmap.Reconstruction
-    joined: frozenset[str]
+    joined: frozenset[str]  # names of the images that came into it
+    # the map's units per unit of each model; None of one that nothing ties to it
     scales: tuple[float | None, ...]
+    # models of images that nothing firm ties to it, each in a frame of its own
     apart: tuple[MapModel, ...]
-    reasons: dict[str, str]
+    reasons: dict[str, str]  # why images of the models have no pose in it
 
 
 @dataclass(frozen=True, eq=False)
 class _Old:
-    """The map that is there, about its own origin.
+    """The map that is there, about its own origin."""
 
-    Attributes:
-        solver: localizes in it.
-        point_ids: of the scene's points.
-    """
-
-    solver: PoseSolver
-    point_ids: Rows
+    solver: PoseSolver  # localizes in it
+    point_ids: Rows  # of the scene's points
 
     @classmethod
     def of(cls, place: Place, database: FeatureDatabase) -> _Old:
@@ -130,7 +120,7 @@ def tie(
 
 
 def _seeing(model: MapModel) -> set[str]:
-    return {name for name, image in model.images.items() if (image.point_rows >= 0).any()}
+    return {image.name for image in model.views}
 
 
 def _join(
