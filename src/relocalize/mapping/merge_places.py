@@ -6,7 +6,7 @@ import filecmp
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -26,13 +26,15 @@ from relocalize.features.database import (
     open_database,
     remembered_settings,
 )
-from relocalize.mapping.map_place import note_inputs
+from relocalize.mapping.map_place import settle
 from relocalize.mapping.outcome import images_apart
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.settings import MapSettings
 from relocalize.mapping.stored_model import (
+    INPUTS,
     PARTS,
     REFINED,
+    WORK,
     check_can_grow,
     read_record,
     read_report,
@@ -98,6 +100,7 @@ def merge_places(place: Place, other: Place, *, refine: bool = False) -> MergeRe
         digest = other.map_digest()
         posed = {names[name] for name in other.map.images if name in names}
         if _is_in(place, captures.values(), posed, digest):
+            _settle(place)
             return _as_it_is(place, captures, posed)
         stages = Stages()
         key = json.dumps([version("relocalize"), place.map_digest(), digest])
@@ -120,24 +123,29 @@ def merge_places(place: Place, other: Place, *, refine: bool = False) -> MergeRe
             _MERGED: [*(before.get(_MERGED) or ()), digest],
             "report": report.to_json(),
         }
+        record.pop(INPUTS, None)
         replace_model(place, tied.whole, record, parts=tied.apart, features=work / DATABASE)
-        # An image that is in no map is still to be mapped.
-        inside = place.map.images
-        if all(
-            capture.is_registered or any(name in inside for name in capture.image_names)
-            for capture in place.captures.values()
-        ):
-            note_inputs(place, MapSettings())
-        shutil.rmtree(work.parent, ignore_errors=True)
+        _settle(place)
     scale = next(scale for scale in tied.scales if scale is not None)
     return MergeReport(
         captures={name: capture.name for name, capture in captures.items()},
         images=len(posed),
-        merged=len(posed & inside.keys()),
+        merged=len(posed & place.map.images.keys()),
         scale=scale,
         map=report,
         remarks=_remarks(place, other, scale),
     )
+
+
+def _settle(place: Place) -> None:
+    inside = place.map.images
+    if all(
+        capture.is_registered or any(name in inside for name in capture.image_names)
+        for capture in place.captures.values()
+    ):
+        settle(place, MapSettings())
+    else:  # a capture that no map has is still to be mapped
+        shutil.rmtree(place.root / WORK, ignore_errors=True)
 
 
 def _check_features(place: Place, other: Place) -> None:
@@ -200,7 +208,7 @@ def _same_files(place: Place, other: Place, theirs: Capture, ours: Capture) -> b
         return False
 
 
-def _is_in(place: Place, captures: Sequence[Capture], posed: set[str], digest: str) -> bool:
+def _is_in(place: Place, captures: Collection[Capture], posed: set[str], digest: str) -> bool:
     """Whether this very map came into this Place before, or has no image that it lacks."""
     if not all(place.captures.get(capture.name) == capture for capture in captures):
         return False
