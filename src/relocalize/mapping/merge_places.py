@@ -150,13 +150,18 @@ def _settle(place: Place) -> None:
 
 def _check_features(place: Place, other: Place) -> None:
     ours, theirs = remembered_settings(place), remembered_settings(other)
-    if ours is None or ours != theirs:
-        kinds = [one.kind if one else "unknown" for one in (ours, theirs)]
-        how = f"{kinds[1]} there, {kinds[0]} here" if kinds[0] != kinds[1] else "other settings"
+    if ours is None or theirs is None or ours == theirs:
+        return
+    what = f"the features of {other.root} are not of the kind of those of {place.root}"
+    if ours.kind != theirs.kind:
         raise MappingError(
-            f"the features of {other.root} are of another kind than those of {place.root} ({how}); "
-            f"map it with the same: relocalize map {other.root} --features {kinds[0]}"
+            f"{what} ({theirs.kind}, not {ours.kind}); map it anew: "
+            f"relocalize map {other.root} --features {ours.kind}"
         )
+    raise MappingError(  # as of loose photos, beside those of a walk
+        f"{what} ({theirs}, not {ours}); add its images instead: relocalize frames "
+        f"{other.images_dir} {place.root} --capture NAME, then relocalize map {place.root} --extend"
+    )
 
 
 def _called_here(place: Place, other: Place) -> dict[str, Capture]:
