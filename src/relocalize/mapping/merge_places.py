@@ -150,7 +150,12 @@ def _settle(place: Place) -> None:
 
 def _check_features(place: Place, other: Place) -> None:
     ours, theirs = remembered_settings(place), remembered_settings(other)
-    if ours is None or theirs is None or ours == theirs:
+    if ours is None or theirs is None:
+        one = place if ours is None else other
+        raise MappingError(
+            f"{one.map_dir / SETTINGS} is damaged; map anew: relocalize map {one.root}"
+        )
+    if ours == theirs:
         return
     what = f"the features of {other.root} are not of the kind of those of {place.root}"
     if ours.kind != theirs.kind:
@@ -158,8 +163,9 @@ def _check_features(place: Place, other: Place) -> None:
             f"{what} ({theirs.kind}, not {ours.kind}); map it anew: "
             f"relocalize map {other.root} --features {ours.kind}"
         )
-    raise MappingError(  # as of loose photos, beside those of a walk
-        f"{what} ({theirs}, not {ours}); add its images instead: relocalize frames "
+    raise MappingError(  # as where one is of loose photos
+        f"{what} (up to {theirs.max_features} an image from octave {theirs.first_octave}, not "
+        f"{ours.max_features} from {ours.first_octave}); add its images instead: relocalize frames "
         f"{other.images_dir} {place.root} --capture NAME, then relocalize map {place.root} --extend"
     )
 
