@@ -109,6 +109,10 @@ def tie(
             if not before & set(names):
                 apart.append(everything.only(names))
                 loose |= dict.fromkeys(names, _NOT_TIED)
+        for model in models:  # what observes nothing is where the others of its model are
+            others = _seeing(model)
+            if not everything.images.keys() & (others - (loose.keys() - before)):
+                loose |= dict.fromkeys(model.images.keys() - others, _NOT_TIED)
         unpose(whole, loose.keys() - before)
         count.items = int(whole.num_reg_images()) - len(before)
     if refine and count.items:
