@@ -1,10 +1,10 @@
-"""What a second walk is like that joins a finished map: `relocalize map --extend`.
+"""What a second walk is like that joins a finished map: `relocalize map --extend`, or `merge`.
 
-    python benchmarks/extend.py DATA [--work FOLDER]
+    python benchmarks/extend.py DATA [--work FOLDER] [--merge]
 
 The kitchen's video (`redkitchen/walkthrough.mp4`) is cut in two that share some frames. The first
-makes the map, the second is added. Errors are of centres in the first's frame, which one robust
-similarity brings onto the truth.
+makes the map, the second is added; with ``--merge``, as a Place with a map of its own. Errors are
+of centres in the first's frame, which one robust similarity brings onto the truth.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class Arguments:
     """The team's data folder."""
     work: Path | None = None
     """Where the Place is made; a new temporary folder by default."""
+    merge: bool = False
+    """Map the second walk by itself, and merge the two Places."""
 
 
 def main(arguments: Arguments) -> None:
@@ -46,9 +48,13 @@ def main(arguments: Arguments) -> None:
     reports = {}
     costs = {}
     for name in _WALKS:
-        relocalize.frames(work / f"{name}.mp4", root, capture=name)
+        alone = arguments.merge and name == "second"
+        into = work / "other" if alone else root
+        relocalize.frames(work / f"{name}.mp4", into, capture=name)
         started = time.process_time()
-        reports[name] = relocalize.map(root, extend=name == "second")
+        reports[name] = relocalize.map(into, extend=name == "second" and not alone)
+        if alone:
+            reports[name] = relocalize.merge(root, into).map
         costs[name] = time.process_time() - started
         if name == "first":
             before = {n: image.world_from_cam for n, image in Place.open(root).map.images.items()}

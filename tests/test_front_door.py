@@ -20,8 +20,8 @@ import relocalize
 from relocalize.cli.main import main
 
 VERBS = (
-    "open", "build", "frames", "import_poses", "map", "register", "split", "train", "localize",
-    "localize_video", "evaluate", "report", "check", "align", "score", "export",
+    "open", "build", "frames", "import_poses", "map", "merge", "register", "split", "train",
+    "localize", "localize_video", "evaluate", "report", "check", "align", "score", "export",
 )  # fmt: skip
 HEAVY = {
     "av", "cv2", "matplotlib", "msgspec", "numpy", "plotly", "poselib", "pycolmap", "rich",

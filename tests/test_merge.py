@@ -13,7 +13,7 @@ from relocalize import Place
 from relocalize.cli.main import main
 from relocalize.errors import MappingError, PlaceError
 from relocalize.features import database
-from relocalize.geometry import Similarity3, align_camera_poses, position_error
+from relocalize.geometry import Similarity3, position_error
 from relocalize.geometry.transforms import rotations_from_rotvecs
 from relocalize.mapping import map_place, merge_places
 from relocalize.mapping.moving import move_place
@@ -34,7 +34,7 @@ def arc(first, last, count):
     return poses
 
 
-FIRST, SECOND = arc(-0.3, 1.0, 12), arc(0.5, 1.9, 12)
+FIRST, SECOND = arc(-0.3, 1.0, 10), arc(0.5, 1.9, 10)
 
 
 def place_of(folder, poses, *, room=0):
@@ -105,7 +105,7 @@ def merged(first, second, tmp_path_factory):
 def test_a_place_that_overlaps_comes_into_the_first(first, second, merged):
     place, report = merged
     assert report.captures == {"room": "room-2"}
-    assert report.merged == report.images == 12
+    assert report.merged == report.images == 10
     assert report.scale == pytest.approx(1 / ELSEWHERE.scale, rel=0.005)
     assert any("did not come along" in remark for remark in report.remarks)
     poses, now = pose_bits(first), pose_bits(place)
@@ -129,7 +129,7 @@ def test_a_place_that_overlaps_comes_into_the_first(first, second, merged):
 
 def test_an_answer_says_which_captures_support_it(merged, capsys, tmp_path):
     place, _ = merged
-    for name, most in (("room/00.png", "room"), ("room-2/10.png", "room-2")):
+    for name, most in (("room/00.png", "room"), ("room-2/08.png", "room-2")):
         photo = place.image_path(name)
         found = relocalize.localize(place, photo)
         assert set(found.captures) == {"room", "room-2"}
@@ -170,16 +170,14 @@ def test_what_both_places_have_is_one_and_everything_may_move(copy, merged, caps
     assert ended.value.code == 0
     said = json.loads(capsys.readouterr().out)
     assert said["captures"] == {"room": "room", "room-2": "room-2"}
-    assert said["merged"] == said["images"] == 24
+    assert said["merged"] == said["images"] == 20
     assert said["scale"] == pytest.approx(1, rel=1e-9)
     place = relocalize.open(copy.root)
-    assert len(place.map.images) == 24
-    names = list(SECOND)[:-1]  # the last observes nothing, and does not move
-    moved = [place.map.images[f"room-2/{name}"].world_from_cam for name in names]
-    fit = align_camera_poses(moved, [SECOND[name] for name in names])
-    assert fit.position_residuals.max() < 0.02
+    assert len(place.map.images) == 20
+    assert max(far_off(place).values()) < 0.02
     now = pose_bits(place)
     assert any(now[name] != pose for name, pose in before.items())
+    assert now["room/09.png"] == before["room/09.png"]  # which observes nothing
 
 
 def test_what_cannot_be_merged_leaves_the_place_alone(first, second, tmp_path):
@@ -189,7 +187,7 @@ def test_what_cannot_be_merged_leaves_the_place_alone(first, second, tmp_path):
         relocalize.merge(first, other)
     features = other.map_dir / "features.json"
     features.write_text(features.read_text().replace('"sift"', '"xfeat"'))
-    with pytest.raises(MappingError, match=r"xfeat there, sift here.*--features sift"):
+    with pytest.raises(MappingError, match=r"\(xfeat, not sift\).*--features sift"):
         relocalize.merge(first, other)
     with pytest.raises(MappingError, match="are one Place"):
         relocalize.merge(first, first)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -17,11 +16,12 @@ from pathlib import Path
 from relocalize import progress
 from relocalize.errors import MappingError
 from relocalize.features.database import open_database
-from relocalize.mapping.map_place import note_inputs
+from relocalize.mapping.map_place import settle
 from relocalize.mapping.outcome import images_apart
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.settings import MapSettings
 from relocalize.mapping.stored_model import (
+    INPUTS,
     REFINED,
     check_can_grow,
     read_record,
@@ -61,7 +61,7 @@ def extend_map(
             and not any(name in inside for name in capture.image_names)
         ]
         if not captures:
-            return _as_it_is(place)
+            return _as_it_is(place, settings)
         stages = Stages()
         work = _work_folder(place, captures, settings)
         with open_database(place) as database:
@@ -90,18 +90,19 @@ def extend_map(
         report = report_of(place, tied, added, stages)
         record = read_record(place)
         record |= {REFINED: bool(record.get(REFINED)) or refine, "report": report.to_json()}
+        record.pop(INPUTS, None)
         replace_model(place, whole, record, parts=tied.apart)
-        note_inputs(place, settings)
-        shutil.rmtree(work.parent, ignore_errors=True)
+        settle(place, settings)
     return report
 
 
-def _as_it_is(place: Place) -> MapReport:
+def _as_it_is(place: Place, settings: MapSettings) -> MapReport:
     """The report of a map that has all captures."""
     hint = f"relocalize frames VIDEO {place.root} --capture NAME"
     report = stored_report(place)
     if report is None:
         raise MappingError(f"{place.root} has no capture beside its map; add one: {hint}")
+    settle(place, settings)
     progress.say(f"every capture is in the map; add one with: {hint}")
     return replace(report, unchanged=True)
 

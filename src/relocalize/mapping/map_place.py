@@ -23,7 +23,13 @@ from relocalize.mapping.outcome import Outcome
 from relocalize.mapping.report import MapReport
 from relocalize.mapping.scale import check_lengths
 from relocalize.mapping.settings import MapSettings
-from relocalize.mapping.stored_model import work_folder, write_parts
+from relocalize.mapping.stored_model import (
+    INPUTS,
+    WORK,
+    read_record,
+    work_folder,
+    write_parts,
+)
 from relocalize.place import Place, atomic
 from relocalize.place.folder import MOVED, read_json
 from relocalize.plain import from_plain
@@ -146,7 +152,14 @@ def note_inputs(place: Place, settings: MapSettings) -> None:
     """Note in ``map.json`` that the map is of what the Place holds now: mapping changes nothing."""
     record = read_json(place.map_dir / "map.json")
     inputs = inputs_of(place, settings)
-    atomic.write_json(place.map_dir / "map.json", {**record, "inputs": inputs})
+    atomic.write_json(place.map_dir / "map.json", {**record, INPUTS: inputs})
+
+
+def settle(place: Place, settings: MapSettings) -> None:
+    """`note_inputs` of a map that grew, unless a run before a kill did; its work is gone then."""
+    if INPUTS not in read_record(place):
+        note_inputs(place, settings)
+        shutil.rmtree(place.root / WORK, ignore_errors=True)
 
 
 def inputs_of(place: Place, settings: MapSettings) -> str:
@@ -179,7 +192,7 @@ def _finished(place: Place, fingerprint: str) -> MapReport | None:
         return None
     try:
         record = read_json(path)
-        if record.get("inputs") != fingerprint:
+        if record.get(INPUTS) != fingerprint:
             return None
         # A map that cannot be read is made again, like one that was never made.
         _ = place.map
@@ -206,7 +219,7 @@ def _save(
         record = {
             "relocalize": version("relocalize"),
             "pycolmap": pycolmap.__version__,
-            "inputs": fingerprint,
+            INPUTS: fingerprint,
             "report": outcome.report.to_json(),
         }
         atomic.write_json(folder / "map.json", record)

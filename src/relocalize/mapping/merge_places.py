@@ -6,7 +6,7 @@ import filecmp
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -26,13 +26,15 @@ from relocalize.features.database import (
     open_database,
     remembered_settings,
 )
-from relocalize.mapping.map_place import note_inputs
+from relocalize.mapping.map_place import settle
 from relocalize.mapping.outcome import images_apart
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.settings import MapSettings
 from relocalize.mapping.stored_model import (
+    INPUTS,
     PARTS,
     REFINED,
+    WORK,
     check_can_grow,
     read_record,
     replace_model,
@@ -98,6 +100,7 @@ def merge_places(place: Place, other: Place, *, refine: bool = False) -> MergeRe
         digest = other.map_digest()
         posed = {names[name] for name in other.map.images if name in names}
         if _is_in(place, captures.values(), posed, digest):
+            _settle(place)
             return _as_it_is(place, captures, posed)
         stages = Stages()
         key = json.dumps([version("relocalize"), place.map_digest(), digest])
@@ -120,35 +123,51 @@ def merge_places(place: Place, other: Place, *, refine: bool = False) -> MergeRe
             _MERGED: [*(before.get(_MERGED) or ()), digest],
             "report": report.to_json(),
         }
+        record.pop(INPUTS, None)
         replace_model(place, tied.whole, record, parts=tied.apart, features=work / DATABASE)
-        # An image that is in no map is still to be mapped.
-        inside = place.map.images
-        if all(
-            capture.is_registered or any(name in inside for name in capture.image_names)
-            for capture in place.captures.values()
-        ):
-            note_inputs(place, MapSettings())
-        shutil.rmtree(work.parent, ignore_errors=True)
+        _settle(place)
     scale = next(scale for scale in tied.scales if scale is not None)
     return MergeReport(
         captures={name: capture.name for name, capture in captures.items()},
         images=len(posed),
-        merged=len(posed & inside.keys()),
+        merged=len(posed & place.map.images.keys()),
         scale=scale,
         map=report,
         remarks=_remarks(place, other, scale),
     )
 
 
+def _settle(place: Place) -> None:
+    inside = place.map.images
+    if all(
+        capture.is_registered or any(name in inside for name in capture.image_names)
+        for capture in place.captures.values()
+    ):
+        settle(place, MapSettings())
+    else:  # a capture that no map has is still to be mapped
+        shutil.rmtree(place.root / WORK, ignore_errors=True)
+
+
 def _check_features(place: Place, other: Place) -> None:
     ours, theirs = remembered_settings(place), remembered_settings(other)
-    if ours is None or ours != theirs:
-        kinds = [one.kind if one else "unknown" for one in (ours, theirs)]
-        how = f"{kinds[1]} there, {kinds[0]} here" if kinds[0] != kinds[1] else "other settings"
+    if ours is None or theirs is None:
+        one = place if ours is None else other
         raise MappingError(
-            f"the features of {other.root} are of another kind than those of {place.root} ({how}); "
-            f"map it with the same: relocalize map {other.root} --features {kinds[0]}"
+            f"{one.map_dir / SETTINGS} is damaged; map anew: relocalize map {one.root}"
         )
+    if ours == theirs:
+        return
+    what = f"the features of {other.root} are not of the kind of those of {place.root}"
+    if ours.kind != theirs.kind:
+        raise MappingError(
+            f"{what} ({theirs.kind}, not {ours.kind}); map it anew: "
+            f"relocalize map {other.root} --features {ours.kind}"
+        )
+    raise MappingError(  # as where one is of loose photos
+        f"{what} (up to {theirs.max_features} an image from octave {theirs.first_octave}, not "
+        f"{ours.max_features} from {ours.first_octave}); add its images instead: relocalize frames "
+        f"{other.images_dir} {place.root} --capture NAME, then relocalize map {place.root} --extend"
+    )
 
 
 def _called_here(place: Place, other: Place) -> dict[str, Capture]:
@@ -200,7 +219,7 @@ def _same_files(place: Place, other: Place, theirs: Capture, ours: Capture) -> b
         return False
 
 
-def _is_in(place: Place, captures: Iterable[Capture], posed: set[str], digest: str) -> bool:
+def _is_in(place: Place, captures: Collection[Capture], posed: set[str], digest: str) -> bool:
     """Whether this very map came into this Place before, or has no image that it lacks."""
     if not all(place.captures.get(capture.name) == capture for capture in captures):
         return False

@@ -24,6 +24,8 @@ from relocalize.place.folder import MOVED, read_json
 from relocalize.plain import from_plain
 
 MAP_RECORD = "map.json"
+INPUTS = "inputs"  # key of it: a digest of what the map is of
+WORK = ".mapping"  # folder of the Place for models under way
 PARTS = "parts"  # folder of what is not tied to the map firmly, each a model of its own
 REFINED = "refined"  # key of it: whether registered photos moved the map
 _OF_THE_MODEL = frozenset(
@@ -45,7 +47,7 @@ def check_can_grow(place: Place) -> None:
 
 def work_folder(place: Place, fingerprint: str) -> Path:
     """Where models under way are kept; what other inputs left there is gone."""
-    parent = place.root / ".mapping"
+    parent = place.root / WORK
     work = parent / fingerprint[:16]
     if parent.is_dir():
         for other in parent.iterdir():

@@ -7,7 +7,8 @@ while the map is held.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import count as count_from
 
@@ -22,7 +23,7 @@ from relocalize.checking.soundness import judge_soundness, loose_images
 from relocalize.features.database import FeatureDatabase
 from relocalize.features.extraction import Features
 from relocalize.features.matching import Rows
-from relocalize.geometry import Camera
+from relocalize.geometry import Camera, align_camera_poses
 from relocalize.mapping.merging import add_images, add_points, agreed_similarity, poses_of
 from relocalize.mapping.pruning import fits, let_go, prune_new_points, prune_points, unpose
 from relocalize.mapping.report import MapReport, Stages
@@ -97,12 +98,15 @@ def tie(
             if not before & set(names):
                 apart.append(everything.only(names))
                 loose |= dict.fromkeys(names, _NOT_TIED)
+        for model in models:  # what observes nothing is where the others of its model are
+            others = _seeing(model)
+            if not everything.images.keys() & (others - (loose.keys() - before)):
+                loose |= dict.fromkeys(model.images.keys() - others, _NOT_TIED)
         unpose(whole, loose.keys() - before)
         count.items = int(whole.num_reg_images()) - len(before)
     if refine and count.items:
         with stages.measure("bundle adjustment of everything", "images") as count:
-            refine_map(whole)
-            prune_points(whole)
+            _refine(whole, before)
             count.items = int(whole.num_reg_images())
     shift(whole, origin)
     if not refine:
@@ -117,6 +121,19 @@ def tie(
         tuple(apart),
         {name: why for name, why in reasons.items() if name not in joined | before},
     )
+
+
+def _refine(whole: pycolmap.Reconstruction, before: Collection[str]) -> None:
+    """Move everything to its joint optimum, which says nothing of the frame: that is as before."""
+    images = [image for image in whole.images.values() if image.has_pose]
+    unseeing = {i.frame_id: copy(i.frame.rig_from_world) for i in images if not i.num_points3D}
+    stay = [i.image_id for i in images if i.name in before and i.frame_id not in unseeing]
+    then = poses_of(whole, stay)
+    refine_map(whole)
+    prune_points(whole)
+    whole.transform(align_camera_poses(poses_of(whole, stay), then).b_from_a.to_colmap())
+    for frame_id, pose in unseeing.items():
+        whole.frames[frame_id].rig_from_world = pose
 
 
 def _seeing(model: MapModel) -> set[str]:
