@@ -116,8 +116,9 @@ def _of_rows(lines: list[str], columns: int, delimiter: str | None) -> str | Non
     """What parts the cells of the first row: of Metashape's tables not what parts their header."""
     rows = (line.strip(" \r\n") for line in lines if line.strip() and line.lstrip()[0] != "#")
     first = next(rows, "")
-    fits = (one for one in (delimiter, *_DELIMITERS) if _cells_of(first, one) == columns)
-    return next(fits, delimiter)
+    if _cells_of(first, delimiter) > 1:
+        return delimiter
+    return next((one for one in _DELIMITERS if _cells_of(first, one) == columns), delimiter)
 
 
 def _cells_of(line: str, delimiter: str | None) -> int:
