@@ -129,7 +129,7 @@ def _free_lenses(model: pycolmap.Reconstruction) -> bool:
         centre = np.array([camera.principal_point_x, camera.principal_point_y])
         corner = np.linalg.norm(np.maximum(centre, size - centre)) / camera.focal_length
         if camera in radial and not found[-1] * camera.focal_length * corner**5 <= most:
-            _become(camera, "SIMPLE_RADIAL", camera.params[:-1])
+            _become(camera, "SIMPLE_RADIAL", list(camera.params[:-1]))
     return principal
 
 
