@@ -112,6 +112,7 @@ def _spelled_out() -> list[Sample]:
         ("alicevision", "cameras.sfm"): json.dumps(_ALICEVISION),
         ("gaussian-splatting", "cameras.json"): json.dumps(_SPLAT),
         ("nvm", "result.nvm"): _NVM,
+        ("redwood", "walk.log"): f"0 0 1\n{_MATRIX}1 1 2\n{_MATRIX}",
         ("reality-capture", "poses.csv"): _REALITY_CAPTURE,
         ("reality-capture-xmp", "a.xmp"): _XMP,
         ("metashape", "cameras.xml"): _METASHAPE,
@@ -239,12 +240,14 @@ _ARKIT_SCENES = {
     "lowres_wide_intrinsics/4775_100.501.pincam": "640 480 500 500.5 320 240\n",
     "lowres_wide_intrinsics/4775_101.500.pincam": "640 480 500 500.5 320 240\n",
 }
+_MVSNET = f"extrinsic\n{_MATRIX}\nintrinsic\n500 0 320\n0 500 240\n0 0 1\n\n0.5 0.01 192 2.4\n"
 _FOLDERS = {
     "ace": _ACE,
     "scannet": _SCANNET,
     "polycam": _POLYCAM,
     "3d-scanner-app": _SCANNER_APP,
     "arkit-scenes": _ARKIT_SCENES,
+    "mvsnet": {"cams/00000000_cam.txt": _MVSNET},
 }
 _RECORD3D = {
     **{"w": 640, "h": 480, "fps": 60, "K": [500, 0, 0, 0, 500, 0, 320, 240, 1]},

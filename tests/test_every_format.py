@@ -44,7 +44,7 @@ DECOMPOSED = unicodedata.normalize("NFD", "\u00fcber.0001.x.JPG")
 NAMES = ["a.b/c.d.png", f"sub/{COMPOSED}", DECOMPOSED, "U.PNG", "Room 1/frame 1.jpg"]
 # What a format cannot hold: rows that part at blanks, files of one folder.
 NO_BLANKS = {"colmap-text", "cambridge", "tum", "pose-list", "matrix-rows"}
-ONE_FOLDER = {"ace", "polycam", "navvis", "llff"}
+ONE_FOLDER = {"ace", "polycam", "navvis", "llff", "mvsnet"}
 Poses = dict[str, Rigid3]
 # What is given to the reader, and the image of each name where the format has names of its own.
 Made = tuple[Path, dict[str, str]]
@@ -340,6 +340,21 @@ def visual_sfm(folder: Path, poses: Poses) -> Made:
     return text(folder / "result.nvm", "\n".join([*rows, "", *points, *other])), {}
 
 
+def multi_view_stereo(folder: Path, poses: Poses) -> Made:
+    lens = rows_of(np.reshape(pinhole(by_rows=True), (3, 3)))
+    for name, pose in poses.items():
+        content = f"extrinsic\n{rows_of(pose.inverse().matrix)}\nintrinsic\n{lens}\n0.5 0.01\n"
+        text(folder / "cams" / f"{name.rpartition('.')[0]}_cam.txt", content)
+    return folder, {}
+
+
+def redwood_log(folder: Path, poses: Poses) -> Made:
+    frames = [f"{row} {row} {row + 1}\n{rows_of(p.matrix)}" for row, p in enumerate(poses.values())]
+    return text(folder / "walk.log", "".join(frames)), {
+        name: f"image/{row:06d}.jpg" for row, name in enumerate(poses)
+    }
+
+
 MAKERS: dict[str, Callable[[Path, Poses], Made]] = {
     "ace": ace,
     "scannet": scannet,
@@ -362,6 +377,8 @@ MAKERS: dict[str, Callable[[Path, Poses], Made]] = {
     "gaussian-splatting": splatted,
     "llff": forward_facing,
     "nvm": visual_sfm,
+    "mvsnet": multi_view_stereo,
+    "redwood": redwood_log,
 }
 
 

@@ -84,6 +84,16 @@ def test_intrinsics_of_the_file_and_of_a_frame(
     assert len(registration.cameras) == 2
 
 
+def test_intrinsics_within_intrinsics_are_read(tmp_path: Path) -> None:
+    lens = {key: SIZED[key] for key in ("fl_x", "fl_y", "cx", "cy")}
+    matrix = [[500.0, 0, 321.0], [0, 510.0, 239.5], [0, 0, 1]]
+    for inner in (lens, matrix):
+        for at in ({"frames": [frame(intrinsics=inner)]}, {"intrinsics": inner}):
+            path = write(tmp_path, **{"frames": [frame()], "w": 640, "h": 480} | at)
+            camera = read_nerfstudio(path).camera_of("images/a.png", 640, 480)
+            assert camera.params[:4] == (500.0, 510.0, 321.0, 239.5)
+
+
 def test_a_fourth_radial_term_is_followed_by_three(tmp_path: Path) -> None:
     k1, k2, k3, k4 = 0.05, -0.02, 0.004, 0.003
     path = write(tmp_path, [frame()], **SIZED, k1=k1, k2=k2, k3=k3, k4=k4)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
+from scipy.spatial.transform import Rotation
 
 from localization_place import TEST_POSES, TRAIN_POSES, render
 from posed_example import posed_images
@@ -408,6 +409,68 @@ def test_a_tum_trajectory_may_name_its_columns(tmp_path):
     assert len(read.poses) == 1
     (tmp_path / "rgb.txt").write_text("timestamp filename\n1305031098.66 rgb/a.png\n")
     assert list(read_registration(file).poses) == ["rgb/a.png"]
+
+
+def photogrammetry_table(folder: Path) -> Path:
+    """Metashape's: a header parted by commas, rows by tabs."""
+    rows = ["# Cameras (3)", "# PhotoID, X, Y, Z, Omega, Phi, Kappa, r11, r12, r13"]
+    for name, pose in TRUTH.items():
+        angles = Rotation.from_matrix(pose.rotation @ GL).as_euler("XYZ", degrees=True)
+        rows.append(
+            "\t".join(map(repr, [name, *map(float, [*pose.translation, *angles, 1, 0, 0])]))
+        )
+    file = folder / "omega_phi_kappa.txt"
+    file.write_text("\n".join(rows).replace("'", ""))
+    return file
+
+
+def stray_scanner(folder: Path) -> Path:
+    rows = ["timestamp, frame, x, y, z, qx, qy, qz, qw"]
+    for row, pose in enumerate(TRUTH.values()):
+        w, x, y, z = pose.quat_wxyz
+        numbers = ", ".join(repr(float(one)) for one in (*pose.translation, x, y, z, w))
+        rows.append(f"{100.5 + row}, {row:06d}, {numbers}")
+    (folder / "odometry.csv").write_text("\n".join(rows))
+    return folder / "odometry.csv"
+
+
+def named_trajectory(folder: Path) -> Path:
+    rows = []
+    for name, pose in TRUTH.items():
+        w, x, y, z = pose.quat_wxyz
+        rows.append(
+            " ".join([name, *(repr(float(one)) for one in (*pose.translation, x, y, z, w))])
+        )
+    (folder / "trajectory.txt").write_text("\n".join(rows))
+    return folder / "trajectory.txt"
+
+
+def matrix_columns(folder: Path) -> Path:
+    columns = [f"r{i}{j}" for i in "123" for j in "123"]
+    rows = [",".join(["image", *columns, "x", "y", "z"])]
+    for name, pose in TRUTH.items():
+        numbers = [*pose.rotation.ravel(), *pose.translation]
+        rows.append(",".join([name, *(repr(float(one)) for one in numbers)]))
+    (folder / "matrices.csv").write_text("\n".join(rows))
+    return folder / "matrices.csv"
+
+
+def rows_with_commas(folder: Path) -> Path:
+    rows = [",".join(repr(float(x)) for x in pose.matrix[:3].ravel()) for pose in TRUTH.values()]
+    (folder / "poses.csv").write_text("\n".join(rows))
+    return folder / "poses.csv"
+
+
+TABLES = [photogrammetry_table, stray_scanner, named_trajectory, matrix_columns, rows_with_commas]
+
+
+@pytest.mark.parametrize("make", TABLES)
+def test_tables_as_tools_and_scripts_write_them(tmp_path, make):
+    read = read_registration(make(tmp_path))
+    assert not read.problems
+    for name, pose in zip(read.poses, TRUTH.values(), strict=True):
+        assert position_error(read.world_from_cam(name), pose) < 1e-9
+        assert rotation_error_deg(read.world_from_cam(name), pose) < 1e-6
 
 
 # -- exports ---------------------------------------------------------------------------------

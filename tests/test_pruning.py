@@ -5,6 +5,7 @@ import pycolmap
 import pytest
 
 from relocalize.mapping.pruning import refine_and_prune, unpose_without_lens
+from relocalize.mapping.reconstruction import alarms_of
 from relocalize.place import MapModel
 
 # Focal length, principal point, two radial terms; of the wide lens the points fill the middle.
@@ -57,6 +58,7 @@ def test_images_whose_camera_is_no_lens_lose_their_pose():
     reasons = unpose_without_lens(model)
     assert list(reasons) == [lost.name]
     assert "focal length" in reasons[lost.name]
+    assert not any("focal" in alarm for alarm in alarms_of(model, [], ordered=False))
     assert set(MapModel.from_colmap(model).images) == {
         image.name for image in model.images.values() if image.image_id != lost.image_id
     }

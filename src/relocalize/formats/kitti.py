@@ -13,7 +13,7 @@ import numpy as np
 
 from relocalize.formats.pose_rows import PoseRows, begins_with_pose
 from relocalize.formats.registration import Registration
-from relocalize.formats.text import floats
+from relocalize.formats.text import COMMAS_OR_BLANKS, floats
 from relocalize.geometry import Convention
 from relocalize.place.folder import METRE
 
@@ -24,7 +24,7 @@ _LAYOUT = "the 12 numbers of a 3x4 matrix"
 
 def detect(path: Path) -> bool:
     """Whether the file's first row is twelve numbers with a rotation in them."""
-    return begins_with_pose(path, CONVENTION, _take)
+    return begins_with_pose(path, CONVENTION, _take, COMMAS_OR_BLANKS)
 
 
 def read(path: Path) -> Registration:
@@ -35,7 +35,7 @@ def read(path: Path) -> Registration:
     """
     return (
         PoseRows(path, NAME, CONVENTION, _LAYOUT)
-        .read(_take)
+        .read(_take, COMMAS_OR_BLANKS)
         .registration(
             unit=METRE,
             scale_from="the format's unit, metres",

@@ -12,7 +12,7 @@ import numpy as np
 
 from relocalize.formats.pose_rows import PoseRows, begins_with_pose
 from relocalize.formats.registration import Registration
-from relocalize.formats.text import floats
+from relocalize.formats.text import COMMAS_OR_BLANKS, floats
 from relocalize.geometry import Convention
 from relocalize.place.folder import MAP_UNIT
 
@@ -23,7 +23,7 @@ _LAYOUT = "the 16 numbers of a 4x4 matrix, or a name and 12 or 16 numbers"
 
 def detect(path: Path) -> bool:
     """Whether the file's first row is such a matrix with a rotation in it."""
-    return path.is_file() and begins_with_pose(path, CONVENTION, _take)
+    return path.is_file() and begins_with_pose(path, CONVENTION, _take, COMMAS_OR_BLANKS)
 
 
 def read(path: Path) -> Registration:
@@ -32,7 +32,7 @@ def read(path: Path) -> Registration:
     Raises:
         FormatError: the file cannot be read, holds no pose, or is mostly something else.
     """
-    rows = PoseRows(path, NAME, CONVENTION, _LAYOUT).read(_take)
+    rows = PoseRows(path, NAME, CONVENTION, _LAYOUT).read(_take, COMMAS_OR_BLANKS)
     registration = rows.registration(unit=MAP_UNIT, declared=False)
     if not all(name.isdecimal() for name in registration.poses):
         return registration

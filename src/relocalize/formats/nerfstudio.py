@@ -125,12 +125,12 @@ def _take_frames(rows: PoseRows, meta: JsonObject, file: Path, remarks: list[str
     """The names of the frames that are poses."""
     cameras: dict[str, _Camera] = {}
     names = []
-    frames = meta.array("frames")
+    frames, meta = meta.array("frames"), _unfolded(meta)
     if not frames:
         raise FormatError(f"{file} is no {NAME}: it has no 'frames'")
     for number, value in enumerate(progress.track(frames, "frames", unit="frames")):
         with rows.row(f"frame {number}" if rows.path == file else f"{file.name}, frame {number}"):
-            frame = JsonObject.of(value)
+            frame = _unfolded(JsonObject.of(value))
             name = _name(frame.text("file_path"))
             named = JsonObject(frame.values, name)
             matrix = np.array(named.matrix("transform_matrix", [(4, 4), (3, 4)]))
@@ -148,6 +148,15 @@ def _take_frames(rows: PoseRows, meta: JsonObject, file: Path, remarks: list[str
 
 def _name(file_path: str) -> str:
     return file_path.replace("\\", "/").removeprefix("./")
+
+
+def _unfolded(node: JsonObject) -> JsonObject:
+    """The same with what scripts put into ``intrinsics``: such values, or a matrix [3, 3]."""
+    inner = node.values.get("intrinsics")
+    if isinstance(inner, list) and [len(row) for row in inner if isinstance(row, list)] == [3] * 3:
+        (fx, _, cx), (_, fy, cy), _ = node.matrix("intrinsics", [(3, 3)])
+        inner = {"fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy}
+    return JsonObject({**inner, **node.values}, node.where) if isinstance(inner, dict) else node
 
 
 def _joined(meta: JsonObject, frame: JsonObject) -> JsonObject:

@@ -10,6 +10,7 @@ Sources: VisualSFM's documentation, "NVM file format"; Multicore Bundle Adjustme
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -78,8 +79,8 @@ def _count(path: Path, row: _Row | None) -> int:
     return int(cells[0][:9])
 
 
-def _rows(path: Path, lines: object, count: int, what: str) -> list[_Row]:
-    rows = list(islice(lines, count))  # type: ignore[call-overload]
+def _rows(path: Path, lines: Iterator[_Row], count: int, what: str) -> list[_Row]:
+    rows = list(islice(lines, count))
     if len(rows) < count:
         raise FormatError(f"{path} ends after {len(rows)} of {count} {what}; was it cut off?")
     return rows

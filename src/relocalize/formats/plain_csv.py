@@ -5,7 +5,8 @@
     name,qw,qx,qy,qz,tx,ty,tz,width,height,camera_model,fx,fy,cx,cy,k1,k2,p1,p2
     hall/001.jpg,0.99,0.01,0.1,0.02,0.4,-0.1,2.5,640,480,OPENCV,525,525,320,240,0.01,0,0,0
 
-The convention is a `Convention`'s name. Rotations are ``qw qx qy qz``, ``r00 ... r22`` row by row,
+The convention is a `Convention`'s name. Rotations are ``qw qx qy qz``, ``r00 ... r22`` (or ``r11
+... r33``) row by row,
 or three angles (``yaw`` or ``heading``, ``pitch``, ``roll``; ``omega``, ``phi``, ``kappa``; ``rx``,
 ``ry``, ``rz``), which are angles 0, 1 and 2 of the convention in the order given here; positions
 ``tx ty tz`` or ``x y z``. Of cameras, ``camera_model`` is COLMAP's, its parameters are columns, and
@@ -42,15 +43,17 @@ CONVENTION = Convention("wxyz", "cam_from_world", "RDF", "translation")
 _FILE = "poses.csv"
 _IMAGES = "images"
 
-_NAME = ("name", "image", "image_name", "filename", "file_name", "file")
+_NAME = ("name", "image", "image_name", "filename", "file_name", "file", "frame")
 _QUATERNION = ("qw", "qx", "qy", "qz")
 _MATRIX = tuple(f"r{row}{column}" for row in range(3) for column in range(3))
+_MATRIX_FROM_1 = tuple(f"r{row}{column}" for row in "123" for column in "123")
 _YAW, _OMEGA, _RX = ("yaw", "pitch", "roll"), ("omega", "phi", "kappa"), ("rx", "ry", "rz")
 _POSITIONS = _TRANSLATION, _CENTRE = ("tx", "ty", "tz"), ("x", "y", "z")
 # What the names mean most often: COLMAP's, a camera's pose in the world, photogrammetry's.
 _USUAL: Mapping[tuple[str, ...], tuple[str, str, str]] = {
     _QUATERNION: ("wxyz", "world_from_cam", "RDF"),
     _MATRIX: ("matrix", "world_from_cam", "RDF"),
+    _MATRIX_FROM_1: ("matrix", "world_from_cam", "RDF"),
     _OMEGA: ("euler:x0y1z2:deg", "world_from_cam", "RUB"),
     _YAW: ("euler:-z0x1y2:deg", "world_from_cam", "RUB"),
     _RX: ("euler:z2y1x0:deg", "world_from_cam", "RDF"),
@@ -67,7 +70,8 @@ _BROWN, _RATIONAL = ("k1", "k2", "p1", "p2", "k3"), ("k4", "k5", "k6")
 _PARAMETERS = ("focal_px", "fx", "fy", "cx", "cy", *_BROWN, *_RATIONAL, "sx1", "sy1")
 _SIZE = ("width", "height")
 _ALIASES: Mapping[str, tuple[str, ...]] = {
-    **{key: (key,) for key in (*_QUATERNION, *_MATRIX, *_YAW, *_OMEGA, *_RX)},
+    **{key: (key,) for key in (*_QUATERNION, *_MATRIX, *_MATRIX_FROM_1)},
+    **{key: (key,) for key in (*_YAW, *_OMEGA, *_RX)},
     **{key: (key,) for key in (*_TRANSLATION, *_CENTRE)},
     **{key: (key,) for key in (*_PARAMETERS, *_SIZE, "camera_model", "split")},
     "name": _NAME,
@@ -185,7 +189,7 @@ def _convention(
             convention = Convention.parse(declared)
         except GeometryError as error:
             raise FormatError(f"{file}: {error}") from None
-        kinds = {_QUATERNION: "quaternion", _MATRIX: "matrix"}
+        kinds = {_QUATERNION: "quaternion", _MATRIX: "matrix", _MATRIX_FROM_1: "matrix"}
         wants = {(4,): "quaternion", (3, 3): "matrix"}.get(convention.numbers, "three angles")
         has = kinds.get(rotation, "three angles")
         if has != wants:

@@ -6,7 +6,8 @@ What its columns mean, and who says so:
   angles 0 the camera looks down and the image's upper side is to the world's y (x is east, y
   north, z up); the matrix given there equals Rz(-heading) Rx(pitch) Ry(roll) from a camera with x
   right, y up, z back, degrees. nerfstudio's ``realitycapture_utils`` reads it the same way.
-- Omega, phi, kappa: photogrammetry's Rx(omega) Ry(phi) Rz(kappa) of the same camera axes, degrees.
+- Omega, phi, kappa: photogrammetry's Rx(omega) Ry(phi) Rz(kappa) of the same camera axes, degrees;
+  so Pix4D's and Metashape's tables of these angles are read, too.
 - Position: the camera's centre, in the coordinate system that was chosen at the export.
 - Intrinsics: `reality_capture_lens`.
 """
@@ -39,7 +40,7 @@ _OMEGA = ("omega", "phi", "kappa")
 _LENS = ("k1", "k2", "k3", "k4", "t1", "t2")
 _ALIASES: Mapping[str, tuple[str, ...]] = {
     **{key: (key,) for key in (*_PLACE, *_HEADING, *_OMEGA, *_LENS)},
-    "name": ("name", "image", "imagename", "filename"),
+    "name": ("name", "image", "imagename", "filename", "photoid", "label"),
     "z": ("alt", "altitude", "z"),
     "heading": ("heading", "yaw"),
     "f": ("f", "f_35mm", "focal", "focallength35mm"),

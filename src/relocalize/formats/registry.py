@@ -21,6 +21,7 @@ from relocalize.formats import (
     llff,
     matrix_rows,
     metashape,
+    mvsnet,
     navvis,
     nerfstudio,
     nvm,
@@ -32,6 +33,7 @@ from relocalize.formats import (
     reality_capture,
     reality_capture_xmp,
     record3d,
+    redwood,
     scanner_app,
     scannet,
     seven_scenes,
@@ -85,6 +87,8 @@ FORMATS: dict[str, Format] = {
         gaussian_splatting.NAME, gaussian_splatting.detect, gaussian_splatting.read
     ),
     "llff": Format(llff.NAME, llff.detect, llff.read),
+    "mvsnet": Format(mvsnet.NAME, mvsnet.detect, mvsnet.read),
+    "redwood": Format(redwood.NAME, redwood.detect, redwood.read),
     "nvm": Format(nvm.NAME, nvm.detect, nvm.read),
     "navvis": Format(navvis.NAME, navvis.detect, navvis.read),
     "cambridge": Format(

@@ -96,11 +96,28 @@ def find_header(lines: list[str], aliases: Aliases, is_header: IsHeader) -> Head
                 if (found := [name for name in names if name in columns])
             }
             if is_header(at):
-                return Header(tuple(columns), at, delimiter, number, tuple(comments))
+                parting = _of_rows(lines[number:], len(columns), delimiter)
+                return Header(tuple(columns), at, parting, number, tuple(comments))
         if not text.startswith("#"):
             return None
         comments.append(text.lstrip("#").strip())
     return None
+
+
+def _of_rows(lines: list[str], columns: int, delimiter: str | None) -> str | None:
+    """What parts the cells of the first row: of Metashape's tables not what parts their header."""
+    rows = (line.strip(" \r\n") for line in lines if line.strip() and line.lstrip()[0] != "#")
+    first = next(rows, "")
+    if _cells_of(first, delimiter) > 1:
+        return delimiter
+    return next((one for one in _DELIMITERS if _cells_of(first, one) == columns), delimiter)
+
+
+def _cells_of(line: str, delimiter: str | None) -> int:
+    try:
+        return len(_split(line, delimiter))
+    except ValueError:
+        return 0
 
 
 def read_table(

@@ -85,6 +85,9 @@ def first_lines(path: Path) -> list[str]:
     return [] if "\0" in text else text.splitlines()
 
 
+COMMAS_OR_BLANKS = ", "  # a separator: commas where they part all cells of a row, else white space
+
+
 def rows_in(
     lines: Iterable[str], separator: str | None = None, columns: int = 0
 ) -> Iterator[tuple[str, list[str]]]:
@@ -92,13 +95,20 @@ def rows_in(
 
     Args:
         lines: of a file.
-        separator: between cells; None is white space.
+        separator: between cells; None is white space; or `COMMAS_OR_BLANKS`.
         columns: at most as many, the last one with the rest of the line; 0 is any number.
     """
     for number, line in enumerate(lines, start=1):
         row = line.strip()
         if row and not row.startswith("#"):
-            yield f"line {number}", [cell.strip() for cell in row.split(separator, columns - 1)]
+            by = _parting(row) if separator == COMMAS_OR_BLANKS else separator
+            yield f"line {number}", [cell.strip() for cell in row.split(by, columns - 1)]
+
+
+def _parting(row: str) -> str | None:
+    """What parts the cells of a row: a comma where every one has no blank within, else blanks."""
+    cells = row.split(",")
+    return "," if len(cells) > 1 and all(len(cell.split()) == 1 for cell in cells) else None
 
 
 def floats(cells: Iterable[str]) -> list[float]:

@@ -3,24 +3,29 @@
 Source: "File Formats" of the TUM RGB-D benchmark (Computer Vision Group, TU Munich): seconds,
 position of the colour camera's optical centre in the world, orientation as a unit quaternion with
 w last, metres; ``rgb.txt`` names the image of each time. The camera's axes are OpenCV's.
+
+Scripts write such rows with commas, and with an image's name in place of the time; what those mean
+nobody states, and only the images can prove it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from relocalize import progress
 from relocalize.errors import FormatError
+from relocalize.formats import pose_list
 from relocalize.formats.names import LONGEST_GAP_S, nearest_in_time
 from relocalize.formats.pose_rows import PoseRows, begins_with_pose
 from relocalize.formats.posed_images import PosedImages, refuse_blanks, with_cameras, write_cameras
 from relocalize.formats.registration import Registration
-from relocalize.formats.text import floats, read_lines, rows_in
+from relocalize.formats.text import COMMAS_OR_BLANKS, floats, read_lines, rows_in
 from relocalize.geometry import Convention, Rigid3
 from relocalize.place import atomic
-from relocalize.place.folder import METRE
+from relocalize.place.folder import MAP_UNIT, METRE
 
 NAME = "TUM trajectory"
 CONVENTION = Convention("xyzw", "world_from_cam", "RDF", "centre")
@@ -31,7 +36,10 @@ _TRAJECTORY, _IMAGES = "groundtruth.txt", "rgb.txt"
 def detect(path: Path) -> bool:
     """Whether the file's first row is a row of a trajectory, or the folder holds such a file."""
     file = path / _TRAJECTORY if path.is_dir() else path
-    return begins_with_pose(file, CONVENTION, _take, want=_LAYOUT)
+    if begins_with_pose(file, CONVENTION, _take, COMMAS_OR_BLANKS, want=_LAYOUT):
+        return True
+    named = begins_with_pose(file, CONVENTION, _take_named, COMMAS_OR_BLANKS)
+    return named and not pose_list.detect(file)
 
 
 def read(path: Path) -> Registration:
@@ -50,7 +58,11 @@ def read(path: Path) -> Registration:
         if not (path / _TRAJECTORY).is_file():
             raise FormatError(f"{path} has no {_TRAJECTORY}; name the trajectory's file")
         path = path / _TRAJECTORY
-    rows = PoseRows(path, NAME, CONVENTION, _LAYOUT).read(_take)
+    if begins_with_pose(path, CONVENTION, _take_named, COMMAS_OR_BLANKS):
+        named = PoseRows(path, NAME, CONVENTION, f"name {_LAYOUT[10:]}")
+        named.read(_take_named, COMMAS_OR_BLANKS)
+        return named.registration(unit=MAP_UNIT, declared=False)
+    rows = PoseRows(path, NAME, CONVENTION, _LAYOUT).read(_take, COMMAS_OR_BLANKS)
     registration = rows.registration(unit=METRE, scale_from="the format's unit, metres")
     listed = path.with_name(_IMAGES)
     if listed.is_file():
@@ -102,6 +114,15 @@ def _take(rows: PoseRows, cells: list[str]) -> None:
     if not 0 <= time < float("inf"):
         raise ValueError(f"a time of {time:g} seconds")
     rows.add(cells[0], numbers[3:], numbers[:3], time=time)
+
+
+def _take_named(rows: PoseRows, cells: list[str]) -> None:
+    if len(cells) != 8:
+        raise ValueError(f"{len(cells)} columns, want name {_LAYOUT[10:]}")
+    numbers = floats(cells[1:])
+    with suppress(ValueError):
+        raise FormatError(f"{float(cells[0]):g} is a time, not a name")
+    rows.add(cells[0], numbers[3:], numbers[:3])
 
 
 def _under_image_names(registration: Registration, listed: Path) -> Registration:

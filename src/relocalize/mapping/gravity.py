@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from relocalize.geometry import Camera, Rigid3, Similarity3
 from relocalize.geometry.from_above import axes_across
 from relocalize.geometry.transforms import FloatArray
+from relocalize.mapping.pruning import held_cameras
 from relocalize.place import Place
 
 _MAX_IMAGES = 60  # images that are searched for lines
@@ -141,7 +142,7 @@ def upright(up: FloatArray, centres: FloatArray) -> Similarity3:
 
 def registered_cameras(model: pycolmap.Reconstruction) -> list[tuple[str, Camera, Rigid3]]:
     """(name, camera, world_from_cam) of a model's registered images, in name order."""
-    cameras = {key: Camera.from_colmap(camera) for key, camera in model.cameras.items()}
+    cameras = {key: Camera.from_colmap(camera) for key, camera in held_cameras(model).items()}
     rows = [
         (i.name, cameras[i.camera_id], Rigid3.from_colmap(i.cam_from_world()).inverse())
         for i in model.images.values()

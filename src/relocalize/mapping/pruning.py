@@ -51,13 +51,19 @@ def _pruned(model: pycolmap.Reconstruction) -> dict[str, str]:
     return without_lens | loose
 
 
+def held_cameras(model: pycolmap.Reconstruction) -> dict[int, pycolmap.Camera]:
+    """The cameras of images with a pose; those of images that lost theirs may be anything."""
+    held = {image.camera_id for image in model.images.values() if image.has_pose}
+    return {number: camera for number, camera in model.cameras.items() if number in held}
+
+
 def unpose_without_lens(model: pycolmap.Reconstruction) -> dict[str, str]:
     """Take their pose from images whose camera came out as no lens; returns why, by image.
 
     A camera of one image that few points hold may end at any focal length, below zero too.
     """
     reasons = {}
-    for number, camera in model.cameras.items():
+    for number, camera in held_cameras(model).items():
         low, high = _FOCAL_RATIOS
         ratios = [camera.params[i] for i in camera.focal_length_idxs()]
         ratios = [focal / max(camera.width, camera.height) for focal in ratios]
@@ -109,12 +115,13 @@ def _free_lenses(model: pycolmap.Reconstruction) -> bool:
     """
     if not model.num_points3D():
         return False
-    radial = [camera for camera in model.cameras.values() if camera.model.name == "SIMPLE_RADIAL"]
+    cameras = held_cameras(model)
+    radial = [camera for camera in cameras.values() if camera.model.name == "SIMPLE_RADIAL"]
     for camera in radial:
         _become(camera, "RADIAL", [*camera.params, 0.0])
     sigmas = lens_sigmas(MapModel.from_colmap(model))
     principal = True
-    for number, camera in model.cameras.items():
+    for number, camera in cameras.items():
         found = sigmas.get(number, np.full(len(camera.params), np.inf))
         size = np.array([camera.width, camera.height])
         most = _MAX_LENS_SIGMA * size.max()
@@ -122,7 +129,7 @@ def _free_lenses(model: pycolmap.Reconstruction) -> bool:
         centre = np.array([camera.principal_point_x, camera.principal_point_y])
         corner = np.linalg.norm(np.maximum(centre, size - centre)) / camera.focal_length
         if camera in radial and not found[-1] * camera.focal_length * corner**5 <= most:
-            _become(camera, "SIMPLE_RADIAL", camera.params[:-1])
+            _become(camera, "SIMPLE_RADIAL", list(camera.params[:-1]))
     return principal
 
 

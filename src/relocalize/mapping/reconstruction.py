@@ -23,7 +23,7 @@ from relocalize.features.database import copy_database
 from relocalize.geometry.transforms import skew
 from relocalize.mapping.outcome import ENOUGH
 from relocalize.mapping.points import triangulate
-from relocalize.mapping.pruning import prune_points, unpose_without_lens
+from relocalize.mapping.pruning import held_cameras, prune_points, unpose_without_lens
 from relocalize.parallel import map_in_order
 from relocalize.place import MapModel
 from relocalize.place.bundle_adjustment import refine_map
@@ -67,7 +67,7 @@ def alarms_of(
 ) -> tuple[str, ...]:
     """What is suspicious of a model of ``names``, which are in time order if ``ordered``."""
     alarms = []
-    for camera in model.cameras.values():
+    for camera in held_cameras(model).values():
         low, high = _PLAUSIBLE_FOCAL
         factor = camera.mean_focal_length() / max(camera.width, camera.height)
         if not low <= factor <= high:

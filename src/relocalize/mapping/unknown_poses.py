@@ -29,7 +29,7 @@ from relocalize.mapping.gravity import estimate_gravity, registered_cameras, upr
 from relocalize.mapping.keyframes import choose_keyframes
 from relocalize.mapping.main_model import MainModel, make_main_model
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
-from relocalize.mapping.pruning import keep_images, refine_and_prune
+from relocalize.mapping.pruning import held_cameras, keep_images, refine_and_prune
 from relocalize.mapping.reconstruction import Task, alarms_of, read_models, save_models
 from relocalize.mapping.registering import Query, Registrar, Registration, add_to_model, reasons_of
 from relocalize.mapping.report import Drift, MapReport, Stages
@@ -282,6 +282,9 @@ def _register_rest(
         model = pycolmap.Reconstruction(str(saved))
     inside = {i.name for i in model.images.values() if i.has_pose}
     camera_ids = database.camera_ids()
+    for camera_id in model.cameras.keys() - held_cameras(model).keys():
+        given, camera = database.camera(camera_id).to_colmap(), model.cameras[camera_id]
+        camera.model, camera.params = given.model, list(given.params)
     rest = [name for name in walks.names if name not in inside]
     near = nearest_in_order(walks.names, anchors, settings.registering.neighbours)
     results: list[Registration] = []
