@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -130,11 +132,18 @@ def import_rendered(
     return place
 
 
-def make_place(folder: Path) -> Place:
-    """A Place of the room: known poses of train and test, a map of the train images alone."""
+def mapped_room(folder: Path) -> None:
     poses = {**TRAIN_POSES, **TEST_POSES}
     place = import_rendered(
         folder, poses, TRAIN_POSES, TEST_POSES, CAMERA, capture="room", split=SPLIT
     )
     map_place(place)
-    return place
+
+
+def copy_of_room(made_once: Callable[..., Path], folder: Path) -> Place:
+    """A Place of the room: known poses of train and test, a map of the train images alone.
+
+    ``made_once`` is the fixture; the Place is in ``folder``, the caller's to change.
+    """
+    shutil.copytree(made_once(mapped_room) / "place", folder / "place")
+    return Place.open(folder / "place")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +29,19 @@ def walk_poses():
     return poses
 
 
-def make_walk_place(folder: Path) -> Place:
-    """A Place of the walk with its exact poses, and points from its train frames."""
+def mapped_walk(folder: Path) -> None:
     poses = walk_poses()
     test = [name for i, name in enumerate(poses) if i in _TEST]
     near = {i + step for i in _TEST for step in (-1, 0, 1)}
     train = [name for i, name in enumerate(poses) if i not in near]
     place = import_rendered(folder, poses, train, test, CAMERA, capture="walk", split=SPLIT)
     map_place(place)
-    return place
+
+
+def copy_of_walk(made_once: Callable[..., Path], folder: Path) -> Place:
+    """A Place of the walk with its exact poses, and points from its train frames.
+
+    ``made_once`` is the fixture; the Place is in ``folder``, the caller's to change.
+    """
+    shutil.copytree(made_once(mapped_walk) / "place", folder / "place")
+    return Place.open(folder / "place")

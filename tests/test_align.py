@@ -1,13 +1,14 @@
 """Bringing a Place's frame onto another, from the command line to the files."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from localization_place import make_place
+from localization_place import copy_of_room
 from numbers_place import (
     CAMERA,
     make_numbers_place,
@@ -492,8 +493,8 @@ def test_what_is_no_direction_is_one_line(
 
 
 @pytest.mark.slow
-def test_a_moved_place_is_not_mapped_again(tmp_path: Path) -> None:
-    place = make_place(tmp_path)
+def test_a_moved_place_is_not_mapped_again(made_once: Callable[..., Path], tmp_path: Path) -> None:
+    place = copy_of_room(made_once, tmp_path)
     assert map_place(place).unchanged
     move_place(place, similarity(5), onto="test", frame=Frame(unit="metre", scale_from="test"))
     assert map_place(place).unchanged

@@ -14,6 +14,7 @@ from relocalize import regression
 from relocalize.cli.main import main
 from relocalize.regression.task import PoseTask
 
+pytestmark = pytest.mark.slow
 QUICK = {
     "copies": 0, "validation_share": 0.2, "device": "cpu", "input.width": 128, "input.height": 96,
     "backbone.stages": ("group5",), "backbone.channels": 16, "optimizer.epochs": 3,
@@ -21,14 +22,12 @@ QUICK = {
 
 
 @pytest.fixture(scope="module")
-def first(corridor, tmp_path_factory) -> relocalize.BuildReport:
-    """A build without the regressor, which takes minutes by its defaults."""
-    return relocalize.build(
-        corridor.folder / "walk.mp4",
-        tmp_path_factory.mktemp("build") / "hall",
-        train=False,
-        truth=corridor.folder / "walk_poses.txt",
-    )
+def first(built_corridor, tmp_path_factory) -> relocalize.BuildReport:
+    """A build without the regressor, which takes minutes by its defaults; of this file's own."""
+    root = tmp_path_factory.mktemp("build") / "hall"
+    shutil.copytree(built_corridor.place.root, root)
+    page = root / built_corridor.page.relative_to(built_corridor.place.root)
+    return replace(built_corridor, place=relocalize.open(root), page=page)
 
 
 @pytest.fixture
@@ -128,10 +127,9 @@ def test_the_regressor_is_trained_on_the_split_alone_and_stands_in_the_table(
 def test_interrupted_in_training_it_goes_on(trained, corridor, capsys, tmp_path, monkeypatch):
     shutil.copytree(trained.root, tmp_path / "hall")
     place = relocalize.open(tmp_path / "hall")
-    change_split(place)
     code, out, _ = build(corridor, capsys, place, "--json")
     whole = json.loads(out)["evaluation"]["localizers"]["regressor"]
-    # Out of date once more, and then back to the same split: trained from the start again.
+    # Out of date with the same split: trained from the start again.
     split = place.split("blocks")
     stored = place.localizer_dir("regressor.blocks") / "localizer.json"
     facts = json.loads(stored.read_text(encoding="utf-8"))

@@ -17,6 +17,7 @@ from relocalize.cli.main import main
 from relocalize.errors import CaptureError, PlaceError
 from relocalize.place import Capture, Place
 
+pytestmark = pytest.mark.slow
 WIDTH, HEIGHT, RATE = 320, 240, 30
 
 
@@ -82,6 +83,14 @@ def kept_frames(capture: Capture) -> np.ndarray:
 def plain_walk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six seconds at 4 pixels (1.25% of the width) a frame."""
     return walk_video(tmp_path_factory.mktemp("video") / "plain.mp4", 4.0 * np.arange(180))
+
+
+@pytest.fixture(scope="module")
+def whole(plain_walk: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A Place with the capture of `plain_walk`, made undisturbed."""
+    root = tmp_path_factory.mktemp("whole") / "place"
+    capture_frames(plain_walk, root)
+    return Place.open(root)
 
 
 def test_none_where_the_camera_rests(tmp_path: Path) -> None:
@@ -334,9 +343,12 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("at_frame", [1, 100])
 def test_goes_on_after_a_kill_while_measuring(
-    tmp_path: Path, plain_walk: Path, monkeypatch: pytest.MonkeyPatch, at_frame: int
+    tmp_path: Path,
+    plain_walk: Path,
+    whole: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    at_frame: int,
 ) -> None:
-    whole = capture_frames(plain_walk, tmp_path / "whole")
     taken: list[int] = []
     deaths = [at_frame]
     take = measure_module._Run.take
@@ -353,16 +365,15 @@ def test_goes_on_after_a_kill_while_measuring(
     with pytest.raises(Killed):
         capture_frames(plain_walk, tmp_path / "place")
     assert Place.open(tmp_path / "place").captures == {}
-    assert capture_frames(plain_walk, tmp_path / "place") == whole
+    assert capture_frames(plain_walk, tmp_path / "place") == whole.capture("plain")
     assert sorted(set(taken)) == list(range(180))
     assert len(taken) == 180  # no frame is measured twice
-    assert files_of(tmp_path / "place") == files_of(tmp_path / "whole")
+    assert files_of(tmp_path / "place") == files_of(whole.root)
 
 
 def test_goes_on_after_a_kill_while_writing(
-    tmp_path: Path, plain_walk: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, plain_walk: Path, whole: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = capture_frames(plain_walk, tmp_path / "whole")
     written: list[str] = []
     write = video_frames_module._write_jpeg
 
@@ -382,16 +393,15 @@ def test_goes_on_after_a_kill_while_writing(
         for path in (tmp_path / "place").glob(".capturing-*/images/*")
     }
     assert len(times) >= 20
-    assert capture_frames(plain_walk, tmp_path / "place") == whole
-    assert files_of(tmp_path / "place") == files_of(tmp_path / "whole")
+    assert capture_frames(plain_walk, tmp_path / "place") == whole.capture("plain")
+    assert files_of(tmp_path / "place") == files_of(whole.root)
     for name, time in times.items():
         assert (tmp_path / "place" / "images" / "plain" / name).stat().st_mtime_ns == time
 
 
 def test_goes_on_after_a_kill_before_the_record(
-    tmp_path: Path, plain_walk: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, plain_walk: Path, whole: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = capture_frames(plain_walk, tmp_path / "whole")
 
     def dying(place, capture):
         raise Killed
@@ -400,8 +410,8 @@ def test_goes_on_after_a_kill_before_the_record(
         patch.setattr(Place, "write_capture", dying)
         with pytest.raises(Killed):
             capture_frames(plain_walk, tmp_path / "place")
-    assert capture_frames(plain_walk, tmp_path / "place") == whole
-    assert files_of(tmp_path / "place") == files_of(tmp_path / "whole")
+    assert capture_frames(plain_walk, tmp_path / "place") == whole.capture("plain")
+    assert files_of(tmp_path / "place") == files_of(whole.root)
 
 
 def test_done_is_done_and_names_do_not_mix(tmp_path: Path, plain_walk: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from relocalize.cli.main import main
 from relocalize.place import Place
-from rendered_walk import SPLIT, make_walk_place
+from rendered_walk import SPLIT, copy_of_walk
 
 QUICK = [
     "--input.width", "128", "--input.height", "96", "--copies", "0", "--optimizer.epochs", "3",
@@ -18,8 +18,8 @@ QUICK = [
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Place:
-    return make_walk_place(tmp_path_factory.mktemp("walk"))
+def place(made_once, tmp_path_factory) -> Place:
+    return copy_of_walk(made_once, tmp_path_factory.mktemp("walk"))
 
 
 def run(*arguments) -> int:

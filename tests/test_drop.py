@@ -13,7 +13,7 @@ import numpy as np
 import pycolmap
 import pytest
 
-from localization_place import TEST_POSES, VISITOR, make_place, render
+from localization_place import TEST_POSES, VISITOR, copy_of_room, render
 from relocalize import progress
 from relocalize.errors import MappingError, PlaceError
 from relocalize.evaluation import evaluate
@@ -30,8 +30,8 @@ SOME = ["room/train-03.png", "room/train-07.png", "room/train-08.png"]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return make_place(tmp_path_factory.mktemp("room"))
+def place(made_once, tmp_path_factory):
+    return copy_of_room(made_once, tmp_path_factory.mktemp("room"))
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from relocalize.place import Place  # noqa: E402
 from relocalize.regression.image_input import ImageInput  # noqa: E402
 from relocalize.regression.presets import preset  # noqa: E402
 from relocalize.regression.settings import InputSettings, with_fields  # noqa: E402
-from rendered_walk import CAMERA, SPLIT, make_walk_place  # noqa: E402
+from rendered_walk import CAMERA, SPLIT, copy_of_walk  # noqa: E402
 
 # Little training: what is exported is what counts here.
 SETTINGS = with_fields(
@@ -53,9 +53,9 @@ SETTINGS = with_fields(
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(made_once, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A walk on which a regressor is trained, and a constant beside it."""
-    made = make_walk_place(tmp_path_factory.mktemp("walk"))
+    made = copy_of_walk(made_once, tmp_path_factory.mktemp("walk"))
     split = made.split(SPLIT)
     store(
         made,

@@ -19,6 +19,7 @@ from PIL import Image
 import relocalize
 from relocalize.cli.main import main
 
+pytestmark = pytest.mark.slow
 VERBS = (
     "open", "build", "frames", "import_poses", "map", "merge", "register", "split", "train",
     "localize", "localize_video", "evaluate", "report", "check", "align", "score", "export",

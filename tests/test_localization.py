@@ -18,8 +18,8 @@ from localization_place import (
     TEST_POSES,
     TRAIN_POSES,
     VISITOR,
+    copy_of_room,
     looking_at,
-    make_place,
     render,
 )
 from relocalize.absolute_pose import PoseSolver
@@ -46,8 +46,8 @@ JSON_KEYS = [
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return make_place(tmp_path_factory.mktemp("room"))
+def place(made_once, tmp_path_factory):
+    return copy_of_room(made_once, tmp_path_factory.mktemp("room"))
 
 
 @pytest.fixture(scope="module")

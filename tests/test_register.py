@@ -13,7 +13,7 @@ import numpy as np
 import pycolmap
 import pytest
 
-from localization_place import TEST_POSES, VISITOR, make_place, render
+from localization_place import TEST_POSES, VISITOR, copy_of_room, render
 from relocalize.absolute_pose import solve
 from relocalize.absolute_pose.verification import Verification
 from relocalize.capture.frames import capture_frames
@@ -34,8 +34,8 @@ LENS = Camera("RADIAL", 560, 420, (430.0, 283.0, 207.0, -0.08, 0.03))
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return make_place(tmp_path_factory.mktemp("room"))
+def place(made_once, tmp_path_factory):
+    return copy_of_room(made_once, tmp_path_factory.mktemp("room"))
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,7 @@ from relocalize.verbs.report import report
 from served_place import jpeg, needs_serve, served
 from viewed_place import needs_viser
 
+pytestmark = pytest.mark.slow
 CAMERA = Camera("SIMPLE_PINHOLE", 320, 240, (270.0, 160.0, 120.0))
 UTM = np.array([458123.25, 5734211.75, 98.5])
 LOCALIZERS = ("constant", "retrieval", "structure")

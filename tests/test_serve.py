@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from localization_place import CAMERA, TEST_POSES, VISITOR, looking_at, make_place, render
+from localization_place import CAMERA, TEST_POSES, VISITOR, copy_of_room, looking_at, render
 from relocalize.cli.main import main
 from relocalize.geometry import Rigid3, position_error, rotation_error_deg
 from relocalize.localization import fitted
@@ -43,8 +43,8 @@ POSE = TEST_POSES["test-00.png"]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Place:
-    place = make_place(tmp_path_factory.mktemp("room"))
+def place(made_once, tmp_path_factory) -> Place:
+    place = copy_of_room(made_once, tmp_path_factory.mktemp("room"))
     place.record_poses(poses_from="rendered", frame=Frame("z", "stated", METRE, "measured"))
     fitted(place, "structure")
     fitted(place, "retrieval")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from headless_browser import browser_page, seen
-from localization_place import CAMERA, looking_at, make_place, render
+from localization_place import CAMERA, copy_of_room, looking_at, render
 from relocalize.localization import fitted
 from relocalize.place import Frame, Place
 from relocalize.place.folder import METRE
@@ -21,8 +21,8 @@ WALK = [looking_at((-0.5 + 0.1 * k, 0.4 - 0.1 * k, 0.1), (4.0, 3.6, -0.2)) for k
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Place:
-    place = make_place(tmp_path_factory.mktemp("room"))
+def place(made_once, tmp_path_factory) -> Place:
+    place = copy_of_room(made_once, tmp_path_factory.mktemp("room"))
     place.record_poses(poses_from="rendered", frame=Frame("z", "stated", METRE, "measured"))
     fitted(place, "structure")
     return place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from localization_place import CAMERA as ROOM_CAMERA
-from localization_place import looking_at, make_place, render
+from localization_place import copy_of_room, looking_at, render
 from numbers_place import CAMERA, make_numbers_place, poses_of_a_walk
 from relocalize import Camera, Place, Rigid3
 from relocalize.absolute_pose.shared_camera import SharedCamera
@@ -272,8 +273,10 @@ def test_a_camera_is_written_down_with_what_is_not_known_of_it() -> None:
 
 
 @pytest.mark.slow
-def test_a_clip_of_an_unknown_camera_is_localized_in_a_room(tmp_path: Path) -> None:
-    room = make_place(tmp_path)
+def test_a_clip_of_an_unknown_camera_is_localized_in_a_room(
+    made_once: Callable[..., Path], tmp_path: Path
+) -> None:
+    room = copy_of_room(made_once, tmp_path)
     angles = np.linspace(0.0, 1.6, 16)
     truth = [
         looking_at((0.9 * np.cos(a) - 0.5, 0.9 * np.sin(a) - 0.5, 0.1), (4.0, 3.8, -0.2))
