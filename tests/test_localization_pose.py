@@ -18,10 +18,12 @@ from relocalize.absolute_pose.refinement import (
     refine,
     reprojection_errors,
 )
+from relocalize.absolute_pose.scene import Scene
+from relocalize.absolute_pose.solve import Matches, PoseSettings, solve_pose
 from relocalize.errors import MappingError
 from relocalize.features.matching import match_nearby, mutual_matches
 from relocalize.features.vlad import Vlad, VladSettings
-from relocalize.geometry import position_error, rotation_error_deg
+from relocalize.geometry import Camera, position_error, rotation_error_deg
 
 LENS = Lens(520.0, -0.05)
 
@@ -136,6 +138,35 @@ def test_the_maps_noise_is_measured_where_there_is_some():
     noise = measured_noise(found, true)
     assert noise.position == pytest.approx(0.03, rel=0.3)
     assert noise.rotation_rad < 0.0006
+
+
+def test_features_found_again_near_a_pose_are_no_proof_of_it():
+    rng = np.random.default_rng(3)
+    points = cloud(rng, 60)
+    pose = looking_at((0.1, 0.2, 0.0), (3.5, 0, 0), 5.0)
+    pixels, _ = project(points, pose, LENS)
+    matched = np.arange(16)
+    descriptors = rng.integers(0, 256, (60, 128), dtype=np.uint8)
+    vlad = Vlad.fit([descriptors], VladSettings(words=8, local_size=8))
+    rows, camera = np.arange(60), Camera.from_focal(640, 480)
+    scene = Scene(
+        positions=points,
+        descriptors=descriptors,
+        centres=pose.translation[None],
+        view_starts=np.array([0, 60]),
+        seen_rows=rows,
+        vlad=vlad,
+        vectors=vlad.describe(descriptors)[None],
+    )
+
+    def solved(noise):
+        keypoints = pixels + np.array([320.0, 240.0])
+        keypoints[matched] += noise * rng.standard_normal((16, 2))
+        matches = Matches(camera, keypoints, descriptors, rows, matched, matched)
+        return solve_pose(matches, scene, PoseSettings(verified=False))
+
+    assert len(solved(0.5).view.pixels) >= 50  # most of them found again
+    assert "matches agree on a pose" in solved(5.0).reason
 
 
 # -- matching ------------------------------------------------------------------------------
