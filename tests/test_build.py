@@ -127,9 +127,10 @@ def test_the_regressor_is_trained_on_the_split_alone_and_stands_in_the_table(
 def test_interrupted_in_training_it_goes_on(trained, corridor, capsys, tmp_path, monkeypatch):
     shutil.copytree(trained.root, tmp_path / "hall")
     place = relocalize.open(tmp_path / "hall")
+    change_split(place)
     code, out, _ = build(corridor, capsys, place, "--json")
     whole = json.loads(out)["evaluation"]["localizers"]["regressor"]
-    # Out of date with the same split: trained from the start again.
+    # Out of date once more, and then back to the same split: trained from the start again.
     split = place.split("blocks")
     stored = place.localizer_dir("regressor.blocks") / "localizer.json"
     facts = json.loads(stored.read_text(encoding="utf-8"))

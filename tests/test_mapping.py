@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -52,6 +53,23 @@ def aligned_to_truth(model: MapModel, corridor: CorridorTruth):
 def copied(place: Place, folder: Path) -> Place:
     shutil.copytree(place.root, folder)
     return Place.open(folder)
+
+
+@pytest.fixture(scope="module")
+def beginning(corridor, tmp_path_factory) -> Place:
+    """The first half of the walk, mapped: where few images will do."""
+    folder = tmp_path_factory.mktemp("beginning")
+    reader = cv2.VideoCapture(str(corridor.folder / "walk.mp4"))
+    camera = corridor.settings.walk.camera
+    size = (camera.width, camera.height)
+    half = cv2.VideoWriter(str(folder / "walk.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 20, size)
+    for _ in range(len(corridor.walk_poses) // 2):
+        half.write(reader.read()[1])
+    half.release()
+    capture_frames(folder / "walk.mp4", folder / "place")
+    place = Place.open(folder / "place")
+    map_place(place)
+    return place
 
 
 def test_every_frame_gets_a_pose_near_the_truth(corridor, corridor_place):
@@ -103,13 +121,15 @@ def test_points_are_where_the_world_has_them(corridor, corridor_place):
     assert np.median(distances) < 0.03
 
 
-def test_nothing_is_done_twice_and_the_same_inputs_give_the_same_map(corridor_place, tmp_path):
+def test_nothing_is_done_twice_and_the_same_inputs_give_the_same_map(
+    corridor_place, beginning, tmp_path
+):
     again = map_place(corridor_place)
     assert again.unchanged
-    place = copied(corridor_place, tmp_path / "copy")
+    place = copied(beginning, tmp_path / "copy")
     shutil.rmtree(place.map_dir)
     map_place(place)
-    first, second = corridor_place.map, place.map
+    first, second = beginning.map, place.map
     alignment = align_camera_poses(
         [image.world_from_cam for image in first.images.values()],
         [second.images[name].world_from_cam for name in first.images],
@@ -130,8 +150,8 @@ def test_a_walk_mapped_in_stretches_is_as_exact(corridor, corridor_place, tmp_pa
     assert alignment.position_residuals.max() < 0.04
 
 
-def test_a_measured_length_makes_the_map_metric(corridor, corridor_place, tmp_path):
-    place = copied(corridor_place, tmp_path / "metric")
+def test_a_measured_length_makes_the_map_metric(corridor, beginning, tmp_path):
+    place = copied(beginning, tmp_path / "metric")
     names = sorted(place.map.images)
     first, last = names[0], names[-1]
     metres = np.linalg.norm(
@@ -150,8 +170,8 @@ def test_a_measured_length_makes_the_map_metric(corridor, corridor_place, tmp_pa
     assert place.unit == "metre"  # what was there is still there
 
 
-def test_a_reference_registration_gives_frame_and_unit(corridor, corridor_place, tmp_path):
-    place = copied(corridor_place, tmp_path / "reference")
+def test_a_reference_registration_gives_frame_and_unit(corridor, beginning, tmp_path):
+    place = copied(beginning, tmp_path / "reference")
     map_place(place, MapSettings(reference=corridor.folder / "walk_poses.txt"))
     errors = [
         np.linalg.norm(
@@ -234,8 +254,8 @@ def test_a_map_of_some_images_owes_nothing_to_the_others(corridor_place):
     assert 0 < np.median(moved) < 0.05  # estimated anew, near where they were
 
 
-def test_a_killed_mapping_goes_on_and_ends_the_same(corridor_place, tmp_path):
-    place = copied(corridor_place, tmp_path / "killed")
+def test_a_killed_mapping_goes_on_and_ends_the_same(beginning, tmp_path):
+    place = copied(beginning, tmp_path / "killed")
     shutil.rmtree(place.map_dir)
     for stage in (
         "map/database.db",
@@ -246,7 +266,7 @@ def test_a_killed_mapping_goes_on_and_ends_the_same(corridor_place, tmp_path):
         kill_when(place.root, stage)
         assert not Place.open(place.root).has_map
     map_place(Place.open(place.root))
-    first, second = corridor_place.map, Place.open(place.root).map
+    first, second = beginning.map, Place.open(place.root).map
     alignment = align_camera_poses(
         [image.world_from_cam for image in first.images.values()],
         [second.images[name].world_from_cam for name in first.images],
@@ -294,8 +314,6 @@ def test_pairs_that_only_look_alike_are_told_from_true_ones(corridor_place):
 def test_images_that_share_nothing_are_one_clear_line(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
-    import cv2
-
     for i in range(4):
         noise = cv2.GaussianBlur(rng.integers(0, 255, (240, 320, 3), np.uint8), (0, 0), 2)
         cv2.imwrite(str(tmp_path / "photos" / f"{i}.jpg"), noise)
@@ -306,11 +324,9 @@ def test_images_that_share_nothing_are_one_clear_line(tmp_path):
     assert not Place.open(place.root).has_map
 
 
-def test_two_places_in_one_are_told_apart(corridor, corridor_place, tmp_path):
-    place = copied(corridor_place, tmp_path / "two")
+def test_two_places_in_one_are_told_apart(beginning, tmp_path):
+    place = copied(beginning, tmp_path / "two")
     shutil.rmtree(place.map_dir)
-    import cv2
-
     rng = np.random.default_rng(1)
     (tmp_path / "elsewhere").mkdir()
     for i in range(3):

@@ -189,9 +189,9 @@ def test_the_notebook_and_the_examples_run(shell, corridor, corridor_place, tmp_
 
 
 @pytest.mark.slow
-def test_the_readmes_python_runs(shell, corridor, corridor_place, tmp_path):
+def test_the_readmes_python_runs(shell, corridor, built_corridor, tmp_path):
     shutil.copy2(corridor.folder / "walk.mp4", tmp_path)
-    shutil.copytree(corridor_place.root, tmp_path / "kitchen")
+    shutil.copytree(built_corridor.place.root, tmp_path / "kitchen")
     for number in (1, 2):
         photo = corridor.folder / "visitor" / f"photo-{number:03}.jpg"
         shutil.copy2(photo, tmp_path / f"photo{number}.jpg")

@@ -27,10 +27,13 @@ TINY = replace(
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    return write_corridor(
-        tmp_path_factory.mktemp("synthetic") / "corridor", settings=CorridorSettings.small()
-    )
+def small(corridor):
+    return corridor
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return write_corridor(tmp_path_factory.mktemp("tiny") / "corridor", settings=TINY)
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +118,8 @@ def test_the_files_hold_the_poses_of_the_returned_truth(small):
             assert np.allclose(pose.matrix, truth[name].matrix, atol=1e-7)
 
 
-def test_the_same_seed_gives_the_same_files_and_another_seed_others(tmp_path):
-    once, again = (write_corridor(tmp_path / name, settings=TINY) for name in ("a", "b"))
+def test_the_same_seed_gives_the_same_files_and_another_seed_others(tiny, tmp_path):
+    once, again = tiny, write_corridor(tmp_path / "again", settings=TINY)
     files = sorted(p.relative_to(once.folder) for p in once.folder.rglob("*") if p.is_file())
     assert len(files) == 5
     for file in files:
@@ -205,11 +208,8 @@ def test_a_walk_back_looks_where_the_way_there_did_not():
     assert there.distances[-1] + 1 < short.distances[-1] < there.distances[-1] + 4
 
 
-def test_photos_are_the_same_whether_or_not_the_walk_comes_back(tmp_path):
-    once, returned = (
-        write_corridor(tmp_path / name, settings=settings)
-        for name, settings in (("once", TINY), ("returned", and_back(TINY)))
-    )
+def test_photos_are_the_same_whether_or_not_the_walk_comes_back(tiny, tmp_path):
+    once, returned = tiny, write_corridor(tmp_path / "returned", settings=and_back(TINY))
     assert len(returned.walk_poses) > 1.5 * len(once.walk_poses)
     photos = sorted(path.name for path in once.folder.glob("visitor/*.jpg"))
     assert photos
@@ -250,10 +250,11 @@ def test_exposure_blurs_noise_roughens(tmp_path):
     assert sharpness(vignetting=0.5)[1] < 0.75 * corner
 
 
-def test_focal_length_goes_to_exif_when_asked(tmp_path):
-    for wanted in (False, True):
-        visitor = replace(TINY.visitor, focal_in_exif=wanted)
-        truth = write_corridor(tmp_path / str(wanted), settings=replace(TINY, visitor=visitor))
+def test_focal_length_goes_to_exif_when_asked(tiny, tmp_path):
+    visitor = replace(TINY.visitor, focal_in_exif=True)
+    asked = write_corridor(tmp_path / "asked", settings=replace(TINY, visitor=visitor))
+    assert not TINY.visitor.focal_in_exif
+    for truth, wanted in ((tiny, False), (asked, True)):
         exif = Image.open(next(truth.folder.glob("visitor/*.jpg"))).getexif().get_ifd(0x8769)
         assert exif.get(0xA405) == (26 if wanted else None)  # 292.5 / 400 * 36 mm
 
