@@ -1,6 +1,6 @@
 """What a second walk is like that joins a finished map: `relocalize map --extend`, or `merge`.
 
-    python benchmarks/extend.py DATA [--work FOLDER] [--merge]
+    python benchmarks/extend.py DATA [--work FOLDER] [--count N] [--merge]
 
 The kitchen's video (`redkitchen/walkthrough.mp4`) is cut in two that share some frames. The first
 makes the map, the second is added; with ``--merge``, as a Place with a map of its own. Errors are
@@ -34,6 +34,8 @@ class Arguments:
     """The team's data folder."""
     work: Path | None = None
     """Where the Place is made; a new temporary folder by default."""
+    count: int | None = None
+    """Keep about so many frames of each walk."""
     merge: bool = False
     """Map the second walk by itself, and merge the two Places."""
 
@@ -50,7 +52,7 @@ def main(arguments: Arguments) -> None:
     for name in _WALKS:
         alone = arguments.merge and name == "second"
         into = work / "other" if alone else root
-        relocalize.frames(work / f"{name}.mp4", into, capture=name)
+        relocalize.frames(work / f"{name}.mp4", into, capture=name, count=arguments.count)
         started = time.process_time()
         reports[name] = relocalize.map(into, extend=name == "second" and not alone)
         if alone:
