@@ -34,7 +34,7 @@ def place(tmp_path: Path) -> Place:
 def mapped(place: Place, monkeypatch: pytest.MonkeyPatch) -> Mapped:
     """Maps the Place where each kind of features holds a given share; returns the kinds tried."""
 
-    def run(choice: str = "auto", /, **held: float) -> list[str]:
+    def run(choice: str = "auto", /, doubted: str = "", **held: float) -> list[str]:
         tried: list[str] = []
 
         def reconstruct(place, database, work, settings, **_):
@@ -42,7 +42,8 @@ def mapped(place: Place, monkeypatch: pytest.MonkeyPatch) -> Mapped:
             tried.append(kind)
             if kind not in held:
                 raise NotConnectedError(f"nothing comes together with {kind}")
-            report = MapReport(3, 3, 3, 3, 0, 0.5, features=kind)
+            alarms = ("it jumps",) if kind == doubted else ()
+            report = MapReport(3, 3, 3, 3, 0, 0.5, features=kind, alarms=alarms)
             return Outcome(MapModel({}, Points.none()), Frame(), report, held=held[kind])
 
         monkeypatch.setattr(unknown_poses, "reconstruct_map", reconstruct)
@@ -79,6 +80,13 @@ def test_of_maps_that_all_fall_apart_the_largest_is_kept(place: Place, mapped: M
     assert kind_of(place) == "sift"
     assert mapped(xfeat=0.3) == ["sift", "xfeat"]
     assert kind_of(place) == "xfeat"
+
+
+def test_a_smaller_map_without_an_alarm_is_taken_before_one_with(
+    place: Place, mapped: Mapped
+) -> None:
+    assert mapped(sift=0.6, xfeat=1.0, doubted="xfeat") == ["sift", "xfeat"]
+    assert kind_of(place) == "sift"
 
 
 def test_a_kind_can_be_forced_and_its_error_is_said(place: Place, mapped: Mapped) -> None:

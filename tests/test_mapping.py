@@ -30,7 +30,7 @@ from relocalize.mapping import (
 )
 from relocalize.mapping.gravity import up_from_horizon, upright
 from relocalize.mapping.keyframes import KeyframeSettings
-from relocalize.mapping.look_alikes import judge_pairs
+from relocalize.mapping.look_alikes import contradictions, judge_pairs
 from relocalize.place import MapModel, Place
 from relocalize.place.model import NO_POINT
 from relocalize.verbs.import_poses import import_poses
@@ -309,6 +309,11 @@ def test_pairs_that_only_look_alike_are_told_from_true_ones(corridor_place):
     assert len(said_of_true.confirmed) >= 0.97 * len(true)
     assert len(said_of_true.contradicted) <= 0.03 * len(true)
     assert len(said_of_false.confirmed) <= 0.03 * len(false)
+    # A map that disagrees with most of what its images have in common is no sound one.
+    assert contradictions(model, true) == ()
+    (alarm,) = contradictions(model, false)
+    assert "of the matches between its images" in alarm
+    assert contradictions(model, true | false, trusted=true.keys()) == ()
 
 
 def test_images_that_share_nothing_are_one_clear_line(tmp_path):

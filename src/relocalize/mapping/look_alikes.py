@@ -9,7 +9,7 @@ the other has the matching feature.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,7 @@ from relocalize.place.model import NO_POINT
 _MAX_TRANSFER = 0.05
 _MAX_EPIPOLAR = 4.0  # pixels, twice what a pair is verified with
 _MIN_TRANSFERS = 5  # matches with a point that a verdict needs
+_MOST = 0.5  # share of the matches that a map has to agree with; right ones have 0.75 and more
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,32 @@ def agreement(model: MapModel, matches: Mapping[Pair, NDArray[np.uint32]]) -> fl
             errors = _epipolar_errors(one, rows[:, 0], other, rows[:, 1])
             agreeing += int((errors <= _MAX_EPIPOLAR).sum())
     return agreeing / max(1, total)
+
+
+def contradictions(
+    model: MapModel, matches: Mapping[Pair, NDArray[np.uint32]], trusted: Collection[Pair] = ()
+) -> tuple[str, ...]:
+    """An alarm where a map disagrees with most matches between its images; else none.
+
+    A map is made from some of the matches; a wrong one can have small errors in all of these.
+
+    Args:
+        model: the map.
+        matches: verified ones [V, 2] of pairs.
+        trusted: pairs that cannot be look-alikes, which count alone; without such, all do.
+    """
+    both = {
+        pair: rows
+        for pair, rows in matches.items()
+        if (not trusted or pair in trusted) and all(name in model.images for name in pair)
+    }
+    share = agreement(model, both)
+    if not both or share >= _MOST:
+        return ()
+    return (
+        f"it agrees with only {share:.0%} of the matches between its images: they show too little "
+        "of one thing, or things that look alike",
+    )
 
 
 def _epipolar_errors(

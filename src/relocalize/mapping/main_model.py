@@ -21,7 +21,7 @@ from relocalize.features.database import FeatureDatabase, Pair
 from relocalize.features.matching import MatchSettings, match_pairs
 from relocalize.features.pairs import Similarity, pairs_between
 from relocalize.mapping.followed import followed
-from relocalize.mapping.look_alikes import Verdict, agreement, judge_pairs
+from relocalize.mapping.look_alikes import Verdict, agreement, contradictions, judge_pairs
 from relocalize.mapping.loops import find_loops
 from relocalize.mapping.outcome import nearest_in_order
 from relocalize.mapping.pose_graph import close_loops
@@ -79,11 +79,20 @@ def make_main_model(
         NotConnectedError: nothing came together.
     """
     left_out: frozenset[Pair] = frozenset()
+
+    def doubted(attempt: Attempt) -> Attempt:
+        """With an alarm where it contradicts the images' matches."""
+        if not attempt.models:
+            return attempt
+        model, judgement = MapModel.from_colmap(attempt.models[0]), attempt.judgement
+        alarms = contradictions(model, database.verified_matches(), trusted)
+        return Attempt(attempt.models, replace(judgement, alarms=(*judgement.alarms, *alarms)))
+
     if database.settings.kind != "sift":
         # Dense matches on plain walls: a wrong turn early on is likely, and enough to be outvoted.
-        best = _by_all_pairs(task, database, trusted)
+        best = doubted(_by_all_pairs(task, database, trusted))
     elif not trusted:
-        best = map_incrementally(task, "reconstructing")
+        best = doubted(map_incrementally(task, "reconstructing"))
     else:
         best = _in_time(task, database, trusted)
         matches = database.verified_matches()
@@ -97,17 +106,18 @@ def make_main_model(
             progress.say(f"{len(left_out)} look-alike pairs contradict the walk; left out")
         if not best.judgement.good:
             task = _without(task, database, left_out)
-            best = _better(best, map_incrementally(task, "reconstructing"))
+            best = _better(best, doubted(map_incrementally(task, "reconstructing")))
     for _ in range(_JOIN_ROUNDS):
         if best.judgement.good or not _bridged(task, database, best, similarity, matching):
             break
         task = _without(task, database, left_out)
-        best = _better(best, map_incrementally(task, "joining fragments", best.models[0]))
+        joined = map_incrementally(task, "joining fragments", best.models[0])
+        best = _better(best, doubted(joined))
     if not best.judgement.good and last_resort:
         anew = replace(task, seed=task.seed + 1)
-        best = _better(best, map_incrementally(anew, "reconstructing anew"))
+        best = _better(best, doubted(map_incrementally(anew, "reconstructing anew")))
         if not best.judgement.good and database.settings.kind == "sift":
-            best = _better(best, map_globally(task))
+            best = _better(best, doubted(map_globally(task)))
     if not best.models:
         raise NotConnectedError(
             f"no two of the {len(task.names)} images could be set in relation: they share too "

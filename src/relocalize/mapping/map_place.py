@@ -88,7 +88,8 @@ def _best_outcome(
     """The map by the first kind of features that holds together, else the best; its database.
 
     A map holds together when nothing is suspicious about it and it has nearly all images. Of maps
-    that do not, the one with most images in its largest sound part is taken.
+    that do not, one without an alarm is taken before one with, then the one with most images in
+    its largest sound part.
     """
     found: list[tuple[Outcome, Path]] = []
     remembered = remembered_settings(place)
@@ -120,7 +121,7 @@ def _best_outcome(
                 f"with {kind} the map does not hold together ({outcome.doubt}); "
                 f"trying {kinds[number + 1]}"
             )
-    best = max(found, key=lambda one: (one[0].holds, one[0].held))
+    best = max(found, key=lambda one: (not one[0].report.alarms, one[0].held))
     if not best[0].holds and settings.features == "auto" and not xfeat.is_installed():
         progress.say(
             "another kind of features may do better: pip install 'relocalize[xfeat]', and map again"

@@ -27,6 +27,7 @@ from relocalize.geometry import Camera, Similarity3, align_camera_poses
 from relocalize.mapping.drift import drift_of
 from relocalize.mapping.gravity import estimate_gravity, registered_cameras, upright
 from relocalize.mapping.keyframes import choose_keyframes
+from relocalize.mapping.look_alikes import contradictions
 from relocalize.mapping.main_model import MainModel, make_main_model
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
 from relocalize.mapping.pruning import held_cameras, keep_images, refine_and_prune
@@ -68,6 +69,7 @@ class Reconstructed:
     look_alikes: int  # pairs that were left out because the map contradicts them
     drift: Drift | None  # how far scale and direction are held over one walk
     weak_links: tuple[str, ...]  # parts of the model that little holds to each other
+    alarms: tuple[str, ...]  # what is suspicious about the model
 
 
 def reconstruct_map(
@@ -99,7 +101,6 @@ def reconstruct_map(
         model.extract_colors_for_all_images(str(place.images_dir))
         count.items = int(model.num_reg_images())
     finished = MapModel.from_colmap(model)
-    ordered = [name for name in names if name in finished.images]
     return Outcome(
         model=finished,
         frame=frame,
@@ -112,7 +113,7 @@ def reconstruct_map(
             reprojection_error=float(model.compute_mean_reprojection_error()),
             features=database.settings.kind,
             fragments=len(found.parts),
-            alarms=alarms_of(model, ordered, found.ordered),
+            alarms=found.alarms,
             drift=found.drift,
             weak_links=found.weak_links,
             look_alikes=found.look_alikes,
@@ -171,7 +172,10 @@ def reconstruct(
         posed = {i.name for i in model.images.values() if i.has_pose}
         parts += [MapModel.from_colmap(fragment) for fragment in main.fragments]
         parts = [part for part in parts if len(part.images.keys() - posed) >= _LEAST_PART]
-        drift = drift_of(MapModel.from_colmap(model), names) if walks.ordered else None
+        whole = MapModel.from_colmap(model)
+        drift = drift_of(whole, names) if walks.ordered else None
+        alarms = alarms_of(model, [name for name in names if name in posed], walks.ordered)
+        alarms += contradictions(whole, database.verified_matches(), walks.neighbours)
     reasons = reasons_of(results)
     for number, part in enumerate(parts, start=1):
         reasons |= dict.fromkeys(part.images, _APART.format(number=number))
@@ -186,6 +190,7 @@ def reconstruct(
         look_alikes=main.look_alikes,
         drift=drift,
         weak_links=tuple(map(str, soundness.links)),
+        alarms=alarms,
     )
 
 
