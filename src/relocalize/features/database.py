@@ -6,9 +6,10 @@ stage that writes here goes on where a kill left it.
 
 from __future__ import annotations
 
-import sqlite3
+import subprocess
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -300,11 +301,30 @@ class FeatureDatabase:
         return np.array(chosen).reshape(-1, 3, 3)
 
 
+# COLMAP has a SQLite of its own, and locks are the process's: a second SQLite in it lets go of
+# those of a database that is open, ends its write-ahead log under it, and so spoils it (How to
+# corrupt an SQLite database file, 2.2.1). So another process copies.
+_COPY = """
+import sqlite3, sys
+source, target = map(sqlite3.connect, sys.argv[1:])
+source.backup(target)
+target.close()
+source.close()
+"""
+
+
 def copy_database(source: Path, target: Path) -> None:
-    """Copy a database that may be open: what is still in its write-ahead log comes along."""
+    """Copy a database that may be open: what is still in its write-ahead log comes along.
+
+    Raises:
+        MappingError: it is damaged, or the disk is full.
+    """
     target.unlink(missing_ok=True)
-    with closing(sqlite3.connect(source)) as original, closing(sqlite3.connect(target)) as copy:
-        original.backup(copy)
+    command = [sys.executable, "-I", "-c", _COPY, str(source), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        why = done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
+        raise MappingError(f"{source} cannot be copied to {target}: {why}")
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

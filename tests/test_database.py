@@ -1,0 +1,48 @@
+"""The database of features stays whole while COLMAP and its copies are at work on it."""
+
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+
+from relocalize.errors import MappingError
+from relocalize.features.database import copy_database
+
+
+def add_images(database: pycolmap.Database, numbers: range) -> None:
+    with pycolmap.DatabaseTransaction(database):
+        for number in numbers:
+            image = pycolmap.Image(name=f"{number}.jpg", camera_id=1)
+            image.image_id = number
+            database.write_image(image, True)
+            database.write_keypoints(number, np.full((500, 2), number, np.float32))
+
+
+def count(path: Path) -> int:
+    database = pycolmap.Database.open(str(path))
+    try:
+        return sum(len(database.read_keypoints(i.image_id)) for i in database.read_all_images())
+    finally:
+        database.close()
+
+
+def test_a_database_that_is_open_is_copied_and_written_to_afterwards(tmp_path: Path) -> None:
+    path, copies = tmp_path / "database.db", [tmp_path / "one.db", tmp_path / "two.db"]
+    database = pycolmap.Database.open(str(path))
+    camera = pycolmap.Camera.create_from_model_name(1, "SIMPLE_PINHOLE", 500.0, 640, 480)
+    database.write_camera(camera)
+    add_images(database, range(1, 21))
+    copy_database(path, copies[0])
+    assert count(path) == 20 * 500  # as COLMAP's mapping does, beside the one that is open
+    add_images(database, range(21, 41))
+    copy_database(path, copies[1])
+    add_images(database, range(41, 61))
+    database.close()
+    assert [count(one) for one in (*copies, path)] == [20 * 500, 40 * 500, 60 * 500]
+
+
+def test_what_is_no_database_is_not_copied(tmp_path: Path) -> None:
+    (tmp_path / "database.db").write_text("no database\n" * 100)
+    with pytest.raises(MappingError, match=r"cannot be copied.*not a database"):
+        copy_database(tmp_path / "database.db", tmp_path / "copy.db")
