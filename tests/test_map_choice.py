@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import relocalize
+from relocalize.cli.main import main
 from relocalize.errors import NotConnectedError
 from relocalize.features import xfeat
 from relocalize.features.database import remembered_settings
@@ -87,6 +88,16 @@ def test_a_smaller_map_without_an_alarm_is_taken_before_one_with(
 ) -> None:
     assert mapped(sift=0.6, xfeat=1.0, doubted="xfeat") == ["sift", "xfeat"]
     assert kind_of(place) == "sift"
+
+
+def test_what_is_suspicious_of_a_map_is_said_whenever_it_is_asked_for(
+    place: Place, mapped: Mapped, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mapped("sift", sift=1.0, doubted="sift")
+    with pytest.raises(SystemExit) as ended:
+        main(["info", str(place.root)])
+    assert not ended.value.code
+    assert "warning: it jumps" in capsys.readouterr().out
 
 
 def test_a_kind_can_be_forced_and_its_error_is_said(place: Place, mapped: Mapped) -> None:

@@ -76,6 +76,7 @@ def _nameless(facts: dict[str, Any] | None) -> dict[str, Any] | None:
         **facts["map"],
         "dropped": len(facts["map"]["dropped"]),
         "weak_links": len(facts["map"]["weak_links"]),
+        "alarms": len(facts["map"]["alarms"]),
         "drift": facts["map"]["drift"]
         and {key: facts["map"]["drift"][key] for key in ("scale_sigma", "heading_sigma_deg")},
     }
@@ -119,14 +120,19 @@ def place_facts(place: Place) -> dict[str, Any]:
         "localizers": place.localizer_names,
     }
     if model is not None:
-        points, soundness = model.points, judge_soundness(model)
+        from relocalize.mapping.stored_model import stored_report  # noqa: PLC0415  # takes a second
+
+        points, soundness, report = model.points, judge_soundness(model), stored_report(place)
+        drift = report and report.drift
         facts["map"] = {
             "images": len(model.images),
             "dropped": list(dropped_names(place)),
             "images_with_observations": len(model.views),
             "parts": [len(part) for part in soundness.parts],
             "weak_links": [str(link) for link in soundness.links],
-            "drift": _drift(place),
+            "alarms": list(report.alarms) if report else [],
+            # as numbers and in words; None where nobody said
+            "drift": {**to_plain(drift), "text": str(drift)} if drift else None,
             "points": len(points),
             "observations": int(points.track_lengths.sum()),
             "mean_track_length": _mean(points.track_lengths),
@@ -142,15 +148,6 @@ def place_facts(place: Place) -> dict[str, Any]:
             },
         }
     return facts
-
-
-def _drift(place: Place) -> dict[str, Any] | None:
-    """How far the map is held over the walk, as numbers and in words; None where nobody said."""
-    from relocalize.mapping.stored_model import stored_report  # noqa: PLC0415  # takes a second
-
-    report = stored_report(place)
-    drift = report and report.drift
-    return {**to_plain(drift), "text": str(drift)} if drift else None
 
 
 def _mean(values: np.ndarray[Any, Any]) -> float | None:
@@ -182,6 +179,7 @@ def _as_text(facts: dict[str, Any]) -> str:
         if len(model["parts"]) > 1:
             sizes = ", ".join(map(str, model["parts"]))
             lines.append(f"  nothing firm ties its parts of {sizes} images to each other")
+        lines += [f"  warning: {alarm}" for alarm in model["alarms"]]
         lines += [f"  weak link: {link}" for link in model["weak_links"]]
         if model["drift"]:
             lines.append(f"  drift: {model['drift']['text']}")
