@@ -1,5 +1,6 @@
 """The database of features stays whole while COLMAP and its copies are at work on it."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from relocalize.errors import MappingError
 from relocalize.features.database import copy_database
+from relocalize.mapping.reconstruction import Task, map_incrementally
 
 
 def add_images(database: pycolmap.Database, numbers: range) -> None:
@@ -46,3 +48,20 @@ def test_what_is_no_database_is_not_copied(tmp_path: Path) -> None:
     (tmp_path / "database.db").write_text("no database\n" * 100)
     with pytest.raises(MappingError, match=r"cannot be copied.*not a database"):
         copy_database(tmp_path / "database.db", tmp_path / "copy.db")
+
+
+def test_stretches_side_by_side_wait_for_the_database_that_they_share(tmp_path: Path) -> None:
+    path = tmp_path / "database.db"
+    database = pycolmap.Database.open(str(path))
+    database.write_camera(pycolmap.Camera.create_from_model_name(1, "PINHOLE", 500.0, 640, 480))
+    add_images(database, range(1, 4))
+    database.close()
+
+    def mapped(number: int) -> int:
+        work = tmp_path / str(number)
+        names = ["1.jpg", "2.jpg", "3.jpg"]
+        task = Task(path, names, tmp_path, work, ordered=True, seed=0)
+        return len(map_incrementally(task, "reconstructing").models)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(mapped, range(400))) == {0}  # nothing was matched

@@ -6,8 +6,10 @@ first.
 
 from __future__ import annotations
 
+import random
 import shutil
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -35,7 +37,12 @@ _FOLD_FACTOR = 30.0  # a step between neighbouring frames so many medians long i
 _SNAPSHOT_EVERY = 100  # images
 _MAX_EPIPOLAR_ERROR = 2.0  # pixels, of a relative pose
 _LEAST_INLIERS = 15
+_BUSY = "No registered database factory succeeded"  # COLMAP's word for it
+_WAITS_S = tuple(0.01 * 2**i for i in range(8))  # 2.5 s in all
 _ROUNDS = 2  # of matches taken in and adjustment: the second takes in what the first bent
+
+
+Models = dict[int, pycolmap.Reconstruction]
 
 
 @dataclass(frozen=True)
@@ -230,14 +237,16 @@ def map_incrementally(
     try:
         shown = nullcontext(bar) if bar else progress.bar(what, len(task.names))
         with shown as running:
-            result = pycolmap.incremental_mapping(
-                str(task.matches),
-                str(task.images_dir),
-                str(models),
-                options,
-                input_path=str(begin) if begin else "",
-                next_image_callback=running.advance,
-                cancellation_token=stop or pycolmap.CancellationToken(),
+            result = _when_free(
+                lambda: pycolmap.incremental_mapping(
+                    str(task.matches),
+                    str(task.images_dir),
+                    str(models),
+                    options,
+                    input_path=str(begin) if begin else "",
+                    next_image_callback=running.advance,
+                    cancellation_token=stop or pycolmap.CancellationToken(),
+                )
             )
     except ValueError as error:
         # COLMAP stumbles over cameras of images without a single match.
@@ -245,6 +254,22 @@ def map_incrementally(
         result = {}
     shutil.rmtree(work, ignore_errors=True)
     return _judged(result.values(), task, what)
+
+
+def _when_free(mapped: Callable[[], Models]) -> Models:
+    """What begins by opening a database, which stretches side by side share.
+
+    A database is busy for the moment in which another thread opens or closes it, and COLMAP does
+    not wait.
+    """
+    for wait in _WAITS_S:
+        try:
+            return mapped()
+        except RuntimeError as error:
+            if _BUSY not in str(error):
+                raise
+        time.sleep(wait * (0.5 + random.random()))
+    return mapped()
 
 
 def _first_words(error: Exception) -> str:
