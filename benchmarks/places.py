@@ -7,7 +7,8 @@ rendered. Run it before and after anything that touches mapping or localization:
 worse unseen. A Place that the work folder has already is mapped again only if its inputs changed.
 
 - *posed*: images with a pose; *off*: how far their centres are from the truth, after the similarity
-  that most of them agree on (median, 90%, largest; percent of the truth's extent);
+  that most of them agree on (median, 90%, largest; percent of the truth's extent); *agrees*: with
+  which share of the verified matches between its images the map does, of which `map` wants half;
 - *photos*: test photos; *right* and *wrong* answers; *refused*: right poses that were taken for a
   look-alike's; *none*: without any pose. A pose is right within 5% of the median distance to the
   map's points and 5 degrees;
@@ -30,11 +31,13 @@ import tyro
 import relocalize
 from relocalize import Camera, Place, Rigid3, Split, fitted, progress
 from relocalize.errors import RelocalizeError
+from relocalize.features.database import open_database
 from relocalize.formats import match_names, read_registration
 from relocalize.formats.registration import Registration
 from relocalize.geometry import align_camera_poses, position_error
 from relocalize.localization.query import Query
 from relocalize.localization.structure import StructureLocalizer
+from relocalize.mapping.look_alikes import agreement
 from relocalize_synthetic import CorridorSettings, write_corridor
 from verdicts import Verdict, verdict
 
@@ -81,6 +84,7 @@ class Row:
 
     posed: str = "-"
     off: str = "-"
+    agrees: str = "-"
     counts: Counter[Verdict] = field(default_factory=Counter)
     elsewhere: str = "-"
     features: str = "-"
@@ -94,7 +98,8 @@ def main(arguments: Arguments) -> None:
         work.mkdir(parents=True, exist_ok=True)
         cases = _cases(arguments.data, work)
         rows = arguments.rows or tuple(cases)
-        head = f"{'place':18s} {'posed':>9s} {'off: median, 90%, max (%)':>26s} {'photos':>6s} "
+        head = f"{'place':18s} {'posed':>9s} {'off: median, 90%, max (%)':>26s} {'agrees':>6s} "
+        head += f"{'photos':>6s} "
         head += f"{'right':>5s} {'wrong':>5s} {'refused':>7s} {'none':>4s} {'elsewhere':>9s} "
         print(head + f"{'features':>8s} {'CPU s':>6s}", flush=True)
         for name in rows:
@@ -103,7 +108,8 @@ def main(arguments: Arguments) -> None:
             none = row.counts.total() - sum(counts)
             asked = "{:6d} {:5d} {:5d} {:7d} {:4d}".format(row.counts.total(), *counts, none)
             print(
-                f"{name:18s} {row.posed:>9s} {row.off:>26s} {asked} {row.elsewhere:>9s} "
+                f"{name:18s} {row.posed:>9s} {row.off:>26s} {row.agrees:>6s} {asked} "
+                f"{row.elsewhere:>9s} "
                 f"{row.features:>8s} {row.seconds:6.0f}",
                 flush=True,
             )
@@ -176,6 +182,7 @@ def _row(name: str, cases: dict[str, Case], work: Path) -> Row:
     truth = read_registration(case.truth) if case.truth else None
     if truth is not None and case.poses is None:
         row.off = _off(place, truth)
+    row.agrees = _agrees(place)
     localizer = fitted(place, "structure")
     assert isinstance(localizer, StructureLocalizer)
     for path, camera, true in _photos(case, place, truth):
@@ -184,6 +191,15 @@ def _row(name: str, cases: dict[str, Case], work: Path) -> Row:
     answered = sum(localizer.localize(path).status == "localized" for path in others)
     row.elsewhere = f"{answered}/{len(others)}"
     return row
+
+
+def _agrees(place: Place) -> str:
+    """With which share of the verified matches between its images a map does."""
+    model = place.map
+    with open_database(place) as database:
+        matches = database.verified_matches()
+    inside = {p: rows for p, rows in matches.items() if all(name in model.images for name in p)}
+    return f"{agreement(model, inside):.0%}"
 
 
 def _mapped(case: Case, root: Path) -> Place:

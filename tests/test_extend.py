@@ -10,6 +10,7 @@ import relocalize
 from relocalize import Place
 from relocalize.errors import MappingError
 from relocalize.geometry import align_camera_poses, position_error
+from relocalize.mapping import unknown_poses
 from relocalize.mapping.followed import followed
 
 pytestmark = pytest.mark.slow
@@ -56,13 +57,18 @@ def true_poses(corridor, place, starts):
     return poses
 
 
-def test_a_second_walk_goes_on_where_the_first_ended(corridor, halves, morning, tmp_path):
+def test_a_second_walk_goes_on_where_the_first_ended(
+    corridor, halves, morning, tmp_path, monkeypatch
+):
     root = tmp_path / "place"
     shutil.copytree(morning.root, root)
     before = Place.open(root)
     was, points = before.map.images, before.points
     place = relocalize.frames(halves[0] / "evening.mp4", root, capture="evening").place
+    # What is suspicious of the new walk is said of the map that it joins.
+    monkeypatch.setattr(unknown_poses, "alarms_of", lambda *_: ("it jumps",))
     report = relocalize.map(place, extend=True)
+    assert report.alarms == ("it jumps",)
     place = Place.open(root)
     assert report.registered == report.images == sum(len(c.images) for c in place.captures.values())
     for name, image in was.items():

@@ -29,9 +29,9 @@ _MARGIN = 0.05  # of the longer side, about an image: a place that just leaves i
 class Scene:
     """The points, views and image vectors that a photo is compared with."""
 
-    positions: FloatArray  # [P, 3] from there
+    positions: FloatArray  # [P, 3] from `origin`
     descriptors: Descriptors  # [P, D], the mean over the point's observations
-    centres: FloatArray  # [N, 3] camera centres of the views
+    centres: FloatArray  # [N, 3] camera centres of the views, likewise
     view_starts: Rows  # [N + 1] view i sees ``seen_rows[view_starts[i]:view_starts[i + 1]]``
     seen_rows: Rows  # rows of points
     vlad: Vlad  # describes photos for retrieval

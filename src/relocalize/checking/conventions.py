@@ -56,7 +56,7 @@ class Fit:
     convention: Convention  # the convention
     rotation_deg: float  # median over the pairs of the angle between claimed and measured rotation
     direction_deg: float  # the same of the direction of the translation
-    # geometric mean over the pairs of the median epipolar error, in pixels of a image of 640
+    # geometric mean over the pairs of the median epipolar error, in pixels of an image of 640
     # pixels; matches behind a camera count as 32
     error_px: float
 

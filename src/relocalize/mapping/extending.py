@@ -83,6 +83,7 @@ def extend_map(
             points=0,
             reprojection_error=0.0,
             look_alikes=found.look_alikes,
+            alarms=found.alarms,
             apart=images_apart(
                 place, {name: why for name, why in reasons.items() if name not in tied.joined}
             ),
