@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from relocalize import progress
 from relocalize.errors import LocalizerError
 from relocalize.regression.checkpoint import CHECKPOINT
 from relocalize.regression.device import choose_device
@@ -102,6 +103,24 @@ def interrupting(step, loss):
     if step == 8:
         os.kill(os.getpid(), signal.SIGINT)
     return loss
+
+
+def test_progress_and_seconds_count_each_epoch_once_though_not_each_is_judged(
+    tmp_path, monkeypatch
+):
+    shown = []
+    advance = progress.Bar.advance
+    monkeypatch.setattr(
+        progress.Bar, "advance", lambda bar, by=1: (shown.append(by), advance(bar, by))
+    )
+    train(Toy(), tmp_path / "run", settings=replace(SETTINGS, epochs=400))
+    rows = read_log(tmp_path / "run")
+    assert len(rows) == 200
+    assert sum(shown) == 400 * 80
+    assert min(shown) >= 0
+    each = np.diff([0, *(row["epoch"] for row in rows)])
+    seconds = sum(row["epoch_seconds"] * count for row, count in zip(rows, each, strict=True))
+    assert seconds == pytest.approx(rows[-1]["seconds"])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked")

@@ -140,10 +140,11 @@ class RunState:
     epoch: int = 1  # that is under way, from 1
     batch: int = 0  # of it that comes next, from 0
     seconds: float = 0.0  # of training so far
-    loss_sum: float = 0.0  # of the images of this epoch so far
-    images: int = 0  # of this epoch so far
-    epoch_seconds: float = 0.0  # of this epoch so far
+    loss_sum: float = 0.0  # of the images since the last judgement
+    images: int = 0  # since then
+    epoch_seconds: float = 0.0  # since then
     judged_share: float = 0.0  # of the run that was over when validation images were last looked at
+    judged_epoch: int = 0  # after which that was
     bad: int = 0  # judgements in a row that look like divergence
     bad_since: float = 0.0  # share of the run that was over at the first of them
     restarts: int = 0  # from the best state, at a lower learning rate
@@ -229,9 +230,9 @@ class _Trainer:
             return progress.bar("training", self._images_per_epoch * self.plan.length.epochs)
         return progress.bar("training", math.ceil(seconds), "s")
 
-    def _show(self, bar: progress.Bar) -> None:
+    def _show(self, bar: progress.Bar, batches: int) -> None:
         state = self.state
-        done = (state.epoch - 1) * self._images_per_epoch + state.images
+        done = round((state.epoch - 1 + state.batch / batches) * self._images_per_epoch)
         if self.plan.length.training_seconds is not None:
             done = int(state.seconds)
         bar.advance(done - self._shown)
@@ -249,7 +250,7 @@ class _Trainer:
             while state.batch < len(batches) and not over and self._stopped is None:
                 self._step(len(batches[state.batch]), len(batches))
                 over = self._share(len(batches)) >= 1.0
-                self._show(bar)
+                self._show(bar, len(batches))
                 if interruption.due and plan.workers.leads:
                     save_checkpoint(plan.folder / CHECKPOINT, plan.key, self.to_state())
                     interruption.saved()
@@ -325,11 +326,12 @@ class _Trainer:
             "best": is_best,
             "learning_rate": learning,
             "images_per_second": state.images / max(training_seconds, 1e-9),
-            "epoch_seconds": state.epoch_seconds,
+            "epoch_seconds": state.epoch_seconds / (state.epoch - state.judged_epoch),
             "seconds": state.seconds,
         }
         self._say(row)
         state.loss_sum, state.images, state.epoch_seconds = 0.0, 0, 0.0
+        state.judged_epoch = state.epoch
         return row
 
     def _look_for_divergence(self, score: float, share: float) -> None:
