@@ -10,6 +10,7 @@ import pytest
 import relocalize
 from relocalize.cli.main import main
 from relocalize.errors import NotConnectedError
+from relocalize.evaluation.truth import truth_of_place
 from relocalize.features import xfeat
 from relocalize.features.database import remembered_settings
 from relocalize.mapping import unknown_poses
@@ -98,6 +99,7 @@ def test_what_is_suspicious_of_a_map_is_said_whenever_it_is_asked_for(
         main(["info", str(place.root)])
     assert not ended.value.code
     assert "warning: it jumps" in capsys.readouterr().out
+    assert "mapping warned: it jumps" in truth_of_place(Place.open(place.root)).exactness
 
 
 def test_a_kind_can_be_forced_and_its_error_is_said(place: Place, mapped: Mapped) -> None:

@@ -13,6 +13,7 @@ from relocalize.errors import EvaluationError, GeometryError
 from relocalize.formats import match_names, read_registration
 from relocalize.geometry import Alignment, Rigid3, Similarity3, align_camera_poses
 from relocalize.geometry.transforms import FloatArray
+from relocalize.mapping.stored_model import stored_report
 from relocalize.place import Place, Split
 from relocalize.place.folder import METRE
 
@@ -82,7 +83,7 @@ def truth_of_place(place: Place) -> Truth:
         typical = f" ({float(pixels.mean()):.2f} px mean reprojection error)" if len(pixels) else ""
         exactness = (
             f"self-made by the map{typical}, in which test images took part; "
-            "errors that map and localizer share stay hidden"
+            f"errors that map and localizer share stay hidden{_warned(place)}"
         )
     return Truth(
         world_from_cam={name: image.world_from_cam for name, image in model.images.items()},
@@ -90,6 +91,15 @@ def truth_of_place(place: Place) -> Truth:
         source=f"the Place's own poses ({poses_from})",
         exactness=exactness,
     )
+
+
+def _warned(place: Place) -> str:
+    """What mapping found wrong with the map, the worst of it; empty where that is nothing."""
+    report = stored_report(place)
+    if report is None or not (report.alarms or report.weak_links):
+        return ""
+    worst = (*report.alarms, *(f"weak link: {link}" for link in report.weak_links))[0]
+    return f"; mapping warned: {worst}"
 
 
 def truth_from_file(path: Path, place: Place, split: Split) -> Truth:
