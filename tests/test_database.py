@@ -9,6 +9,7 @@ import pytest
 
 from relocalize.errors import MappingError
 from relocalize.features.database import copy_database
+from relocalize.mapping import reconstruction
 from relocalize.mapping.reconstruction import Task, map_incrementally
 
 
@@ -65,3 +66,14 @@ def test_stretches_side_by_side_wait_for_the_database_that_they_share(tmp_path: 
 
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(mapped, range(400))) == {0}  # nothing was matched
+
+
+def test_a_database_that_stays_busy_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconstruction, "_WAITS_S", (0.001, 0.001))
+    path = tmp_path / "database.db"
+    path.write_text("no database\n" * 100)
+    task = Task(path, ["1.jpg"], tmp_path, tmp_path / "work", ordered=True, seed=0)
+    with pytest.raises(MappingError, match="cannot be opened"):
+        map_incrementally(task, "reconstructing")

@@ -21,6 +21,7 @@ import pycolmap
 
 from relocalize import progress
 from relocalize.checking.soundness import judge_soundness
+from relocalize.errors import MappingError
 from relocalize.features.database import copy_database
 from relocalize.geometry.transforms import skew
 from relocalize.mapping.outcome import ENOUGH
@@ -38,7 +39,7 @@ _SNAPSHOT_EVERY = 100  # images
 _MAX_EPIPOLAR_ERROR = 2.0  # pixels, of a relative pose
 _LEAST_INLIERS = 15
 _BUSY = "No registered database factory succeeded"  # COLMAP's word for it
-_WAITS_S = tuple(0.01 * 2**i for i in range(8))  # 2.5 s in all
+_WAITS_S = tuple(0.01 * 2**i for i in range(10))  # 10 s in all
 _ROUNDS = 2  # of matches taken in and adjustment: the second takes in what the first bent
 
 
@@ -238,6 +239,7 @@ def map_incrementally(
         shown = nullcontext(bar) if bar else progress.bar(what, len(task.names))
         with shown as running:
             result = _when_free(
+                task.matches,
                 lambda: pycolmap.incremental_mapping(
                     str(task.matches),
                     str(task.images_dir),
@@ -246,7 +248,7 @@ def map_incrementally(
                     input_path=str(begin) if begin else "",
                     next_image_callback=running.advance,
                     cancellation_token=stop or pycolmap.CancellationToken(),
-                )
+                ),
             )
     except ValueError as error:
         # COLMAP stumbles over cameras of images without a single match.
@@ -256,7 +258,7 @@ def map_incrementally(
     return _judged(result.values(), task, what)
 
 
-def _when_free(mapped: Callable[[], Models]) -> Models:
+def _when_free(database: Path, mapped: Callable[[], Models]) -> Models:
     """What begins by opening a database, which stretches side by side share.
 
     A database is busy for the moment in which another thread opens or closes it, and COLMAP does
@@ -269,7 +271,10 @@ def _when_free(mapped: Callable[[], Models]) -> Models:
             if _BUSY not in str(error):
                 raise
         time.sleep(wait * (0.5 + random.random()))
-    return mapped()
+    raise MappingError(
+        f"{database} cannot be opened: another program has it open, or it is damaged; run the same "
+        "command again"
+    )
 
 
 def _first_words(error: Exception) -> str:
