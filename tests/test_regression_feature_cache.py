@@ -21,7 +21,7 @@ from relocalize.errors import LocalizerError  # noqa: E402
 from relocalize.regression.backbones import Backbone, Stage  # noqa: E402
 from relocalize.regression.data import TrainingData  # noqa: E402
 from relocalize.regression.device import Device  # noqa: E402
-from relocalize.regression.feature_cache import FeatureCache  # noqa: E402
+from relocalize.regression.feature_cache import FeatureCache, _Extractor  # noqa: E402
 from relocalize.regression.frames import TrainingFrames, cache_folder  # noqa: E402
 from relocalize.regression.image_input import ImageInput  # noqa: E402
 from relocalize.regression.settings import (  # noqa: E402
@@ -42,13 +42,7 @@ SETTINGS = TrainSettings(
 
 
 class TinyBackbone(Backbone):
-    """Two convolutions, for tests.
-
-    Attributes:
-        seen: images of the input's size that any of them saw.
-    """
-
-    seen = 0
+    """Two convolutions, for tests."""
 
     def __init__(self, seed=0):
         stages = {"shallow": Stage(8, 4), "deep": Stage(16, 8)}
@@ -58,11 +52,30 @@ class TinyBackbone(Backbone):
         self.second = nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU())
 
     def _walk(self, images):
-        if images.shape[2:] == (INPUT.height, INPUT.width):
-            TinyBackbone.seen += len(images)
         shallow = self.first(images)
         yield "shallow", shallow
         yield "deep", self.second(shallow)
+
+
+class Seen:
+    """How many images backbones were shown.
+
+    Attributes:
+        images: since it was last set.
+    """
+
+    images = 0
+
+
+@pytest.fixture(autouse=True)
+def _counted(monkeypatch):
+    maps = _Extractor.maps
+
+    def counting(self, pixels):
+        Seen.images += len(pixels)
+        return maps(self, pixels)
+
+    monkeypatch.setattr(_Extractor, "maps", counting)
 
 
 @pytest.fixture(scope="module")
@@ -157,9 +170,9 @@ def test_maps_on_a_grid_are_means_of_their_cells(prepared):
 def test_nothing_is_computed_twice_and_other_weights_are_other_features(prepared):
     first = TinyBackbone(seed=1).freeze()
     features(prepared, first)
-    TinyBackbone.seen = 0
+    Seen.images = 0
     again = features(prepared, first)
-    assert TinyBackbone.seen <= 1  # the image that tells the maps' size
+    assert Seen.images <= 1  # the image that tells the maps' size
     other = TinyBackbone(seed=2).freeze()
     different = features(prepared, other)
     assert different.key != again.key
@@ -185,9 +198,9 @@ def test_short_of_time_there_are_fewer_copies_and_the_rest_is_made_later(prepare
     maps = {stage: np.array(array) for stage, array in short.maps.items()}
     assert short.copies == 2
     assert maps["deep"].shape[0] == 24
-    TinyBackbone.seen = 0
+    Seen.images = 0
     assert features(prepared, backbone, seconds=0).copies == 2
-    assert TinyBackbone.seen <= 1  # the image that tells the maps' size
+    assert Seen.images <= 1  # the image that tells the maps' size
     whole = features(prepared, backbone)
     assert whole.copies == 4
     for stage, array in maps.items():
@@ -229,12 +242,12 @@ def test_a_run_that_was_killed_ends_with_the_features_of_one_that_was_not(tmp_pa
     here = str(Path(__file__).parent)
     command = [sys.executable, "-c", textwrap.dedent(_KILLED), str(killed.root), here]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
-    TinyBackbone.seen = 0
+    Seen.images = 0
     other = principal_features(whole, TinyBackbone().freeze())
-    assert TinyBackbone.seen == 1 + 12 + 48  # one for sizes, principal channels, all rows
-    TinyBackbone.seen = 0
+    assert Seen.images == 1 + 12 + 48  # one for sizes, principal channels, all rows
+    Seen.images = 0
     one = principal_features(killed, TinyBackbone().freeze())
-    assert TinyBackbone.seen == 1 + 16  # rows that were not safe yet: 48, less a batch
+    assert Seen.images == 1 + 16  # rows that were not safe yet: 48, less a batch
     for stage in ("shallow", "deep"):
         assert np.array_equal(one.maps[stage], other.maps[stage])
 

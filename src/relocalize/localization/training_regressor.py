@@ -18,13 +18,11 @@ from relocalize.geometry.transforms import FloatArray
 from relocalize.localization.stored_regressor import (
     Regressor,
     TrainedFacts,
-    by_torch,
     counted_from,
     retrieval_type,
 )
 from relocalize.place import Place, Split
 from relocalize.regression import require_torch
-from relocalize.regression.onnx_network import OnnxNetwork
 from relocalize.regression.settings import TrainSettings
 from relocalize.regression.uncertainty import RETRIEVED, Source
 
@@ -46,12 +44,10 @@ def train_regressor(
 
     folder = folder or _work_folder(place, split, settings)
     result = train(place, split, settings, folder, retrieval_answers)
-    compiled, calibration = _compiled(result), result.validated.calibration
+    calibration = result.validated.calibration
     retrieves = set(RETRIEVED) & set(calibration.answers)
     return Regressor(
-        network=by_torch(result.model, settings)
-        if compiled is None
-        else OnnxNetwork(compiled, threads=settings.threads or 1),
+        network=result.network,
         images=result.data.images,
         views=result.views,
         calibration=calibration,
@@ -61,7 +57,7 @@ def train_regressor(
         folder=folder,
         retrieval=retrieval_type().fit(place, split) if retrieves else None,
         trained=result.model,
-        compiled=compiled,
+        compiled=result.compiled,
     )
 
 
@@ -89,22 +85,6 @@ def retrieval_answers(data: TrainingData) -> dict[Source, FloatArray]:
         for one in found
     ]
     return dict(zip(RETRIEVED, np.array(poses).swapaxes(0, 1), strict=True))
-
-
-def _compiled(result: TrainResult) -> bytes | None:
-    """The network for onnxruntime; None where torch has to run it."""
-    from relocalize.regression.onnx_export import compiled  # noqa: PLC0415
-
-    data = result.data
-    if data.settings.samples:
-        return None
-    # As many as a photo is shown as.
-    rows = np.linspace(0, len(data.train) - 1, data.settings.input.test_crops).astype(int)
-    try:
-        return compiled(result.model, data.images.of_frames(data.frames, data.train[rows]))
-    except LocalizerError as error:
-        progress.say(f"torch will answer, and slower: {error}")
-        return None
 
 
 def _work_folder(place: Place, split: Split | None, settings: TrainSettings) -> Path:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,10 +34,11 @@ from relocalize.regression.disk_rows import DiskRows, RowLayout
 from relocalize.regression.folding import folded
 from relocalize.regression.frames import cache_folder
 from relocalize.regression.heads import resized
+from relocalize.regression.onnx_export import OnnxBackbone
 from relocalize.regression.principal_channels import ChannelReduction, ChannelStatistics
 from relocalize.regression.time_blocks import Rows
 
-_VERSION = 4  # of how features are made; others are made again
+_VERSION = 5  # of how features are made; others are made again
 _PRINCIPAL = "principal.pt"
 _KEPT = 3  # caches that lie side by side; each may take a gigabyte
 # Cells of these many frames give the leading directions of 1280 channels to a few percent.
@@ -142,14 +144,29 @@ class _Extractor:
 
     def maps(self, pixels: NDArray[np.uint8]) -> dict[str, Tensor]:
         """Raw feature maps [B, C, H, W] float32, on the device, of images [B, h, w, 3]."""
-        images = self.device.images(torch.from_numpy(pixels).movedim(-1, 1).float() / 255)
         mean, std = (
-            torch.tensor(values, device=images.device)[:, None, None]
+            torch.tensor(values)[:, None, None]
             for values in (self.backbone.mean, self.backbone.std)
         )
+        images = (torch.from_numpy(pixels).movedim(-1, 1).float() / 255 - mean) / std
+        if self._compiled is not None:
+            return self._compiled(images.contiguous())
         with torch.inference_mode(), self.device.mixed():
-            maps = self.backbone((images - mean) / std, stages=self.stages)
+            maps = self.backbone(self.device.images(images), stages=self.stages)
         return {stage: maps[stage].float() for stage in self.stages}
+
+    @cached_property
+    def _compiled(self) -> OnnxBackbone | None:
+        """What takes the backbone's place on a processor; None where torch runs it."""
+        if self.device.torch_device.type != "cpu":
+            return None
+        try:
+            return OnnxBackbone(
+                self.backbone, self.stages, torch.zeros(1, 3, *self.data.images.shape)
+            )
+        except LocalizerError as error:
+            progress.say(f"torch will make the features, and slower: {error}")
+            return None
 
     def batches(
         self, keys: Sequence[tuple[int, int]]
@@ -231,7 +248,7 @@ def _fingerprint(
         [asdict(settings.augment), settings.seed] if data.copies else None,
         asdict(data.images),
         backbone.name,
-        str(device.autocast),
+        None if device.torch_device.type == "cpu" else str(device.autocast),
         [settings.backbone.channels, data.train.tolist()] if settings.backbone.channels else None,
     ]
     digest.update(json.dumps(about).encode())

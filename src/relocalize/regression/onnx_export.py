@@ -27,6 +27,7 @@ from torch.onnx import TrainingMode
 
 from relocalize.errors import LocalizerError
 from relocalize.place import atomic
+from relocalize.regression.backbones import Backbone
 from relocalize.regression.inference import described, world_cells
 from relocalize.regression.model import PoseRegressor
 from relocalize.regression.onnx_network import (
@@ -145,6 +146,51 @@ def compiled(model: PoseRegressor, pixels: NDArray[np.uint8]) -> bytes:
         if not (off <= np.maximum(least, _OF_SIGMA * sigma)).all():
             raise LocalizerError(f"onnxruntime and torch differ by {off.max():.2g} in positions")
     return data
+
+
+class OnnxBackbone:
+    """A frozen backbone as onnxruntime runs it: on a processor, in under half of torch's time."""
+
+    def __init__(self, backbone: Backbone, stages: Sequence[str], example: Tensor) -> None:
+        """Compile it.
+
+        Args:
+            backbone: on the processor, in float32.
+            stages: whose maps it gives.
+            example: [1, 3, H, W] normalised, such as it will see.
+
+        Raises:
+            LocalizerError: as of `export_onnx`.
+        """
+        _, onnxruntime = _packages()
+        self._stages = tuple(stages)
+
+        class Maps(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.backbone = backbone
+
+            def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+                maps = self.backbone(images, stages=stages)
+                return tuple(maps[stage] for stage in stages)
+
+        module = Maps().eval()
+        data = _traced(module, example, self._stages)
+        with torch.inference_mode():
+            expected = [list(module(example))]
+        _difference(onnxruntime, data, [example], expected, self._stages)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # images are side by side
+        self._session = onnxruntime.InferenceSession(
+            data, options, providers=["CPUExecutionProvider"]
+        )
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """Feature maps [B, C, H, W] by stage of normalised images [B, 3, H, W]."""
+        # One by one: larger batches leave the processor's cache.
+        found = [self._session.run(None, {INPUT: image[None].numpy()}) for image in images]
+        maps = (np.concatenate(each) for each in zip(*found, strict=True))
+        return dict(zip(self._stages, map(torch.from_numpy, maps), strict=True))
 
 
 def _simplified(onnxruntime: Any, data: bytes) -> bytes:

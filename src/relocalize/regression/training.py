@@ -16,6 +16,7 @@ from relocalize.errors import LocalizerError
 from relocalize.geometry.transforms import FloatArray
 from relocalize.parallel import worker_count
 from relocalize.place import Place, Split
+from relocalize.regression.answers import Network
 from relocalize.regression.data import TrainingData
 from relocalize.regression.data_sources import DataSource, FeatureSource, ImageSource
 from relocalize.regression.depths import cell_rays, median_depth
@@ -24,9 +25,12 @@ from relocalize.regression.distributed import Workers
 from relocalize.regression.feature_cache import FeatureCache
 from relocalize.regression.half_precision import round_to_half, round_trained
 from relocalize.regression.heads import CoordinateHead
+from relocalize.regression.inference import TorchNetwork
 from relocalize.regression.loop import RunLength, RunPlan, RunResult, run
 from relocalize.regression.model import PoseRegressor, make_regressor
 from relocalize.regression.novelty import KnownViews
+from relocalize.regression.onnx_export import compiled
+from relocalize.regression.onnx_network import OnnxNetwork
 from relocalize.regression.settings import TrainSettings
 from relocalize.regression.task import PoseTask
 from relocalize.regression.uncertainty import Source
@@ -50,6 +54,8 @@ class TrainResult:
     weights: WeightsReport  # where the backbone's first weights came from
     preparation_seconds: float  # before the first step of the last run: images, features, weights
     device: Device  # that it was trained on
+    network: Network  # what answers: run by onnxruntime, or by torch where that cannot
+    compiled: bytes | None  # the network for onnxruntime
 
 
 # What image retrieval among the images that are trained on answers to the validation images: as
@@ -104,13 +110,31 @@ def train(
             result = _run(data, model, source, workers, folder, preparation)
             probes = data.train[:: max(1, len(data.train) // _PROBES)]
             round_trained(model, data.images.of_frames(data.frames, probes), device)
-            said = validated(
-                data, model, source.known_views(model, data.train), device, retrieval(data)
-            )
+            known = source.known_views(model, data.train)
             # What was kept from training is a view of the place too.
             views = source.known_views(model, np.arange(len(data.frames)))
         model.to("cpu")
-    return TrainResult(data, model, views, said, result, weights, preparation, device)
+        network, compiled = _compiled(model, data, device)
+        said = validated(data, network, known, retrieval(data))
+    return TrainResult(
+        data, model, views, said, result, weights, preparation, device, network, compiled
+    )
+
+
+def _compiled(
+    model: PoseRegressor, data: TrainingData, device: Device
+) -> tuple[Network, bytes | None]:
+    """What answers, and the network for onnxruntime; None where torch has to run it."""
+    settings = data.settings
+    # As many as a photo is shown as.
+    rows = np.linspace(0, len(data.train) - 1, settings.input.test_crops).astype(int)
+    if not settings.samples:
+        try:
+            made = compiled(model, data.images.of_frames(data.frames, data.train[rows]))
+            return OnnxNetwork(made, threads=settings.threads or 1), made
+        except LocalizerError as error:
+            progress.say(f"torch will answer, and slower: {error}")
+    return TorchNetwork(model, device, samples=settings.samples), None
 
 
 def _untrained(data: TrainingData) -> tuple[PoseRegressor, WeightsReport]:

@@ -9,12 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relocalize.geometry.transforms import FloatArray, mean_rotation
-from relocalize.regression.answers import Answers
+from relocalize.regression.answers import Answers, Network
 from relocalize.regression.data import TrainingData
-from relocalize.regression.device import Device
-from relocalize.regression.inference import answers_to
 from relocalize.regression.loop import Judgement
-from relocalize.regression.model import PoseRegressor
 from relocalize.regression.novelty import KnownViews
 from relocalize.regression.uncertainty import (
     RETRIEVED,
@@ -93,28 +90,23 @@ class Validated:
 
 def validated(
     data: TrainingData,
-    model: PoseRegressor,
+    network: Network,
     views: KnownViews,
-    device: Device,
     retrieved: Mapping[Source, FloatArray],
 ) -> Validated:
     """Show the validation images as photos would be, as they are, varied, and upside down.
 
     Args:
         data: with the validation images.
-        model: trained, on the device.
+        network: trained.
         views: what the train images look like to it.
-        device: the model is on.
         retrieved: [V, 4, 4] what image retrieval among the train images answers to the validation
             images, by `RETRIEVED`; empty where there is none.
     """
     settings, images, frames = data.settings, data.images, data.frames
 
     def answers(shown: Iterable[NDArray[np.uint8]], turns: FloatArray | None) -> Answers:
-        return Answers.joined(
-            answers_to(model, one, device, samples=settings.samples).averaged(turns)
-            for one in shown
-        )
+        return Answers.joined(network(one).averaged(turns) for one in shown)
 
     turns = images.turns
     upright = answers((images.of_frame(frames, int(row)) for row in data.validation), turns)

@@ -60,8 +60,10 @@ class CoordinateHead(Head):
         self.norms = nn.ModuleDict(
             {stage: nn.BatchNorm2d(maps[stage].channels, affine=False) for stage in stages}
         )
+        self.cell_stages = settings.cell_stages or stages
+        of_cell = sum(maps[stage].channels for stage in self.cell_stages)
         channels = sum(maps[stage].channels for stage in stages)
-        self.reduce = nn.Linear(channels, width)
+        self.reduce = nn.Linear(of_cell, width)
         # Doors of one kind look alike: what else is in the image says which one it is.
         self.told = nn.Dropout(settings.context_dropout)
         self.context = nn.Linear(channels * _WHOLE[0] * _WHOLE[1], width)
@@ -99,9 +101,12 @@ class CoordinateHead(Head):
 
     def forward(self, features: Mapping[str, Tensor]) -> PoseOutput:
         """The pose and, in training, what cells say of it."""
-        maps = [resized(norm(features[stage]), self.grid) for stage, norm in self.norms.items()]
-        whole = self.context(self.told(resized(torch.cat(maps, 1), _WHOLE).flatten(1)))
-        cells = torch.cat(maps, 1).flatten(2)
+        maps = {
+            stage: resized(norm(features[stage]), self.grid) for stage, norm in self.norms.items()
+        }
+        everything = torch.cat(list(maps.values()), 1)
+        whole = self.context(self.told(resized(everything, _WHOLE).flatten(1)))
+        cells = torch.cat([maps[stage] for stage in self.cell_stages], 1).flatten(2)
         count = cells.shape[-1]
         if self.training and self.drawn < count:
             index = torch.randperm(count)[: self.drawn].to(cells.device)
