@@ -76,8 +76,14 @@ class RetrievalLocalizer(Localizer):
         self._features = features
 
     @classmethod
-    def fit(cls, place: Place, split: Split | None = None) -> Self:
-        """Describe the train images (without a split: all posed images) that have features."""
+    def fit(cls, place: Place, split: Split | None = None, *, sigmas: bool = True) -> Self:
+        """Describe the train images (without a split: all posed images) that have features.
+
+        Args:
+            place: with a map.
+            split: whose train images are described.
+            sigmas: whether to learn how wrong answers are, which takes as long again.
+        """
         posed = place.map.images
         names = list(posed) if split is None else [name for name in split.train if name in posed]
         described = [name for name in names if len(posed[name].keypoints)]
@@ -94,8 +100,8 @@ class RetrievalLocalizer(Localizer):
                 raise LocalizerError(f"the train images have too few features: {error}") from error
             vectors = np.stack([vlad.describe(rows) for rows in descriptors])
             poses = np.stack([posed[name].world_from_cam.matrix for name in described])
-            sigmas = _sigmas_of_blocks(described, descriptors, poses)
-        return cls(vlad, vectors, poses, sigmas, place.unit, features)
+            learnt = _sigmas_of_blocks(described, descriptors, poses) if sigmas else None
+        return cls(vlad, vectors, poses, learnt, place.unit, features)
 
     def _localize(self, query: Query) -> PoseEstimate:
         """The pose of the most similar train image; fails only where there is nothing to see."""

@@ -71,7 +71,7 @@ def retrieval_answers(data: TrainingData) -> dict[Source, FloatArray]:
     place, names = data.place, np.array(data.frames.names)
     known = Split("trained on", "list", tuple(names[data.train].tolist()), ())
     try:
-        retrieval = retrieval_type().fit(place, known)
+        retrieval = retrieval_type().fit(place, known, sigmas=False)
         found = [retrieval.similar(place.read_image(name)) for name in names[data.validation]]
     except (LocalizerError, MappingError) as error:
         progress.say(f"the regressor is not compared with image retrieval: {error}")
