@@ -167,6 +167,23 @@ def maps_of(count):
     }
 
 
+@pytest.mark.parametrize(
+    ("cell_stages", "moved"), [((), True), (("mid",), False), (("deep",), True), (("other",), True)]
+)
+def test_cells_see_the_stages_that_are_theirs_and_are_told_of_the_whole_image_by_all(
+    cell_stages, moved
+):
+    seen = head_of(cell_stages=cell_stages).eval()
+    maps = maps_of(2)
+    # The 2 x 4 averages that all cells are told of stay.
+    swapped = maps["deep"].unflatten(3, (4, 2)).flip(4).flatten(3)
+    other, brighter = ({**maps, "deep": deep} for deep in (swapped, maps["deep"] + 1))
+    with torch.no_grad():
+        said, of_other, of_brighter = (seen(one).cells.scene for one in (maps, other, brighter))
+    assert bool((said - of_other).abs().max() > 1e-3) == moved
+    assert bool((said - of_brighter).abs().max() > 1e-3)
+
+
 def test_the_head_draws_cells_in_training_and_uses_all_of_them_afterwards():
     head = head_of().train()
     output = head(maps_of(3))

@@ -158,7 +158,7 @@ _DEFAULT = TrainSettings(
         name="efficientnet_lite0",
         weights="imagenet",
         frozen=True,
-        stages=("group3", "group5", "head"),
+        stages=("group4", "group5", "head"),
         channels=64,
     ),
     input=InputSettings(test_crops=5),
@@ -166,7 +166,14 @@ _DEFAULT = TrainSettings(
         roll_deg=10.0, turn_deg=12.0, shift=0.04, zoom=1.15, jitter=0.3, blur_px=1.0, noise=2.0
     ),
     head=HeadSettings(
-        kind="coordinates", width=192, dropout=0.0, grid=(12, 16), blocks=3, context_dropout=0.5
+        kind="coordinates",
+        width=192,
+        dropout=0.0,
+        grid=(12, 16),
+        blocks=3,
+        # What is deeper sees half of the image in each cell, and knows train images by heart.
+        cell_stages=("group4", "group5"),
+        context_dropout=0.5,
     ),
     loss=LossSettings(kind="coordinates"),
     answer="validation",

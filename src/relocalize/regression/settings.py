@@ -194,8 +194,8 @@ class HeadSettings(Settings):
     drawn_cells: Count = 64
     """Cells of the grid that a training step looks at, drawn anew each time (coordinates head)."""
     cell_stages: tuple[str, ...] = ()
-    """The backbone's stages that a cell itself is made of; of the others it is told what the whole
-    image looks like (coordinates head). None: all."""
+    """Of backbone.stages those that a cell itself sees; the others are in what it is told of the
+    whole image (coordinates head). Where none of them is there, it sees all."""
     context_dropout: DropoutShare = 0.0
     """Share left out at random in training of what cells are told of the whole image (coordinates
     head)."""

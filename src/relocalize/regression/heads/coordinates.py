@@ -60,7 +60,7 @@ class CoordinateHead(Head):
         self.norms = nn.ModuleDict(
             {stage: nn.BatchNorm2d(maps[stage].channels, affine=False) for stage in stages}
         )
-        self.cell_stages = settings.cell_stages or stages
+        self.cell_stages = [one for one in stages if one in settings.cell_stages] or list(stages)
         of_cell = sum(maps[stage].channels for stage in self.cell_stages)
         channels = sum(maps[stage].channels for stage in stages)
         self.reduce = nn.Linear(of_cell, width)
