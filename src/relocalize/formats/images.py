@@ -293,6 +293,10 @@ def match_images(
     front = "" if below is None else below.as_posix()
     if registration.times:
         return match_times(registration.times, files)
+    if registration.in_order:
+        files = list(files)
+        match = match_names(registration.poses, files, below=front)
+        return match if match.present_of else _match_order(registration, files)
     if not all(re.fullmatch(r"[0-9]{1,18}", name) for name in registration.poses):
         return match_names(registration.poses, files, below=front)
     # Rows that are numbers are easily shifted by one against images that count from 1.
@@ -306,6 +310,17 @@ def match_images(
         )
     match = match_names(registration.poses, files, below=front)
     return match if match.present_of else match_numbers(registration.poses, files)
+
+
+def _match_order(registration: Registration, files: Sequence[str]) -> NameMatch:
+    """Poses without names and as many images, in the order of their names."""
+    if len(files) != len(registration.poses):
+        raise FormatError(
+            f"{registration.source} has {len(registration.poses)} poses and no names, and its "
+            f"images are told by their order; --images has {len(files)}, want exactly these "
+            f"{len(registration.poses)}"
+        )
+    return NameMatch(dict(zip(registration.poses, sorted(files), strict=True)), {}, ())
 
 
 def _size_fault(registration: Registration, listed: str, size: tuple[int, int]) -> str | None:

@@ -11,6 +11,7 @@ from relocalize.formats import (
     ace,
     alicevision,
     arkit_scenes,
+    blocks_exchange,
     bundler,
     cambridge,
     colmap,
@@ -34,6 +35,7 @@ from relocalize.formats import (
     reality_capture_xmp,
     record3d,
     redwood,
+    rtabmap,
     scanner_app,
     scannet,
     seven_scenes,
@@ -102,10 +104,12 @@ FORMATS: dict[str, Format] = {
     "euroc": Format(euroc.NAME, euroc.detect, euroc.read),
     "kitti": Format(kitti.NAME, kitti.detect, kitti.read),
     "matrix-rows": Format(matrix_rows.NAME, matrix_rows.detect, matrix_rows.read),
+    "rtabmap": Format(rtabmap.NAME, rtabmap.detect, rtabmap.read),
     "tum": Format(tum.NAME, tum.detect, tum.read, tum.write, poses_only=True),
     "pose-list": Format(pose_list.NAME, pose_list.detect, pose_list.read),
     "reality-capture": Format(reality_capture.NAME, reality_capture.detect, reality_capture.read),
     "metashape": Format(metashape.NAME, metashape.detect, metashape.read),
+    "blocks-exchange": Format(blocks_exchange.NAME, blocks_exchange.detect, blocks_exchange.read),
     "reality-capture-xmp": Format(
         reality_capture_xmp.NAME, reality_capture_xmp.detect, reality_capture_xmp.read
     ),
