@@ -43,6 +43,7 @@ from relocalize.formats import (
 )
 from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registration import Registration
+from relocalize.formats.text import first_lines, shortened
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ FORMATS: dict[str, Format] = {
     ),
 }
 AUTO = "auto"
+_TABLES = {".txt", ".csv", ".tsv", ".dat", ""}
 
 
 def read_registration(path: Path, format_name: str = AUTO) -> Registration:
@@ -144,6 +146,14 @@ def read_registration(path: Path, format_name: str = AUTO) -> Registration:
         if candidate.detect(path):
             return candidate.read(path)
     what = "folder" if path.is_dir() else "file"
+    row = next((line for line in first_lines(path) if line.strip(" #\r\n")), None)
+    if row is not None and path.suffix.lower() in _TABLES:
+        raise FormatError(
+            f"{path} is a table of no known format, which begins with {shortened(row.strip())!r}; "
+            "make it a plain CSV by a first line that names its columns, such as "
+            "name,x,y,z,qw,qx,qy,qz or name,x,y,z,omega,phi,kappa (docs/reference/formats.md), or "
+            "give --format NAME to be told what is wrong with it"
+        )
     raise FormatError(
         f"{path} is a {what} of no known format; relocalize reads {_known()}; give "
         "--format NAME to be told what is wrong with it"

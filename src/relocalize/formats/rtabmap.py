@@ -112,9 +112,9 @@ def _calibrated(registration: Registration, file: Path) -> Registration:
     found: dict[str, _Calibration] = {}
     for name, time in registration.times.items() if folders else ():
         # The tool writes stamps as C's %f.
-        one = _calibration(folders[0], name) or _calibration(folders[0], f"{time:.6f}")
-        if one is not None:
-            found[name] = one
+        calibration = _calibration(folders[0], name) or _calibration(folders[0], f"{time:.6f}")
+        if calibration is not None:
+            found[name] = calibration
     cameras = list(dict.fromkeys(one.camera for one in found.values() if one.camera is not None))
     rows = {camera: row for row, camera in enumerate(cameras)}
     poses = {}

@@ -18,7 +18,7 @@ from pathlib import Path
 from relocalize import progress
 from relocalize.errors import FormatError
 from relocalize.formats import pose_list
-from relocalize.formats.names import LONGEST_GAP_S, nearest_in_time
+from relocalize.formats.names import LONGEST_GAP_S, nearest_in_time, seconds_of
 from relocalize.formats.pose_rows import PoseRows, begins_with_pose
 from relocalize.formats.posed_images import PosedImages, refuse_blanks, with_cameras, write_cameras
 from relocalize.formats.registration import Registration
@@ -113,7 +113,8 @@ def _take(rows: PoseRows, cells: list[str]) -> None:
     time, *numbers = floats(cells)
     if not 0 <= time < float("inf"):
         raise ValueError(f"a time of {time:g} seconds")
-    rows.add(cells[0], numbers[3:], numbers[:3], time=time)
+    # Of ROS's bags some write nanoseconds.
+    rows.add(cells[0], numbers[3:], numbers[:3], time=seconds_of(cells[0]) or time)
 
 
 def _take_named(rows: PoseRows, cells: list[str]) -> None:
