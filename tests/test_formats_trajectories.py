@@ -207,6 +207,18 @@ def test_rows_of_some_images_and_images_beyond_the_last_row_are_no_other_count(t
         assert int(name.split("/")[1][:6]) == image.world_from_cam.translation[0]
 
 
+def test_the_first_of_all_images_of_tanks_and_temples_is_frame_0(tmp_path):
+    frames = [f"{i} {i} 0\n1 0 0 {i}\n0 1 0 0\n0 0 1 0\n0 0 0 1\n" for i in range(12)]
+    source = write(tmp_path / "Barn_COLMAP_SfM.log", "".join(frames))
+    images = image_files(tmp_path / "images", [f"{i + 1:06d}.jpg" for i in range(12)])
+    import_all(source, images, tmp_path / "place")
+    for name, image in Place.open(tmp_path / "place").map.images.items():
+        assert int(name.split("/")[1][:6]) == image.world_from_cam.translation[0] + 1
+    (images / "000005.jpg").unlink()
+    with pytest.raises(FormatError, match="which is the first pose's"):
+        import_all(source, images, tmp_path / "other")
+
+
 @pytest.mark.parametrize("stamp", ["{}.175304123", "{}175304123", "{}.175304123e+00"])
 @pytest.mark.parametrize(
     "name", ["{}.175304.png", "{}175304123.png", "left_{}.1753.png", "{}_175304123.png"]

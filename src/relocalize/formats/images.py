@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -315,26 +315,30 @@ def match_images(
     front = "" if below is None else below.as_posix()
     if registration.times:
         return match_times(registration.times, files)
-    if registration.in_order:
-        files = list(files)
-        match = match_names(registration.poses, files, below=front)
-        return match if match.present_of else _match_order(registration, files)
-    if not all(re.fullmatch(r"[0-9]{1,18}", name) for name in registration.poses):
-        return match_names(registration.poses, files, below=front)
     files = list(files)
-    _refuse_other_numbers(registration, files)
+    if not all(re.fullmatch(r"[0-9]{1,18}", name) for name in registration.poses):
+        match = match_names(registration.poses, files, below=front)
+        by_order = registration.in_order and not match.present_of
+        return _match_order(registration, files) if by_order else match
+    numbers = {index: name for name in files if (index := frame_index(name)) is not None}
+    if registration.in_order and numbers.keys() == {int(name) + 1 for name in registration.poses}:
+        return NameMatch({name: numbers[int(name) + 1] for name in registration.poses}, {}, ())
+    _refuse_other_numbers(registration, numbers)
     match = match_names(registration.poses, files, below=front)
     return match if match.present_of else match_numbers(registration.poses, files)
 
 
-def _refuse_other_numbers(registration: Registration, files: Sequence[str]) -> None:
+def _refuse_other_numbers(registration: Registration, numbers: Mapping[int, str]) -> None:
     """Raise where images seem to count otherwise than poses whose names are numbers.
 
     A list of rows is easily shifted: by one against images that count from 1, or as the images are
     those frames of a video, or nodes of a graph, that the rows are of.
+
+    Args:
+        registration: the poses.
+        numbers: images by the number that their name ends in.
     """
     rows = {int(name) for name in registration.poses}
-    numbers = {index: name for name in files if (index := frame_index(name)) is not None}
     if rows == numbers.keys() or len(numbers) < 2 or not rows & numbers.keys():
         return
     from_1 = 0 in rows and 0 not in numbers and 1 in numbers

@@ -65,7 +65,7 @@ class Registration:
             stated one is merely the commonest, and only the images can prove it.
         times: seconds, of trajectories whose poses have a time and no image's name.
         in_order: whether the poses are those of all images in the order of their names, where
-            they are not of images with their own.
+            their own names are no image's, or numbers and the images count from 1.
         train: names of the train images, where the format lists them.
         test: names of the test images, likewise.
         columns: further columns of the file by image name, as text.
