@@ -107,6 +107,7 @@ def _spelled_out() -> list[Sample]:
         ("pose-list", "poses_final.txt"): _ACE_ZERO,
         ("matrix-rows", "poses.txt"): _MATRIX_ROWS,
         ("matrix-rows", "named.txt"): _NAMED_MATRICES,
+        ("matrix-rows", "columns.txt"): _COLUMNS_OF_MATRICES,
         ("record3d", "metadata"): json.dumps(_RECORD3D),
         ("tum", "t.txt"): _TUM,
         ("alicevision", "cameras.sfm"): json.dumps(_ALICEVISION),
@@ -211,6 +212,9 @@ a/1.jpg 0.7071067811865476 0 0 0.7071067811865476 1 2 3 500.5 900
 """
 _MATRIX_ROWS = """1 0 0 0.1 0 1 0 0.2 0 0 1 0.3 0 0 0 1
 0 0 1 1.5 0 1 0 2 -1 0 0 3e0 0 0 0 1
+"""
+_COLUMNS_OF_MATRICES = """1 0 0 0 0 1 0 0 0 0 1 0 0.1 0.2 0.3 1
+0 0 -1 0 0 1 0 0 1 0 0 0 1.5 2 3e0 1
 """
 _NAMED_MATRICES = """a.jpg 1 0 0 0.1 0 1 0 0.2 0 0 1 0.3 0 0 0 1
 b.jpg 0 0 1 1.5 0 1 0 2 -1 0 0 3e0

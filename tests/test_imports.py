@@ -499,7 +499,21 @@ def test_rows_of_llff_are_the_images_in_their_order(tmp_path, beside):
         find_images(read, tmp_path / "smaller")
 
 
-TABLES = [photogrammetry_table, stray_scanner, named_trajectory, matrix_columns, rows_with_commas]
+def columns_of_matrices(folder: Path) -> Path:
+    """As glm, Eigen and Unity store them."""
+    rows = [pose.matrix.T.reshape(1, 16) for pose in TRUTH.values()]
+    (folder / "cam_transforms.txt").write_text("".join(map(rows_of, rows)))
+    return folder / "cam_transforms.txt"
+
+
+TABLES = [
+    columns_of_matrices,
+    photogrammetry_table,
+    stray_scanner,
+    named_trajectory,
+    matrix_columns,
+    rows_with_commas,
+]
 
 
 @pytest.mark.parametrize("make", TABLES)
