@@ -18,7 +18,7 @@ from pathlib import Path
 from relocalize import progress
 from relocalize.errors import FormatError
 from relocalize.formats import pose_list
-from relocalize.formats.names import LONGEST_GAP_S, nearest_in_time, seconds_of
+from relocalize.formats.names import LONGEST_GAP_S, nearest_in_time
 from relocalize.formats.pose_rows import PoseRows, begins_with_pose
 from relocalize.formats.posed_images import PosedImages, refuse_blanks, with_cameras, write_cameras
 from relocalize.formats.registration import Registration
@@ -30,6 +30,8 @@ from relocalize.place.folder import MAP_UNIT, METRE
 NAME = "TUM trajectory"
 CONVENTION = Convention("xyzw", "world_from_cam", "RDF", "centre")
 _LAYOUT = "timestamp tx ty tz qx qy qz qw"
+# Seconds since 1970 are some 1e9.
+_SMALLER_UNITS = ((1e17, 1e-9), (1e14, 1e-6), (1e11, 1e-3))
 _TRAJECTORY, _IMAGES = "groundtruth.txt", "rgb.txt"
 
 
@@ -113,8 +115,13 @@ def _take(rows: PoseRows, cells: list[str]) -> None:
     time, *numbers = floats(cells)
     if not 0 <= time < float("inf"):
         raise ValueError(f"a time of {time:g} seconds")
-    # Of ROS's bags some write nanoseconds.
-    rows.add(cells[0], numbers[3:], numbers[:3], time=seconds_of(cells[0]) or time)
+    rows.add(cells[0], numbers[3:], numbers[:3], time=_seconds(time))
+
+
+def _seconds(time: float) -> float:
+    """Seconds of a time that may be milli-, micro- or nanoseconds since 1970, as of ORB-SLAM3."""
+    scale = next((scale for least, scale in _SMALLER_UNITS if time > least), 1.0)
+    return time * scale
 
 
 def _take_named(rows: PoseRows, cells: list[str]) -> None:
