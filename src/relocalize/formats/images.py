@@ -342,8 +342,10 @@ def _refuse_other_numbers(registration: Registration, numbers: Mapping[int, str]
     if rows == numbers.keys() or len(numbers) < 2 or not rows & numbers.keys():
         return
     from_1 = 0 in rows and 0 not in numbers and 1 in numbers
-    # A trajectory may end before its images do; then all of its poses have one.
-    beyond = max(numbers) > max(rows) and not rows <= numbers.keys()
+    # A trajectory may end before its images do: then all of its poses have one, or there are few
+    # images, of far apart frames.
+    as_many = 2 * len(numbers) > len(rows)
+    beyond = max(numbers) > max(rows) and as_many and not rows <= numbers.keys()
     if from_1 or beyond:
         raise FormatError(
             f"{registration.source} numbers its {len(rows)} poses {min(rows)} to {max(rows)}, and "
