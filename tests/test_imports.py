@@ -546,7 +546,8 @@ PHOTOS = "".join(
 
 def test_a_block_gives_the_photos_of_its_main_component_and_their_lens(tmp_path):
     file = tmp_path / "at.xml"
-    file.write_text(BLOCKS.format(system="EPSG:2154", photos=PHOTOS))
+    system = 'PROJCS["Lambert 93",GEOGCS["RGF93"],UNIT["metre",1]]'
+    file.write_text(BLOCKS.format(system=system, photos=PHOTOS))
     read = read_registration(file)
     assert list(read.poses) == ["a.jpg"]
     assert len(read.remarks) == 3  # one photo each that was left out
@@ -557,7 +558,13 @@ def test_a_block_gives_the_photos_of_its_main_component_and_their_lens(tmp_path)
     assert read.cameras == (Camera("FULL_OPENCV", 64, 48, params),)
 
 
-@pytest.mark.parametrize("system", ["EPSG:4326", "WGS84", 'GEOGCS["WGS 84"]', "epsg:4326+5773"])
+@pytest.mark.parametrize(
+    "system",
+    [
+        *["EPSG:4326", "WGS84", "epsg:4326+5773", "+proj=longlat +datum=WGS84"],
+        'COMPD_CS["WGS 84 + height",GEOGCS["WGS 84"],VERT_CS["height"]]',
+    ],
+)
 def test_longitude_and_latitude_are_refused(tmp_path, system):
     file = tmp_path / "at.xml"
     file.write_text(BLOCKS.format(system=system, photos=PHOTOS))

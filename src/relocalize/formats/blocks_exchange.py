@@ -41,9 +41,11 @@ _HALF_PIXEL = 0.5
 _LARGEST = 1e9  # of an angle, a focal length or a coordinate
 _MAIN = 1  # the component whose photos have their final pose; of component 0 are all others
 _ORIENTATION = re.compile(r"X(Right|Left|Down|Up)Y(Right|Left|Down|Up)")
-# Coordinate systems of degrees: codes, and what texts of PROJ and WKT begin with.
+# Coordinate systems of degrees: codes, PROJ's, and WKT's, where it has none of lengths around it.
 _DEGREES = re.compile(
-    r"wgs ?84$|epsg:(4326|4979|4258|4269|4267)\b|geogcs|geodcrs|.*\+proj=(long)?lat"
+    r"wgs ?84$|epsg:(4326|4979|4258|4269|4267)\b|.*\+proj=(long)?lat"
+    r"|(?!.*proj(cs|crs)).*geog(cs|crs)",
+    re.DOTALL,
 )
 
 
