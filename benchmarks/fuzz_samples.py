@@ -107,6 +107,7 @@ def _spelled_out() -> list[Sample]:
         ("pose-list", "poses_final.txt"): _ACE_ZERO,
         ("matrix-rows", "poses.txt"): _MATRIX_ROWS,
         ("matrix-rows", "named.txt"): _NAMED_MATRICES,
+        ("matrix-rows", "columns.txt"): _COLUMNS_OF_MATRICES,
         ("record3d", "metadata"): json.dumps(_RECORD3D),
         ("tum", "t.txt"): _TUM,
         ("alicevision", "cameras.sfm"): json.dumps(_ALICEVISION),
@@ -116,6 +117,7 @@ def _spelled_out() -> list[Sample]:
         ("reality-capture", "poses.csv"): _REALITY_CAPTURE,
         ("reality-capture-xmp", "a.xmp"): _XMP,
         ("metashape", "cameras.xml"): _METASHAPE,
+        ("blocks-exchange", "at.xml"): _BLOCKS,
         ("navvis", "2015-08-16_15.34.11_poses.xml"): _NAVVIS,
         ("opensfm", "reconstruction.json"): json.dumps(_OPENSFM),
         ("openmvg", "sfm_data.json"): json.dumps(_OPENMVG),
@@ -136,6 +138,10 @@ def _spelled_out() -> list[Sample]:
         found.append(Sample(name, {file: text.encode() for file, text in files.items()}))
     found.append(Sample("colmap-text", {name: text.encode() for name, text in _WITH_RIGS.items()}))
     found.append(Sample("llff", {"poses_bounds.npy": _llff(), **_NINE}))
+    files = {"map_poses.txt": _RTABMAP, "map_calib/7.yaml": _RTABMAP_YAML}
+    files["map_calib/1000.500000.yaml"] = _RTABMAP_YAML
+    found.append(Sample("rtabmap", {name: text.encode() for name, text in files.items()}))
+    found.append(Sample("rtabmap", {"poses_id.txt": _RTABMAP.encode()}, "poses_id.txt"))
     folder = {"data.csv": _EUROC, "sensor.yaml": _SENSOR}
     found.append(Sample("euroc", {name: text.encode() for name, text in folder.items()}))
     found.append(Sample("euroc", {"data.csv": _EUROC.encode()}, "data.csv"))
@@ -206,6 +212,9 @@ a/1.jpg 0.7071067811865476 0 0 0.7071067811865476 1 2 3 500.5 900
 """
 _MATRIX_ROWS = """1 0 0 0.1 0 1 0 0.2 0 0 1 0.3 0 0 0 1
 0 0 1 1.5 0 1 0 2 -1 0 0 3e0 0 0 0 1
+"""
+_COLUMNS_OF_MATRICES = """1 0 0 0 0 1 0 0 0 0 1 0 0.1 0.2 0.3 1
+0 0 -1 0 0 1 0 0 1 0 0 0 1.5 2 3e0 1
 """
 _NAMED_MATRICES = """a.jpg 1 0 0 0.1 0 1 0 0.2 0 0 1 0.3 0 0 0 1
 b.jpg 0 0 1 1.5 0 1 0 2 -1 0 0 3e0
@@ -326,6 +335,51 @@ _METASHAPE = """<?xml version="1.0" encoding="UTF-8"?>
       <scale>3.5</scale></transform>
   </chunk>
 </document>
+"""
+_RTABMAP = """#timestamp x y z qx qy qz qw id
+0.000000 0.819282 0.488257 0.011752 -0.441424 -0.496760 0.563409 0.490860 -42
+1000.500000 1 2 3 0 0 0 1 1
+1000.750000 1.5 2 3 0 0.6 0 0.8 7
+"""
+_RTABMAP_YAML = """%YAML:1.0
+---
+camera_name: "7"
+image_width: 640
+image_height: 480
+camera_matrix:
+   rows: 3
+   cols: 3
+   data: [ 500.5, 0., 319.5, 0., 500., 239.5, 0., 0., 1. ]
+distortion_model: plumb_bob
+distortion_coefficients:
+   rows: 1
+   cols: 5
+   data: [ 0.1, -0.02, 1.0e-03, 0., 0. ]
+local_transform:
+   rows: 3
+   cols: 4
+   data: [ 0., 0., 1., 0.1, -1., 0., 0., 0., 0., -1., 0., 0.2 ]
+"""
+_BLOCKS = """<?xml version="1.0" encoding="utf-8"?>
+<BlocksExchange version="2.1">
+  <SpatialReferenceSystems><SRS><Id>0</Id><Name>L</Name><Definition>EPSG:2154</Definition></SRS>
+  </SpatialReferenceSystems>
+  <Block><SRSId>0</SRSId><Photogroups><Photogroup>
+    <ImageDimensions><Width>640</Width><Height>480</Height></ImageDimensions>
+    <CameraModelType>Perspective</CameraModelType><SensorSize>36</SensorSize>
+    <FocalLength>28.5</FocalLength><CameraOrientation>XRightYUp</CameraOrientation>
+    <PrincipalPoint><x>319.5</x><y>240.5</y></PrincipalPoint><AspectRatio>1.01</AspectRatio>
+    <Distortion><K1>-0.1</K1><K2>0.02</K2><K3>0</K3><P1>1e-4</P1><P2>0</P2></Distortion>
+    <Photo><Id>1</Id><ImagePath>D:\\a.jpg</ImagePath><Component>1</Component><Pose><Rotation>
+      <M_00>1</M_00><M_01>0</M_01><M_02>0</M_02><M_10>0</M_10><M_11>1</M_11><M_12>0</M_12>
+      <M_20>0</M_20><M_21>0</M_21><M_22>1</M_22></Rotation>
+      <Center><x>652000.5</x><y>6863073.25</y><z>130</z></Center></Pose></Photo>
+    <Photo><Id>2</Id><ImagePath>b.jpg</ImagePath><Pose><Rotation><Omega>10</Omega>
+      <Phi>-20.5</Phi><Kappa>3e1</Kappa></Rotation>
+      <Center><x>652001.5</x><y>6863073.25</y><z>130</z></Center></Pose></Photo>
+    <Photo><Id>3</Id><ImagePath>c.jpg</ImagePath></Photo>
+  </Photogroup></Photogroups></Block>
+</BlocksExchange>
 """
 _BUNDLER = """# Bundle file v0.3
 2 1

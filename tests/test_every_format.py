@@ -355,6 +355,65 @@ def redwood_log(folder: Path, poses: Poses) -> Made:
     }
 
 
+def rtabmap_export(folder: Path, poses: Poses) -> Made:
+    """Poses of the robot, as it exports them where nothing else is asked for."""
+    cam_from_robot = Rigid3(rotation_at(1).as_matrix(), np.array([0.1, 0.2, 0.3]))
+    rows = [
+        "#timestamp x y z qx qy qz qw id",
+        "0.000000 1 2 3 0 0 0 1 -12",  # a landmark
+    ]
+    images = {}
+    for row, (name, pose) in enumerate(poses.items()):
+        robot = pose @ cam_from_robot
+        quat = np.roll(robot.quat_wxyz, -1)
+        rows.append(f"{1000.5 + row:.6f} {spaced([*robot.translation, *quat])} {3 * row + 2}")
+        # By id or by stamp.
+        stamp = f"{1000.5 + row:.6f}" if row % 2 else str(3 * row + 2)
+        images[name] = f"rgb/{stamp}.jpg"
+        matrix = spaced([*pinhole(by_rows=True)[:2], 31.5, 0, 61.5, 23.5, 0, 0, 1], ", ")
+        mount = spaced(cam_from_robot.inverse().matrix[:3].ravel(), ",\n   ")
+        content = (
+            "%YAML:1.0\n---\nimage_width: 64\nimage_height: 48\ncamera_matrix:\n   rows: 3\n   "
+            f"cols: 3\n   data: [ {matrix} ]\ndistortion_model: plumb_bob\n"
+            "distortion_coefficients:\n   rows: 1\n   cols: 5\n   data: [ 0., 0., 0., 0., 0. ]\n"
+            f"local_transform:\n   rows: 3\n   cols: 4\n   data: [ {mount} ]\n"
+        )
+        text(folder / "map_calib" / f"{stamp}.yaml", content)
+    return text(folder / "map_poses.txt", "\n".join(rows)), images
+
+
+def blocks(folder: Path, poses: Poses) -> Made:
+    """Two photogroups: matrices along axes of photogrammetry, and omega, phi, kappa."""
+    groups: list[list[str]] = [[], []]
+    for row, (name, pose) in enumerate(poses.items()):
+        if row % 2:
+            turns = Rotation.from_matrix(pose.rotation).as_euler("XYZ", degrees=True)
+            numbers = dict(zip(("Omega", "Phi", "Kappa"), turns, strict=True))
+        else:
+            matrix = axes_matrix("RUB") @ pose.rotation.T
+            numbers = {f"M_{i}{j}": matrix[i, j] for i in range(3) for j in range(3)}
+        turned = "".join(f"<{key}>{float(value)!r}</{key}>" for key, value in numbers.items())
+        placed = "".join(
+            f"<{k}>{float(v)!r}</{k}>" for k, v in zip("xyz", pose.translation, strict=True)
+        )
+        groups[row % 2].append(
+            f"<Photo><Id>{row}</Id><ImagePath>D:\\x\\{name}</ImagePath><Pose><Rotation>{turned}"
+            f"</Rotation><Center>{placed}</Center></Pose></Photo>"
+        )
+    size = "<ImageDimensions><Width>64</Width><Height>48</Height></ImageDimensions>"
+    lenses = [
+        "<SensorSize>36</SensorSize><FocalLength>34.59375</FocalLength>"
+        "<CameraOrientation>XRightYUp</CameraOrientation>",
+        "<FocalLengthPixels>61.5</FocalLengthPixels>",
+    ]
+    content = "".join(
+        f"<Photogroup>{size}{lens}{''.join(photos)}</Photogroup>"
+        for lens, photos in zip(lenses, groups, strict=True)
+    )
+    content = f"<Block><Photogroups>{content}</Photogroups></Block>"
+    return text(folder / "at.xml", f"<BlocksExchange>{content}</BlocksExchange>"), {}
+
+
 MAKERS: dict[str, Callable[[Path, Poses], Made]] = {
     "ace": ace,
     "scannet": scannet,
@@ -379,6 +438,8 @@ MAKERS: dict[str, Callable[[Path, Poses], Made]] = {
     "nvm": visual_sfm,
     "mvsnet": multi_view_stereo,
     "redwood": redwood_log,
+    "rtabmap": rtabmap_export,
+    "blocks-exchange": blocks,
 }
 
 

@@ -229,10 +229,18 @@ def test_a_damaged_model_is_refused_in_one_line(tmp_path, file, damage):
 def test_a_projects_only_model_is_found(tmp_path):
     (tmp_path / "sparse" / "0").mkdir(parents=True)
     small_model().write(tmp_path / "sparse" / "0")
-    assert len(read_registration(tmp_path).poses) == 2
+    for path in (tmp_path, tmp_path / "sparse"):
+        assert len(read_registration(path).poses) == 2
     shutil.copytree(tmp_path / "sparse" / "0", tmp_path / "sparse" / "1")
-    with pytest.raises(FormatError, match="2 COLMAP models"):
-        read_registration(tmp_path)
+    for path in (tmp_path, tmp_path / "sparse"):
+        with pytest.raises(FormatError, match="2 COLMAP models"):
+            read_registration(path)
+
+
+def test_a_table_of_no_known_format_is_shown_and_its_next_step_said(tmp_path):
+    file = write(tmp_path / "orientation.txt", "476 108687.04 552701.43 887.73 0.12 0.21 -90.1\n")
+    with pytest.raises(FormatError, match=r"begins with '476 108687.*name,x,y,z,omega,phi,kappa"):
+        read_registration(file)
 
 
 # -- names ----------------------------------------------------------------------------------

@@ -87,6 +87,13 @@ class TestPoses:
         assert detect(tmp_path)
         assert list(read_bundler(tmp_path).poses) == ["walk/a.jpg", "c.jpg"]
 
+    def test_undistorted_images_have_a_list_of_their_own(self, tmp_path):
+        (tmp_path / "bundle.rd.out").write_text(bundle())
+        (tmp_path / "list.txt").write_text("\n".join(NAMES))
+        (tmp_path / "list.rd.txt").write_text("\n".join(f"{name}.rd.jpg" for name in NAMES))
+        read = read_bundler(tmp_path / "bundle.rd.out")
+        assert list(read.poses) == ["walk/a.jpg.rd.jpg", "c.jpg.rd.jpg"]
+
 
 class TestPoints:
     def test_points_and_their_observations_come_along(self, tmp_path):

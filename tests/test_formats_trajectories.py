@@ -186,12 +186,58 @@ def test_kitti_images_are_found_by_their_row(tmp_path, pattern):
         assert name.split(".")[0].endswith(str(int(image.world_from_cam.translation[0])))
 
 
+# Images that count from 1, some of which are missing; every sixth frame of the video that the rows
+# count; nodes of a graph, which has not all of them.
+@pytest.mark.parametrize("numbers", [range(1, 13), range(1, 10), range(0, 72, 6), [1, 2, 5, 8, 13]])
 @pytest.mark.parametrize("pattern", ["{:06d}.png", "frame-{}.jpg"])
-def test_images_that_count_from_one_are_not_shifted_by_a_frame(tmp_path, pattern):
+def test_images_that_count_otherwise_than_the_rows_are_not_shifted(tmp_path, pattern, numbers):
     source = write(tmp_path / "00.txt", "1 0 0 0 0 1 0 0 0 0 1 0\n" * 12)
-    images = image_files(tmp_path / "images", [pattern.format(i + 1) for i in range(12)])
+    images = image_files(tmp_path / "images", [pattern.format(i) for i in numbers])
     with pytest.raises(FormatError, match="which is the first pose's"):
         import_all(source, images, tmp_path / "place")
+
+
+@pytest.mark.parametrize("numbers", [range(30), range(0, 40, 8), range(4, 9)])
+def test_rows_of_some_images_and_images_beyond_the_last_row_are_no_other_count(tmp_path, numbers):
+    rows = [f"1 0 0 {i} 0 1 0 0 0 0 1 0" for i in range(12)]
+    source = write(tmp_path / "00.txt", "\n".join(rows))
+    images = image_files(tmp_path / "images", [f"{i:06d}.png" for i in numbers])
+    import_all(source, images, tmp_path / "place")
+    for name, image in Place.open(tmp_path / "place").map.images.items():
+        assert int(name.split("/")[1][:6]) == image.world_from_cam.translation[0]
+
+
+def test_the_first_of_all_images_of_tanks_and_temples_is_frame_0(tmp_path):
+    frames = [f"{i} {i} 0\n1 0 0 {i}\n0 1 0 0\n0 0 1 0\n0 0 0 1\n" for i in range(12)]
+    source = write(tmp_path / "Barn_COLMAP_SfM.log", "".join(frames))
+    images = image_files(tmp_path / "images", [f"{i + 1:06d}.jpg" for i in range(12)])
+    import_all(source, images, tmp_path / "place")
+    for name, image in Place.open(tmp_path / "place").map.images.items():
+        assert int(name.split("/")[1][:6]) == image.world_from_cam.translation[0] + 1
+    (images / "000005.jpg").unlink()
+    with pytest.raises(FormatError, match="which is the first pose's"):
+        import_all(source, images, tmp_path / "other")
+
+
+# The third is ORB-SLAM3's.
+@pytest.mark.parametrize(
+    "stamp", ["{}.175304123", "{}175304123", "{}175304123.000000", "{}.175304123e+00"]
+)
+@pytest.mark.parametrize(
+    "name", ["{}.175304.png", "{}175304123.png", "left_{}.1753.png", "{}_175304123.png"]
+)
+def test_ros_stamps_of_any_writing_meet(tmp_path, stamp, name):
+    rows = [f"{stamp.format(1305031102 + i)} {i} 0 0 0 0 0 1" for i in range(3)]
+    source = write(tmp_path / "poses.txt", "\n".join(rows))
+    names = [name.format(1305031102 + i) for i in range(3)]
+    assert list(match_times(read_registration(source).times, names).present_of.values()) == names
+
+
+def test_images_of_two_cameras_do_not_share_the_poses_of_one():
+    images = ["left_1305031102.175304.png", "right_1305031102.175304.png"]
+    match = match_times({"1305031102.1753": 1305031102.1753}, images)
+    assert not match.present_of
+    assert set(match.why.values()) == {"another image has the same time"}
 
 
 def test_no_pose_is_used_twice_and_the_nearest_pairs_come_first():
@@ -215,6 +261,12 @@ def test_two_images_of_one_time_are_ambiguous_and_not_drawn_lots_for():
         ("0.5", 0.5),
         ("1403715524907143168", 1403715524.907143168),
         ("1305031102", 1305031102.0),
+        ("1305031102175", 1305031102.175),
+        ("1305031102175304", 1305031102.175304),
+        ("1305031102_175304123", 1305031102.175304123),
+        ("cam0-1305031102.1753", 1305031102.1753),
+        ("IMG_20231130_175304", None),  # a date
+        ("PXL_20231130_175304123", None),
         ("000123", None),  # a frame's number, which is no time
         ("frame-000123", None),
         ("-1.5", None),

@@ -13,9 +13,10 @@ from scipy.spatial.transform import Rotation
 
 from localization_place import TEST_POSES, TRAIN_POSES, render
 from posed_example import posed_images
+from relocalize.cli.main import main
 from relocalize.errors import FormatError, MappingError
 from relocalize.formats import match_names, read_registration
-from relocalize.formats.images import STORED, UPRIGHT
+from relocalize.formats.images import STORED, UPRIGHT, find_images
 from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registry import FORMATS
 from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
@@ -159,6 +160,7 @@ A_UMLAUT = "stra\u00dfe-\u00e4.jpg"
         ("C:\\scene\\day2\\a.jpg", ["day1/a.jpg", "day2/a.jpg"], "day2/a.jpg"),
         ("images/frame-000000.color.png", ["rgb/frame-000000.jpg"], "rgb/frame-000000.jpg"),
         ("a.jpg", ["a.png", "b/a.jpg"], "b/a.jpg"),
+        ("file:///D:/my%20room/a%20%C3%A4.jpg", ["my room/a a\u0308.jpg"], "my room/a a\u0308.jpg"),
     ],
 )
 def test_a_name_means_its_image_and_no_other(listed, present, found):
@@ -206,6 +208,18 @@ def test_a_camera_angle_is_across_the_width_also_of_a_portrait_image(tmp_path):
     file.write_text(json.dumps({"fl_x": 340, "fl_y": 341, "cx": 138, "cy": 241, "frames": [frame]}))
     camera = read_registration(file).camera_of("a.png", 270, 480)
     assert camera.params[:4] == (340, 341, 138, 241)
+
+
+def test_images_of_another_size_than_their_cameras_are_said(tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (540, 960)).save(tmp_path / "images" / "a.png")
+    rows = "name,qw,qx,qy,qz,tx,ty,tz,width,height,fx\na.png,1,0,0,0,0,0,0,533,948,688\n"
+    (tmp_path / "poses.csv").write_text(rows)  # as COLMAP undistorts such an image
+    given = ["import", tmp_path / "poses.csv", tmp_path / "place", "--images", tmp_path / "images"]
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, given), "--convention", "stated"])
+    assert ended.value.code == 0
+    assert "1 of 540 x 960 whose camera has 533 x 948" in capsys.readouterr().err
 
 
 # -- frames of reference ---------------------------------------------------------------------
@@ -461,7 +475,45 @@ def rows_with_commas(folder: Path) -> Path:
     return folder / "poses.csv"
 
 
-TABLES = [photogrammetry_table, stray_scanner, named_trajectory, matrix_columns, rows_with_commas]
+@pytest.mark.parametrize("beside", [True, False])
+def test_rows_of_llff_are_the_images_in_their_order(tmp_path, beside):
+    names = [f"image{row:03d}.png" for row in range(3)]
+    table = np.zeros((3, 17))
+    for row, numbers in enumerate(table):
+        numbers[:15] = np.column_stack(
+            [np.eye(3)[[1, 0, 2]] * [1, 1, -1], [row, 0, 0], [48, 64, 60]]
+        ).ravel()
+    np.save(tmp_path / "poses_bounds.npy", table)
+    for folder in ["images", "smaller"] if beside else ["smaller"]:
+        (tmp_path / folder).mkdir()
+        for name in names:
+            old = f"IMG_{name}" if folder == "images" else name
+            Image.new("RGB", (32, 24)).save(tmp_path / folder / old)
+    read = read_registration(tmp_path)
+    found = find_images(read, tmp_path / "smaller")
+    centres = [read.world_from_cam(image.listed).translation[0] for image in found.usable]
+    assert centres == [0, 1, 2]
+    assert [image.name for image in found.usable] == names
+    (tmp_path / "smaller" / names[1]).unlink()
+    with pytest.raises(FormatError, match=r"3 poses and no names.* has 2, want exactly these 3"):
+        find_images(read, tmp_path / "smaller")
+
+
+def columns_of_matrices(folder: Path) -> Path:
+    """As glm, Eigen and Unity store them."""
+    rows = [pose.matrix.T.reshape(1, 16) for pose in TRUTH.values()]
+    (folder / "cam_transforms.txt").write_text("".join(map(rows_of, rows)))
+    return folder / "cam_transforms.txt"
+
+
+TABLES = [
+    columns_of_matrices,
+    photogrammetry_table,
+    stray_scanner,
+    named_trajectory,
+    matrix_columns,
+    rows_with_commas,
+]
 
 
 @pytest.mark.parametrize("make", TABLES)
@@ -471,6 +523,78 @@ def test_tables_as_tools_and_scripts_write_them(tmp_path, make):
     for name, pose in zip(read.poses, TRUTH.values(), strict=True):
         assert position_error(read.world_from_cam(name), pose) < 1e-9
         assert rotation_error_deg(read.world_from_cam(name), pose) < 1e-6
+
+
+BLOCKS = """<BlocksExchange version="3.2"><SpatialReferenceSystems><SRS><Id>5</Id>
+<Definition>{system}</Definition></SRS></SpatialReferenceSystems><Block><SRSId>5</SRSId><Photogroups>
+<Photogroup><ImageDimensions><Width>64</Width><Height>48</Height></ImageDimensions>
+<FocalLengthPixels>60</FocalLengthPixels><AspectRatio>1.5</AspectRatio><PrincipalPoint><x>30</x>
+<y>20</y></PrincipalPoint><Distortion><K1>0.1</K1><K2>0.2</K2><K3>0.3</K3><P1>0.4</P1><P2>0.5</P2>
+</Distortion>{photos}</Photogroup></Photogroups></Block></BlocksExchange>"""
+CENTRE = "<Center><x>1</x><y>2</y><z>3</z></Center>"
+TURN = "<Rotation><Omega>0</Omega><Phi>0</Phi><Kappa>90</Kappa></Rotation>"
+PHOTOS = "".join(
+    f"<Photo><ImagePath>{name}.jpg</ImagePath>{component}<Pose>{pose}</Pose></Photo>"
+    for name, component, pose in [
+        ("a", "", TURN + CENTRE),
+        ("b", "<Component>2</Component>", TURN + CENTRE),
+        ("c", "<Component>0</Component>", CENTRE),
+        ("d", "", ""),
+    ]
+)
+
+
+def test_a_block_gives_the_photos_of_its_main_component_and_their_lens(tmp_path):
+    file = tmp_path / "at.xml"
+    system = 'PROJCS["Lambert 93",GEOGCS["RGF93"],UNIT["metre",1]]'
+    file.write_text(BLOCKS.format(system=system, photos=PHOTOS))
+    read = read_registration(file)
+    assert list(read.poses) == ["a.jpg"]
+    assert len(read.remarks) == 3  # one photo each that was left out
+    # Kappa turns the camera, whose x then points along the world's y.
+    np.testing.assert_allclose(read.world_from_cam("a.jpg").rotation[:, 0], [0, 1, 0], atol=1e-12)
+    # Half a pixel from its centre to its corner; P2 and P1 as OpenCV calls them.
+    params = (60, 90, 30.5, 20.5, 0.1, 0.2, 0.5, 0.4, 0.3, 0, 0, 0)
+    assert read.cameras == (Camera("FULL_OPENCV", 64, 48, params),)
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        *["EPSG:4326", "WGS84", "epsg:4326+5773", "+proj=longlat +datum=WGS84"],
+        'COMPD_CS["WGS 84 + height",GEOGCS["WGS 84"],VERT_CS["height"]]',
+    ],
+)
+def test_longitude_and_latitude_are_refused(tmp_path, system):
+    file = tmp_path / "at.xml"
+    file.write_text(BLOCKS.format(system=system, photos=PHOTOS))
+    with pytest.raises(FormatError, match="longitude and latitude"):
+        read_registration(file)
+
+
+@pytest.mark.parametrize("name", ["map_camera_poses.txt", "map_poses.txt", "poses_id.txt"])
+def test_poses_of_a_robot_become_its_cameras(tmp_path, name):
+    (tmp_path / name).write_text("1000.5 1 2 3 0 0 0 1 42\n")
+    calib = tmp_path / ("calib" if name == "poses_id.txt" else "map_calib")
+    calib.mkdir()
+    (calib / "42.yaml").write_text(
+        "image_width: 64\nimage_height: 48\ncamera_matrix:\n   rows: 3\n   cols: 3\n"
+        "   data: [ 60., 0., 30., 0., 61.,\n      20., 0., 0., 1. ]\n"
+        "distortion_model: equidistant\ndistortion_coefficients:\n   data: [ 0.1, 0.2, 0.3, 0.4 ]\n"
+        "local_transform:\n   data: [ 0., 0., 1., 0.5, -1., 0., 0., 0., 0., -1., 0., 0. ]\n"
+    )
+    read = read_registration(tmp_path / name)
+    of_robot = name == "map_poses.txt"
+    pose = read.world_from_cam("42")
+    assert pose.translation.tolist() == [1.5 if of_robot else 1, 2, 3]
+    forward = [1, 0, 0] if of_robot else [0, 0, 1]
+    np.testing.assert_allclose(pose.rotation[:, 2], forward, atol=1e-12)
+    params = (60, 61, 30.5, 20.5, 0.1, 0.2, 0.3, 0.4)
+    assert read.cameras == (Camera("OPENCV_FISHEYE", 64, 48, params),)
+    assert any("--poses_camera" in one for one in read.remarks) == (name == "poses_id.txt")
+    (calib / "42.yaml").rename(calib / "42_0.yaml")
+    with pytest.raises(FormatError, match="several cameras of image 42"):
+        read_registration(tmp_path / name)
 
 
 # -- exports ---------------------------------------------------------------------------------

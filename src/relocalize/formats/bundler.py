@@ -104,7 +104,10 @@ def _bundle(path: Path) -> Path:
 def _image_names(file: Path, count: int) -> tuple[list[str], Path]:
     """The names of the cameras' images in order, and the folder of the list that has them."""
     stem = file.name.removesuffix(".out").removesuffix(".bundle")
-    own = (f"{stem}.list.txt", f"{stem}-list.txt", f"{stem}.lst", f"{file.name}.list.txt")
+    own = (
+        *(f"{stem}.list.txt", f"{stem}-list.txt", f"{stem}.lst", f"{file.name}.list.txt"),
+        f"{stem.replace('bundle', 'list')}.txt",  # list.rd.txt, which Bundler makes for PMVS
+    )
     candidates = [file.parent / name for name in (*own, *_LISTS)]
     candidates += [file.parent.parent / name for name in _LISTS]
     for candidate in candidates:

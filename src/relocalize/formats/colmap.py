@@ -41,7 +41,7 @@ _MODEL = Path("sparse/0")  # where COLMAP and the tools that read its projects h
 
 
 def detect(path: Path) -> bool:
-    """Whether ``path`` is a binary model's folder, a project folder with one, or a file of one."""
+    """Whether ``path`` is a binary model's folder, a project or ``sparse`` with one, or a file."""
     return any(ending(folder) == ".bin" for folder in _model_folders(path))
 
 
@@ -130,8 +130,9 @@ def _model_folders(path: Path) -> list[Path]:
         return [path.parent] if path.name in _FILES and ending(path.parent) else []
     if ending(path):
         return [path]
-    return sorted(folder for folder in path.glob("sparse/*") if ending(folder)) or [
-        folder for folder in [path / "sparse"] if ending(folder)
+    sparse = path if path.name == "sparse" else path / "sparse"
+    return sorted(folder for folder in sparse.glob("*") if ending(folder)) or [
+        folder for folder in [sparse] if ending(folder)
     ]
 
 

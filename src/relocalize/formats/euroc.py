@@ -17,6 +17,7 @@ import numpy as np
 
 from relocalize.errors import FormatError, GeometryError
 from relocalize.formats.lenses import brown_camera
+from relocalize.formats.names import seconds_of
 from relocalize.formats.pose_rows import PoseRows, begins_with_pose
 from relocalize.formats.registration import Registration
 from relocalize.formats.text import check_file, first_lines, floats, read_text
@@ -102,7 +103,7 @@ def _take(rows: PoseRows, cells: list[str]) -> None:
     if not _NANOSECONDS.fullmatch(stamp):
         raise ValueError(f"a time of {stamp[:20]!r}, want nanoseconds")
     numbers = floats(cells[1:8])
-    rows.add(stamp, numbers[3:], numbers[:3], time=int(stamp) * 1e-9)
+    rows.add(stamp, numbers[3:], numbers[:3], time=seconds_of(stamp) or int(stamp) * 1e-9)
 
 
 def _camera_sensor(path: Path) -> _Sensor | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -105,6 +106,7 @@ class FoundImages:
     def say(self, registration: Registration) -> None:
         """Say what is missing or left out, and the first few of each."""
         say_some([f"{d.source}: {d.reason}" for d in self.unusable], "images were left out")
+        self._say_scaled(registration)
         turned = sum(image.orientation != 1 for image in self.usable)
         if turned:
             because = self.pixels_from or "this was not tested"
@@ -117,6 +119,21 @@ class FoundImages:
             tuple(self.ambiguous.values()),
             "listed names could mean several images and were left out",
         )
+
+    def _say_scaled(self, registration: Registration) -> None:
+        """Say where the images are not of the size that their cameras have."""
+        scaled: Counter[tuple[int, int, int, int]] = Counter()
+        for image in self.usable:
+            index = registration.poses[image.listed][1]
+            camera = None if index is None else registration.cameras[index]
+            if isinstance(camera, Camera) and camera.width != image.width:
+                scaled[camera.width, camera.height, image.width, image.height] += 1
+        for (width, height, *size), count in scaled.most_common(1):
+            progress.say(
+                f"{scaled.total()} images have another size than their cameras, such as {count} "
+                f"of {size[0]} x {size[1]} whose camera has {width} x {height}: intrinsics are "
+                "scaled; where the poses are of undistorted or cropped images, give those"
+            )
 
 
 def find_images(registration: Registration, images: Path) -> FoundImages:
@@ -196,9 +213,14 @@ def _nothing_usable(
     unusable: Sequence[DroppedFrame],
 ) -> str:
     files = sorted(files)
-    why = f"; {unusable[0].source}: {unusable[0].reason}" if unusable else ""
-    if match.ambiguous and not unusable:
+    why = ""
+    if unusable:
+        why = f"; {unusable[0].source}: {unusable[0].reason}"
+    elif match.ambiguous:
         why = f"; {next(iter(match.ambiguous.values()))}"
+    elif match.why:
+        name, reason = next(iter(match.why.items()))
+        why = f"; {name}: {reason}"
     return (
         f"none of the {len(registration.poses)} images of {registration.source} has a usable "
         f"image among the {len(files)} in {folder}; a listed name is "
@@ -293,19 +315,55 @@ def match_images(
     front = "" if below is None else below.as_posix()
     if registration.times:
         return match_times(registration.times, files)
+    files = list(files)
     if not all(re.fullmatch(r"[0-9]{1,18}", name) for name in registration.poses):
-        return match_names(registration.poses, files, below=front)
-    # Rows that are numbers are easily shifted by one against images that count from 1.
-    rows = {int(name) for name in registration.poses}
-    numbers = {frame_index(name) for name in files} - {None}
-    if len(rows) == len(numbers) > 1 and rows != numbers and len(rows & numbers) > len(rows) / 2:
-        raise FormatError(
-            f"{registration.source} numbers its {len(rows)} poses {min(rows)} to {max(rows)}, and "
-            f"as many images end in other numbers, such as {max(files)!r}: which is the first "
-            "pose's? rename the images to the poses' numbers"
-        )
+        match = match_names(registration.poses, files, below=front)
+        by_order = registration.in_order and not match.present_of
+        return _match_order(registration, files) if by_order else match
+    numbers = {index: name for name in files if (index := frame_index(name)) is not None}
+    if registration.in_order and numbers.keys() == {int(name) + 1 for name in registration.poses}:
+        return NameMatch({name: numbers[int(name) + 1] for name in registration.poses}, {}, ())
+    _refuse_other_numbers(registration, numbers)
     match = match_names(registration.poses, files, below=front)
     return match if match.present_of else match_numbers(registration.poses, files)
+
+
+def _refuse_other_numbers(registration: Registration, numbers: Mapping[int, str]) -> None:
+    """Raise where images seem to count otherwise than poses whose names are numbers.
+
+    A list of rows is easily shifted: by one against images that count from 1, or as the images are
+    those frames of a video, or nodes of a graph, that the rows are of.
+
+    Args:
+        registration: the poses.
+        numbers: images by the number that their name ends in.
+    """
+    rows = {int(name) for name in registration.poses}
+    if rows == numbers.keys() or len(numbers) < 2 or not rows & numbers.keys():
+        return
+    from_1 = 0 in rows and 0 not in numbers and 1 in numbers
+    # A trajectory may end before its images do: then all of its poses have one, or there are few
+    # images, of far apart frames.
+    as_many = 2 * len(numbers) > len(rows)
+    beyond = max(numbers) > max(rows) and as_many and not rows <= numbers.keys()
+    if from_1 or beyond:
+        raise FormatError(
+            f"{registration.source} numbers its {len(rows)} poses {min(rows)} to {max(rows)}, and "
+            f"{len(numbers)} images end in the numbers {min(numbers)} to {max(numbers)}, such as "
+            f"{numbers[max(numbers)]!r}: which is the first pose's? rename the images to the "
+            "poses' numbers"
+        )
+
+
+def _match_order(registration: Registration, files: Sequence[str]) -> NameMatch:
+    """Poses without names and as many images, in the order of their names."""
+    if len(files) != len(registration.poses):
+        raise FormatError(
+            f"{registration.source} has {len(registration.poses)} poses and no names, and its "
+            f"images are told by their order; --images has {len(files)}, want exactly these "
+            f"{len(registration.poses)}"
+        )
+    return NameMatch(dict(zip(registration.poses, sorted(files), strict=True)), {}, ())
 
 
 def _size_fault(registration: Registration, listed: str, size: tuple[int, int]) -> str | None:

@@ -2,7 +2,7 @@
 
 A row of 17 numbers per image: a matrix [3, 5] of the camera's axes in the world, which point down,
 right and backwards, its centre, and height, width and focal length in pixels; then two depths. It
-has no names: the rows are the images of the folder ``images`` beside it, sorted by name.
+has no names: the rows are all images of the scene, sorted by name.
 Source: Fyusion/LLFF, README, "Using your own poses without running COLMAP", and
 ``llff/poses/pose_utils.py``.
 """
@@ -10,6 +10,7 @@ Source: Fyusion/LLFF, README, "Using your own poses without running COLMAP", and
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +45,10 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read the poses under the names of the images beside the file.
+    """Read the poses, under names of images where as many lie in the folder ``images`` beside it.
 
     Raises:
-        FormatError: it is no such file, or there are not as many images as poses beside it.
+        FormatError: it is no such file.
     """
     file = path / _FILE if path.is_dir() else path
     table = _table(file)
@@ -61,9 +62,10 @@ def read(path: Path) -> Registration:
             pinhole = (focal, focal, width / 2, height / 2)
             camera = pinhole_of(round(width), round(height), pinhole)
             rows.add(name, matrix[:, :3], matrix[:, 3], camera)
-    return rows.registration(
+    registration = rows.registration(
         unit=MAP_UNIT, remarks=["its rows are the images in the order of their names"]
     )
+    return replace(registration, in_order=True)
 
 
 def _table(file: Path) -> FloatArray:
@@ -85,16 +87,11 @@ def _table(file: Path) -> FloatArray:
 
 
 def _names(file: Path, count: int) -> list[str]:
-    """Names of the images, one for each row."""
-    said = []
+    """Names of the images, one for each row; of the rows where none lie beside the file."""
     for folder in (file.parent / "images", file.parent):
         if folder.is_dir():
             there = sorted(one.name for one in folder.iterdir())
             names = [one for one in there if Path(one).suffix.lower() in _ENDINGS]
             if len(names) == count:
                 return names
-            said.append(f"{len(names)} in {folder}")
-    raise FormatError(
-        f"{file} has {count} poses and no names, and its images are told by their order; put "
-        f"exactly those {count} into images/ beside it (there are {', '.join(said)})"
-    )
+    return [f"row {row}" for row in range(count)]

@@ -1,7 +1,8 @@
 """Rows of camera matrices: the 16 numbers of a 4x4, or a name and 12 or 16 of them.
 
 No document fixes these; they are what scripts write. They are read as camera-to-world along OpenCV
-axes, the commonest, and only the images can prove that. Twelve numbers without a name are KITTI's.
+axes, the commonest, and only the images can prove that. Where 0 0 0 1 is each matrix's last column
+and not its last row, it stands column by column. Twelve numbers without a name are KITTI's.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ _LAYOUT = "the 16 numbers of a 4x4 matrix, or a name and 12 or 16 numbers"
 
 def detect(path: Path) -> bool:
     """Whether the file's first row is such a matrix with a rotation in it."""
-    return path.is_file() and begins_with_pose(path, CONVENTION, _take, COMMAS_OR_BLANKS)
+    if not path.is_file():
+        return False
+    takes = (_take, _take_columns)
+    return any(begins_with_pose(path, CONVENTION, take, COMMAS_OR_BLANKS) for take in takes)
 
 
 def read(path: Path) -> Registration:
@@ -33,7 +37,11 @@ def read(path: Path) -> Registration:
         FormatError: the file cannot be read, holds no pose, or is mostly something else.
     """
     rows = PoseRows(path, NAME, CONVENTION, _LAYOUT).read(_take, COMMAS_OR_BLANKS)
-    registration = rows.registration(unit=MAP_UNIT, declared=False)
+    by_columns = PoseRows(path, NAME, CONVENTION, _LAYOUT).read(_take_columns, COMMAS_OR_BLANKS)
+    turned = len(by_columns) > len(rows)  # both read a matrix whose position is the origin
+    registration = (by_columns if turned else rows).registration(unit=MAP_UNIT, declared=False)
+    if turned:
+        registration = registration.remarked("its matrices stand column by column")
     if not all(name.isdecimal() for name in registration.poses):
         return registration
     return registration.remarked("no image names: row n, counted from 0, is the image numbered n")
@@ -47,3 +55,10 @@ def _take(rows: PoseRows, cells: list[str]) -> None:
     else:
         raise ValueError(f"{len(cells)} columns, want {_LAYOUT}")
     rows.add_matrix(name, np.reshape(numbers, (-1, 4)))
+
+
+def _take_columns(rows: PoseRows, cells: list[str]) -> None:
+    if len(cells) not in {16, 17}:
+        raise ValueError(f"{len(cells)} columns, want {_LAYOUT}")
+    name = f"{rows.count:06d}" if len(cells) == 16 else cells[0]
+    rows.add_matrix(name, np.reshape(floats(cells[-16:]), (4, 4)).T)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -40,10 +42,10 @@ def match_names(
     """Match listed names to present ones: exactly, else by less and less of the path.
 
     In turn: the whole path; the tail of the path, the longest first, down to the file name; the
-    same once more without known endings and regardless of case, so that ``walk.0001`` and
-    ``WALK.0001.JPG`` are ``walk.0001.jpg``, and ``frame-000000.color.png`` is
-    ``frame-000000.jpg``. Letters are compared as Unicode's NFC. A tail counts only where it is
-    one name's on both sides.
+    same once more without known endings, regardless of case and with a URL's ``%20`` as a blank,
+    so that ``walk.0001`` and ``WALK.0001.JPG`` are ``walk.0001.jpg``, and
+    ``frame-000000.color.png`` is ``frame-000000.jpg``. Letters are compared as Unicode's NFC. A
+    tail counts only where it is one name's on both sides.
 
     Args:
         listed: names in a file.
@@ -148,7 +150,8 @@ def _parts(name: str) -> Parts:
 
 
 def _without_ending(parts: Parts) -> Parts:
-    return tuple(part.casefold() for part in (*parts[:-1], stem(parts[-1])))
+    words = (unquote(part).casefold() for part in (*parts[:-1], stem(parts[-1])))
+    return tuple(unicodedata.normalize("NFC", word) for word in words)
 
 
 def stem(name: str) -> str:
@@ -179,6 +182,10 @@ def match_times(times: Mapping[str, float], present: Iterable[str]) -> NameMatch
         for name in names
         if name not in taken and len(names) == 1 and (at := seconds_of(stem)) is not None
     }
+    twice = {at for at, images in Counter(seconds.values()).items() if images > 1}
+    # Of two cameras, such as left and right, one would get the other's pose.
+    of_two = {name for name, at in seconds.items() if at in twice}
+    seconds = {name: at for name, at in seconds.items() if name not in of_two}
     left = {pose: at for pose, at in times.items() if pose not in found}
     pose_of, gap_of = nearest_in_time(left, seconds)
     found |= {pose: name for name, pose in pose_of.items()}
@@ -187,6 +194,8 @@ def match_times(times: Mapping[str, float], present: Iterable[str]) -> NameMatch
         stem = PurePosixPath(name).stem
         if len(named[stem]) > 1:
             why[name] = f"{len(named[stem])} images are named {stem}"
+        elif name in of_two:
+            why[name] = "another image has the same time"
         elif name in gap_of and name not in pose_of:
             why[name] = f"no free pose within {LONGEST_GAP_S} s; nearest {gap_of[name]:.3g} s away"
         elif name not in taken and name not in seconds:
@@ -242,15 +251,22 @@ def nearest_in_time(
 
 
 def seconds_of(timestamp: str) -> float | None:
-    """Seconds of a timestamp: seconds with a fraction or since 1970, or nanoseconds as in EuRoC.
+    """Seconds of a timestamp, or of an image's name without its ending that is one.
 
-    None is said of other text, and of short whole numbers, which count frames and not seconds.
+    Seconds with a fraction; whole seconds, milliseconds, microseconds and nanoseconds since 1970,
+    which have 10, 13, 16 and 19 digits, or another count of nanoseconds (EuRoC); ROS's seconds and
+    nanoseconds, parted by a dash or underscore. What is before one of these last is ignored:
+    ``left_1305031102.1753``. None is said of other text, and of short whole numbers, which count
+    frames and not seconds.
     """
     if re.fullmatch(r"\d{1,12}\.\d{1,12}", timestamp):
         return float(timestamp)
-    if re.fullmatch(r"\d{16,20}", timestamp):
-        return int(timestamp) * 1e-9
-    return float(timestamp) if re.fullmatch(r"\d{10}", timestamp) else None
+    if re.fullmatch(r"\d{10}|\d{13}|\d{16,20}", timestamp):
+        return int(timestamp) * {10: 1.0, 13: 1e-3, 16: 1e-6}.get(len(timestamp), 1e-9)
+    named = re.search(r"(?<!\d)(\d{10})(?:\.(\d{1,9})|[-_]?(\d{9})|[-_](\d{6}))$", timestamp)
+    if named is None:
+        return None
+    return float(f"{named[1]}.{named[2] or named[3] or named[4]}")
 
 
 def match_numbers(listed: Iterable[str], present: Iterable[str]) -> NameMatch:

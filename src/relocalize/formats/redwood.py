@@ -3,11 +3,13 @@
 For each frame a line of three whole numbers, the first of them the frame's, and a matrix [4, 4]
 that takes points of the camera (OpenCV axes) to the world, row by row.
 Sources: "Redwood: Robust Reconstruction of Indoor Scenes", File formats; Tanks and Temples, "Camera
-poses and file formats"; Open3D, ``CameraTrajectory`` and its ``log`` format.
+poses and file formats", and issue 36 of its repository (pose 0 is image 000001.jpg); Open3D,
+``CameraTrajectory`` and its ``log`` format.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +54,11 @@ def read(path: Path) -> Registration:
     for first in range(0, len(lines), _ROWS):
         with rows.row(lines[first][0]):
             _take(rows, lines[first : first + _ROWS])
-    remarks = ["no image names: frame n is the image numbered n"]
-    return rows.registration(unit=MAP_UNIT, remarks=remarks)
+    remarks = [
+        "no image names: frame n, counted from 0, is the image numbered n; or n + 1, where there "
+        "are as many images and they count from 1, as in Tanks and Temples"
+    ]
+    return replace(rows.registration(unit=MAP_UNIT, remarks=remarks), in_order=True)
 
 
 def _take(rows: PoseRows, frame: list[_Row]) -> None:

@@ -64,6 +64,8 @@ class Registration:
         declared: whether the format or the file says which convention that is; otherwise the
             stated one is merely the commonest, and only the images can prove it.
         times: seconds, of trajectories whose poses have a time and no image's name.
+        in_order: whether the poses are those of all images in the order of their names, where
+            their own names are no image's, or numbers and the images count from 1.
         train: names of the train images, where the format lists them.
         test: names of the test images, likewise.
         columns: further columns of the file by image name, as text.
@@ -81,6 +83,7 @@ class Registration:
     stated_poses: StatedPoses | None = None
     declared: bool = True
     times: dict[str, float] = field(default_factory=dict)
+    in_order: bool = False
     train: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
     columns: dict[str, dict[str, str]] = field(default_factory=dict)

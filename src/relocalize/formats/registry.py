@@ -11,6 +11,7 @@ from relocalize.formats import (
     ace,
     alicevision,
     arkit_scenes,
+    blocks_exchange,
     bundler,
     cambridge,
     colmap,
@@ -34,6 +35,7 @@ from relocalize.formats import (
     reality_capture_xmp,
     record3d,
     redwood,
+    rtabmap,
     scanner_app,
     scannet,
     seven_scenes,
@@ -41,6 +43,7 @@ from relocalize.formats import (
 )
 from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registration import Registration
+from relocalize.formats.text import first_lines, shortened
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,12 @@ FORMATS: dict[str, Format] = {
     "euroc": Format(euroc.NAME, euroc.detect, euroc.read),
     "kitti": Format(kitti.NAME, kitti.detect, kitti.read),
     "matrix-rows": Format(matrix_rows.NAME, matrix_rows.detect, matrix_rows.read),
+    "rtabmap": Format(rtabmap.NAME, rtabmap.detect, rtabmap.read),
     "tum": Format(tum.NAME, tum.detect, tum.read, tum.write, poses_only=True),
     "pose-list": Format(pose_list.NAME, pose_list.detect, pose_list.read),
     "reality-capture": Format(reality_capture.NAME, reality_capture.detect, reality_capture.read),
     "metashape": Format(metashape.NAME, metashape.detect, metashape.read),
+    "blocks-exchange": Format(blocks_exchange.NAME, blocks_exchange.detect, blocks_exchange.read),
     "reality-capture-xmp": Format(
         reality_capture_xmp.NAME, reality_capture_xmp.detect, reality_capture_xmp.read
     ),
@@ -115,6 +120,7 @@ FORMATS: dict[str, Format] = {
     ),
 }
 AUTO = "auto"
+_TABLES = {".txt", ".csv", ".tsv", ".dat", ""}
 
 
 def read_registration(path: Path, format_name: str = AUTO) -> Registration:
@@ -140,6 +146,14 @@ def read_registration(path: Path, format_name: str = AUTO) -> Registration:
         if candidate.detect(path):
             return candidate.read(path)
     what = "folder" if path.is_dir() else "file"
+    row = next((line for line in first_lines(path) if line.strip(" #\r\n")), None)
+    if row is not None and path.suffix.lower() in _TABLES:
+        raise FormatError(
+            f"{path} is a table of no known format, which begins with {shortened(row.strip())!r}; "
+            "make it a plain CSV by a first line that names its columns, such as "
+            "name,x,y,z,qw,qx,qy,qz or name,x,y,z,omega,phi,kappa (docs/reference/formats.md), or "
+            "give --format NAME to be told what is wrong with it"
+        )
     raise FormatError(
         f"{path} is a {what} of no known format; relocalize reads {_known()}; give "
         "--format NAME to be told what is wrong with it"

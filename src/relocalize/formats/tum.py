@@ -30,6 +30,8 @@ from relocalize.place.folder import MAP_UNIT, METRE
 NAME = "TUM trajectory"
 CONVENTION = Convention("xyzw", "world_from_cam", "RDF", "centre")
 _LAYOUT = "timestamp tx ty tz qx qy qz qw"
+# Seconds since 1970 are some 1e9.
+_SMALLER_UNITS = ((1e17, 1e-9), (1e14, 1e-6), (1e11, 1e-3))
 _TRAJECTORY, _IMAGES = "groundtruth.txt", "rgb.txt"
 
 
@@ -113,7 +115,13 @@ def _take(rows: PoseRows, cells: list[str]) -> None:
     time, *numbers = floats(cells)
     if not 0 <= time < float("inf"):
         raise ValueError(f"a time of {time:g} seconds")
-    rows.add(cells[0], numbers[3:], numbers[:3], time=time)
+    rows.add(cells[0], numbers[3:], numbers[:3], time=_seconds(time))
+
+
+def _seconds(time: float) -> float:
+    """Seconds of a time that may be milli-, micro- or nanoseconds since 1970, as of ORB-SLAM3."""
+    scale = next((scale for least, scale in _SMALLER_UNITS if time > least), 1.0)
+    return time * scale
 
 
 def _take_named(rows: PoseRows, cells: list[str]) -> None:
