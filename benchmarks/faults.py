@@ -15,8 +15,8 @@ centres are within 1% of the extent of the map and their rotations within 0.5 de
 files that the undisturbed run does not leave, in the Place, beside it, or in the temporary folder.
 
 The second table is of other faults. Each wants one line, an exit code other than 0, nothing
-changed but work under way; where files may have changed, the command once more, which is to end
-like the undisturbed one. Full disks and read-only folders are mounts, which need root.
+changed of what was there; where files have come, the command once more, which is to end like the
+undisturbed one. Full disks and read-only folders are mounts, which need root.
 """
 
 from __future__ import annotations
@@ -74,11 +74,13 @@ class Arguments:
     work: Path | None = None
     """Where all is made; a temporary folder by default."""
     kills: int = 200
-    """Of all commands together."""
+    """Of all commands together; 0 for the second table alone."""
     seed: int = 0
     """Of the moments."""
     rows: tuple[str, ...] = ()
-    """Commands, `faults` for the second table; by default all. Kills are of these commands."""
+    """Commands, by default all."""
+    faults: bool = True
+    """The second table too."""
 
 
 @dataclass(frozen=True)
@@ -554,7 +556,7 @@ def suffer(inputs: Path, work: Path, fault: Fault, case: Case, whole: Ended) -> 
     place = begin(inputs, root, case)
     (root / "tmp").mkdir()
     if fault.at_operation:
-        before: dict[str, bytes] | None = None
+        before = tree(place)
         ended = run(
             root,
             case.arguments,
@@ -566,12 +568,12 @@ def suffer(inputs: Path, work: Path, fault: Fault, case: Case, whole: Ended) -> 
         before = tree(place)
         ended = run(root, case.arguments)
     wrong = _wrong(ended) if fault.hurts else [f"said {ended.said[-200:]}"] if ended.code else []
-    if fault.hurts and before is not None and tree(place) != before:
-        after = tree(place)
-        changed = [n for n in {*before, *after} if before.get(n) != after.get(n)]
-        wrong.append(f"changed {changed}")
+    after = tree(place)
+    lost = [name for name in before if after.get(name) != before[name]]
+    if fault.hurts and not fault.at_operation and lost:
+        wrong.append(f"changed {lost}")
     fault.mend(place)
-    if not fault.hurts or before is None:  # else nothing has changed
+    if after != before or not fault.hurts:
         wrong += _afterwards(work, root, case)
     return Verdict(case.name, ended.line() or ended.said.strip()[-200:], wrong)
 
@@ -650,18 +652,17 @@ def main(arguments: Arguments) -> None:
         shutil.rmtree(inputs, ignore_errors=True)
         inputs.mkdir(parents=True)
         prepare(inputs)
-    rows = arguments.rows or (*(case.name for case in CASES), "faults")
-    chosen = [case for case in CASES if case.name in rows]
+    chosen = [case for case in CASES if not arguments.rows or case.name in arguments.rows]
     rng = np.random.default_rng(arguments.seed)
-    each = -(-arguments.kills // max(1, len(chosen)))
-    head = "command | CPU s | file operations | kills | same | within | different | failed | debris"
-    print(f"| {head} |\n|{'---|' * (head.count('|') + 1)}")
-    for case in chosen:
+    each = -(-arguments.kills // len(chosen))
+    if each:
+        head = "command | CPU s | file operations | kills | same | within | different | failed"
+        print(f"| {head} | debris |\n|{'---|' * (head.count('|') + 2)}")
+    for case in chosen if each else ():
         print(kill(inputs, work, case, each, rng), flush=True)
-    if "faults" not in rows:
-        return
-    print("\n| fault | command | said | wrong |\n|---|---|---|---|")
-    for case in CASES:
+    if arguments.faults:
+        print("\n| fault | command | said | wrong |\n|---|---|---|---|")
+    for case in chosen if arguments.faults else ():
         for name, verdict in _faults_of(inputs, work, case):
             wrong = "; ".join(verdict.wrong) or "-"
             print(f"| {name} | `{verdict.command}` | {verdict.said} | {wrong} |", flush=True)

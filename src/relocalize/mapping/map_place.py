@@ -65,7 +65,9 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
             return done
         work = work_folder(place, fingerprint)
         outcome, databases = _best_outcome(place, work, settings, poses_known=poses_known)
-        made = outcome.frame and Made(f"{SFM} (relocalize {version('relocalize')})", outcome.frame)
+        made: Made | None = None
+        if outcome.frame is not None:
+            made = Made(f"{SFM} (relocalize {version('relocalize')})", outcome.frame)
         _save(place, outcome, databases, fingerprint, made, poses_known=poses_known)
         if poses_known:
             # Through the file's quaternions the last bits of given poses may have changed.
