@@ -57,10 +57,11 @@ from relocalize_synthetic import CorridorSettings, WalkSettings, write_corridor
 
 _WALKS = {"first": (0.0, 0.65), "second": (0.45, 1.0)}  # shares of the video
 _TIMES = re.compile(r"wall|cpu|seconds|_s$|_ms|inputs|minutes|made|memory|peak")  # keys of JSON
+_SCRATCH = Path(tempfile.gettempdir()) / f"relocalize-faults-{os.getpid()}"
 _MAY_STAY = {".lock"}  # which is documented to stay
 _UNDER_WAY = (".lock", ".mapping", ".capturing-", ".training-", ".cache", "answers.jsonl")
 _CENTRES, _ROTATIONS_DEG = 0.01, 0.5  # tolerance of poses, the first of the map's extent
-_LEFT_FREE = (16 << 10, 200 << 10)  # bytes, of full disks
+_LEFT_FREE = (8 << 10, 64 << 10, 512 << 10)  # bytes, of full disks
 _TINY_TRAINING = (
     *("--optimizer.epochs", "2", "--copies", "1", "--indexed-copies", "1"),
     *("--input.width", "64", "--input.height", "64"),
@@ -144,7 +145,8 @@ def run(
 
     ``at_operation`` is done there in place of the kill.
     """
-    said, count = root / "said.txt", root / "count"
+    # Not in ``root``, where the disk may be full.
+    said, count = (_SCRATCH.with_suffix(end) for end in (".said", ".count"))
     (root / "tmp").mkdir(exist_ok=True)
     child = os.fork()
     if not child:
@@ -265,9 +267,8 @@ def begin(inputs: Path, root: Path, case: Case) -> Path:
 
 def files_of(root: Path) -> set[str]:
     """All files and folders below ``root`` that commands may have left there."""
-    ours = {"said.txt", "tmp"}
-    found = {path.relative_to(root) for path in root.rglob("*")}
-    return {str(path) for path in found if path.name not in _MAY_STAY and str(path) not in ours}
+    found = {str(path.relative_to(root)) for path in root.rglob("*") if path.name not in _MAY_STAY}
+    return found - {"tmp"}
 
 
 def content(path: Path) -> Any:
@@ -599,18 +600,20 @@ def full_disk(inputs: Path, work: Path, case: Case, free: int) -> Verdict:
     small = work / "small"
     small.mkdir(exist_ok=True)
     root = begin(inputs, work / "again", case).parent
-    used = sum(path.stat().st_size + 4096 for path in root.rglob("*") if path.is_file())
-    _mount(small, f"size={used + free}")
+    _mount(small, "size=1g")
     try:
         there = small / "again"
         shutil.copytree(root, there, symlinks=True)
-        there_before = tree(there / "place") if (there / "place").exists() else {}
+        before = tree(there / "place")
+        disk = os.statvfs(small)
+        used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+        _mount(small, f"remount,size={used + free}")
         ended = run(there, case.arguments)
-        wrong = _wrong(ended)
-        if (there / "place").exists() and there_before:
-            after = tree(there / "place")
-            lost = [name for name in there_before if after.get(name) != there_before[name]]
-            wrong += [f"changed {lost}"] if lost else []
+        if not ended.code:
+            return Verdict(case.name, "there was room", [])
+        wrong, after = _wrong(ended), tree(there / "place")
+        lost = [name for name in before if after.get(name) != before[name]]
+        wrong += [f"changed {lost}"] if lost else []
         _mount(small, "remount,size=1g")
         wrong += _afterwards(work, there, case)
     finally:

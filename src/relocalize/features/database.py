@@ -313,6 +313,21 @@ source.close()
 """
 
 
+# COLMAP ends the process over what it cannot read within a database.
+_CHECK = """
+import sqlite3, sys
+source = sqlite3.connect(sys.argv[1])
+try:
+    (said,) = source.execute("pragma quick_check(1)").fetchone()
+except sqlite3.OperationalError:
+    said = "ok"  # it is in use, or cannot be opened, which COLMAP says
+except sqlite3.DatabaseError as error:
+    said = str(error)
+source.close()
+sys.exit(said != "ok")
+"""
+
+
 def copy_database(source: Path, target: Path) -> None:
     """Copy a database that may be open: what is still in its write-ahead log comes along.
 
@@ -382,12 +397,16 @@ def check_has_features(place: Place) -> None:
 
 
 def _opened(path: Path, settings: FeatureSettings) -> FeatureDatabase:
+    damaged = MappingError(
+        f"{path} is damaged; delete it and make it anew with: relocalize map {path.parent.parent}"
+    )
+    command = [sys.executable, "-I", "-c", _CHECK, str(path)]
+    if path.is_file() and subprocess.run(command, capture_output=True, check=False).returncode:
+        raise damaged
     try:
         return FeatureDatabase(path, settings)
     except RuntimeError as error:
-        raise MappingError(
-            f"{path} is damaged; make it anew with: relocalize map {path.parent.parent}"
-        ) from error
+        raise damaged from error
 
 
 def _of_settings(path: Path, record: Path, settings: FeatureSettings) -> FeatureDatabase:
