@@ -147,6 +147,7 @@ def run(
     """
     # Not in ``root``, where the disk may be full.
     said, count = (_SCRATCH.with_suffix(end) for end in (".said", ".count"))
+    said.write_text("")
     (root / "tmp").mkdir(exist_ok=True)
     child = os.fork()
     if not child:
@@ -192,10 +193,10 @@ def run(
     _, status, usage = os.wait4(child, 0)
     cpu_s = usage.ru_utime + usage.ru_stime
     counted = int(count.read_text()) if count.exists() else 0
-    count.unlink(missing_ok=True)
-    return Ended(
-        os.waitstatus_to_exitcode(status), said.read_text(errors="replace"), cpu_s, counted
-    )
+    code, text = os.waitstatus_to_exitcode(status), said.read_text(errors="replace")
+    for path in (said, count):
+        path.unlink(missing_ok=True)
+    return Ended(code, text, cpu_s, counted)
 
 
 # -- what it begins with -------------------------------------------------------------------

@@ -308,6 +308,12 @@ def test_a_database_with_a_hole_is_one_line_and_leaves_the_place(copied, photos)
     assert contents(copied.root) == before
 
 
+def test_a_disk_without_room_for_features_is_one_line(copied, photos, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
+    with pytest.raises(MappingError, match=r"database.db needs .* MB free; free some"):
+        register_photos(copied, [photos], VISIT)
+
+
 def test_wrong_input_is_one_line_and_leaves_the_place(copied, photos, tmp_path):
     before = contents(copied.root)
     with pytest.raises(CaptureError, match="does not exist"):
