@@ -110,7 +110,9 @@ def test_goes_on_after_a_kill(tmp_path: Path, album: Path, monkeypatch: pytest.M
             capture_frames(album, tmp_path / "place")
     assert Place.open(tmp_path / "place").captures == {}
     assert capture_frames(album, tmp_path / "place") == whole
+    (tmp_path / "place" / ".capturing-my-album").mkdir()  # as after a kill at the very end
     assert capture_frames(album, tmp_path / "place") == whole
+    assert not (tmp_path / "place" / ".capturing-my-album").exists()
     kept = sorted(path.name for path in (tmp_path / "place" / "images" / "my-album").iterdir())
     assert kept == sorted(name.split("/")[1] for name in whole.image_names)
 

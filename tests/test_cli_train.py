@@ -7,7 +7,9 @@ import sys
 import pytest
 
 from relocalize.cli.main import main
+from relocalize.localization.training_regressor import training_folder
 from relocalize.place import Place
+from relocalize.verbs.train import stored_settings
 from rendered_walk import SPLIT, copy_of_walk
 
 QUICK = [
@@ -41,7 +43,12 @@ def test_it_trains_prints_validation_apart_and_is_done_the_second_time(place, ca
     assert stored["settings"]["seed"] == 5
     assert stored["settings"]["optimizer"]["epochs"] == 3
     stamp = (folder / "localizer.json").stat().st_mtime_ns
+    settings = stored_settings(folder)
+    assert settings is not None
+    left = training_folder(place, place.split(SPLIT), settings)
+    left.mkdir()  # as after a kill at the very end
     assert run(*command, "--json") == 0
+    assert not left.exists()
     shown = capsys.readouterr()
     assert "is trained with these settings" in shown.err
     facts = json.loads(shown.out)

@@ -68,6 +68,21 @@ def test_stretches_side_by_side_wait_for_the_database_that_they_share(tmp_path: 
         assert set(pool.map(mapped, range(400))) == {0}  # nothing was matched
 
 
+def test_a_snapshot_that_a_kill_cut_short_is_not_gone_on_from(tmp_path: Path) -> None:
+    path = tmp_path / "database.db"
+    database = pycolmap.Database.open(str(path))
+    database.write_camera(pycolmap.Camera.create_from_model_name(1, "PINHOLE", 500.0, 640, 480))
+    add_images(database, range(1, 4))
+    database.close()
+    snapshot = tmp_path / "work" / "reconstructing" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    pycolmap.Reconstruction().write_binary(str(snapshot))
+    (snapshot / "points3D.bin").write_bytes(b"\1")
+    names = ["1.jpg", "2.jpg", "3.jpg"]
+    task = Task(path, names, tmp_path, tmp_path / "work", ordered=True, seed=0)
+    assert not map_incrementally(task, "reconstructing").models  # nothing was matched
+
+
 def test_a_database_that_stays_busy_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,10 +2,13 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -15,6 +18,7 @@ import pytest
 
 from localization_place import TEST_POSES, VISITOR, copy_of_room, render
 from relocalize import progress
+from relocalize.cli.main import main
 from relocalize.errors import MappingError, PlaceError
 from relocalize.evaluation import evaluate
 from relocalize.geometry import Similarity3
@@ -99,6 +103,32 @@ def test_restoring_brings_back_the_map_to_the_bit(place, copied):
     assert everything(copied) == everything(place)
     assert dropped_names(copied) == ()
     assert not (copied.root / "dropped").exists()
+    (copied.root / "dropped").mkdir()  # as after a kill at the very end
+    restore_images(copied)
+    assert not (copied.root / "dropped").exists()
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_map(place, copied, capfd):
+    before = everything(copied)
+    size = max(path.stat().st_size for path in copied.map_dir.glob("*.bin"))
+    with largest_file(size // 2), pytest.raises(SystemExit):
+        main(["drop", str(copied.root), "--images", SOME[0]])
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert "cannot be written, the disk may be full" in said[0]
+    assert everything(copied) == before
+    assert not list(copied.root.glob(".[rw]*"))
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Within this context larger files are cut short, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_one_by_one_in_any_order_is_the_same(place, copied):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -254,9 +255,12 @@ def test_a_map_of_some_images_owes_nothing_to_the_others(corridor_place):
     assert 0 < np.median(moved) < 0.05  # estimated anew, near where they were
 
 
-def test_a_killed_mapping_goes_on_and_ends_the_same(beginning, tmp_path):
+def test_a_killed_mapping_goes_on_and_ends_the_same(beginning, tmp_path, monkeypatch):
     place = copied(beginning, tmp_path / "killed")
     shutil.rmtree(place.map_dir)
+    manifest = json.loads((place.root / "place.json").read_text())
+    never = {"poses_from": None, "frame": {}}
+    (place.root / "place.json").write_text(json.dumps({**manifest, **never}))
     for stage in (
         "map/database.db",
         ".mapping/*/*/reconstructing-in-time/0000-under-way",
@@ -265,8 +269,15 @@ def test_a_killed_mapping_goes_on_and_ends_the_same(beginning, tmp_path):
     ):
         kill_when(place.root, stage)
         assert not Place.open(place.root).has_map
-    map_place(Place.open(place.root))
-    first, second = beginning.map, Place.open(place.root).map
+    with monkeypatch.context() as patched:  # the map is there, the Place does not know yet
+        patched.setattr(Place, "record_poses", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            map_place(Place.open(place.root))
+    left = Place.open(place.root)
+    assert (left.poses_from, left.frame) == (beginning.poses_from, beginning.frame)
+    assert map_place(left).unchanged
+    assert not (left.map_dir / "made.json").exists()
+    first, second = beginning.map, left.map
     alignment = align_camera_poses(
         [image.world_from_cam for image in first.images.values()],
         [second.images[name].world_from_cam for name in first.images],
@@ -274,6 +285,10 @@ def test_a_killed_mapping_goes_on_and_ends_the_same(beginning, tmp_path):
     spread = np.ptp([i.world_from_cam.translation[0] for i in second.images.values()])
     assert alignment.position_residuals.max() < 1e-4 * spread
     assert not (place.root / ".mapping").exists()
+
+
+def stopped(*_arguments, **_options):
+    raise KeyboardInterrupt
 
 
 def kill_when(root: Path, pattern: str) -> None:

@@ -161,6 +161,9 @@ def test_a_merge_that_was_killed_is_finished_by_the_next(copy, second, merged, m
     assert pose_bits(relocalize.open(copy.root)) == pose_bits(merged[0])
     assert list(copy.captures) == ["room", "room-2"]
     assert not (copy.root / ".mapping").exists()
+    (copy.root / ".mapping" / "merge").mkdir(parents=True)  # as after a kill at the very end
+    assert relocalize.merge(copy, second).unchanged
+    assert not (copy.root / ".mapping").exists()
 
 
 def test_what_both_places_have_is_one_and_everything_may_move(copy, merged, capsys):

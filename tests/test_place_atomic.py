@@ -1,6 +1,7 @@
 """Writes that are whole or not there, one writer at a time, whatever is killed when."""
 
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -55,6 +56,20 @@ def test_a_kill_before_the_rename_leaves_the_old_file(tmp_path: Path) -> None:
     assert done.returncode == 9
     assert path.read_text() == "old"
     atomic.write_text(path, "newer")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_aside(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    atomic.write_text(path, "old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            atomic.write_text(path, "new" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
 
 

@@ -296,6 +296,24 @@ def test_a_map_made_anew_is_without_them_and_takes_them_again(registered, photos
     assert (report.posed, report.images) == (4, 4)
 
 
+def test_a_database_with_a_hole_is_one_line_and_leaves_the_place(copied, photos):
+    path = copied.map_dir / "database.db"
+    data = path.read_bytes()
+    third = len(data) // 3
+    hole = np.random.default_rng(0).bytes(third)
+    path.write_bytes(data[:third] + hole + data[2 * third :])
+    before = contents(copied.root)
+    with pytest.raises(MappingError, match=r"database.db is damaged; delete it and make it anew"):
+        register_photos(copied, [photos], VISIT)
+    assert contents(copied.root) == before
+
+
+def test_a_disk_without_room_for_features_is_one_line(copied, photos, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
+    with pytest.raises(MappingError, match=r"database.db needs .* MB free; free some"):
+        register_photos(copied, [photos], VISIT)
+
+
 def test_wrong_input_is_one_line_and_leaves_the_place(copied, photos, tmp_path):
     before = contents(copied.root)
     with pytest.raises(CaptureError, match="does not exist"):

@@ -13,7 +13,7 @@ from relocalize.capture.photo_set import capture_photos, shown
 from relocalize.capture.photos import PHOTO_SUFFIXES, photos_in
 from relocalize.capture.selection import DEFAULT_SELECTION, SelectionSettings
 from relocalize.capture.video_frames import capture_video, check_video
-from relocalize.capture.workspace import Workspace, check_name, source_id
+from relocalize.capture.workspace import Workspace, check_name, remove_remains, source_id
 from relocalize.errors import CaptureError
 from relocalize.place import Capture, Place
 from relocalize.place.folder import checked_name
@@ -72,7 +72,9 @@ def capture_frames(
     with place.lock():
         captures = place.captures
         if name in captures:
-            return _same(captures[name], job, place, paths)
+            same = _same(captures[name], job, place, paths)
+            remove_remains(place, name)
+            return same
         workspace = Workspace(place, name, job)
         # One image can join a Place but not found one.
         least = 1 if captures else 2

@@ -36,7 +36,7 @@ class Workspace:
             CaptureError: images of unknown origin already lie in ``images/<name>``.
         """
         self._place, self.name, self.job = place, checked_name(name, "capture"), job
-        self.folder = place.root / f".capturing-{name}"
+        self.folder = _folder_of(place, name)
         self.final = place.images_dir / name
         job_file = self.folder / "job.json"
         former: dict[str, Any] | None = None
@@ -80,6 +80,15 @@ class Workspace:
     def abandon(self) -> None:
         """Remove what was made so far."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def remove_remains(place: Place, name: str) -> None:
+    """Remove what a kill after the last step left of a capture that is in the Place."""
+    shutil.rmtree(_folder_of(place, name), ignore_errors=True)
+
+
+def _folder_of(place: Place, name: str) -> Path:
+    return place.root / f".capturing-{name}"
 
 
 def check_name(path: Path) -> None:

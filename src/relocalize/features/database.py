@@ -6,6 +6,7 @@ stage that writes here goes on where a kill left it.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -60,6 +61,7 @@ class MatchedPair:
 # What COLMAP calls a pair whose fundamental matrix was verified (uncalibrated two-view geometry).
 _UNCALIBRATED = pycolmap.TwoViewGeometryConfiguration.UNCALIBRATED
 DATABASE, SETTINGS = "database.db", "features.json"  # names of its two files
+_SPARE_BYTES = 1 << 20  # of the disk, for the database's own pages
 _EXTRACTED_PER_COMMIT = 32  # images; a kill loses at most the work on so many
 
 
@@ -78,6 +80,23 @@ class FeatureDatabase:
         """Close the file."""
         self._db.close()
 
+    @contextmanager
+    def _transaction(self, size: int) -> Iterator[None]:
+        """One commit of about ``size`` bytes.
+
+        Raises:
+            MappingError: the disk has no room for it; COLMAP would end the process.
+        """
+        # The write-ahead log holds it before the database does.
+        free, need = shutil.disk_usage(self.path.parent).free, 2 * size + _SPARE_BYTES
+        if free < need:
+            raise MappingError(
+                f"{self.path} needs {need / 1e6:.1f} MB, and its disk has {free / 1e6:.1f} MB "
+                "free; free some"
+            )
+        with pycolmap.DatabaseTransaction(self._db):
+            yield
+
     # -- images ----------------------------------------------------------------------------
 
     @property
@@ -92,7 +111,7 @@ class FeatureDatabase:
         for image in self._db.read_all_images():
             camera_id = int(image.camera_id)
             known[_capture_of(image.name), cameras[camera_id]] = camera_id
-        with pycolmap.DatabaseTransaction(self._db):
+        with self._transaction(0):
             for name, camera in images:
                 if name in self._ids:
                     continue
@@ -152,7 +171,8 @@ class FeatureDatabase:
     def _write_features(
         self, extracted: Sequence[tuple[str, Features | None]], images_dir: Path
     ) -> None:
-        with pycolmap.DatabaseTransaction(self._db):
+        size = sum(f.keypoints.nbytes + f.descriptors.nbytes for _, f in extracted if f is not None)
+        with self._transaction(size):
             for name, features in extracted:
                 if features is None:
                     raise MappingError(
@@ -182,11 +202,11 @@ class FeatureDatabase:
         self.add_images([(new, other.camera(camera_of[old])) for old, new in there.items()])
         ids = {other.image_ids[old]: self._ids[new] for old, new in there.items()}
         for chunk in batched(ids.items(), _EXTRACTED_PER_COMMIT):
-            with pycolmap.DatabaseTransaction(self._db):
+            with self._transaction(other.path.stat().st_size):
                 for their_id, image_id in chunk:
                     self._take_features(other, their_id, image_id)
         verified = dict(zip(*other._db.read_two_view_geometries(), strict=True))
-        with pycolmap.DatabaseTransaction(self._db):
+        with self._transaction(other.path.stat().st_size):
             for pair, matches in zip(*other._db.read_all_matches(), strict=True):
                 theirs = pycolmap.pair_id_to_image_pair(pair)
                 if not all(image_id in ids for image_id in theirs):
@@ -235,9 +255,9 @@ class FeatureDatabase:
             if not self._db.exists_matches(self._ids[first], self._ids[second])
         )
 
-    def write_pairs(self, pairs: Iterable[MatchedPair]) -> None:
+    def write_pairs(self, pairs: Sequence[MatchedPair]) -> None:
         """Store pairs, in one commit."""
-        with pycolmap.DatabaseTransaction(self._db):
+        with self._transaction(2 * sum(pair.matches.nbytes for pair in pairs)):
             for pair in pairs:
                 id1, id2 = self._ids[pair.first], self._ids[pair.second]
                 self._db.write_matches(id1, id2, pair.matches)
@@ -313,6 +333,21 @@ source.close()
 """
 
 
+# COLMAP ends the process over what it cannot read within a database.
+_CHECK = """
+import sqlite3, sys
+source = sqlite3.connect(sys.argv[1])
+try:
+    (said,) = source.execute("pragma quick_check(1)").fetchone()
+except sqlite3.OperationalError:
+    said = "ok"  # it is in use, or cannot be opened, which COLMAP says
+except sqlite3.DatabaseError as error:
+    said = str(error)
+source.close()
+sys.exit(said != "ok")
+"""
+
+
 def copy_database(source: Path, target: Path) -> None:
     """Copy a database that may be open: what is still in its write-ahead log comes along.
 
@@ -382,12 +417,16 @@ def check_has_features(place: Place) -> None:
 
 
 def _opened(path: Path, settings: FeatureSettings) -> FeatureDatabase:
+    damaged = MappingError(
+        f"{path} is damaged; delete it and make it anew with: relocalize map {path.parent.parent}"
+    )
+    command = [sys.executable, "-I", "-c", _CHECK, str(path)]
+    if path.is_file() and subprocess.run(command, capture_output=True, check=False).returncode:
+        raise damaged
     try:
         return FeatureDatabase(path, settings)
     except RuntimeError as error:
-        raise MappingError(
-            f"{path} is damaged; make it anew with: relocalize map {path.parent.parent}"
-        ) from error
+        raise damaged from error
 
 
 def _of_settings(path: Path, record: Path, settings: FeatureSettings) -> FeatureDatabase:

@@ -83,7 +83,7 @@ class Regressor:
 def write_regressor(found: Regressor, folder: Path, log_folder: Path | None) -> None:
     """Write network, weights, settings and the training's log, if any, into an empty folder."""
     import torch  # noqa: PLC0415
-    from safetensors.torch import save_file  # noqa: PLC0415
+    from safetensors.torch import save  # noqa: PLC0415
 
     from relocalize.regression.half_precision import as_stored  # noqa: PLC0415
 
@@ -93,7 +93,7 @@ def write_regressor(found: Regressor, folder: Path, log_folder: Path | None) -> 
     }
     for name, array in found.views.to_arrays().items():
         tensors[name] = torch.from_numpy(np.ascontiguousarray(array))
-    save_file(tensors, str(folder / WEIGHTS))
+    (folder / WEIGHTS).write_bytes(save(tensors))
     if found.compiled is not None:
         from relocalize.regression.onnx_export import sharing_weights  # noqa: PLC0415
 

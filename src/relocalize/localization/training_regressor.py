@@ -42,7 +42,7 @@ def train_regressor(
     require_torch()
     from relocalize.regression.training import train  # noqa: PLC0415
 
-    folder = folder or _work_folder(place, split, settings)
+    folder = folder or training_folder(place, split, settings)
     result = train(place, split, settings, folder, retrieval_answers)
     calibration = result.validated.calibration
     retrieves = set(RETRIEVED) & set(calibration.answers)
@@ -87,7 +87,7 @@ def retrieval_answers(data: TrainingData) -> dict[Source, FloatArray]:
     return dict(zip(RETRIEVED, np.array(poses).swapaxes(0, 1), strict=True))
 
 
-def _work_folder(place: Place, split: Split | None, settings: TrainSettings) -> Path:
+def training_folder(place: Place, split: Split | None, settings: TrainSettings) -> Path:
     """The folder of a training under way, by what is trained on what; a few others stay."""
     values = asdict(settings) | {"minutes": None, "checkpoint_minutes": None, "threads": None}
     about = json.dumps([values, None if split is None else asdict(split)])

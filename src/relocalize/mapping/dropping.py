@@ -30,7 +30,7 @@ from relocalize.place.dropped import (
     read_dropped,
 )
 from relocalize.place.folder import read_json
-from relocalize.place.model import add_image
+from relocalize.place.model import add_image, write_model
 
 CHECK = "check.json"  # what `relocalize check PLACE` leaves in the Place
 _Observation = tuple[str, int]  # image name, feature row
@@ -131,9 +131,9 @@ def restore_images(place: Place, names: Sequence[str] | None = None) -> DropRepo
         if coming:
             remarks = store.give_back(model, coming)
             replace_model(place, model, read_record(place))
-        if store.names:
-            store.forget(_by_name(model))
-            store.write()
+        # Where nothing is out, what a kill left of the folder goes.
+        store.forget(_by_name(model))
+        store.write()
         return _report(place, coming, [n for n in wanted if n in inside], remarks)
 
 
@@ -330,7 +330,7 @@ class _Store:
                 len(self._place.moves),
                 self._map_inputs,
             )
-            self._model.write_binary(str(aside))
+            write_model(self._model, aside)
             atomic.write_json(aside / RECORD, record.write(aside))
 
 

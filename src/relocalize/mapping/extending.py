@@ -16,7 +16,7 @@ from pathlib import Path
 from relocalize import progress
 from relocalize.errors import MappingError
 from relocalize.features.database import open_database
-from relocalize.mapping.map_place import settle
+from relocalize.mapping.map_place import inputs_of, settle
 from relocalize.mapping.outcome import images_apart
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.settings import MapSettings
@@ -62,6 +62,7 @@ def extend_map(
         ]
         if not captures:
             return _as_it_is(place, settings)
+        inputs_of(place, settings)  # an image that is missing is said now, not when all is done
         stages = Stages()
         work = _work_folder(place, captures, settings)
         with open_database(place) as database:

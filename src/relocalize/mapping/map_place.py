@@ -31,7 +31,7 @@ from relocalize.mapping.stored_model import (
     write_parts,
 )
 from relocalize.place import Place, atomic
-from relocalize.place.folder import MOVED, read_json
+from relocalize.place.folder import MADE, MOVED, Made, read_json
 from relocalize.plain import from_plain
 
 SFM = "structure from motion"  # how `Place.poses_from` begins when the poses are our own
@@ -61,17 +61,19 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
         fingerprint = inputs_of(place, settings)
         done = _finished(place, fingerprint)
         if done is not None:
+            shutil.rmtree(place.root / WORK, ignore_errors=True)
             return done
         work = work_folder(place, fingerprint)
         outcome, databases = _best_outcome(place, work, settings, poses_known=poses_known)
-        _save(place, outcome, databases, fingerprint, poses_known=poses_known)
+        made: Made | None = None
+        if outcome.frame is not None:
+            made = Made(f"{SFM} (relocalize {version('relocalize')})", outcome.frame)
+        _save(place, outcome, databases, fingerprint, made, poses_known=poses_known)
         if poses_known:
             # Through the file's quaternions the last bits of given poses may have changed.
             note_inputs(place, settings)
-        if outcome.frame is not None:
-            place.record_poses(
-                poses_from=f"{SFM} (relocalize {version('relocalize')})", frame=outcome.frame
-            )
+        if made is not None:
+            place.record_poses(poses_from=made.poses_from, frame=made.frame)
         shutil.rmtree(work.parent, ignore_errors=True)
     for name, capture in place.captures.items():
         if capture.is_registered:
@@ -157,10 +159,10 @@ def note_inputs(place: Place, settings: MapSettings) -> None:
 
 
 def settle(place: Place, settings: MapSettings) -> None:
-    """`note_inputs` of a map that grew, unless a run before a kill did; its work is gone then."""
+    """`note_inputs` of a map that grew, unless a run before a kill did; its work goes."""
     if INPUTS not in read_record(place):
         note_inputs(place, settings)
-        shutil.rmtree(place.root / WORK, ignore_errors=True)
+    shutil.rmtree(place.root / WORK, ignore_errors=True)
 
 
 def inputs_of(place: Place, settings: MapSettings) -> str:
@@ -206,7 +208,13 @@ def _finished(place: Place, fingerprint: str) -> MapReport | None:
 
 
 def _save(
-    place: Place, outcome: Outcome, databases: Path, fingerprint: str, *, poses_known: bool
+    place: Place,
+    outcome: Outcome,
+    databases: Path,
+    fingerprint: str,
+    made: Made | None,
+    *,
+    poses_known: bool,
 ) -> None:
     """The new model in place of the old, in one step; the feature database comes along."""
     kept = [databases / DATABASE, databases / SETTINGS]
@@ -224,3 +232,5 @@ def _save(
             "report": outcome.report.to_json(),
         }
         atomic.write_json(folder / "map.json", record)
+        if made is not None:
+            atomic.write_json(folder / MADE, asdict(made))

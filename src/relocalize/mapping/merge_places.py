@@ -26,7 +26,7 @@ from relocalize.features.database import (
     open_database,
     remembered_settings,
 )
-from relocalize.mapping.map_place import settle
+from relocalize.mapping.map_place import inputs_of, settle
 from relocalize.mapping.outcome import images_apart
 from relocalize.mapping.report import MapReport, Stages
 from relocalize.mapping.settings import MapSettings
@@ -102,6 +102,8 @@ def merge_places(place: Place, other: Place, *, refine: bool = False) -> MergeRe
         if _is_in(place, captures.values(), posed, digest):
             _settle(place)
             return _as_it_is(place, captures, posed)
+        for one in (place, other):
+            inputs_of(one, MapSettings())  # an image that is missing is said now
         stages = Stages()
         key = json.dumps([version("relocalize"), place.map_digest(), digest])
         work = work_folder(place, f"merge-{hashlib.sha256(key.encode()).hexdigest()}")

@@ -30,6 +30,7 @@ from relocalize.mapping.pruning import held_cameras, prune_points, unpose_withou
 from relocalize.parallel import map_in_order
 from relocalize.place import MapModel
 from relocalize.place.bundle_adjustment import refine_map
+from relocalize.place.model import is_whole, write_model
 
 # Focal lengths of real cameras over the longer image side: 10 mm to 150 mm in 35 mm terms.
 _PLAUSIBLE_FOCAL = (0.28, 4.2)
@@ -160,7 +161,7 @@ def save_models(models: Iterable[pycolmap.Reconstruction], folder: Path) -> None
     for number, model in enumerate(models):
         one = aside / f"{number:03}"
         one.mkdir()
-        model.write_binary(str(one))
+        write_model(model, one)
     aside.rename(folder)
 
 
@@ -285,7 +286,7 @@ def _begin_folder(
     begin_with: pycolmap.Reconstruction | None, work: Path, snapshots: Path
 ) -> Path | None:
     """The model to go on from: the last snapshot of a killed run, or ``begin_with``, or none."""
-    whole = [f for f in snapshots.iterdir() if (f / "points3D.bin").is_file()]
+    whole = [folder for folder in snapshots.iterdir() if is_whole(folder)]
     if whole:
         latest = max(whole, key=lambda folder: folder.stat().st_mtime_ns)
         kept = work / "begin"
@@ -297,7 +298,7 @@ def _begin_folder(
         return None
     begin = work / "begin"
     begin.mkdir(exist_ok=True)
-    begin_with.write_binary(str(begin))
+    write_model(begin_with, begin)
     return begin
 
 

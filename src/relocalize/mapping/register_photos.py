@@ -84,6 +84,8 @@ def register_photos(
     """
     with place.lock():
         check_can_grow(place)
+        with open_database(place):
+            pass  # one that is damaged is said before photos are taken in
         before = set(_left_out(place, settings.capture))
         if photos:
             capture = join_photos(place, photos, settings.capture, settings.camera)

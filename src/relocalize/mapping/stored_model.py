@@ -21,6 +21,7 @@ from relocalize.mapping.report import MapReport
 from relocalize.place import MapModel, Place, PosedImage, atomic
 from relocalize.place.colmap_files import check_whole
 from relocalize.place.folder import MOVED, read_json
+from relocalize.place.model import write_model
 from relocalize.plain import from_plain
 
 MAP_RECORD = "map.json"
@@ -122,7 +123,7 @@ def replace_model(
     records = {MAP_RECORD: record, MOVED: moved}
     records = {name: content for name, content in records.items() if content is not None}
     with atomic.new_folder(place.map_dir) as folder:
-        model.write_binary(str(folder))
+        write_model(model, folder)
         for name, content in records.items():
             atomic.write_json(folder / name, content)
         if features is not None:

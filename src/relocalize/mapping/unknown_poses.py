@@ -38,6 +38,7 @@ from relocalize.mapping.scale import metres_per_unit
 from relocalize.mapping.settings import MapSettings
 from relocalize.place import Capture, Frame, MapModel, Place
 from relocalize.place.folder import METRE
+from relocalize.place.model import write_model
 
 _LEAST_PART = 3  # images that the map lacks: fewer lose their pose, and are no part
 _APART = "in part {number}, which nothing firm ties to the map; film what lies between the two"
@@ -310,7 +311,7 @@ def _register_rest(
             aside = work / "registered-new"
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
-            model.write_binary(str(aside))
+            write_model(model, aside)
             shutil.rmtree(saved, ignore_errors=True)
             aside.rename(saved)
     return model, results

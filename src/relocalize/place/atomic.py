@@ -18,11 +18,17 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Replace the file at ``path`` by ``data``, in one step for every reader."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{_ASIDE}{path.name}")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException as error:
+        aside.unlink(missing_ok=True)  # of a full disk, it would be the part that fitted
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
+        raise
     _sync_folder(path.parent)
 
 
@@ -50,13 +56,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     aside.mkdir()
     try:
         yield aside
+        for file in aside.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    for file in aside.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
     recover_folder(path)
     if path.exists():
         path.rename(old)

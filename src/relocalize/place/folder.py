@@ -29,6 +29,7 @@ from relocalize.plain import from_plain
 SCHEMA = 1
 MAP_UNIT = "map unit"
 METRE = "metre"
+MADE = "made.json"  # in a new map's folder, until place.json says the same
 MOVED = "moved.json"  # in the map's folder: the moves it went through
 _DIGESTED = ("cameras.bin", "images.bin", "points3D.bin", "features.json")  # of the map's files
 _SHOWN = "[!.]*"  # a pattern for names, not of what is being written aside
@@ -98,6 +99,14 @@ class _Moved:
     frame: Frame
 
 
+@dataclass(frozen=True)
+class Made:
+    """What `MADE` says of the Place: where the poses beside it come from, and their frame."""
+
+    poses_from: str
+    frame: Frame
+
+
 class Place:
     """A Place folder. Reads are lazy and always from disk; writes are atomic and locked.
 
@@ -140,6 +149,7 @@ class Place:
         place._manifest()
         if recover:
             place._recover()
+            place._finish_map()
             place._finish_move()
         return place
 
@@ -252,6 +262,7 @@ class Place:
             self._write_manifest(
                 replace(self._manifest(), poses_from=poses_from, frame=frame, moves=())
             )
+            (self.map_dir / MADE).unlink(missing_ok=True)
 
     @property
     def moves(self) -> tuple[Move, ...]:
@@ -262,6 +273,15 @@ class Place:
         """Note all changes of the world frame, and what is known of it now."""
         with self.lock():
             self._write_manifest(replace(self._manifest(), moves=moves, frame=frame))
+
+    def _finish_map(self) -> None:
+        """Note what a kill kept out of ``place.json`` about a new map."""
+        path = self.map_dir / MADE
+        if not path.is_file():
+            return
+        with suppress(PlaceError, ValueError, OSError):
+            made = from_plain(Made, read_json(path))
+            self.record_poses(poses_from=made.poses_from, frame=made.frame)
 
     def _finish_move(self) -> None:
         """Note a move of the map that a kill kept out of ``place.json``."""

@@ -80,6 +80,10 @@ def _acquire(path: Path) -> int:
                 f"{path.parent} is being written by another relocalize (process {holder}); "
                 "wait for it to end, or stop it"
             ) from None
-    os.ftruncate(handle, 0)
-    os.write(handle, f"{os.getpid()}\n".encode())
+    try:
+        os.ftruncate(handle, 0)
+        os.write(handle, f"{os.getpid()}\n".encode())
+    except OSError as error:  # the disk is full
+        os.close(handle)
+        raise PlaceError(f"{path.parent} cannot be written: {error.strerror}") from error
     return handle

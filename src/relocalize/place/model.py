@@ -229,7 +229,7 @@ class MapModel:
         Images are numbered from 1 in name order; points keep their ids and colors, and get their
         tracks from `PosedImage.point_rows`. Each image is its own frame (no camera rigs).
         """
-        self.to_colmap().write_binary(str(folder))
+        write_model(self.to_colmap(), folder)
 
     def to_colmap(self) -> pycolmap.Reconstruction:
         """As pycolmap's reconstruction."""
@@ -250,6 +250,29 @@ class MapModel:
             point.track = track
             reconstruction.add_point3D_with_id(int(self.points.ids[row]), point)
         return reconstruction
+
+
+def write_model(model: pycolmap.Reconstruction, folder: Path) -> None:
+    """Write a model as COLMAP binary files into the existing ``folder``.
+
+    Raises:
+        PlaceError: the disk is full, of which COLMAP's own writer says nothing.
+    """
+    model.write_binary(str(folder))
+    try:
+        colmap_files.check_whole(folder)
+    except PlaceError as error:
+        raise PlaceError(f"{folder} cannot be written, the disk may be full: {error}") from error
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether ``folder`` has a model that no kill and no full disk cut short."""
+    try:
+        colmap_files.check_whole(folder)
+    except PlaceError:
+        return False
+    # COLMAP writes it last.
+    return (folder / "points3D.bin").is_file()
 
 
 def add_image(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -127,6 +128,7 @@ def _trained(
 ) -> RegressorLocalizer:
     """The regressor, trained unless it is there."""
     from relocalize.localization.regressor import RegressorLocalizer  # noqa: PLC0415
+    from relocalize.localization.training_regressor import training_folder  # noqa: PLC0415
     from relocalize.regression.distributed import Workers  # noqa: PLC0415 - torch takes seconds
 
     def fit() -> RegressorLocalizer:
@@ -138,6 +140,8 @@ def _trained(
         stored = RegressorLocalizer.load(folder)
         # How many threads it took makes no other regressor.
         if replace(stored.facts.settings, threads=settings.threads) == settings:
+            # Of a run that was killed once all was saved.
+            shutil.rmtree(training_folder(place, split, settings), ignore_errors=True)
             progress.say(f"{folder} is trained with these settings on what there is now")
             return stored
     return cast("RegressorLocalizer", store(place, folder, split, fit))
