@@ -30,6 +30,9 @@ from relocalize.place.model import NO_POINT, observation_counts
 MOST_IMAGES = 1000
 _LEAST_OBSERVATIONS = 6  # of an image: fewer leave its own 6 numbers open
 _STEP = 1e-6  # of numerical derivatives, relative
+# Of an image's typical depth: nearer points are none. A match of two images alone may end in the
+# very centre of one, where it says nothing and its derivatives are without bound.
+_LEAST_DEPTH = 1e-3
 
 
 def pose_covariances(place: Place) -> dict[str, FloatArray]:
@@ -52,26 +55,32 @@ def pose_covariances(place: Place) -> dict[str, FloatArray]:
     return {image.name: block for image, block in zip(observations.images, blocks, strict=True)}
 
 
-def lens_sigmas(model: MapModel) -> dict[int, FloatArray]:
-    """How exactly images determine the parameters [P] of each camera, by its number, all free.
+def lens_sigmas(
+    model: MapModel, *, principal_points: bool = True
+) -> tuple[dict[int, FloatArray], float]:
+    """How exactly images determine the parameters [P] of each camera, by its number.
 
-    Infinite where they leave them open, or are too many to ask.
+    Infinite where they leave them open, or are too many to ask; 0 for principal points if held.
+    Beside them the noise of the observations from which that follows, in pixels.
     """
     every = {
         number: np.full(len(camera.params), np.inf) for number, camera in model.cameras.items()
     }
-    observations = Observations.of(model, principal_points=True)
+    observations = Observations.of(model, principal_points=principal_points)
     if observations is None or len(observations.images) > MOST_IMAGES:
-        return every
+        return every, 0.0
+    noise = float(np.sqrt(observations.variance))
     covariance = _free_covariance(observations)
     if covariance is None:
-        return every
+        return every, noise
     poses = 6 * len(observations.images)
     variances = observations.variance * np.diag(covariance)[poses:]
     variances = np.where(variances >= 0, variances, np.inf)
     for image in observations.images:
-        every[image.camera_id] = np.sqrt(variances[observations.lenses.at(image.camera)])
-    return every
+        every[image.camera_id] = sigmas = np.zeros(len(image.camera.params))
+        free = observations.lenses.free(image.camera)
+        sigmas[free] = np.sqrt(variances[observations.lenses.at(image.camera)])
+    return every, noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +155,10 @@ class _Lenses:
         first = self._first[camera]
         return slice(first, first + len(self._free[camera]))
 
+    def free(self, camera: Camera) -> list[int]:
+        """Which of a camera's parameters are estimated."""
+        return self._free[camera]
+
     def derivatives(self, camera: Camera, in_cam: FloatArray) -> FloatArray:
         """[M, 2, L] of the pixels of points [M, 3] in the camera's axes."""
         found = np.zeros((len(in_cam), 2, self.size))
@@ -173,7 +186,8 @@ def _of_image(
     in_cam = image.cam_from_world @ positions[points]
     pixels = image.camera.img_from_cam(in_cam)
     residuals = pixels - image.keypoints[used].astype(np.float64)
-    fine = np.isfinite(residuals).all(axis=1) & (in_cam[:, 2] > 0)
+    least = _LEAST_DEPTH * max(float(np.median(in_cam[:, 2])), 0.0) if len(in_cam) else 0.0
+    fine = np.isfinite(residuals).all(axis=1) & (in_cam[:, 2] > least)
     points, in_cam, residuals = points[fine], in_cam[fine], residuals[fine]
     by_cam = np.empty((len(points), 2, 3))
     for axis in range(3):
