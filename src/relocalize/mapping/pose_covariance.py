@@ -60,15 +60,18 @@ def lens_sigmas(
 ) -> tuple[dict[int, FloatArray], float]:
     """How exactly images determine the parameters [P] of each camera, by its number.
 
-    Infinite where they leave them open, or are too many to ask; 0 for principal points if held.
-    Beside them the noise of the observations from which that follows, in pixels.
+    Infinite where they leave them open; 0 for principal points if held; none at all where there
+    are too many images and cameras to ask. Beside them the noise of the observations from which
+    that follows, in pixels.
     """
     every = {
         number: np.full(len(camera.params), np.inf) for number, camera in model.cameras.items()
     }
     observations = Observations.of(model, principal_points=principal_points)
-    if observations is None or len(observations.images) > MOST_IMAGES:
+    if observations is None:
         return every, 0.0
+    if 6 * len(observations.images) + observations.lenses.size > 6 * MOST_IMAGES:
+        return {}, 0.0
     noise = float(np.sqrt(observations.variance))
     covariance = _free_covariance(observations)
     if covariance is None:
@@ -92,7 +95,8 @@ class Observations:
     point_rows: NDArray[np.int64]  # [M] its point, numbered from 0 among those that take part
     by_pose: FloatArray  # [M, 2, 6] pixels per unit of the camera's centre and per radian
     by_point: FloatArray  # [M, 2, 3] pixels per unit of the point's position
-    by_lens: FloatArray  # [M, 2, L] pixels per parameter of any lens; 0 for the others' lenses
+    by_lens: FloatArray  # [M, 2, K] pixels per parameter of the lens; 0 beyond its own
+    lens_columns: NDArray[np.int64]  # [M, K] which of the L parameters of all lenses these are
     weights: FloatArray  # [M] of the robust loss
     variance: float  # of a pixel coordinate with weight 1
     depth: float  # typical distance of points
@@ -113,7 +117,7 @@ class Observations:
         ]
         if len(parts) < 2:
             return None
-        rows, points, residuals, by_pose, by_point, by_lens, depths = map(
+        rows, points, residuals, by_pose, by_point, by_lens, lens_columns, depths = map(
             np.concatenate, zip(*parts, strict=True)
         )
         squares = (residuals**2).sum(axis=1)
@@ -129,6 +133,7 @@ class Observations:
             by_pose,
             by_point,
             by_lens,
+            lens_columns,
             weights,
             float((weights * squares).sum() / freedom),
             float(np.median(depths)),
@@ -159,10 +164,18 @@ class _Lenses:
         """Which of a camera's parameters are estimated."""
         return self._free[camera]
 
-    def derivatives(self, camera: Camera, in_cam: FloatArray) -> FloatArray:
-        """[M, 2, L] of the pixels of points [M, 3] in the camera's axes."""
-        found = np.zeros((len(in_cam), 2, self.size))
-        for column, index in enumerate(self._free[camera], start=self._first[camera]):
+    def derivatives(
+        self, camera: Camera, in_cam: FloatArray
+    ) -> tuple[FloatArray, NDArray[np.int64]]:
+        """[M, 2, K] of the pixels of points [M, 3] in the camera's axes, and their columns [M, K].
+
+        K is the same for all cameras; what one has less is 0, of whichever parameter.
+        """
+        widest = max(map(len, self._free.values()))
+        found = np.zeros((len(in_cam), 2, widest))
+        columns = np.zeros((len(in_cam), widest), dtype=np.int64)
+        for column, index in enumerate(self._free[camera]):
+            columns[:, column] = self._first[camera] + column
             step = _STEP * max(1.0, abs(camera.params[index]))
             sides = []
             for sign in (1, -1):
@@ -171,13 +184,20 @@ class _Lenses:
                 moved = Camera(camera.model, camera.width, camera.height, tuple(params))
                 sides.append(moved.img_from_cam(in_cam))
             found[:, :, column] = (sides[0] - sides[1]) / (2 * step)
-        return found
+        return found, columns
 
 
 def _of_image(
     row: int, image: PosedImage, positions: FloatArray, number: NDArray[np.int64], lenses: _Lenses
 ) -> tuple[
-    NDArray[np.int64], NDArray[np.int64], FloatArray, FloatArray, FloatArray, FloatArray, FloatArray
+    NDArray[np.int64],
+    NDArray[np.int64],
+    FloatArray,
+    FloatArray,
+    FloatArray,
+    FloatArray,
+    NDArray[np.int64],
+    FloatArray,
 ]:
     """Its observations' image, points, residuals, derivatives and depths."""
     used = image.point_rows != NO_POINT
@@ -204,7 +224,7 @@ def _of_image(
         residuals,
         np.concatenate([-by_point, by_turn], axis=2),
         by_point,
-        lenses.derivatives(image.camera, in_cam),
+        *lenses.derivatives(image.camera, in_cam),
         in_cam[:, 2],
     )
 
@@ -252,14 +272,13 @@ def _free_covariances(found: Observations) -> FloatArray:
 def normal_equations(found: Observations) -> sparse.csr_array:
     """[6 N + L, 6 N + L] of poses and lenses, points eliminated."""
     poses = 6 * len(found.images)
-    size = poses + found.by_lens.shape[2]
-    many = len(found.image_rows)
+    size = poses + found.lenses.size
     root = np.sqrt(found.weights)[:, None, None]
     by_rest = np.concatenate([found.by_pose, found.by_lens], axis=2) * root
     columns = np.concatenate(
         [
             6 * found.image_rows[:, None] + np.arange(6),
-            np.broadcast_to(poses + np.arange(size - poses), (many, size - poses)),
+            poses + found.lens_columns,
         ],
         axis=1,
     )

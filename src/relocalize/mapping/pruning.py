@@ -11,7 +11,7 @@ import pycolmap
 from relocalize import progress
 from relocalize.checking.soundness import loose_images
 from relocalize.geometry.transforms import FloatArray
-from relocalize.mapping.pose_covariance import MOST_IMAGES, lens_sigmas
+from relocalize.mapping.pose_covariance import lens_sigmas
 from relocalize.place import MapModel
 from relocalize.place.bundle_adjustment import refine_map
 
@@ -84,12 +84,10 @@ def _share(sigma: float) -> str:
 
 def _open_focals(model: pycolmap.Reconstruction) -> dict[int, float]:
     """One sigma, as a share, of the focal lengths that a map leaves open, by camera."""
-    cameras = held_cameras(model)
-    if not cameras or model.num_reg_images() > MOST_IMAGES:
-        return {}
     sigmas, noise = lens_sigmas(MapModel.from_colmap(model), principal_points=False)
     shares = {
-        number: _focal_share(camera, sigmas[number], noise) for number, camera in cameras.items()
+        number: _focal_share(model.cameras[number], found, noise)
+        for number, found in sigmas.items()
     }
     return {number: share for number, share in shares.items() if share > _MAX_FOCAL_SIGMA}
 
@@ -180,8 +178,9 @@ def _free_lenses(model: pycolmap.Reconstruction) -> tuple[bool, bool]:
     sigmas, noise = lens_sigmas(MapModel.from_colmap(model))
     principal = focal = True
     for number, camera in cameras.items():
-        found = sigmas[number]
-        focal &= _focal_share(camera, found, noise) <= _MAX_FOCAL_SIGMA
+        found = sigmas.get(number, np.full(len(camera.params), np.inf))
+        if sigmas:
+            focal &= _focal_share(camera, found, noise) <= _MAX_FOCAL_SIGMA
         size = np.array([camera.width, camera.height])
         most = _MAX_LENS_SIGMA * size.max()
         principal &= bool((found[camera.principal_point_idxs()] <= most).all())

@@ -30,6 +30,7 @@ from relocalize.mapping.keyframes import choose_keyframes
 from relocalize.mapping.look_alikes import contradictions
 from relocalize.mapping.main_model import MainModel, make_main_model
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
+from relocalize.mapping.own_cameras import with_own_cameras
 from relocalize.mapping.pruning import held_cameras, keep_images, refine_and_prune
 from relocalize.mapping.reconstruction import Task, alarms_of, read_models, save_models
 from relocalize.mapping.registering import Query, Registrar, Registration, add_to_model, reasons_of
@@ -164,6 +165,8 @@ def reconstruct(
         model, results = _register_rest(database, work, walks, similarity, main.model, settings)
         count.items = len(results)
     with stages.measure("bundle adjustment of all frames", "images") as count:
+        # First: what is left out for contradicting a camera that is none would be missed.
+        model = _with_own_cameras(model, captures)
         pruned = refine_and_prune(model)
         count.items = int(model.num_reg_images())
     with stages.measure("judgement", "images") as count:
@@ -195,6 +198,27 @@ def reconstruct(
         weak_links=tuple(map(str, soundness.links)),
         alarms=alarms,
     )
+
+
+def _with_own_cameras(
+    model: pycolmap.Reconstruction, captures: Sequence[Capture]
+) -> pycolmap.Reconstruction:
+    """The model, with a camera a photo where they were not taken by one."""
+    doubtful = [
+        image.name
+        for capture in captures
+        if capture.kind == "photos"
+        for image in capture.images
+        if capture.camera_of(image).known == "unknown"
+    ]
+    split, difference = with_own_cameras(MapModel.from_colmap(model), doubtful)
+    if not difference:
+        return model
+    progress.say(
+        f"photos of one size were not taken by one camera: focal lengths of them differ by up to "
+        f"{difference:.0%}; each has a camera of its own"
+    )
+    return split.to_colmap()
 
 
 def _nothing_held(names: Sequence[str], loose: Mapping[str, str]) -> str:
