@@ -26,7 +26,7 @@ def taken_with(focal_lengths: Sequence[float]) -> MapModel:
         pixels = Camera.from_focal(1000, 800, focal).img_from_cam(pose @ positions)
         pixels += rng.normal(0, 0.3, pixels.shape)
         name, shared = f"{number}.jpg", Camera.from_focal(1000, 800, 1100.0)
-        images[name] = PosedImage(name, shared, 1, pose, pixels, np.arange(150))
+        images[name] = PosedImage(name, shared, 1, pose, pixels.astype(np.float32), np.arange(150))
     ids, colors = np.arange(1, 151), np.zeros((150, 3), np.uint8)
     points = Points(ids, positions, colors, np.full(150, 0.3), np.full(150, len(images)))
     model = MapModel(images, points).to_colmap()

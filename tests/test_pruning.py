@@ -72,7 +72,7 @@ def side_by_side(counts: list[int]) -> pycolmap.Reconstruction:
     rng = np.random.default_rng(0)
     positions = rng.uniform((-3, -2, 9), (3, 2, 11), (max(counts), 3))
     positions[:40] = rng.uniform((-0.8, -0.8, 10), (0.8, 0.8, 10.1), (40, 3))
-    lengths = sum(np.arange(max(counts)) < count for count in counts)
+    lengths = (np.arange(max(counts)) < np.array(counts)[:, None]).sum(axis=0)
     images = {}
     for number, count in enumerate(counts):
         turn = Rotation.from_rotvec([0, 0.02 * number, 0]).as_matrix()
@@ -81,7 +81,9 @@ def side_by_side(counts: list[int]) -> pycolmap.Reconstruction:
         pixels = camera.img_from_cam(pose @ positions[:count])
         pixels += rng.normal(0, 0.5, pixels.shape)
         name = f"{number}.jpg"
-        images[name] = PosedImage(name, camera, number + 1, pose, pixels, np.arange(count))
+        images[name] = PosedImage(
+            name, camera, number + 1, pose, pixels.astype(np.float32), np.arange(count)
+        )
     ids, colors = np.arange(1, len(positions) + 1), np.zeros((len(positions), 3), np.uint8)
     points = Points(ids, positions, colors, np.full(len(positions), 0.5), lengths)
     return MapModel(images, points).to_colmap()
