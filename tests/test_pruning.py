@@ -3,10 +3,13 @@
 import numpy as np
 import pycolmap
 import pytest
+from scipy.spatial.transform import Rotation
 
-from relocalize.mapping.pruning import refine_and_prune, unpose_without_lens
+from relocalize import Camera, Rigid3
+from relocalize.mapping.pruning import Pruned, refine_and_prune, unpose_without_lens
 from relocalize.mapping.reconstruction import alarms_of
-from relocalize.place import MapModel
+from relocalize.place import MapModel, PosedImage
+from relocalize.place.model import Points
 
 # Focal length, principal point, two radial terms; of the wide lens the points fill the middle.
 LONG = (2600.0, 505.0, 390.0, -0.5, 6.0)
@@ -34,7 +37,7 @@ def simulated(lens: tuple[float, ...], points: int, frames: int) -> pycolmap.Rec
 
 def test_lens_parameters_that_images_determine_are_estimated():
     model = simulated(LONG, points=800, frames=20)
-    assert refine_and_prune(model) == {}
+    assert refine_and_prune(model).loose == {}
     (camera,) = model.cameras.values()
     assert camera.model.name == "RADIAL"
     assert camera.params == pytest.approx(LONG, rel=0.05)
@@ -62,3 +65,43 @@ def test_images_whose_camera_is_no_lens_lose_their_pose():
     assert set(MapModel.from_colmap(model).images) == {
         image.name for image in model.images.values() if image.image_id != lost.image_id
     }
+
+
+def side_by_side(counts: list[int]) -> pycolmap.Reconstruction:
+    """Photos a step apart by a camera each, that see so many points, with noise of half a pixel."""
+    rng = np.random.default_rng(0)
+    positions = rng.uniform((-3, -2, 9), (3, 2, 11), (max(counts), 3))
+    positions[:40] = rng.uniform((-0.8, -0.8, 10), (0.8, 0.8, 10.1), (40, 3))
+    lengths = (np.arange(max(counts)) < np.array(counts)[:, None]).sum(axis=0)
+    images = {}
+    for number, count in enumerate(counts):
+        turn = Rotation.from_rotvec([0, 0.02 * number, 0]).as_matrix()
+        pose = Rigid3(turn, np.array([0.6 * number, 0, 0])).inverse()
+        camera = Camera.from_focal(1000, 800, 1200.0 + 10 * number)
+        pixels = camera.img_from_cam(pose @ positions[:count])
+        pixels += rng.normal(0, 0.5, pixels.shape)
+        name = f"{number}.jpg"
+        images[name] = PosedImage(
+            name, camera, number + 1, pose, pixels.astype(np.float32), np.arange(count)
+        )
+    ids, colors = np.arange(1, len(positions) + 1), np.zeros((len(positions), 3), np.uint8)
+    points = Points(ids, positions, colors, np.full(len(positions), 0.5), lengths)
+    return MapModel(images, points).to_colmap()
+
+
+def test_a_map_whose_lenses_nothing_determines_has_an_alarm():
+    """Three photos of three people, by few points: any lens explains them."""
+    model = side_by_side([60, 60, 60])
+    (alarm,) = refine_and_prune(model).alarms
+    assert "focal length of 3 images" in alarm
+    assert model.num_reg_images() == 3
+    assert refine_and_prune(side_by_side([1000] * 8)) == Pruned({})
+
+
+def test_an_image_whose_lens_the_others_leave_open_loses_its_pose():
+    model = side_by_side([1000, 1000, 1000, 40, 1000, 1000, 1000, 1000])
+    pruned = refine_and_prune(model)
+    assert pruned.alarms == ()
+    assert list(pruned.loose) == ["3.jpg"]
+    assert "focal length" in pruned.loose["3.jpg"]
+    assert "3.jpg" not in MapModel.from_colmap(model).images

@@ -30,6 +30,9 @@ from relocalize.place.model import NO_POINT, observation_counts
 MOST_IMAGES = 1000
 _LEAST_OBSERVATIONS = 6  # of an image: fewer leave its own 6 numbers open
 _STEP = 1e-6  # of numerical derivatives, relative
+# Of an image's typical depth: nearer points are none. A match of two images alone may end in the
+# very centre of one, where it says nothing and its derivatives are without bound.
+_LEAST_DEPTH = 1e-3
 
 
 def pose_covariances(place: Place) -> dict[str, FloatArray]:
@@ -52,26 +55,35 @@ def pose_covariances(place: Place) -> dict[str, FloatArray]:
     return {image.name: block for image, block in zip(observations.images, blocks, strict=True)}
 
 
-def lens_sigmas(model: MapModel) -> dict[int, FloatArray]:
-    """How exactly images determine the parameters [P] of each camera, by its number, all free.
+def lens_sigmas(
+    model: MapModel, *, principal_points: bool = True
+) -> tuple[dict[int, FloatArray], float]:
+    """How exactly images determine the parameters [P] of each camera, by its number.
 
-    Infinite where they leave them open, or are too many to ask.
+    Infinite where they leave them open; 0 for principal points if held; none at all where there
+    are too many images and cameras to ask. Beside them the noise of the observations from which
+    that follows, in pixels.
     """
     every = {
         number: np.full(len(camera.params), np.inf) for number, camera in model.cameras.items()
     }
-    observations = Observations.of(model, principal_points=True)
-    if observations is None or len(observations.images) > MOST_IMAGES:
-        return every
+    observations = Observations.of(model, principal_points=principal_points)
+    if observations is None:
+        return every, 0.0
+    if 6 * len(observations.images) + observations.lenses.size > 6 * MOST_IMAGES:
+        return {}, 0.0
+    noise = float(np.sqrt(observations.variance))
     covariance = _free_covariance(observations)
     if covariance is None:
-        return every
+        return every, noise
     poses = 6 * len(observations.images)
     variances = observations.variance * np.diag(covariance)[poses:]
     variances = np.where(variances >= 0, variances, np.inf)
     for image in observations.images:
-        every[image.camera_id] = np.sqrt(variances[observations.lenses.at(image.camera)])
-    return every
+        every[image.camera_id] = sigmas = np.zeros(len(image.camera.params))
+        free = observations.lenses.free(image.camera)
+        sigmas[free] = np.sqrt(variances[observations.lenses.at(image.camera)])
+    return every, noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +95,8 @@ class Observations:
     point_rows: NDArray[np.int64]  # [M] its point, numbered from 0 among those that take part
     by_pose: FloatArray  # [M, 2, 6] pixels per unit of the camera's centre and per radian
     by_point: FloatArray  # [M, 2, 3] pixels per unit of the point's position
-    by_lens: FloatArray  # [M, 2, L] pixels per parameter of any lens; 0 for the others' lenses
+    by_lens: FloatArray  # [M, 2, K] pixels per parameter of the lens; 0 beyond its own
+    lens_columns: NDArray[np.int64]  # [M, K] which of the L parameters of all lenses these are
     weights: FloatArray  # [M] of the robust loss
     variance: float  # of a pixel coordinate with weight 1
     depth: float  # typical distance of points
@@ -104,7 +117,7 @@ class Observations:
         ]
         if len(parts) < 2:
             return None
-        rows, points, residuals, by_pose, by_point, by_lens, depths = map(
+        rows, points, residuals, by_pose, by_point, by_lens, lens_columns, depths = map(
             np.concatenate, zip(*parts, strict=True)
         )
         squares = (residuals**2).sum(axis=1)
@@ -120,6 +133,7 @@ class Observations:
             by_pose,
             by_point,
             by_lens,
+            lens_columns,
             weights,
             float((weights * squares).sum() / freedom),
             float(np.median(depths)),
@@ -146,10 +160,22 @@ class _Lenses:
         first = self._first[camera]
         return slice(first, first + len(self._free[camera]))
 
-    def derivatives(self, camera: Camera, in_cam: FloatArray) -> FloatArray:
-        """[M, 2, L] of the pixels of points [M, 3] in the camera's axes."""
-        found = np.zeros((len(in_cam), 2, self.size))
-        for column, index in enumerate(self._free[camera], start=self._first[camera]):
+    def free(self, camera: Camera) -> list[int]:
+        """Which of a camera's parameters are estimated."""
+        return self._free[camera]
+
+    def derivatives(
+        self, camera: Camera, in_cam: FloatArray
+    ) -> tuple[FloatArray, NDArray[np.int64]]:
+        """[M, 2, K] of the pixels of points [M, 3] in the camera's axes, and their columns [M, K].
+
+        K is the same for all cameras; what one has less is 0, of whichever parameter.
+        """
+        widest = max(map(len, self._free.values()))
+        found = np.zeros((len(in_cam), 2, widest))
+        columns = np.zeros((len(in_cam), widest), dtype=np.int64)
+        for column, index in enumerate(self._free[camera]):
+            columns[:, column] = self._first[camera] + column
             step = _STEP * max(1.0, abs(camera.params[index]))
             sides = []
             for sign in (1, -1):
@@ -158,13 +184,20 @@ class _Lenses:
                 moved = Camera(camera.model, camera.width, camera.height, tuple(params))
                 sides.append(moved.img_from_cam(in_cam))
             found[:, :, column] = (sides[0] - sides[1]) / (2 * step)
-        return found
+        return found, columns
 
 
 def _of_image(
     row: int, image: PosedImage, positions: FloatArray, number: NDArray[np.int64], lenses: _Lenses
 ) -> tuple[
-    NDArray[np.int64], NDArray[np.int64], FloatArray, FloatArray, FloatArray, FloatArray, FloatArray
+    NDArray[np.int64],
+    NDArray[np.int64],
+    FloatArray,
+    FloatArray,
+    FloatArray,
+    FloatArray,
+    NDArray[np.int64],
+    FloatArray,
 ]:
     """Its observations' image, points, residuals, derivatives and depths."""
     used = image.point_rows != NO_POINT
@@ -173,7 +206,8 @@ def _of_image(
     in_cam = image.cam_from_world @ positions[points]
     pixels = image.camera.img_from_cam(in_cam)
     residuals = pixels - image.keypoints[used].astype(np.float64)
-    fine = np.isfinite(residuals).all(axis=1) & (in_cam[:, 2] > 0)
+    least = _LEAST_DEPTH * max(float(np.median(in_cam[:, 2])), 0.0) if len(in_cam) else 0.0
+    fine = np.isfinite(residuals).all(axis=1) & (in_cam[:, 2] > least)
     points, in_cam, residuals = points[fine], in_cam[fine], residuals[fine]
     by_cam = np.empty((len(points), 2, 3))
     for axis in range(3):
@@ -190,7 +224,7 @@ def _of_image(
         residuals,
         np.concatenate([-by_point, by_turn], axis=2),
         by_point,
-        lenses.derivatives(image.camera, in_cam),
+        *lenses.derivatives(image.camera, in_cam),
         in_cam[:, 2],
     )
 
@@ -238,14 +272,13 @@ def _free_covariances(found: Observations) -> FloatArray:
 def normal_equations(found: Observations) -> sparse.csr_array:
     """[6 N + L, 6 N + L] of poses and lenses, points eliminated."""
     poses = 6 * len(found.images)
-    size = poses + found.by_lens.shape[2]
-    many = len(found.image_rows)
+    size = poses + found.lenses.size
     root = np.sqrt(found.weights)[:, None, None]
     by_rest = np.concatenate([found.by_pose, found.by_lens], axis=2) * root
     columns = np.concatenate(
         [
             6 * found.image_rows[:, None] + np.arange(6),
-            np.broadcast_to(poses + np.arange(size - poses), (many, size - poses)),
+            poses + found.lens_columns,
         ],
         axis=1,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pycolmap
@@ -22,25 +23,78 @@ _PHOTO_ERROR = 5.0  # pixels at 640 pixels of image size, as where single photos
 # longer side, a second radial term where it moves the corners by less. Lenses are rarely off by
 # more than 3%, and errors that images have in common are not in their sigma.
 _MAX_LENS_SIGMA = 0.005
+# A focal length left open by more than this share was not found: what its camera sees may be so
+# much deeper or flatter. No more is allowed to the scale between two sides of a map.
+_MAX_FOCAL_SIGMA = 0.2
+_LEAST_NOISE = 0.5  # pixels; photos of a flat wall fit any lens, to a hundredth of a pixel
+_LEAST_IMAGES = 3
 
 
-def refine_and_prune(model: pycolmap.Reconstruction) -> dict[str, str]:
+@dataclass(frozen=True)
+class Pruned:
+    """What a map could not keep."""
+
+    loose: dict[str, str]  # images that lost their pose, with the reason of each
+    alarms: tuple[str, ...] = ()  # what nothing determines and yet had to stay
+
+
+def refine_and_prune(model: pycolmap.Reconstruction) -> Pruned:
     """Adjust a map, in place, and leave out what contradicts it or hangs loose.
 
     Twice, since what is left out bent the rest; the second time with principal points and second
     radial terms, where the images determine them.
-
-    Returns:
-        Images that lost their pose, with the reason of each.
     """
     with progress.bar("adjusting all frames", 2, "rounds") as bar:
         refine_map(model)
         loose = _pruned(model)
         bar.advance()
-        refine_map(model, principal_points=_free_lenses(model))
+        principal_points, focal_lengths = _free_lenses(model)
+        refine_map(model, principal_points=principal_points)
         loose |= _pruned(model)
+        # Whatever they leave open with all of a lens free, they may hold with its middle held.
+        pruned = Pruned({}) if focal_lengths else _without_open_lenses(model)
         bar.advance()
-    return loose
+    return Pruned(loose | pruned.loose, pruned.alarms)
+
+
+def _without_open_lenses(model: pycolmap.Reconstruction) -> Pruned:
+    """Take their pose from images whose focal length the map leaves open, if any others remain."""
+    loose: dict[str, str] = {}
+    while sigmas := _open_focals(model):
+        posed = [image for image in model.images.values() if image.has_pose]
+        images = {i.name: sigmas[i.camera_id] for i in posed if i.camera_id in sigmas}
+        if len(posed) - len(images) < _LEAST_IMAGES:
+            return Pruned(loose, (_nothing_determines(images),))
+        loose |= {name: f"its focal length is open by {_share(s)}" for name, s in images.items()}
+        unpose(model, images)
+    return Pruned(loose)
+
+
+def _nothing_determines(images: dict[str, float]) -> str:
+    widest = max(images.values())
+    return (
+        f"the focal length of {len(images)} images is open by up to {_share(widest)}, and with it "
+        "the shape of the map: add photos from further sides, or photos whose EXIF is intact"
+    )
+
+
+def _share(sigma: float) -> str:
+    return f"± {100 * sigma:.0f}%" if sigma < 1 else "more than ± 100%"
+
+
+def _open_focals(model: pycolmap.Reconstruction) -> dict[int, float]:
+    """One sigma, as a share, of the focal lengths that a map leaves open, by camera."""
+    sigmas, noise = lens_sigmas(MapModel.from_colmap(model), principal_points=False)
+    shares = {
+        number: _focal_share(model.cameras[number], found, noise)
+        for number, found in sigmas.items()
+    }
+    return {number: share for number, share in shares.items() if share > _MAX_FOCAL_SIGMA}
+
+
+def _focal_share(camera: pycolmap.Camera, sigmas: FloatArray, noise: float) -> float:
+    share = max(sigmas[i] / camera.params[i] for i in camera.focal_length_idxs())
+    return float(share * max(1.0, _LEAST_NOISE / max(noise, 1e-9)))
 
 
 def _pruned(model: pycolmap.Reconstruction) -> dict[str, str]:
@@ -108,21 +162,25 @@ def unpose(model: pycolmap.Reconstruction, names: Collection[str]) -> None:
             manager.deregister_frame(image.frame_id)
 
 
-def _free_lenses(model: pycolmap.Reconstruction) -> bool:
-    """Give cameras a second radial term that is determined; whether principal points are, too.
+def _free_lenses(model: pycolmap.Reconstruction) -> tuple[bool, bool]:
+    """Give cameras a second radial term that is determined.
 
-    These move all together: every camera's has to be.
+    Returns:
+        Whether principal points are determined, too (these move all together: every camera's has
+        to be), and whether focal lengths are.
     """
     if not model.num_points3D():
-        return False
+        return False, False
     cameras = held_cameras(model)
     radial = [camera for camera in cameras.values() if camera.model.name == "SIMPLE_RADIAL"]
     for camera in radial:
         _become(camera, "RADIAL", [*camera.params, 0.0])
-    sigmas = lens_sigmas(MapModel.from_colmap(model))
-    principal = True
+    sigmas, noise = lens_sigmas(MapModel.from_colmap(model))
+    principal = focal = True
     for number, camera in cameras.items():
         found = sigmas.get(number, np.full(len(camera.params), np.inf))
+        if sigmas:
+            focal &= _focal_share(camera, found, noise) <= _MAX_FOCAL_SIGMA
         size = np.array([camera.width, camera.height])
         most = _MAX_LENS_SIGMA * size.max()
         principal &= bool((found[camera.principal_point_idxs()] <= most).all())
@@ -130,7 +188,7 @@ def _free_lenses(model: pycolmap.Reconstruction) -> bool:
         corner = np.linalg.norm(np.maximum(centre, size - centre)) / camera.focal_length
         if camera in radial and not found[-1] * camera.focal_length * corner**5 <= most:
             _become(camera, "SIMPLE_RADIAL", list(camera.params[:-1]))
-    return principal
+    return principal, focal
 
 
 def _become(camera: pycolmap.Camera, model: str, params: Sequence[float]) -> None:

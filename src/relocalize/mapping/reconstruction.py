@@ -176,7 +176,8 @@ def _judged(models: Iterable[pycolmap.Reconstruction], task: Task, what: str) ->
         unpose_without_lens(model)
         # One point behind a camera makes any mean of errors meaningless.
         prune_points(model)
-        rated.append((judge(model, task.names, task.ordered), model))
+        if model.num_points3D():
+            rated.append((judge(model, task.names, task.ordered), model))
     rated.sort(key=lambda row: row[0].score, reverse=True)
     judgement = rated[0][0] if rated else Attempt.nothing(task).judgement
     if not judgement.good:

@@ -7,7 +7,7 @@ registration says so.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pycolmap
 
 from relocalize import progress
 from relocalize.checking.soundness import Soundness, judge_soundness
-from relocalize.errors import MappingError
+from relocalize.errors import MappingError, NotConnectedError
 from relocalize.features.database import FeatureDatabase, Pair
 from relocalize.features.focal import voted_focal
 from relocalize.features.matching import match_pairs
@@ -30,6 +30,7 @@ from relocalize.mapping.keyframes import choose_keyframes
 from relocalize.mapping.look_alikes import contradictions
 from relocalize.mapping.main_model import MainModel, make_main_model
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
+from relocalize.mapping.own_cameras import with_own_cameras
 from relocalize.mapping.pruning import held_cameras, keep_images, refine_and_prune
 from relocalize.mapping.reconstruction import Task, alarms_of, read_models, save_models
 from relocalize.mapping.registering import Query, Registrar, Registration, add_to_model, reasons_of
@@ -165,18 +166,23 @@ def reconstruct(
         model, results = _register_rest(database, work, walks, similarity, main.model, settings)
         count.items = len(results)
     with stages.measure("bundle adjustment of all frames", "images") as count:
-        loose = refine_and_prune(model)
+        # First: what is left out for contradicting a camera that is none would be missed.
+        model = _with_own_cameras(model, captures)
+        pruned = refine_and_prune(model)
         count.items = int(model.num_reg_images())
     with stages.measure("judgement", "images") as count:
         count.items = int(model.num_reg_images())
         parts, soundness = _sound_part(model)
         posed = {i.name for i in model.images.values() if i.has_pose}
+        if not posed:
+            raise NotConnectedError(_nothing_held(names, pruned.loose))
         parts += [MapModel.from_colmap(fragment) for fragment in main.fragments]
         parts = [part for part in parts if len(part.images.keys() - posed) >= _LEAST_PART]
         whole = MapModel.from_colmap(model)
         drift = drift_of(whole, names) if walks.ordered else None
         alarms = alarms_of(model, [name for name in names if name in posed], walks.ordered)
         alarms += contradictions(whole, database.verified_matches(), walks.neighbours)
+        alarms += pruned.alarms
     reasons = reasons_of(results)
     for number, part in enumerate(parts, start=1):
         reasons |= dict.fromkeys(part.images, _APART.format(number=number))
@@ -184,7 +190,7 @@ def reconstruct(
         model=model,
         parts=tuple(parts),
         names=names,
-        reasons={name: why for name, why in (reasons | loose).items() if name not in posed},
+        reasons={name: why for name, why in (reasons | pruned.loose).items() if name not in posed},
         ordered=walks.ordered,
         keyframes=len(walks.keyframes),
         keyframes_registered=min(in_reconstruction, len(walks.keyframes)),
@@ -192,6 +198,35 @@ def reconstruct(
         drift=drift,
         weak_links=tuple(map(str, soundness.links)),
         alarms=alarms,
+    )
+
+
+def _with_own_cameras(
+    model: pycolmap.Reconstruction, captures: Sequence[Capture]
+) -> pycolmap.Reconstruction:
+    """The model, with a camera a photo where they were not taken by one."""
+    doubtful = [
+        image.name
+        for capture in captures
+        if capture.kind == "photos"
+        for image in capture.images
+        if capture.camera_of(image).known == "unknown"
+    ]
+    split, difference = with_own_cameras(MapModel.from_colmap(model), doubtful)
+    if not difference:
+        return model
+    progress.say(
+        f"photos of one size were not taken by one camera: focal lengths of them differ by up to "
+        f"{difference:.0%}; each has a camera of its own"
+    )
+    return split.to_colmap()
+
+
+def _nothing_held(names: Sequence[str], loose: Mapping[str, str]) -> str:
+    name, why = next(iter(loose.items()), (names[0], "no point holds it"))
+    return (
+        f"none of the {len(names)} images can be held in place ({name}: {why}); "
+        "take more photos from further apart, with overlap"
     )
 
 
