@@ -379,7 +379,7 @@ def test_a_place_whose_every_photo_fails_still_has_a_report(tmp_path):
     page = write_report(place).read_text()
     assert "<b>10 <small>of 10</small></b>" in page
     assert "structure failed on 10 of 10 photos" in page
-    assert "No localizer stated an uncertainty" in page
+    assert "None of the localizers gave an uncertainty" in page
     assert "<b>∞ <small></small></b><span>median position error, structure</span>" in page
     assert "half failed, so that the median is infinite" in page
     assert "Typical photos" not in page
