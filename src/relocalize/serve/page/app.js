@@ -41,7 +41,8 @@ async function showPlace(name) {
   state.place = await (await ask(placePath())).json();
   const { low, high } = state.place.floor;
   const [width, height] = [high[0] - low[0], high[1] - low[1]];
-  at("plan").setAttribute("viewBox", `${low[0]} ${-high[1]} ${width} ${height}`);
+  const margin = 0.04 * Math.max(width, height); // so that a dot at the edge is whole
+  at("plan").setAttribute("viewBox", `${low[0] - margin} ${-high[1] - margin} ${width + 2 * margin} ${height + 2 * margin}`);
   const walls = at("walls");
   const sides = { x: low[0], y: -high[1], width, height };
   for (const [key, value] of Object.entries(sides)) walls.setAttribute(key, value);
