@@ -28,10 +28,11 @@ def quadrants(width: int = SIZE[0], height: int = SIZE[1]) -> Image.Image:
 
 def exif_with(**tags: object) -> Image.Exif:
     exif = Image.Exif()
-    inner = exif.get_ifd(ExifTags.IFD.Exif)
+    inner: dict[int, object] = {}
     for name, value in tags.items():
         tag = ExifTags.Base[name]
         (exif if name in ("Orientation", "Make", "Model") else inner)[tag] = value
+    exif[ExifTags.IFD.Exif] = inner
     return exif
 
 

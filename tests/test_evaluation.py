@@ -550,7 +550,7 @@ def test_another_splits_evaluation_stands_beside(walk, script, capsys):
     with pytest.raises(SystemExit):
         main(["evaluate", str(walk.root), "--split", "fifth", "--beside", "random"])
     out = capsys.readouterr().out
-    assert "Beside, split random (random), nearest train view" in out
+    assert "For comparison, split random (random), nearest train view" in out
     assert "structure: 3.00 cm, 1.00 deg, 100% in 5 cm 5°, 0 failed" in out
     walk.record_poses(poses_from="structure from motion", frame=type(walk.frame)())
     with pytest.raises(EvaluationError, match="unit 'metre'"):

@@ -182,7 +182,7 @@ def test_twice_the_noise_leaves_scale_and_direction_twice_as_loose() -> None:
     assert twice.scale_sigma / once.scale_sigma == pytest.approx(2, rel=0.2)
     assert twice.heading_sigma_deg / once.heading_sigma_deg == pytest.approx(2, rel=0.2)
     assert once.first in ring_of(growth=0.0).names
-    assert "scale is held to" in str(once)
+    assert "may change the scale by" in str(once)
 
 
 def test_what_adjustment_moves_is_within_what_is_said_to_be_open() -> None:

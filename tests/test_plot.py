@@ -76,7 +76,7 @@ def test_without_gravity_and_scale_that_is_said(tmp_path: Path) -> None:
     out = tmp_path / "plot.svg"
     plot_place(make_numbers_place(tmp_path / "p", poses), out)
     said = " ".join(texts(out))
-    assert "what is up is not known" in said
+    assert "up direction unknown" in said
     assert "along the longest extent (map units)" in said
 
 

@@ -191,7 +191,7 @@ def test_coverage_is_that_of_the_errors_in_their_sigmas(evaluated, page):
     curve = data_of(page, "figures")["sure-positions"]["data"][-1]
     by_expected = dict(zip(curve["x"], curve["y"], strict=True))
     assert (by_expected[40], by_expected[50]) == (0, 100)
-    assert "Where 95.5 % should lie: constant 100 % of positions and 100 % of rotations" in page
+    assert "Expected 95.5 %, observed: constant 100 % of positions and 100 % of rotations" in page
 
 
 def test_learning_curves_are_those_of_the_training(page):
@@ -252,7 +252,7 @@ def test_another_split_stands_beside_this_one(copied):
     }
     write_results(copied, results)
     page = write_report(copied).read_text()
-    beside = page[page.index("<h3>Beside it, split random</h3>") :]
+    beside = page[page.index("<h3>For comparison: split random</h3>") :]
     beside = beside[: beside.index("</table>")]
     assert "0.50 cm and 0.40° away" in beside
     row = re.search(r'<th scope="row">structure</th>(.*?)</tr>', beside).group(1)
@@ -379,7 +379,7 @@ def test_a_place_whose_every_photo_fails_still_has_a_report(tmp_path):
     page = write_report(place).read_text()
     assert "<b>10 <small>of 10</small></b>" in page
     assert "structure failed on 10 of 10 photos" in page
-    assert "No localizer stated an uncertainty" in page
+    assert "None of the localizers gave an uncertainty" in page
     assert "<b>∞ <small></small></b><span>median position error, structure</span>" in page
     assert "half failed, so that the median is infinite" in page
     assert "Typical photos" not in page

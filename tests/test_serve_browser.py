@@ -105,7 +105,7 @@ def test_the_dot_follows_the_way_that_the_camera_goes(service, clip, capsys):
         assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]  # side by side
         assert upright.shape[:2] == (860, 420)
         page.get_by_role("button", name="Stop the camera").click()
-        page.get_by_role("button", name="Clear the way").click()
+        page.get_by_role("button", name="Clear the path").click()
         assert dot_of(page) is None
         assert page.complaints == []
 
@@ -129,11 +129,11 @@ def test_a_photo_is_placed_by_keyboard_and_what_is_not_known_is_said(service, pl
     with browser_page(900, 600) as page:
         page.emulate_media(color_scheme="dark")
         page.goto(service.url)
-        page.get_by_text("A token is needed.").wait_for()
+        page.get_by_text("A token is required.").wait_for()
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")
-        page.get_by_text("That token is not right.").wait_for()
-        page.get_by_label("This service wants a token").fill(TOKEN)
+        page.get_by_text("Wrong token.").wait_for()
+        page.get_by_label("Enter the access token").fill(TOKEN)
         page.keyboard.press("Enter")
         page.get_by_text("Start the camera, or choose a photo.").first.wait_for()
         choose = page.get_by_label("Choose a photo")
@@ -143,7 +143,7 @@ def test_a_photo_is_placed_by_keyboard_and_what_is_not_known_is_said(service, pl
         dark = seen(page)
         assert np.median(dark[:40]) < 60
         choose.set_input_files(blank)
-        page.get_by_text("I do not know where this is: hardly any features").wait_for()
+        page.get_by_text("Position unknown: hardly any features").wait_for()
         choose.set_input_files(text)
         page.get_by_text("is not an image of these kinds").wait_for()
         names = page.evaluate(

@@ -86,7 +86,8 @@ class Bar:
     def total_line(self) -> str:
         """What was done, in how long."""
         elapsed = time.monotonic() - self._started
-        return f"{self._what}: {self._done} {self._unit} in {elapsed:.1f} s"
+        of = f" of {self._total}" if self._total and self._done < self._total else ""
+        return f"{self._what}: {self._done}{of} {self._unit} in {elapsed:.1f} s"
 
 
 @contextmanager

@@ -130,10 +130,15 @@ def _same(former: Capture, job: dict[str, Any], place: Place, paths: list[Path])
     if "source" in changed:
         what = f"made from another source ({former.source}), not from {paths[0].name}"
     else:
-        what = "made from the same source with other settings: " + ", ".join(
-            f"{key} {former.settings.get(key)}" for key in changed
+        what = "made from the same source with " + ", ".join(
+            _asked(key, former.settings.get(key)) for key in changed
         )
     raise CaptureError(
         f"{place.root} already has a capture {former.name!r}, {what}; "
         "ask for the same again, or name a new one: relocalize frames --capture NAME"
     )
+
+
+def _asked(setting: str, value: Any) -> str:
+    option = {"count": "--count", "every_s": "--every"}.get(setting, setting)
+    return f"no {option}" if value is None else f"{option} {value}"

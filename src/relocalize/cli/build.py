@@ -25,7 +25,7 @@ class Build(Printed):
     place: tyro.conf.Positional[Path]
     """The Place folder; made if there is none."""
     count: int | None = None
-    """Keep about this many frames of the video."""
+    """Keep about this many frames of the video; else as many as its motion asks for."""
     scale: Lengths = ()
     """A measured length in metres between A and B, as in `relocalize map`."""
     split: str | None = None

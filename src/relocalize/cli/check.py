@@ -19,7 +19,7 @@ class Check(Printed):
     what: tyro.conf.Positional[Path]
     """A Place, or another tool's poses (then with --images)."""
     images: Path | None = None
-    """Folder with the images of a file."""
+    """Folder with the images, where WHAT is a file."""
     format: str = AUTO
     """Format of the file; auto looks."""
     quick: Flag = False

@@ -27,9 +27,9 @@ class Frames(Printed):
     capture: str | None = None
     """Name of the capture; else after the source."""
     count: int | None = None
-    """Keep about this many frames of the video."""
+    """Keep about this many frames of the video; else as many as its motion asks for."""
     every: float | None = None
-    """Keep one frame each so many seconds."""
+    """Keep one frame every so many seconds instead."""
 
     def run(self) -> int:
         """Make the capture and say what it holds."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
-from relocalize.cli.options import Printed, options
+from relocalize.cli.options import LengthUnit, Printed, options
 from relocalize.formats import AUTO
 from relocalize.verbs.import_poses import ImportReport, import_poses
 
@@ -36,8 +35,8 @@ class Import(Printed):
     """Text file with a test image on each line."""
     split: str = "imported"
     """Name of the split that these lists become."""
-    unit: Literal["metre", "map unit"] | None = None
-    """Unit of the poses; else what the format states (pose lists: metre)."""
+    unit: LengthUnit = None
+    """metre or map unit; else what the format states (pose lists: metre)."""
 
     def run(self) -> int:
         """Import, and print what came of it."""

@@ -107,7 +107,7 @@ def place_facts(place: Place) -> dict[str, Any]:
                 "source": capture.source,
                 "images": len(capture.images),
                 "posed": sum(image.name in posed for image in capture.images),
-                "dropped": len(capture.dropped),
+                "left_out": sum(capture.left_out.values()),
             }
             for name, capture in place.captures.items()
         },
@@ -161,7 +161,7 @@ def _as_text(facts: dict[str, Any]) -> str:
         lines.append(
             f"  capture {name}: {capture['kind']} from {capture['source']}, "
             f"{capture['images']} images, {capture['posed']} with a pose, "
-            f"{capture['dropped']} dropped"
+            f"{capture['left_out']} left out"
         )
     up = f"{frame['up']} up ({frame['up_from']})" if frame["up"] else "up axis unknown"
     scale = f" ({frame['scale_from']})" if frame["scale_from"] else " (nothing fixed the scale)"

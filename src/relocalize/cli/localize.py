@@ -30,7 +30,7 @@ class Localize:
     video: Path | None = None
     """Localize a video instead: smoothed poses (TUM) and an overlay."""
     every: int = 1
-    """Localize one of so many frames of the video."""
+    """Localize one frame in this many of the video."""
     out: Path | None = None
     """Folder for a video's files; else trajectories/<name> in the Place."""
     no_overlay: Flag = False

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Protocol
 
+import relocalize
 from relocalize import progress
 from relocalize.errors import RelocalizeError
 
@@ -85,8 +86,8 @@ def command_class(name: str) -> type[Command]:
 
 def _parsed(given: list[str]) -> Command:
     name, *rest = given or [""]
-    if name in {"-h", "--help"}:
-        print(_listing())
+    if name in {"-h", "--help", "--version"}:
+        print(_listing() if name != "--version" else f"relocalize {relocalize.__version__}")
         sys.exit(0)
     if name not in COMMANDS:
         print(_listing(), file=sys.stderr)
@@ -106,17 +107,26 @@ def _parsed(given: list[str]) -> Command:
         command: Command = tyro.cli(kind, prog=f"relocalize {name}", args=arguments, config=config)
         return command
 
-    if "--help-all" in rest:
-        return parsed(["--help"])
-    if not {"-h", "--help"} & set(rest):
+    if not {"-h", "--help", "--help-all"} & set(rest):
         return parsed(rest)
     said = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding or "utf-8")
     try:
         with contextlib.redirect_stdout(said):
-            return parsed(rest)
+            return parsed(["--help"])
     finally:
         said.seek(0)
-        print(_brief(said.read(), name))
+        text = _without_empty_defaults(said.read())
+        print(text.rstrip() if "--help-all" in rest else _brief(text, name))
+
+
+def _without_empty_defaults(said: str) -> str:
+    """Without `(default: None)` and the like, where the option's text says what happens."""
+    blanked = re.sub(
+        r"\(default:[\s│]*(?:None|False)?\)",
+        lambda found: re.sub(r"[^\s│]", " ", found[0]),
+        said,
+    )
+    return re.sub(r"^│ +│\n", "", blanked, flags=re.MULTILINE)
 
 
 def _brief(said: str, name: str) -> str:

@@ -39,15 +39,15 @@ class Map(Printed):
     seed: int = 0
     """Random seed."""
     features: FeatureChoice = "auto"
-    """auto begins with SIFT and tries the next where the map falls apart."""
+    """auto starts with SIFT, and tries XFeat where the map falls apart."""
     keyframes: KeyframeSettings = KeyframeSettings()
     pairs: PairSettings = PairSettings()
     matching: MatchSettings = MatchSettings()
     registering: RegisterSettings = RegisterSettings()
     extend: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Keep the map that is there, and add the captures of which it has no image."""
+    """Keep the map, and add the captures that are not in it."""
     refine: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """With --extend: then move everything to its joint optimum, what was there too."""
+    """With --extend: then adjust everything, old poses and points too."""
 
     def run(self) -> int:
         """Map, and say what came of it."""

@@ -26,7 +26,7 @@ class Merge(Printed):
     other: tyro.conf.Positional[Path]
     """The other Place folder."""
     refine: Flag = False
-    """Then move everything to its joint optimum, what was there too."""
+    """Then adjust everything, old poses and points too."""
 
     def run(self) -> int:
         """Merge, and say what came of it."""

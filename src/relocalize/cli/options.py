@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from relocalize.plain import to_strict_json
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]  # without a --no-flag beside it
+LengthUnit = Annotated[Literal["metre", "map unit"] | None, tyro.conf.arg(metavar="UNIT")]
 # Of each measured length: between what and what, and metres.
 Lengths = Annotated[
     tuple[tuple[str, str, float], ...],
@@ -24,7 +25,7 @@ class Printed:
     """A command that prints its outcome."""
 
     json: Flag = False
-    """Print one JSON object instead of text; numbers that are infinite or mean nothing are null."""
+    """Print one JSON object instead of text; infinite and undefined numbers are null."""
 
     def show(self, facts: Any, shown: Any) -> int:
         """Print the facts as JSON where that was asked for, else what is ``shown``."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
-from relocalize.cli.options import Flag, Printed, options
+from relocalize.cli.options import Flag, LengthUnit, Printed, options
 from relocalize.evaluation.scored_files import score
 from relocalize.formats import AUTO
 
@@ -28,13 +27,13 @@ class Score(Printed):
     against: tuple[Path, ...] = ()
     """Other estimates to compare with, by p-values."""
     only: Path | None = None
-    """Text file with an image that counts on each line; else all of the truth."""
+    """Text file that names an image a line, which alone count; else all of the truth."""
     split: str | None = None
     """Of a Place as truth: only this split's test images count."""
     align: Flag = False
     """Align the estimates with the truth first, on the scored images: it flatters."""
-    unit: Literal["metre", "map unit"] | None = None
-    """Unit of the truth; else what its format states. Recall needs metres."""
+    unit: LengthUnit = None
+    """metre or map unit, of the truth; else what its format states. Recall needs metres."""
 
     def run(self) -> int:
         """Score, and print the table."""

@@ -42,7 +42,7 @@ class Serve:
     workers: int | None = None
     """Processes per Place; else one per processor."""
     waiting: int = Limits.waiting
-    """Requests that may wait; one more is answered 503."""
+    """Requests that may wait; further ones are answered 503."""
     cors: tuple[str, ...] = ()
     """Origins of web pages that may ask, such as https://example.org."""
     keep: Path | None = None

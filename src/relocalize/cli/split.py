@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -33,11 +33,13 @@ class Split(Printed):
     share: float | None = None
     """later, area, random: share that tests (0.2, 0.2, 0.25)."""
     blocks: int = BLOCKS
-    """blocks: into how many each walk is cut."""
+    """blocks: how many each walk is cut into."""
     every: int = 4
-    """blocks: one of this many tests."""
-    area: tuple[float, float, float, float] | None = None
-    """area: X0 Y0 X1 Y1 in the map; else the region farthest from the start."""
+    """blocks: one block in this many tests."""
+    area: Annotated[
+        tuple[float, float, float, float] | None, tyro.conf.arg(metavar="X0 Y0 X1 Y1")
+    ] = None
+    """area: a rectangle in the map; else the region farthest from the start."""
     gap: int | None = None
     """blocks, later, area: images left out beside a test image; else 1/200."""
     seed: int = 0

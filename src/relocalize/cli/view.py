@@ -28,7 +28,7 @@ class View:
     captures: tuple[str, ...] = ()
     """Draw only these; else all."""
     points: int = 200_000
-    """Draw at most so many of the map's points."""
+    """Draw at most this many map points."""
     port: int = 8080
     """Port to listen on; 0 takes a free one."""
     host: str = "127.0.0.1"

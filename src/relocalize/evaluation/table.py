@@ -32,7 +32,7 @@ _METRICS = {
     f"recall_{LEAD_THRESHOLD.key}": "5 cm 5°",
 }
 _LONGEST_NAME = 13  # with the other columns, 80 characters
-_FAILURES = "count as infinite errors, but in the columns from answ. on, which leave them out."
+_FAILURES = "count as infinite errors, except in the columns from answ. on."
 
 
 class Summary(JupyterMixin, Group):
@@ -189,7 +189,7 @@ def difference_lines(results: dict[str, Any]) -> list[str]:
         lines.append(f"{better} against {worse}: {', '.join(said)}")
     if lines:
         lines.append(
-            "p: how often chance makes such a difference "
+            "p: probability of such a difference by chance "
             f"({results['confidence']['pieces']} clusters of images, paired, corrected for all "
             "pairs)"
         )
@@ -203,7 +203,7 @@ def _other_split_lines(results: dict[str, Any]) -> list[str]:
         return []
     metric, near = results["unit"] == METRE, other["nearest_train_view"]
     lines = [
-        f"Beside, split {other['split']} ({other['rule']}), nearest train view "
+        f"For comparison, split {other['split']} ({other['rule']}), nearest train view "
         f"{with_unit(near['median_distance'], metric=metric)} and "
         f"{near['median_angle_deg']:.1f} deg away:"
     ]
@@ -236,7 +236,7 @@ def _heading(results: dict[str, Any]) -> list[str]:
     else:
         lines.append("Expected error of the truth: not known")
     if aligned:
-        lines.append(f"Frame: the map was moved onto the truth by a {_fit(aligned)}")
+        lines.append(f"Frame: the map was aligned with the truth by a {_fit(aligned)}")
     away = ""
     if near["median_seconds"] is not None:
         away = f"; nearest in time: {near['median_seconds']:.2g} s"
@@ -258,8 +258,8 @@ def _footnotes(results: dict[str, Any]) -> list[str]:
         )
     else:
         first = (
-            f"One unit: 1/{results['extent']:.3g} of the train cameras' extent; no recall without "
-            "metres (a length for `relocalize map --scale`, or --truth)."
+            f"One unit: 1/{results['extent']:.3g} of the train cameras' extent; recall needs "
+            "metres: give a length to `relocalize map --scale`, or --truth."
         )
     return [first, f"Failures {_FAILURES}"]
 

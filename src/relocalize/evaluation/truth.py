@@ -82,7 +82,7 @@ def truth_of_place(place: Place) -> Truth:
         pixels = model.points.reprojection_errors
         typical = f" ({float(pixels.mean()):.2f} px mean reprojection error)" if len(pixels) else ""
         exactness = (
-            f"self-made by the map{typical}, in which test images took part; "
+            f"made from the images themselves{typical}, test images included; "
             f"errors that map and localizer share stay hidden{_warned(place)}"
         )
     return Truth(

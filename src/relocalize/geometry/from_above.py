@@ -52,7 +52,7 @@ def view_from_above(centres: FloatArray, rotations: FloatArray | None, *, up_is_
         towards = -towards
     if x @ off[-1] < x @ off[0]:
         x = -x
-    words = "seen along the direction of least extent (what is up is not known)"
+    words = "seen along the shortest extent (up direction unknown)"
     labels = ("along the longest extent", "across")
     return View(np.stack([x, np.cross(towards, x), towards]), labels, words)
 

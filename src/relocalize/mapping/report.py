@@ -55,9 +55,9 @@ class Drift:
 
     def __str__(self) -> str:
         return (
-            f"between {self.first} and {self.last} scale is held to "
-            f"± {100 * self.scale_sigma:.2g}% and direction to ± {self.heading_sigma_deg:.2g}° "
-            "by the noise alone; common errors may bend it by more"
+            f"from {self.first} to {self.last}, noise alone may change the scale by "
+            f"{100 * self.scale_sigma:.2g}% and the direction by {self.heading_sigma_deg:.2g}° "
+            "(1 sigma); systematic errors may add to that"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -74,6 +75,12 @@ class Capture:
     def is_registered(self) -> bool:
         """Whether it joined a finished map, which is made without it."""
         return self.settings.get("registered") is True
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many frames or files were not kept, by reason."""
+        counted: dict[str, int] = self.settings.get("left_out") or {}
+        return counted or dict(Counter(row.reason for row in self.dropped))
 
     @property
     def image_names(self) -> list[str]:

@@ -84,7 +84,8 @@ def split_by_blocks(
     blocks = min(blocks, len(names) // 4)
     if blocks < every:
         raise PlaceError(
-            f"a split by blocks needs at least {4 * every} posed images, got {len(names)}"
+            f"a split by blocks needs at least {4 * every} posed images, got {len(names)}; "
+            "choose another rule: relocalize split PLACE --rule later"
         )
     edges = np.linspace(0, len(names), blocks + 1)
     block = np.searchsorted(edges, np.arange(len(names)), side="right") - 1

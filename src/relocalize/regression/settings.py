@@ -337,20 +337,17 @@ class TrainSettings(Settings):
     loss: LossSettings = field(default_factory=LossSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     copies: CountOrNone | None = None
-    """Varied copies of each frame (frozen backbone); none: by the number of frames,
-    10 of 650, 19 of 175, 2 to 40, as many as half of the minutes allow."""
+    """Varied copies of each frame (frozen backbone); else 2 to 40, by the number of frames."""
     indexed_copies: CountOrNone = 10
     """Copies of each frame among the views that photos are compared with."""
     answer: Literal["pose", "view", "validation"] = "pose"
-    """What a photo is answered with: the regressed pose, the pose of the most similar view, or as
-    the validation images tell (image retrieval where nothing is clearly better)."""
+    """The regressed pose, that of the most similar view, or what the validation images favour."""
     samples: CountOrNone = 0
     """Answers with dropout left on, averaged (Bayesian PoseNet: 40)."""
     validation_share: Annotated[float, Meta(gt=0, le=0.5)] = 0.1
-    """Share of the train frames, whole blocks of time, that choose the epoch and are not trained
-    on."""
+    """Share of the train frames, in blocks of time, that choose the epoch instead of training."""
     minutes: Positive | None = None
-    """Time for all of it; schedules follow. None: until the last epoch."""
+    """Time for all of it, to which schedules adapt; else until the last epoch."""
     checkpoint_minutes: Positive = 2.0
     """Minutes from one checkpoint to the next."""
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
@@ -358,8 +355,7 @@ class TrainSettings(Settings):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     threads: Annotated[int, Meta(ge=1, le=256)] | None = None
-    """CPU threads to train with; none: OMP_NUM_THREADS, or one for each
-    core, 8 at most."""
+    """CPU threads; else OMP_NUM_THREADS, or one for each core, 8 at most."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto takes bfloat16 where the hardware has it."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +34,7 @@ class FramesReport:
             "frames_in_source": settings.get("frames_in_source"),
             "seconds": settings.get("seconds"),
             "broke": settings.get("broke"),
-            "left_out": settings.get("left_out")
-            or dict(Counter(row.reason for row in capture.dropped)),
+            "left_out": capture.left_out,
             "cameras": [
                 {
                     "size": [camera.width, camera.height],

@@ -41,7 +41,8 @@ async function showPlace(name) {
   state.place = await (await ask(placePath())).json();
   const { low, high } = state.place.floor;
   const [width, height] = [high[0] - low[0], high[1] - low[1]];
-  at("plan").setAttribute("viewBox", `${low[0]} ${-high[1]} ${width} ${height}`);
+  const margin = 0.04 * Math.max(width, height); // so that a dot at the edge is whole
+  at("plan").setAttribute("viewBox", `${low[0] - margin} ${-high[1] - margin} ${width + 2 * margin} ${height + 2 * margin}`);
   const walls = at("walls");
   const sides = { x: low[0], y: -high[1], width, height };
   for (const [key, value] of Object.entries(sides)) walls.setAttribute(key, value);
@@ -146,9 +147,9 @@ function length(value, unit) {
 }
 
 function words(found) {
-  if (!found.position) return `I do not know where this is: ${found.reason || "lost"}`;
+  if (!found.position) return `Position unknown: ${found.reason || "lost"}`;
   const sure = found.position_sigma == null ? "" : `, give or take ${length(2 * found.position_sigma, found.unit)}`;
-  const guess = { bridged: ` (from the frames before; this one: ${found.reason})`, rejected: " (this frame contradicts those before)" };
+  const guess = { bridged: ` (predicted from earlier frames; this one: ${found.reason})`, rejected: " (predicted; this frame contradicts the earlier ones)" };
   return `You are here${sure}${guess[found.status] || ""}`;
 }
 
@@ -175,7 +176,7 @@ function show(found, own, points, size, started) {
 
 async function startCamera() {
   if (!navigator.mediaDevices?.getUserMedia) {
-    return say("This browser gives no camera to pages without https: start the service with --https, or choose a photo.", true);
+    return say("This browser allows the camera on https pages only: start the service with --https, or choose a photo.", true);
   }
   try {
     state.stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment", width: { ideal: 1280 }, height: { ideal: 720 } } });
@@ -273,7 +274,7 @@ async function begin() {
     if (error.status === 401) {
       at("token-form").hidden = false;
       at("token").focus();
-      return say(state.token ? "That token is not right." : "A token is needed.", true);
+      return say(state.token ? "Wrong token." : "A token is required.", true);
     }
     say(error.message, true);
   }
