@@ -416,17 +416,30 @@ def check_has_features(place: Place) -> None:
         raise MappingError(f"{place.root} has no features yet; run: relocalize map {place.root}")
 
 
-def _opened(path: Path, settings: FeatureSettings) -> FeatureDatabase:
-    damaged = MappingError(
-        f"{path} is damaged; delete it and make it anew with: relocalize map {path.parent.parent}"
-    )
+def check_has_whole_features(place: Place) -> None:
+    """As `check_has_features`, and where the database is damaged; it is not changed."""
+    check_has_features(place)
+    _check_whole(place.map_dir / DATABASE)
+
+
+def _check_whole(path: Path) -> None:
     command = [sys.executable, "-I", "-c", _CHECK, str(path)]
     if path.is_file() and subprocess.run(command, capture_output=True, check=False).returncode:
-        raise damaged
+        raise MappingError(_damaged(path))
+
+
+def _damaged(path: Path) -> str:
+    return (
+        f"{path} is damaged; delete it and make it anew with: relocalize map {path.parent.parent}"
+    )
+
+
+def _opened(path: Path, settings: FeatureSettings) -> FeatureDatabase:
+    _check_whole(path)
     try:
         return FeatureDatabase(path, settings)
     except RuntimeError as error:
-        raise damaged from error
+        raise MappingError(_damaged(path)) from error
 
 
 def _of_settings(path: Path, record: Path, settings: FeatureSettings) -> FeatureDatabase:

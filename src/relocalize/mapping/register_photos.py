@@ -22,7 +22,11 @@ from relocalize.absolute_pose.joint_poses import PosedPhoto, PosedTogether, pose
 from relocalize.absolute_pose.scene import observed_rows
 from relocalize.capture.joining import KnownCamera, join_photos
 from relocalize.errors import MappingError
-from relocalize.features.database import FeatureDatabase, open_database
+from relocalize.features.database import (
+    FeatureDatabase,
+    check_has_whole_features,
+    open_database,
+)
 from relocalize.features.matching import Rows
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import worst_sigma
@@ -84,8 +88,7 @@ def register_photos(
     """
     with place.lock():
         check_can_grow(place)
-        with open_database(place):
-            pass  # one that is damaged is said before photos are taken in
+        check_has_whole_features(place)  # a damaged one is said before photos are taken in
         before = set(_left_out(place, settings.capture))
         if photos:
             capture = join_photos(place, photos, settings.capture, settings.camera)
