@@ -105,3 +105,16 @@ def test_an_image_whose_lens_the_others_leave_open_loses_its_pose():
     assert list(pruned.loose) == ["3.jpg"]
     assert "focal length" in pruned.loose["3.jpg"]
     assert "3.jpg" not in MapModel.from_colmap(model).images
+
+
+@pytest.mark.parametrize(("images", "alarms"), [(1, 0), (3, 1)])
+def test_one_photo_may_be_zoomed_further_than_a_camera_of_many(images, alarms):
+    options = pycolmap.SyntheticDatasetOptions()
+    options.num_rigs = 3 // images
+    options.num_frames_per_rig = images
+    options.num_points3D = 50
+    options.camera_model_id = pycolmap.CameraModelId.SIMPLE_RADIAL
+    options.camera_params = [5.0 * 1024, 512.0, 384.0, 0.0]
+    model = pycolmap.synthesize_dataset(options)
+    found = alarms_of(model, sorted(i.name for i in model.images.values()), ordered=False)
+    assert len([one for one in found if "implausible" in one]) == alarms

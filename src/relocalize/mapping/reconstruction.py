@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -32,8 +33,9 @@ from relocalize.place import MapModel
 from relocalize.place.bundle_adjustment import refine_map
 from relocalize.place.model import is_whole, write_model
 
-# Focal lengths of real cameras over the longer image side: 10 mm to 150 mm in 35 mm terms.
-_PLAUSIBLE_FOCAL = (0.28, 4.2)
+# Focal lengths of real cameras over the longer image side: 10 mm to 150 mm in 35 mm terms; of
+# single photos, which people take with zoom lenses and crop, to 300 mm.
+_PLAUSIBLE_FOCAL, _LONGEST_OF_ONE_PHOTO = (0.28, 4.2), 8.4
 _MAX_REPROJECTION_ERROR = 2.0  # pixels, mean; sound maps of sharp images have 0.4 to 1.0
 _FOLD_FACTOR = 30.0  # a step between neighbouring frames so many medians long is a jump
 _SNAPSHOT_EVERY = 100  # images
@@ -76,8 +78,11 @@ def alarms_of(
 ) -> tuple[str, ...]:
     """What is suspicious of a model of ``names``, which are in time order if ``ordered``."""
     alarms = []
-    for camera in held_cameras(model).values():
+    images = Counter(image.camera_id for image in model.images.values() if image.has_pose)
+    for number, camera in held_cameras(model).items():
         low, high = _PLAUSIBLE_FOCAL
+        if images[number] == 1:
+            high = _LONGEST_OF_ONE_PHOTO
         factor = camera.mean_focal_length() / max(camera.width, camera.height)
         if not low <= factor <= high:
             alarms.append(f"focal length {factor:.2f} x image size is implausible")
