@@ -204,6 +204,7 @@ def test_known_poses_stay_and_only_train_images_make_points(corridor, corridor_p
     report = map_place(place)
     model = place.map
     assert report.points == len(model.points) > 200
+    assert report.alarms == ()
     for name, image in model.images.items():
         given = corridor.walk_poses[Path(name).name]
         assert np.linalg.norm(image.cam_from_world.translation - given.translation) < 1e-5
@@ -213,6 +214,19 @@ def test_known_poses_stay_and_only_train_images_make_points(corridor, corridor_p
     height = corridor.settings.height
     inside = (model.points.positions[:, 2] > -0.1) & (model.points.positions[:, 2] < height + 0.1)
     assert inside.mean() > 0.98
+
+
+def test_poses_of_a_wrong_convention_are_no_map_without_a_warning(
+    corridor, corridor_place, tmp_path
+):
+    for name in corridor_place.capture("walk").image_names[:16]:
+        shutil.copy2(corridor_place.image_path(name), tmp_path)
+    place = Place.create(tmp_path / "imported")
+    poses = corridor.folder / "walk_poses.txt"
+    import_poses(poses, place, tmp_path, convention="wxyz,world_from_cam,RDF,centre")
+    (alarm,) = map_place(place, MapSettings(features="sift")).alarms
+    assert "of the matches between its images: the poses that were given" in alarm
+    assert f"run: relocalize check {place.root}" in alarm
 
 
 def test_every_image_may_have_a_camera_of_its_own(corridor, corridor_place, tmp_path):

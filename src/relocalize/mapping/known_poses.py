@@ -18,6 +18,7 @@ from relocalize.features.database import FeatureDatabase
 from relocalize.features.matching import match_pairs
 from relocalize.features.pairs import Similarity, exhaustive_pairs, loop_pairs, sequential_pairs
 from relocalize.mapping.keyframes import choose_keyframes
+from relocalize.mapping.look_alikes import contradictions
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
 from relocalize.mapping.points import triangulate
 from relocalize.mapping.posed_focal import with_focal_lengths
@@ -129,11 +130,23 @@ def triangulate_map(
             points=len(merged.points),
             reprojection_error=float(merged.points.reprojection_errors.mean()),
             features=database.settings.kind,
+            alarms=_alarms(model, database, place),
             apart=images_apart(place, reasons_of(results)),
             intrinsics=_intrinsics(given, merged),
             stages=stages.times,
         ),
         held=_well_seen(merged, names),
+    )
+
+
+def _alarms(
+    model: pycolmap.Reconstruction, database: FeatureDatabase, place: Place
+) -> tuple[str, ...]:
+    return contradictions(
+        MapModel.from_colmap(model),
+        database.verified_matches(),
+        because="the poses that were given, or their convention, are wrong; run: relocalize check "
+        f"{place.root}",
     )
 
 

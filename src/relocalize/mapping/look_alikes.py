@@ -78,7 +78,11 @@ def agreement(model: MapModel, matches: Mapping[Pair, NDArray[np.uint32]]) -> fl
 
 
 def contradictions(
-    model: MapModel, matches: Mapping[Pair, NDArray[np.uint32]], trusted: Collection[Pair] = ()
+    model: MapModel,
+    matches: Mapping[Pair, NDArray[np.uint32]],
+    trusted: Collection[Pair] = (),
+    *,
+    because: str = "they show too little of one thing, or things that look alike",
 ) -> tuple[str, ...]:
     """An alarm where a map disagrees with most matches between its images; else none.
 
@@ -88,6 +92,7 @@ def contradictions(
         model: the map.
         matches: verified ones [V, 2] of pairs.
         trusted: pairs that cannot be look-alikes, which count alone; without such, all do.
+        because: what that means.
     """
     both = {
         pair: rows
@@ -97,10 +102,7 @@ def contradictions(
     share = agreement(model, both)
     if not both or share >= _MOST:
         return ()
-    return (
-        f"it agrees with only {share:.0%} of the matches between its images: they show too little "
-        "of one thing, or things that look alike",
-    )
+    return (f"it agrees with only {share:.0%} of the matches between its images: {because}",)
 
 
 def _epipolar_errors(

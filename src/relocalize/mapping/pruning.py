@@ -180,13 +180,14 @@ def _free_lenses(model: pycolmap.Reconstruction) -> tuple[bool, bool]:
     for camera in radial:
         _become(camera, "RADIAL", [*camera.params, 0.0])
     sigmas, noise = lens_sigmas(MapModel.from_colmap(model))
+    share = _MAX_LENS_SIGMA / math.sqrt(model.compute_mean_track_length())
     principal = focal = True
     for number, camera in cameras.items():
         found = sigmas.get(number, np.full(len(camera.params), np.inf))
         if sigmas:
             focal &= _focal_share(camera, found, noise) <= _MAX_FOCAL_SIGMA
         size = np.array([camera.width, camera.height])
-        most = _MAX_LENS_SIGMA * size.max() / math.sqrt(model.compute_mean_track_length())
+        most = share * size.max()
         principal &= bool((found[camera.principal_point_idxs()] <= most).all())
         centre = np.array([camera.principal_point_x, camera.principal_point_y])
         corner = np.linalg.norm(np.maximum(centre, size - centre)) / camera.focal_length

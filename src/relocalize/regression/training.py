@@ -114,17 +114,17 @@ def train(
             # What was kept from training is a view of the place too.
             views = source.known_views(model, np.arange(len(data.frames)))
         model.to("cpu")
-        network, compiled = _compiled(model, data, device)
+        network, made = _network(model, data, device)
         said = validated(data, network, known, retrieval(data))
     return TrainResult(
-        data, model, views, said, result, weights, preparation, device, network, compiled
+        data, model, views, said, result, weights, preparation, device, network, made
     )
 
 
-def _compiled(
+def _network(
     model: PoseRegressor, data: TrainingData, device: Device
 ) -> tuple[Network, bytes | None]:
-    """What answers, and the network for onnxruntime; None where torch has to run it."""
+    """What answers, and its file for onnxruntime; None where torch has to run it."""
     settings = data.settings
     # As many as a photo is shown as.
     rows = np.linspace(0, len(data.train) - 1, settings.input.test_crops).astype(int)
