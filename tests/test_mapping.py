@@ -28,6 +28,7 @@ from relocalize.mapping import (
     model_of_images,
     open_database,
     stretches,
+    unknown_poses,
 )
 from relocalize.mapping.gravity import up_from_horizon, upright
 from relocalize.mapping.keyframes import KeyframeSettings
@@ -267,6 +268,16 @@ def test_a_map_of_some_images_owes_nothing_to_the_others(corridor_place):
         for i, p in zip(reduced.points.ids, reduced.points.positions, strict=True)
     ]
     assert 0 < np.median(moved) < 0.05  # estimated anew, near where they were
+
+
+@pytest.mark.parametrize(
+    ("reconstructed", "posed", "alarms"),
+    [(2, 40, 1), (2, 5, 1), (3, 3, 0), (20, 40, 0), (41, 40, 0)],
+)
+def test_a_map_grown_from_a_few_of_its_keyframes_says_so(reconstructed, posed, alarms):
+    said = unknown_poses.grown_from(reconstructed, posed)
+    assert len(said) == alarms
+    assert all(one.startswith(f"only {reconstructed} of its {posed} keyframes") for one in said)
 
 
 def test_a_killed_mapping_goes_on_and_ends_the_same(beginning, tmp_path, monkeypatch):
