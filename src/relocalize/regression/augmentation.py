@@ -82,11 +82,13 @@ def draw_view(rng: np.random.Generator, settings: AugmentSettings) -> View:
     longer, shape, doubt = rng.uniform(-1.0, 1.0, 3)
     factor = settings.zoom ** float(longer) if rng.random() < _SHARE else 1.0
     # Other images are also of other shapes: 4:3 and 16:9, upright and lying.
-    across, down = (1.0 - 0.25 * max(0.0, side) for side in (float(shape), float(-shape)))
+    across, down = 0.42 ** max(0.0, float(shape)), 0.75 ** max(0.0, float(-shape))
+    if rng.random() < _SHARE:
+        across = down = 1.0
     return View(
         view_from_cam=Rotation.from_euler("yxz", turns, degrees=True).as_matrix(),
         focal=settings.focal_doubt ** float(doubt),
-        shown=(across / factor, down / factor) if factor > 1.0 else (1.0, 1.0),
+        shown=(min(1.0, across / factor), min(1.0, down / factor)),
         coarseness=max(1.0, 1.0 / factor),
         shift=settings.shift * rng.normal(size=3),
     )
