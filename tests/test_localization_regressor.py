@@ -40,6 +40,9 @@ SETTINGS = with_fields(
         "augment.turn_deg": 10.0,
         "augment.roll_deg": 5.0,
         "augment.jitter": 0.2,
+        # Whole images without things in the way, as the photos here are: sigma is learnt on them.
+        "augment.zoom": 1.0,
+        "augment.occlusion": 0.0,
         "backbone.stages": ("group3", "group5"),
         "backbone.channels": 32,
         "head.width": 64,

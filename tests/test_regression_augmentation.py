@@ -194,15 +194,22 @@ def test_another_lens_is_brought_back_so_that_what_it_shows_stays_in_place():
     target = canonical_camera([camera], 128, 96)
     plain = augment(pixels, camera, np.eye(4), target, copy_rng(0, 0, 0), AugmentSettings())[0]
     settings = AugmentSettings(zoom=2.0)
-    shares = []
+    shares, shapes = [], []
     for frame in range(40):
         view = draw_view(copy_rng(0, 0, frame), settings)
+        shapes.append(view.shown)
         copy, seen = show(pixels, camera, target, view)
         shares.append(seen.mean())
         blurred = np.abs(copy.astype(float) - plain)[seen].mean()
         assert blurred < (0.5 if view.coarseness == 1.0 else 12.0)
     assert min(shares) < 0.4
-    assert np.mean(np.array(shares) == 1.0) > 0.5  # half unchanged, and the coarser ones
+    # Half have their shape; of these half are by the same lens, and a quarter by a shorter one.
+    assert np.mean(np.array(shares) == 1.0) > 0.3
+    across, down = np.array(shapes).T
+    assert (across[down == 1.0] < 0.6).any()  # held upright
+    assert (down[across == 1.0] < 0.9).any()  # 16:9
+    alone = [draw_view(copy_rng(0, 0, frame), AugmentSettings(turn_deg=5.0)) for frame in range(40)]
+    assert {view.shown for view in alone} == {(1.0, 1.0)}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from relocalize.errors import LocalizerError  # noqa: E402
 from relocalize.geometry import Camera  # noqa: E402
-from relocalize.regression.answers import Cells  # noqa: E402
+from relocalize.regression.answers import SHOWN, Cells  # noqa: E402
 from relocalize.regression.backbones.backbone import Stage  # noqa: E402
 from relocalize.regression.depths import cell_depths, cell_middles, cell_rays  # noqa: E402
 from relocalize.regression.heads import CellOutput, PoseOutput, make_head  # noqa: E402
@@ -182,6 +182,21 @@ def test_cells_see_the_stages_that_are_theirs_and_are_told_of_the_whole_image_by
         said, of_other, of_brighter = (seen(one).cells.scene for one in (maps, other, brighter))
     assert bool((said - of_other).abs().max() > 1e-3) == moved
     assert bool((said - of_brighter).abs().max() > 1e-3)
+
+
+def test_cells_beyond_the_edge_of_an_image_have_no_say_and_nothing_is_told_of_them():
+    head, maps = head_of().eval(), maps_of(2)
+    seen = torch.ones(2, 1, *GRID)
+    seen[..., :2] = 0
+    other = {name: one.clone() for name, one in maps.items()}
+    for one in other.values():
+        one[..., : one.shape[-1] * 2 // GRID[1]] += 3.0
+    with torch.no_grad():
+        said, of_other = (head({**one, SHOWN: seen}) for one in (maps, other))
+    inside = seen.flatten(1)[0] > 0
+    assert torch.equal(said.cells.scene[:, inside], of_other.cells.scene[:, inside])
+    doubts = said.cells.log_doubt.exp()
+    assert doubts[:, ~inside].min() > 10 * doubts[:, inside].max()
 
 
 def test_the_head_draws_cells_in_training_and_uses_all_of_them_afterwards():

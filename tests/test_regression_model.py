@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 torch = pytest.importorskip("torch")
 
 from relocalize.errors import LocalizerError  # noqa: E402 - after the skip where there is none
+from relocalize.regression.answers import SHOWN  # noqa: E402
 from relocalize.regression.losses import PoseTarget, make_loss  # noqa: E402
 from relocalize.regression.model import PoseRegressor, make_regressor  # noqa: E402
 from relocalize.regression.settings import (  # noqa: E402
@@ -92,6 +93,7 @@ def test_cached_features_give_the_same_poses():
     assert {name: tuple(maps.shape) for name, maps in features.items()} == {
         "layer2": (3, 8, 8, 12),
         "layer3": (3, 8, 4, 6),
+        SHOWN: (3, 1, 2, 3),
     }
     direct, cached = model(images), model.from_features(features)
     assert torch.equal(direct.position, cached.position)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from relocalize.regression.answers import SHOWN
 from relocalize.regression.inference import described
 from relocalize.regression.novelty import KnownViews
 from relocalize.regression.uncertainty import Blend, Calibration, Signs, pose_distances
@@ -126,19 +127,46 @@ def test_distances_of_poses_are_in_units_and_radians():
     np.testing.assert_allclose(pose_distances(a, b), [[5, np.pi / 2]])
 
 
-def test_train_views_are_not_novel_others_are_and_files_give_the_same_back():
+def walked():
+    """Feature maps [60, 8, 6, 8] along a walk, and poses."""
     torch.manual_seed(0)
     walk = torch.randn(1, 8, 6, 8) + torch.cumsum(torch.randn(60, 8, 6, 8) * 0.1, 0)
     poses = np.tile(np.eye(4), (60, 1, 1))
     poses[:, 0, 3] = np.arange(60)
-    seen = described({"deep": walk}).numpy()
+    return walk, poses
+
+
+def seen_in(maps):
+    """Descriptions of images that fill their input."""
+    return described({"deep": maps, SHOWN: torch.ones(len(maps), 1, 6, 8)})[0].numpy()
+
+
+def test_a_view_of_which_only_a_part_is_shown_is_as_little_novel():
+    walk, poses = walked()
+    views = KnownViews.learn(seen_in(walk[::2]), poses[::2])
+    whole = torch.ones(30, 1, 6, 8)
+    upright = whole.clone()
+    upright[..., :2] = upright[..., 6:] = 0  # the middle of each image
+    beyond = walk[::2] * upright + 5.0 * (1 - upright)  # what is beyond says nothing
+    cut, share = (one.numpy() for one in described({"deep": beyond, SHOWN: upright}))
+    known = views.compare(cut, share)
+    assert known.novelty.max() < 0.05
+    np.testing.assert_allclose(known.nearest[:, 0, 3], np.arange(0, 60, 2))
+    others = described({"deep": torch.randn(30, 8, 6, 8), SHOWN: upright})[0].numpy()
+    assert views.compare(others, share).novelty.min() > 0.3
+    assert views.compare(cut).novelty.min() > 3 * known.novelty.max()  # taken for the whole image
+
+
+def test_train_views_are_not_novel_others_are_and_files_give_the_same_back():
+    walk, poses = walked()
+    seen = seen_in(walk)
     views = KnownViews.learn(seen[::2], poses[::2])
     known = views.compare(seen[::2])
     assert known.novelty.max() < 0.01
     np.testing.assert_allclose(known.nearest[:, 0, 3], np.arange(0, 60, 2))
     between = views.compare(seen[1::2])
-    others = views.compare(described({"deep": torch.randn(30, 8, 6, 8)}).numpy())
-    turned = views.compare(described({"deep": walk[:30].flip(2, 3)}).numpy())
+    others = views.compare(seen_in(torch.randn(30, 8, 6, 8)))
+    turned = views.compare(seen_in(walk[:30].flip(2, 3)))
     assert between.novelty.max() < 0.5 * others.novelty.min()
     assert between.novelty.max() < 0.5 * np.median(turned.novelty)
     again = KnownViews.from_arrays(views.to_arrays())

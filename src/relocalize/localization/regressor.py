@@ -239,7 +239,7 @@ class RegressorLocalizer(Localizer):
             poses = answers.world_from_cams.copy()
             poses[:, :3, :3] = poses[:, :3, :3] @ turn
             answers = replace(answers, world_from_cams=poses)
-        compared = self.views.compare(answers.descriptions)
+        compared = self.views.compare(answers.descriptions, answers.shown)
         nearest, retrieved = compared.nearest.copy(), None
         if similar is not None:
             of = zip(RETRIEVED, (similar.nearest, similar.between), strict=True)
@@ -304,7 +304,7 @@ class RegressorLocalizer(Localizer):
         inputs = np.concatenate([self.images.of_photo(pixels, guess, crops=1) for guess in guesses])
         found = self.network(inputs)
         if found.depth_off is None or found.variance is None:
-            return self.views.compare(found.descriptions).novelty
+            return self.views.compare(found.descriptions, found.shown).novelty
         log_sigma = np.log(found.variance).mean(axis=1) / 2
         unlikely: FloatArray = _OF_DEPTH * np.abs(found.depth_off) + log_sigma
         return unlikely

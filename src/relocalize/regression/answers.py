@@ -13,6 +13,8 @@ from relocalize.geometry.transforms import FloatArray, nearest_rotation, rotvec_
 
 Float32Array = NDArray[np.float32]
 
+SHOWN = "shown"  # what an image shows of each cell, among feature maps and a network's outputs
+
 _LEAST_VARIANCE = 1e-18
 _LEAST_DEPTH = 1e-38  # a point behind the camera is infinitely nearer than its cell says
 _PARTS = (slice(0, 3), slice(3, 6))  # of variances: the centre's and the rotation vector's
@@ -30,6 +32,8 @@ class Answers:
     # [N] logarithm of how many times as far away things look as they are from there, by cells that
     # are sure: not 0 for a wrong focal length. None where no cells say depths.
     depth_off: FloatArray | None = None
+    # [N, K] the share of each of K parts of its input that an image shows; None: all of it
+    shown: Float32Array | None = None
 
     def averaged(self, turns: FloatArray | None = None) -> Answers:
         """One answer from those to K images of one photo, the first of them the photo itself.
@@ -67,7 +71,8 @@ class Answers:
         described = self.descriptions
         described = described.mean(axis=0, keepdims=True) if turns is None else described[:1]
         depth_off = None if self.depth_off is None else self.depth_off[:1]
-        return Answers(mean[None], np.concatenate(variances)[None], described, depth_off)
+        shown = None if self.shown is None else self.shown[:1]
+        return Answers(mean[None], np.concatenate(variances)[None], described, depth_off, shown)
 
     @classmethod
     def joined(cls, parts: Iterable[Answers]) -> Answers:
@@ -75,11 +80,13 @@ class Answers:
         parts = list(parts)
         variances = [part.variance for part in parts if part.variance is not None]
         depths = [part.depth_off for part in parts if part.depth_off is not None]
+        shown = [part.shown for part in parts if part.shown is not None]
         return cls(
             np.concatenate([part.world_from_cams for part in parts]),
             np.concatenate(variances) if variances else None,
             np.concatenate([part.descriptions for part in parts]),
             np.concatenate(depths) if depths else None,
+            np.concatenate(shown) if shown else None,
         )
 
 

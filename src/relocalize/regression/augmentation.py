@@ -26,7 +26,9 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 _NOISE_SIDE = 512  # of the tile that noise is cut from
 _NOISE_SCALE = 32.0  # its standard deviation: 4 of them fit beside 128
 _JPEG_QUALITIES = (30, 90)  # nobody sends a photo below
-_SHARE = 0.5  # of the copies have another lens, a blur, patches: the rest stay clear
+_SHARE = 0.5  # of the copies have another lens, shape, blur, patches: the rest stay clear
+# Of the width and the height of an input of 4:3: what 9:16 and 16:9 fill.
+_NARROWEST, _LOWEST = 0.42, 0.75
 # At a jitter of 1: +- offset, +- contrast factor, gamma up to this and one over it, +- gain of
 # each channel (white balance), +- factor of colourfulness. A jitter of 0.3 spans what a phone's
 # exposure and white balance do between two walks.
@@ -81,12 +83,14 @@ def draw_view(rng: np.random.Generator, settings: AugmentSettings) -> View:
     turns = rng.uniform(-1.0, 1.0, 3) * (settings.turn_deg, tilt, settings.roll_deg)
     longer, shape, doubt = rng.uniform(-1.0, 1.0, 3)
     factor = settings.zoom ** float(longer) if rng.random() < _SHARE else 1.0
-    # Other images are also of other shapes: 4:3 and 16:9, upright and lying.
-    across, down = (1.0 - 0.25 * max(0.0, side) for side in (float(shape), float(-shape)))
+    # Images of other lenses are also of other shapes: held upright, 16:9.
+    shaped = rng.random() < _SHARE and settings.zoom > 1.0
+    narrow, low = (max(0.0, side) if shaped else 0.0 for side in (float(shape), float(-shape)))
+    across, down = _NARROWEST**narrow, _LOWEST**low
     return View(
         view_from_cam=Rotation.from_euler("yxz", turns, degrees=True).as_matrix(),
         focal=settings.focal_doubt ** float(doubt),
-        shown=(across / factor, down / factor) if factor > 1.0 else (1.0, 1.0),
+        shown=(min(1.0, across / factor), min(1.0, down / factor)),
         coarseness=max(1.0, 1.0 / factor),
         shift=settings.shift * rng.normal(size=3),
     )

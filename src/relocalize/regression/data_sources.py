@@ -173,7 +173,7 @@ class FeatureSource(DataSource):
     def _described(self, rows: Rows, copy: int) -> tuple[Float32Array, FloatArray]:
         """Descriptions [N, D] of a copy of each of these frames, and their poses [N, 4, 4]."""
         parts = np.array_split(rows, -(-len(rows) // _DESCRIBED_AT_ONCE))
-        seen = [described(self._cache.batch(part, np.full_like(part, copy))) for part in parts]
+        seen = [described(self._cache.batch(part, np.full_like(part, copy)))[0] for part in parts]
         return torch.cat(seen).numpy(), self._cache.world_from_cams[rows, copy]
 
 

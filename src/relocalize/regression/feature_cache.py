@@ -26,6 +26,7 @@ from relocalize.errors import LocalizerError
 from relocalize.geometry.transforms import FloatArray
 from relocalize.parallel import map_in_order
 from relocalize.place import atomic
+from relocalize.regression.answers import SHOWN
 from relocalize.regression.augmentation import copy_rng, draw_view
 from relocalize.regression.backbones import Backbone
 from relocalize.regression.data import TrainingData
@@ -34,11 +35,12 @@ from relocalize.regression.disk_rows import DiskRows, RowLayout
 from relocalize.regression.folding import folded
 from relocalize.regression.frames import cache_folder
 from relocalize.regression.heads import resized
+from relocalize.regression.heads.shown import shown
 from relocalize.regression.onnx_export import OnnxBackbone
 from relocalize.regression.principal_channels import ChannelReduction, ChannelStatistics
 from relocalize.regression.time_blocks import Rows
 
-_VERSION = 5  # of how features are made; others are made again
+_VERSION = 6  # of how features are made; others are made again
 _PRINCIPAL = "principal.pt"
 _KEPT = 3  # caches that lie side by side; each may take a gigabyte
 # Cells of these many frames give the leading directions of 1280 channels to a few percent.
@@ -51,7 +53,8 @@ _HALF_LIMIT = 65504.0  # float16's largest number
 class FeatureCache:
     """Feature maps of N frames and C copies of each; copy 0 is the frame itself."""
 
-    # by stage [N * (C + 1), c, h, w] float16, read-only memory maps; row ``copy * N + frame``
+    # by stage [N * (C + 1), c, h, w] float16, read-only memory maps; row ``copy * N + frame``; and
+    # `SHOWN`
     maps: dict[str, NDArray[np.float16]]
     world_from_cams: FloatArray  # [N, C + 1, 4, 4], of the copies that are there
     # by stage how channels were reduced; empty where all are kept
@@ -95,7 +98,8 @@ class FeatureCache:
         extractor = _Extractor(data, folded(backbone), tuple(stages), device, workers)
         count = len(data.frames) * (data.copies + 1)
         folder = cache_folder(data.place) / f"features-{key}"
-        rows = DiskRows(folder, count, extractor.layouts(), kept=_KEPT)
+        layouts = extractor.layouts()
+        rows = DiskRows(folder, count, layouts, kept=_KEPT)
         principal = _known_principal(rows, extractor)
         least = len(data.frames) * min(2, data.copies + 1)
         enough = least if seconds == 0 else count
@@ -105,7 +109,7 @@ class FeatureCache:
             with data.place.lock(), replace(device, threads=1).running():
                 principal = _fill(rows, extractor, least, until)
         copies = rows.finished // len(data.frames)
-        maps = {stage: rows.array(stage)[: copies * len(data.frames)] for stage in stages}
+        maps = {name: rows.array(name)[: copies * len(data.frames)] for name in layouts}
         return cls(maps, _poses(data, copies), principal, key)
 
     @property
@@ -143,17 +147,18 @@ class _Extractor:
         )[0]
 
     def maps(self, pixels: NDArray[np.uint8]) -> dict[str, Tensor]:
-        """Raw feature maps [B, C, H, W] float32, on the device, of images [B, h, w, 3]."""
+        """Raw feature maps [B, C, H, W] float32 of images [B, h, w, 3], and `SHOWN`."""
         mean, std = (
             torch.tensor(values)[:, None, None]
             for values in (self.backbone.mean, self.backbone.std)
         )
         images = (torch.from_numpy(pixels).movedim(-1, 1).float() / 255 - mean) / std
+        seen = shown(images, mean, std, self.data.settings.head.kept_grid)
         if self._compiled is not None:
-            return self._compiled(images.contiguous())
+            return self._compiled(images.contiguous()) | {SHOWN: seen}
         with torch.inference_mode(), self.device.mixed():
             maps = self.backbone(self.device.images(images), stages=self.stages)
-        return {stage: maps[stage].float() for stage in self.stages}
+        return {stage: maps[stage].float() for stage in self.stages} | {SHOWN: seen}
 
     @cached_property
     def _compiled(self) -> OnnxBackbone | None:
@@ -190,8 +195,10 @@ class _Extractor:
             maps = self.maps(self.image(0, 0)[None])
         grid = self.data.settings.head.kept_grid
         return {
-            stage: RowLayout((self.channels(stage), *(grid or found.shape[2:])), "float16")
-            for stage, found in maps.items()
+            name: RowLayout(
+                (1 if name == SHOWN else self.channels(name), *(grid or found.shape[2:])), "float16"
+            )
+            for name, found in maps.items()
         }
 
     def kept(
@@ -216,8 +223,8 @@ class _Extractor:
         }
         with progress.bar("principal channels", count, "images") as bar:
             for part, maps in self.batches([(int(row), 0) for row in chosen]):
-                for stage, found in maps.items():
-                    statistics[stage].add(found)
+                for stage in self.stages:
+                    statistics[stage].add(maps[stage])
                 bar.advance(len(part))
         return {stage: one.principal(self.channels(stage)) for stage, one in statistics.items()}
 

@@ -10,31 +10,43 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
-from torch.nn import functional
 
-from relocalize.regression.answers import Answers, Cells
+from relocalize.regression.answers import SHOWN, Answers, Cells
 from relocalize.regression.device import Device
 from relocalize.regression.folding import folded
 from relocalize.regression.heads import PoseOutput
 from relocalize.regression.heads.head import CellOutput, resized
 from relocalize.regression.model import PoseRegressor
+from relocalize.regression.novelty import PARTS
 from relocalize.regression.rotations import nearest_rotation
 
 _AT_ONCE = 32  # images per forward pass
 _DROPOUT_SEED = 0  # the same photo gets the same samples
-# Rows and columns that maps are averaged over: mirrored views differ then. They divide the usual
-# grids of cells, so that kept features and those of images are described alike.
-_CELLS = (2, 4)
+_LEAST_SHARE = 1e-3  # of a cell that is shown, where it is divided by
 
 
-def described(features: Mapping[str, Tensor]) -> Tensor:
-    """[B, D] for `KnownViews`: each map averaged over a few cells, every stage of the same weight.
+def described(features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Of images for `KnownViews`: each map averaged over a few cells, every stage of one weight.
 
     Args:
-        features: maps [B, C, H, W] by stage name.
+        features: maps [B, C, H, W] by stage name, and `SHOWN`.
+
+    Returns:
+        descriptions [B, D], of D / K numbers for each of the K cells, which change fastest, and the
+        share [B, K] of each cell that the image shows.
     """
-    parts = (resized(maps.float(), _CELLS).flatten(1) for maps in features.values())
-    return torch.cat([functional.normalize(cells, dim=1) for cells in parts], dim=1)
+    seen = features[SHOWN].float()
+    grid = (int(seen.shape[-2]), int(seen.shape[-1]))
+    share = resized(seen, PARTS)
+    parts = []
+    for stage, maps in features.items():
+        if stage == SHOWN:
+            continue
+        cells = resized(resized(maps.float(), grid) * seen, PARTS) / share.clamp(min=_LEAST_SHARE)
+        # As long as if the rest of the image were like what it shows.
+        length = (cells.square() * share).sum((1, 2, 3)) / share.mean((1, 2, 3)).clamp(_LEAST_SHARE)
+        parts.append((cells / length.clamp(min=1e-20).sqrt()[:, None, None, None]).flatten(1))
+    return torch.cat(parts, dim=1), share.flatten(1)
 
 
 def world_cells(model: PoseRegressor, cells: CellOutput) -> tuple[Tensor, Tensor, Tensor]:
@@ -116,11 +128,13 @@ def answers_from(
     poses[:, :3, :3] = rotations.cpu().double().numpy()
     poses[:, :3, 3] = positions.cpu().double().numpy()
     cells = _cells(model, output)
+    descriptions, share = described(features)
     return Answers(
         poses,
         None if variance is None else variance.cpu().double().numpy(),
-        described(features).cpu().numpy(),
+        descriptions.cpu().numpy(),
         None if cells is None else cells.depth_off(poses),
+        share.cpu().numpy(),
     )
 
 

@@ -34,6 +34,7 @@ _LEAST_DEPTH_SHARE = 0.1
 # Likewise of what a cell says it sees.
 _LEAST_DIVISOR = 0.3
 _LARGEST_MISS = 1.0  # of half a depth, or of a quarter of a radian
+_LEAST_SHOWN = 0.5  # of a cell: one that is mostly beyond the image's edge owes nothing
 # Through cells that determine a pose badly its gradient is as long as one likes. In a kitchen, half
 # of the images' are 5 times as long as that of what cells say, and one in a hundred 15 times; in a
 # corridor half were 25 times, one in a hundred 160 times as long, and cells fell apart.
@@ -248,6 +249,8 @@ class CoordinateLoss(PoseLoss):
             raise LocalizerError("the coordinates loss needs the coordinates head")
         true_depth, trust = depths[:, :, cells.chosen].unbind(1)
         known = true_depth > 0
+        if cells.shown is not None:
+            known = known & (cells.shown > _LEAST_SHOWN)
         if not bool(known.any()):
             return cells.scene.sum() * 0
         seen = _in_camera(cells.scene, target.position, target.rotation)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from relocalize.errors import LocalizerError
+from relocalize.regression.answers import SHOWN
 from relocalize.regression.backbones import Backbone, Stage, make_backbone
 from relocalize.regression.heads import PoseOutput, make_head
+from relocalize.regression.heads.shown import shown
 from relocalize.regression.principal_channels import ChannelReduction
 from relocalize.regression.rotations import (
     matrix_from_6d,
@@ -55,6 +57,7 @@ class PoseRegressor(nn.Module):
         super().__init__()
         self.backbone = backbone.freeze() if settings.backbone.frozen else backbone
         self.orientation: Orientation = settings.head.orientation
+        self._grid = settings.head.kept_grid
         channels = settings.backbone.channels
         maps = {
             name: Stage(min(stage.channels, channels or stage.channels), stage.stride)
@@ -86,12 +89,13 @@ class PoseRegressor(nn.Module):
         return (images - self.input_mean) / self.input_std
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """What `from_features` wants, of normalised images [B, 3, H, W]."""
+        """What `from_features` wants, of normalised images [B, 3, H, W]; `SHOWN` among it."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone.frozen):
             maps: dict[str, Tensor] = self.backbone(images, stages=self.stages)
             for stage, reduction in self.reduction.items():
                 maps[stage] = reduction(maps[stage])
-        return {stage: maps[stage] for stage in self.stages}
+        found = {stage: maps[stage] for stage in self.stages}
+        return found | {SHOWN: shown(images, self.input_mean, self.input_std, self._grid)}
 
     def forward(self, images: Tensor) -> PoseOutput:
         """The poses of normalised images [B, 3, H, W]."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,11 @@ from numpy.typing import NDArray
 from relocalize.geometry.transforms import FloatArray, rotations_from_quats_wxyz
 from relocalize.regression.answers import Float32Array
 
+_ALL = 0.95  # of each part, above which a photo shows all of it
+# Rows and columns of the parts of an image over which feature maps are averaged: mirrored views
+# differ then. They divide the usual grids of cells, so that kept features and those of images are
+# described alike.
+PARTS = (2, 4)
 _MOST_DIRECTIONS = 256  # principal ones that are kept of descriptions
 _MOST_VIEWS = 4000  # that are kept: 2 MB; and twice as many copies of them
 _MOST_FOR_DIRECTIONS = 1500  # views that the principal directions are found from
@@ -71,18 +77,52 @@ class KnownViews:
         vectors = views._projected(every).astype(np.float16).astype(np.float32)
         return cls(mean, basis, vectors, poses, count)
 
-    def _projected(self, descriptions: Float32Array) -> Float32Array:
+    def _projected(
+        self, descriptions: Float32Array, weights: Float32Array | None = None
+    ) -> Float32Array:
         off = descriptions - self.mean
+        if weights is not None:
+            off = off * np.sqrt(weights)
         length = np.linalg.norm(off, axis=1, keepdims=True)
-        projected: Float32Array = (off / np.maximum(length, 1e-9)) @ self.basis.T
+        off /= np.maximum(length, 1e-9)
+        if weights is not None:
+            off *= np.sqrt(weights)
+        projected: Float32Array = off @ self.basis.T
         return projected
 
-    def compare(self, descriptions: Float32Array) -> Comparison:
-        """Photos' descriptions [B, D] with the train views."""
-        similarity = self._projected(descriptions) @ self.vectors.T
+    def compare(self, descriptions: Float32Array, shown: Float32Array | None = None) -> Comparison:
+        """Photos with the train views, by what they show.
+
+        Args:
+            descriptions: [B, D] of the photos.
+            shown: [B, K] the share of each of K parts that a photo shows, of which the D numbers
+                are in turn; None: all.
+        """
+        if shown is None or shown.min() > _ALL:
+            similarity = self._projected(descriptions) @ self.vectors.T
+        else:
+            weights = np.tile(shown, len(self.mean) // shown.shape[1])
+            similarity = self._projected(descriptions, weights) @ self.vectors.T
+            similarity /= self._lengths(shown)
         novelty = 1.0 - similarity[:, : self.count].max(axis=1).astype(np.float64)
         nearest = self.world_from_cams[similarity.argmax(axis=1)]
         return Comparison(np.maximum(novelty, 0.0), nearest)
+
+    def _lengths(self, shown: Float32Array) -> Float32Array:
+        """[B, N] of the views' vectors where only the parts ``shown`` [B, K] count."""
+        lost = np.maximum(1.0 - (self.vectors**2).sum(axis=1), 0.0)
+        squares = shown @ self._by_part + shown.mean(axis=1, keepdims=True) * lost
+        lengths: Float32Array = np.sqrt(np.maximum(squares, 1e-9))
+        return lengths
+
+    @cached_property
+    def _by_part(self) -> Float32Array:
+        """[K, N] the square of each view's vector in each of the K parts of an image."""
+        count = PARTS[0] * PARTS[1]
+        basis = self.basis.reshape(len(self.basis), -1, count)
+        return np.stack(
+            [((self.vectors @ basis[:, :, part]) ** 2).sum(axis=1) for part in range(count)]
+        )
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """For a file."""

@@ -27,6 +27,7 @@ from torch.onnx import TrainingMode
 
 from relocalize.errors import LocalizerError
 from relocalize.place import atomic
+from relocalize.regression.answers import SHOWN
 from relocalize.regression.backbones import Backbone
 from relocalize.regression.inference import described, world_cells
 from relocalize.regression.model import PoseRegressor
@@ -86,7 +87,8 @@ class PhotoNetwork(nn.Module):
         positions, rotations = model.poses(output)
         top = torch.cat((rotations, positions[..., None]), -1)
         bottom = torch.cat((torch.zeros_like(top[:, :1, :3]), torch.ones_like(top[:, :1, 3:])), -1)
-        said = {POSE: torch.cat((top, bottom), 1), DESCRIPTIONS: described(features)}
+        descriptions, share = described(features)
+        said = {POSE: torch.cat((top, bottom), 1), DESCRIPTIONS: descriptions, SHOWN: share}
         if output.log_variance is not None:
             variance = output.log_variance.exp()
             scale = model.position_scale.square()

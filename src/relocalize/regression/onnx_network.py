@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from relocalize.errors import LocalizerError
 from relocalize.parallel import image_threads, map_in_order
-from relocalize.regression.answers import Answers, Cells
+from relocalize.regression.answers import SHOWN, Answers, Cells
 
 PIXELS = "pixels"  # its input, uint8 [N, h, w, 3]
 # Its outputs, in order; those of cells only where the head has such, variances where it says them.
@@ -66,4 +66,4 @@ class OnnxNetwork:
         depth_off = None
         if CELLS[0] in said:
             depth_off = Cells(*(said[name] for name in CELLS)).depth_off(poses)
-        return Answers(poses, variance, said[DESCRIPTIONS], depth_off)
+        return Answers(poses, variance, said[DESCRIPTIONS], depth_off, said.get(SHOWN))

@@ -163,7 +163,14 @@ _DEFAULT = TrainSettings(
     ),
     input=InputSettings(test_crops=5),
     augment=AugmentSettings(
-        roll_deg=10.0, turn_deg=12.0, shift=0.04, zoom=1.15, jitter=0.3, blur_px=1.0, noise=2.0
+        roll_deg=15.0,
+        turn_deg=12.0,
+        shift=0.04,
+        zoom=1.5,
+        jitter=0.3,
+        blur_px=1.0,
+        noise=2.0,
+        occlusion=0.3,
     ),
     head=HeadSettings(
         kind="coordinates",

@@ -143,7 +143,8 @@ class AugmentSettings(Settings):
     the frame sees. Needs a map with points; surfaces between them are taken to be smooth."""
     zoom: Annotated[float, Meta(ge=1, le=4)] = 1.0
     """Largest factor of the focal length, and of one over it, of another lens whose image is
-    brought back to the canonical camera: a longer lens shows less, a shorter one is coarser."""
+    brought back to the canonical camera: a longer lens shows less, a shorter one is coarser. Above
+    1, half of the copies are also of other shapes, as by a phone held upright."""
     focal_doubt: Annotated[float, Meta(ge=1, le=2)] = 1.0
     """Largest factor of the focal length, and of one over it, that stays in the image: teaches
     to doubt the lens, at a cost, since an image magnified by 2% looks like one from nearer."""

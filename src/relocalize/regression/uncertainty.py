@@ -267,7 +267,7 @@ class Calibration:
 
 def signs_of(answers: Answers, views: KnownViews) -> Signs:
     """What tells of the errors of answers."""
-    nearest = views.compare(answers.descriptions)
+    nearest = views.compare(answers.descriptions, answers.shown)
     away = pose_distances(answers.world_from_cams, nearest.nearest)
     return Signs(nearest.novelty, away, answers.variance)
 

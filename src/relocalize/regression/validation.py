@@ -128,7 +128,7 @@ def validated(
     turned = answers(upside_down, about)
     of_upright, of_varied, of_turned = (signs_of(one, views) for one in (upright, varied, turned))
     true = np.stack(poses)
-    nearest = views.compare(varied.descriptions).nearest
+    nearest = views.compare(varied.descriptions, varied.shown).nearest
     errors: dict[Source, FloatArray] = {
         "pose": pose_distances(varied.world_from_cams, true),
         "view": pose_distances(nearest, true),
@@ -137,7 +137,7 @@ def validated(
     errors["blend"] = pose_distances(blend(varied.world_from_cams, nearest, of_varied), true)
     errors |= dict.fromkeys(RETRIEVED, errors["pose"])
     baseline = ConstantBaseline.of(data)
-    of_view = views.compare(upright.descriptions).nearest
+    of_view = views.compare(upright.descriptions, upright.shown).nearest
     found: dict[Source, FloatArray] = {
         "pose": upright.world_from_cams,
         "view": of_view,

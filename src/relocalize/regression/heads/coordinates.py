@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from relocalize.regression.backbones.backbone import Stage
 from relocalize.regression.heads.head import CellOutput, Head, PoseOutput, resized
+from relocalize.regression.heads.shown import shown_of
 from relocalize.regression.pose_layer import aligned, refined_pose
 from relocalize.regression.rotations import columns_from_matrix
 from relocalize.regression.settings import HeadSettings
@@ -21,6 +22,7 @@ _STEPS = 5  # of Gauss-Newton, from the aligned pose; more change nothing
 _LEAST_LOG_DEPTH, _MOST_LOG_DEPTH = -4.0, 4.0
 _LEAST_LOG_DOUBT, _MOST_LOG_DOUBT = -7.0, 2.0
 _FIRST_LOG_DOUBT = -2.0
+_LEAST_SHOWN = 0.01  # of a cell, for its doubt
 
 
 class CoordinateHead(Head):
@@ -37,6 +39,9 @@ class CoordinateHead(Head):
     In training the pose layer is left to the loss, and some cells, drawn anew, stand for all. Of
     what the whole image looks like they are told a part, drawn anew too (`context_dropout`): it
     tells one door from another, and it invites to know train images by heart.
+
+    Cells beyond the image's edge, which a photo held upright or by a longer lens does not fill, say
+    nothing, and nothing is told of them.
 
     Attributes:
         rays: [cells, 2] the cells' middles in normalised image coordinates.
@@ -105,6 +110,9 @@ class CoordinateHead(Head):
             stage: resized(norm(features[stage]), self.grid) for stage, norm in self.norms.items()
         }
         everything = torch.cat(list(maps.values()), 1)
+        share = shown_of(features, self.grid)
+        if share is not None:
+            everything = everything * share
         whole = self.context(self.told(resized(everything, _WHOLE).flatten(1)))
         cells = torch.cat([maps[stage] for stage in self.cell_stages], 1).flatten(2)
         count = cells.shape[-1]
@@ -120,7 +128,10 @@ class CoordinateHead(Head):
             scene = said[..., :3] * self.spread + self.middle
             depth = said[..., 3].clamp(_LEAST_LOG_DEPTH, _MOST_LOG_DEPTH).exp() * self.depth
             log_doubt = said[..., 4].clamp(_LEAST_LOG_DOUBT, _MOST_LOG_DOUBT)
-            found = CellOutput(scene, depth, log_doubt, index, self.rays[index])
+            if share is not None:
+                share = share.flatten(1)[:, index]
+                log_doubt = log_doubt - share.clamp(min=_LEAST_SHOWN).log()
+            found = CellOutput(scene, depth, log_doubt, index, self.rays[index], share)
             return self._pose(found)
 
     def _pose(self, found: CellOutput) -> PoseOutput:

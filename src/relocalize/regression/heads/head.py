@@ -28,6 +28,7 @@ class CellOutput(NamedTuple):
     log_doubt: Tensor
     chosen: Tensor  # [N] which cells of the head's grid they are
     rays: Tensor  # [N, 2] where these are, in normalised image coordinates
+    shown: Tensor | None = None  # [B, N] the share of each that the image shows; None: all
 
 
 class PoseOutput(NamedTuple):
