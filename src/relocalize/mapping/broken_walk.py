@@ -21,7 +21,7 @@ from relocalize.place import MapModel
 _REACH = 3  # images: neighbours so near share most of what they see
 _LEAST = 60  # matches across a place of the walk
 # By how much more of them than at its typical place a map may contradict. 13 maps of kitchen,
-# corridors, office and long walks do by at most 9%, a drive that loses its scale at a turn by 35%, a
+# corridors, office and long walks do by at most 9%, a drive that loses scale at a turn by 35%, a
 # hand-held walk that is bent at a weak link by 29%, a ring round a statue that is none by 72%. A
 # chessboard, whose matches repeat everywhere, is mapped right and does so by 22%.
 _MOST = 0.25
