@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -30,6 +31,7 @@ from relocalize.mapping import (
     stretches,
     unknown_poses,
 )
+from relocalize.mapping.broken_walk import breaks
 from relocalize.mapping.gravity import up_from_horizon, upright
 from relocalize.mapping.keyframes import KeyframeSettings
 from relocalize.mapping.look_alikes import contradictions, judge_pairs
@@ -354,6 +356,26 @@ def test_pairs_that_only_look_alike_are_told_from_true_ones(corridor_place):
     (alarm,) = contradictions(model, false)
     assert "of the matches between its images" in alarm
     assert contradictions(model, true | false, trusted=true.keys()) == ()
+
+
+def test_the_place_where_a_walk_is_bent_is_named(corridor_place):
+    with open_database(corridor_place) as database:
+        matches = database.verified_matches()
+    whole = corridor_place.map
+    names = [name for name in sorted(whole.images) if any(name in pair for pair in matches)]
+    neighbours = sequential_pairs(names, PairSettings(reach=0))
+    assert breaks(whole, matches, neighbours, names) == ()
+    # All from the middle on turned about it: each half is as right as it was.
+    middle = len(names) // 2
+    turn = cv2.Rodrigues(np.radians([0.0, 0.0, 4.0]))[0]
+    centre = whole.images[names[middle]].world_from_cam.translation
+    bend = Rigid3(turn, centre - turn @ centre)
+    images = dict(whole.images)
+    for name in names[middle:]:
+        pose = images[name].cam_from_world @ bend.inverse()
+        images[name] = replace(images[name], cam_from_world=pose)
+    (alarm,) = breaks(replace(whole, images=images), matches, neighbours, names)
+    assert alarm.startswith(f"from {names[middle - 1]} to {names[middle]} it contradicts")
 
 
 def test_images_that_share_nothing_are_one_clear_line(tmp_path):

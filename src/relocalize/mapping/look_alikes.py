@@ -25,7 +25,7 @@ from relocalize.place.model import NO_POINT
 # on the median: 55 pixels of 960x540, a quarter of a metre at 3 metres. Drift of the loops of a
 # building's floor stays below; another door does not.
 _MAX_TRANSFER = 0.05
-_MAX_EPIPOLAR = 4.0  # pixels, twice what a pair is verified with
+MAX_EPIPOLAR = 4.0  # pixels, twice what a pair is verified with
 _MIN_TRANSFERS = 5  # matches with a point that a verdict needs
 _MOST = 0.5  # share of the matches that a map has to agree with; right ones have 0.75 and more
 
@@ -72,8 +72,8 @@ def agreement(model: MapModel, matches: Mapping[Pair, NDArray[np.uint32]]) -> fl
         total += len(rows)
         one, other = model.images.get(first), model.images.get(second)
         if one is not None and other is not None:
-            errors = _epipolar_errors(one, rows[:, 0], other, rows[:, 1])
-            agreeing += int((errors <= _MAX_EPIPOLAR).sum())
+            errors = epipolar_errors(one, rows[:, 0], other, rows[:, 1])
+            agreeing += int((errors <= MAX_EPIPOLAR).sum())
     return agreeing / max(1, total)
 
 
@@ -105,7 +105,7 @@ def contradictions(
     return (f"it agrees with only {share:.0%} of the matches between its images: {because}",)
 
 
-def _epipolar_errors(
+def epipolar_errors(
     first: PosedImage, rows: NDArray[np.uint32], second: PosedImage, matched: NDArray[np.uint32]
 ) -> FloatArray:
     """Sampson errors, in pixels of the second image, of matches under the map's poses."""

@@ -20,6 +20,7 @@ from relocalize.errors import NotConnectedError
 from relocalize.features.database import FeatureDatabase, Pair
 from relocalize.features.matching import MatchSettings, match_pairs
 from relocalize.features.pairs import Similarity, pairs_between
+from relocalize.mapping.broken_walk import breaks
 from relocalize.mapping.followed import followed
 from relocalize.mapping.look_alikes import Verdict, agreement, contradictions, judge_pairs
 from relocalize.mapping.loops import find_loops
@@ -81,11 +82,13 @@ def make_main_model(
     left_out: frozenset[Pair] = frozenset()
 
     def doubted(attempt: Attempt) -> Attempt:
-        """With an alarm where it contradicts the images' matches."""
+        """With an alarm where it contradicts the images' matches, on the whole or at one place."""
         if not attempt.models:
             return attempt
         model, judgement = MapModel.from_colmap(attempt.models[0]), attempt.judgement
-        alarms = contradictions(model, database.verified_matches(), trusted)
+        matches = database.verified_matches()
+        alarms = contradictions(model, matches, trusted)
+        alarms += breaks(model, matches, trusted, task.names)
         return Attempt(attempt.models, replace(judgement, alarms=(*judgement.alarms, *alarms)))
 
     if database.settings.kind != "sift":
@@ -94,7 +97,11 @@ def make_main_model(
     elif not trusted:
         best = doubted(map_incrementally(task, "reconstructing"))
     else:
-        best = _in_time(task, database, trusted)
+        in_time = _in_time(task, database, trusted)
+        best = doubted(in_time)
+        if in_time.models and doubted(_largest(task, in_time)).judgement.alarms:
+            # What one image after the other took for its motion, all pairs at once may outvote.
+            best = _better(best, doubted(map_globally(_of_walk(task, database, trusted))))
         matches = database.verified_matches()
         loops = {pair: rows for pair, rows in matches.items() if pair not in trusted}
         verdict = judge_pairs((MapModel.from_colmap(model) for model in best.models), loops)
@@ -102,6 +109,7 @@ def make_main_model(
         if best.judgement.good:
             walk = {pair: matches[pair] for pair in trusted if pair in matches}
             best, left_out = _closed(task, database, best, loops, walk, verdict)
+            best = doubted(best)
         if left_out:
             progress.say(f"{len(left_out)} look-alike pairs contradict the walk; left out")
         if not best.judgement.good:
@@ -184,16 +192,26 @@ def _in_time(task: Task, database: FeatureDatabase, trusted: Collection[Pair]) -
     """The map by neighbours in time alone; a finished one is read back after a kill."""
     finished = task.work / "in-time"
     if not finished.is_dir():
-        matches = database.verified_matches()
-        in_time = {pair: rows for pair, rows in matches.items() if pair in trusted}
-        copy = task.work / "matches.db"
-        database.copy_of(followed(in_time, task.names), copy)
-        attempt = map_in_stretches(replace(task, matches=copy), "reconstructing in time")
+        attempt = map_in_stretches(_of_walk(task, database, trusted), "reconstructing in time")
         if not attempt.models:
             return attempt
         save_models(attempt.models, finished)
     models = read_models(finished)
     return Attempt(models, judge(models[0], task.names, task.ordered))
+
+
+def _largest(task: Task, attempt: Attempt) -> Attempt:
+    """Its model with most images, which is not the best where something speaks against it."""
+    model = max(attempt.models, key=pycolmap.Reconstruction.num_reg_images)
+    return Attempt([model], judge(model, task.names, task.ordered))
+
+
+def _of_walk(task: Task, database: FeatureDatabase, trusted: Collection[Pair]) -> Task:
+    matches = database.verified_matches()
+    in_time = {pair: rows for pair, rows in matches.items() if pair in trusted}
+    copy = task.work / "matches.db"
+    database.copy_of(followed(in_time, task.names), copy)
+    return replace(task, matches=copy)
 
 
 def _without(task: Task, database: FeatureDatabase, pairs: Iterable[Pair]) -> Task:

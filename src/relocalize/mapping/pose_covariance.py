@@ -11,7 +11,7 @@ images have in common, such as a lens that its model does not describe, are not 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,9 @@ _LEAST_DEPTH = 1e-3
 def pose_covariances(place: Place) -> dict[str, FloatArray]:
     """The covariance [6, 6] of each image's pose, by name, in the order of `PoseEstimate`.
 
-    Images that hardly observe anything have none. A map of more than `MOST_IMAGES` images has
-    none at all, and one line says so.
+    A point is one witness, however many images see it: what moves a feature moves it along its
+    whole track. Images that hardly observe anything have none. A map of more than `MOST_IMAGES`
+    images has none at all, and one line says so.
     """
     model = place.map.about(place.map.local_origin)
     observations = Observations.of(model)
@@ -51,7 +52,7 @@ def pose_covariances(place: Place) -> dict[str, FloatArray]:
             f"images, which takes up to {MOST_IMAGES}"
         )
         return {}
-    blocks = _free_covariances(observations)
+    blocks = _free_covariances(observations.of_witnesses())
     return {image.name: block for image, block in zip(observations.images, blocks, strict=True)}
 
 
@@ -139,6 +140,11 @@ class Observations:
             float(np.median(depths)),
             lenses,
         )
+
+    def of_witnesses(self) -> Observations:
+        """These, all observations of a point weighing as much as one."""
+        seen = np.bincount(self.point_rows)
+        return replace(self, weights=self.weights / seen[self.point_rows])
 
 
 class _Lenses:

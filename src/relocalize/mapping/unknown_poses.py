@@ -24,6 +24,7 @@ from relocalize.features.pairs import Similarity, exhaustive_pairs, loop_pairs, 
 from relocalize.formats.names import match_names
 from relocalize.formats.registry import read_registration
 from relocalize.geometry import Camera, Similarity3, align_camera_poses
+from relocalize.mapping.broken_walk import breaks
 from relocalize.mapping.drift import drift_of
 from relocalize.mapping.gravity import estimate_gravity, registered_cameras, upright
 from relocalize.mapping.keyframes import choose_keyframes
@@ -181,7 +182,9 @@ def reconstruct(
         whole = MapModel.from_colmap(model)
         drift = drift_of(whole, names) if walks.ordered else None
         alarms = alarms_of(model, [name for name in names if name in posed], walks.ordered)
-        alarms += contradictions(whole, database.verified_matches(), walks.neighbours)
+        matches = database.verified_matches()
+        alarms += contradictions(whole, matches, walks.neighbours)
+        alarms += breaks(whole, matches, walks.neighbours, walks.keyframes)
         alarms += pruned.alarms
         alarms += grown_from(in_reconstruction, len(posed & set(walks.keyframes)))
     reasons = reasons_of(results)
