@@ -9,8 +9,8 @@ the undisturbed run, the rest over its file operations (the moment before a file
 writing, renamed, linked or deleted), for these are where something can be lost. Commands are forks
 of a process that has imported them, so that no kill is wasted on imports.
 
-*Same*: every file has the same bytes, apart from times in JSON, fingerprints with the times of
-files in them, and the order of rows in the database. *Within*: as many images have a pose, their
+*Same*: every file has the same bytes, apart from times and counts of the work done in JSON,
+fingerprints with the times of files in them, and the order of rows in the database. *Within*: as many images have a pose, their
 centres are within 1% of the extent of the map and their rotations within 0.5 degrees. *Debris*:
 files that the undisturbed run does not leave, in the Place, beside it, or in the temporary folder.
 
@@ -56,7 +56,8 @@ from relocalize.place import Place
 from relocalize_synthetic import CorridorSettings, WalkSettings, write_corridor
 
 _WALKS = {"first": (0.0, 0.65), "second": (0.45, 1.0)}  # shares of the video
-_TIMES = re.compile(r"wall|cpu|seconds|_s$|_ms|inputs|minutes|made|memory|peak")  # keys of JSON
+# Keys of JSON: times, and what a run did to get there, of which a resumed one has less to do.
+_TIMES = re.compile(r"wall|cpu|second|_s$|_ms|inputs|minutes|made|memory|peak|^stages$")
 _SCRATCH = Path(tempfile.gettempdir()) / f"relocalize-faults-{os.getpid()}"
 _MAY_STAY = {".lock"}  # which is documented to stay
 _UNDER_WAY = (".lock", ".mapping", ".capturing-", ".training-", ".cache", "answers.jsonl")

@@ -339,6 +339,8 @@ import sqlite3, sys
 source = sqlite3.connect(sys.argv[1])
 try:
     (said,) = source.execute("pragma quick_check(1)").fetchone()
+    if not source.execute("select 1 from sqlite_master where name = 'images'").fetchall():
+        said = "it has no tables"
 except sqlite3.OperationalError:
     said = "ok"  # it is in use, or cannot be opened, which COLMAP says
 except sqlite3.DatabaseError as error:
@@ -380,21 +382,33 @@ def _capture_of(name: str) -> str:
 
 @contextmanager
 def open_database(
-    place: Place, settings: FeatureSettings | None = None, *, folder: Path | None = None
+    place: Place,
+    settings: FeatureSettings | None = None,
+    *,
+    folder: Path | None = None,
+    checked: bool = False,
 ) -> Iterator[FeatureDatabase]:
     """The Place's database; with ``settings``, one that was made with these.
 
-    ``folder`` is where it is kept in place of the map's own folder.
-
     Features of other settings are of no use beside new ones, so a database of other settings is
     begun anew.
+
+    Args:
+        place: that it is of.
+        settings: of its features.
+        folder: where it is kept in place of the map's own folder.
+        checked: whether `check_whole_features` was just asked.
+
+    Raises:
+        MappingError: there is none, it is damaged, or its disk is full.
     """
     folder = folder or place.map_dir
     path, record = folder / DATABASE, folder / SETTINGS
     if settings is not None:
         database = _of_settings(path, record, settings)
     else:
-        check_has_features(place)
+        if not checked:
+            check_whole_features(place)
         database = _opened(path, FeatureSettings(**read_json(record)))
     try:
         yield database
@@ -416,7 +430,7 @@ def check_has_features(place: Place) -> None:
         raise MappingError(f"{place.root} has no features yet; run: relocalize map {place.root}")
 
 
-def check_has_whole_features(place: Place) -> None:
+def check_whole_features(place: Place) -> None:
     """As `check_has_features`, and where the database is damaged; it is not changed."""
     check_has_features(place)
     _check_whole(place.map_dir / DATABASE)
@@ -435,7 +449,6 @@ def _damaged(path: Path) -> str:
 
 
 def _opened(path: Path, settings: FeatureSettings) -> FeatureDatabase:
-    _check_whole(path)
     try:
         return FeatureDatabase(path, settings)
     except RuntimeError as error:
@@ -446,6 +459,7 @@ def _of_settings(path: Path, record: Path, settings: FeatureSettings) -> Feature
     """The database when it is of these settings and whole, else a new one."""
     try:
         if read_json(record) == asdict(settings):
+            _check_whole(path)
             return _opened(path, settings)
     except (PlaceError, MappingError) as error:
         if record.is_file():

@@ -114,7 +114,7 @@ def merge_places(place: Place, other: Place, *, refine: bool = False) -> MergeRe
         with open_database(place, remembered_settings(place), folder=work) as database:
             tied = tie(place, models, database, stages, refine=refine)
         if not tied.joined or other.map_digest() != digest:
-            shutil.rmtree(work.parent, ignore_errors=True)
+            atomic.remove_folder(work.parent)
             raise MappingError(_why_not(place, other, len(posed), tied))
         for name, capture in captures.items():
             _publish(place, other, other.capture(name), capture)
@@ -147,7 +147,7 @@ def _settle(place: Place) -> None:
     ):
         settle(place, MapSettings())
     else:  # a capture that no map has is still to be mapped
-        shutil.rmtree(place.root / WORK, ignore_errors=True)
+        atomic.remove_folder(place.root / WORK)
 
 
 def _check_features(place: Place, other: Place) -> None:

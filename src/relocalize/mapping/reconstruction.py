@@ -29,7 +29,7 @@ from relocalize.mapping.outcome import ENOUGH
 from relocalize.mapping.points import triangulate
 from relocalize.mapping.pruning import held_cameras, prune_points, unpose_without_lens
 from relocalize.parallel import map_in_order
-from relocalize.place import MapModel
+from relocalize.place import MapModel, atomic
 from relocalize.place.bundle_adjustment import refine_map
 from relocalize.place.model import is_whole, write_model
 
@@ -261,7 +261,7 @@ def map_incrementally(
         # COLMAP stumbles over cameras of images without a single match.
         progress.say(f"{what} failed: {_first_words(error)}")
         result = {}
-    shutil.rmtree(work, ignore_errors=True)
+    atomic.remove_folder(work)
     return _judged(result.values(), task, what)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,15 @@ def new_folder(path: Path) -> Iterator[Path]:
     aside.rename(path)
     _sync_folder(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove the folder at ``path``, if any: a kill leaves all of it there, or nothing."""
+    aside = path.with_name(f"{_ASIDE}{path.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    with suppress(OSError):  # it is not there
+        path.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def link_file(source: Path, target: Path) -> None:
