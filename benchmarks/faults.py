@@ -10,9 +10,10 @@ writing, renamed, linked or deleted), for these are where something can be lost.
 of a process that has imported them, so that no kill is wasted on imports.
 
 *Same*: every file has the same bytes, apart from times and counts of the work done in JSON,
-fingerprints with the times of files in them, and the order of rows in the database. *Within*: as many images have a pose, their
-centres are within 1% of the extent of the map and their rotations within 0.5 degrees. *Debris*:
-files that the undisturbed run does not leave, in the Place, beside it, or in the temporary folder.
+fingerprints with the times of files in them, and the order of rows in the database. *Within*: as
+many images have a pose, their centres are within 1% of the extent of the map and their rotations
+within 0.5 degrees. *Debris*: files that the undisturbed run does not leave, in the Place, beside
+it, or in the temporary folder.
 
 The second table is of other faults. Each wants one line, an exit code other than 0, nothing
 changed of what was there; where files have come, the command once more, which is to end like the
@@ -57,7 +58,7 @@ from relocalize_synthetic import CorridorSettings, WalkSettings, write_corridor
 
 _WALKS = {"first": (0.0, 0.65), "second": (0.45, 1.0)}  # shares of the video
 # Keys of JSON: times, and what a run did to get there, of which a resumed one has less to do.
-_TIMES = re.compile(r"wall|cpu|second|_s$|_ms|inputs|minutes|made|memory|peak|^stages$")
+_TIMES = re.compile(r"wall|cpu|second|_s$|_ms|^ms_|inputs|minutes|made|memory|peak|^stages$")
 _SCRATCH = Path(tempfile.gettempdir()) / f"relocalize-faults-{os.getpid()}"
 _MAY_STAY = {".lock"}  # which is documented to stay
 _UNDER_WAY = (".lock", ".mapping", ".capturing-", ".training-", ".cache", "answers.jsonl")

@@ -73,6 +73,24 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_aside(tmp_path: Path) -> No
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_a_kill_while_a_folder_is_removed_leaves_no_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "work"
+    path.mkdir()
+    (path / "a.txt").touch()
+    done = run_python(
+        "import os, shutil, sys\n"
+        "from pathlib import Path\n"
+        "from relocalize.place import atomic\n"
+        "shutil.rmtree = lambda path, **_: path.exists() and os._exit(9)\n"
+        "atomic.remove_folder(Path(sys.argv[1]))\n",
+        path,
+    )
+    assert done.returncode == 9
+    assert not path.exists()
+    atomic.remove_folder(path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_new_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
     path = tmp_path / "map"
     for generation, files in enumerate((["a", "b"], ["c"])):

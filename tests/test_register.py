@@ -20,7 +20,6 @@ from relocalize.capture.frames import capture_frames
 from relocalize.capture.joining import KnownCamera
 from relocalize.cli.register import Register, parsed_camera
 from relocalize.errors import CaptureError, MappingError, PlaceError
-from relocalize.features.database import features_of
 from relocalize.features.extraction import FeatureSettings, extract_features
 from relocalize.geometry import Camera, align_camera_poses, position_error, rotation_error_deg
 from relocalize.localization import fitted
@@ -310,15 +309,6 @@ def test_a_damaged_database_is_one_line_and_leaves_the_place(copied, photos, dam
     with pytest.raises(MappingError, match=r"database.db is damaged; delete it and make it anew"):
         register_photos(copied, [photos], VISIT)
     assert contents(copied.root) == before
-
-
-def test_features_are_stored_where_files_cannot_be_linked(copied, photos, monkeypatch):
-    def refused(*_: object) -> None:
-        raise OSError
-
-    monkeypatch.setattr(os, "link", refused)
-    register_photos(copied, [photos], VISIT)
-    assert len(features_of(copied, "visit/" + next(iter(TEST_POSES))).keypoints)
 
 
 def test_a_disk_without_room_for_features_is_one_line(copied, photos, monkeypatch):

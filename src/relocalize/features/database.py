@@ -62,6 +62,7 @@ class MatchedPair:
 _UNCALIBRATED = pycolmap.TwoViewGeometryConfiguration.UNCALIBRATED
 DATABASE, SETTINGS = "database.db", "features.json"  # names of its two files
 _SPARE_BYTES = 1 << 20  # of the disk, for the database's own pages
+PAGES_OF_PAIR = 2 * 4096  # bytes that are written again where a verified pair is changed
 _EXTRACTED_PER_COMMIT = 32  # images; a kill loses at most the work on so many
 
 
@@ -82,18 +83,8 @@ class FeatureDatabase:
 
     @contextmanager
     def _transaction(self, size: int) -> Iterator[None]:
-        """One commit of about ``size`` bytes.
-
-        Raises:
-            MappingError: the disk has no room for it; COLMAP would end the process.
-        """
-        # The write-ahead log holds it before the database does.
-        free, need = shutil.disk_usage(self.path.parent).free, 2 * size + _SPARE_BYTES
-        if free < need:
-            raise MappingError(
-                f"{self.path} needs {need / 1e6:.1f} MB, and its disk has {free / 1e6:.1f} MB "
-                "free; free some"
-            )
+        """One commit of about ``size`` bytes; raises where the disk has no room for it."""
+        check_room(self.path, size)
         with pycolmap.DatabaseTransaction(self._db):
             yield
 
@@ -145,7 +136,8 @@ class FeatureDatabase:
 
     def update_camera(self, camera_id: int, camera: Camera) -> None:
         """Know a camera better before reconstruction."""
-        self._db.update_camera(camera.to_colmap(camera_id))
+        with self._transaction(0):
+            self._db.update_camera(camera.to_colmap(camera_id))
 
     # -- features --------------------------------------------------------------------------
 
@@ -283,7 +275,9 @@ class FeatureDatabase:
 
     def copy_without(self, pairs: Iterable[Pair], path: Path) -> None:
         """A copy of the database at ``path`` in which these pairs are not verified."""
+        pairs = list(pairs)
         copy_database(self.path, path)
+        check_room(path, PAGES_OF_PAIR * len(pairs))
         copy = pycolmap.Database.open(str(path))
         try:
             with pycolmap.DatabaseTransaction(copy):
@@ -296,6 +290,7 @@ class FeatureDatabase:
         """A copy of the database at ``path`` in which these matches [V, 2] alone are verified."""
         before = self.verified_matches()
         self.copy_without(before.keys() - matches.keys(), path)
+        check_room(path, sum(rows.nbytes + PAGES_OF_PAIR for rows in matches.values()))
         copy = pycolmap.Database.open(str(path))
         try:
             with pycolmap.DatabaseTransaction(copy):
@@ -348,6 +343,17 @@ except sqlite3.DatabaseError as error:
 source.close()
 sys.exit(said != "ok")
 """
+
+
+def check_room(path: Path, size: int) -> None:
+    """Raise MappingError where a database's disk has no room; COLMAP would end the process."""
+    # The write-ahead log holds it before the database does.
+    free, need = shutil.disk_usage(path.parent).free, 2 * size + _SPARE_BYTES
+    if free < need:
+        raise MappingError(
+            f"{path} needs {need / 1e6:.1f} MB, and its disk has {free / 1e6:.1f} MB free; "
+            "free some"
+        )
 
 
 def copy_database(source: Path, target: Path) -> None:

@@ -23,7 +23,7 @@ import pycolmap
 from relocalize import progress
 from relocalize.checking.soundness import judge_soundness
 from relocalize.errors import MappingError
-from relocalize.features.database import copy_database
+from relocalize.features.database import PAGES_OF_PAIR, check_room, copy_database
 from relocalize.geometry.transforms import skew
 from relocalize.mapping.outcome import ENOUGH
 from relocalize.mapping.points import triangulate
@@ -429,6 +429,7 @@ def _set_relative_poses(database: Path) -> None:
             map_in_order(posed, matched), "relative poses", total=len(matched), unit="pairs"
         )
         found = list(shown)
+        check_room(database, sum(one.inlier_matches.nbytes + PAGES_OF_PAIR for one in found))
         db.clear_two_view_geometries()
         for camera in cameras.values():
             camera.has_prior_focal_length = True

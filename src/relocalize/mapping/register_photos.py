@@ -113,7 +113,7 @@ def register_photos(
             capture.name: {"inputs": inputs, "report": report.to_json()},
         }
         refined = bool(record.get(REFINED)) or settings.refine
-        # The database is closed: where files cannot be linked, a copy lacks what its log holds.
+        # The database is closed: all of its log is in it.
         replace_model(place, changed, {**record, REFINED: refined, _REGISTERED: registered})
     return report
 
