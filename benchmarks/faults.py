@@ -489,6 +489,11 @@ def _gone(place: Path) -> None:
     path.rename(place.parent / "tmp" / path.name)
 
 
+def _test_image_gone(place: Path) -> None:
+    path = place / "images" / Place.open(place).split().test[0]
+    path.rename(place.parent / "tmp" / path.name)
+
+
 def _there_again(place: Path) -> None:
     (path,) = (place.parent / "tmp").glob("frame-*")
     (folder,) = place.glob("images/first")
@@ -505,9 +510,8 @@ FAULTS = (
         lambda place: None,
         hurts=False,
     ),
-    Fault(
-        "an image gone before", ("map", "map --extend", "evaluate", "train"), _gone, _there_again
-    ),
+    Fault("an image gone before", ("map", "map --extend", "train"), _gone, _there_again),
+    Fault("a test image gone before", ("evaluate",), _test_image_gone, _there_again),
     Fault("an image gone meanwhile", ("map",), _gone, _there_again, at_operation=True),
     *(
         Fault(
@@ -536,13 +540,20 @@ FAULTS = (
 )
 
 
-def tree(root: Path) -> dict[str, bytes]:
-    """All files of a Place that are not of work under way, with their content."""
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in root.rglob("*")
-        if path.is_file() and not any(mark in str(path.relative_to(root)) for mark in _UNDER_WAY)
-    }
+def tree(root: Path) -> dict[str, Any]:
+    """All files of a Place that are not of work under way, with their bytes.
+
+    Of the database with its rows, where it can be read: COLMAP counts how often it was opened.
+    """
+    found: dict[str, Any] = {}
+    for path in root.rglob("*"):
+        name = str(path.relative_to(root))
+        if path.is_file() and not any(mark in name for mark in _UNDER_WAY):
+            try:
+                found[name] = content(path) if path.name == "database.db" else path.read_bytes()
+            except sqlite3.Error:
+                found[name] = path.read_bytes()
+    return found
 
 
 @dataclass

@@ -67,6 +67,13 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_aside(tmp_path: Path) -> No
     try:
         with pytest.raises(OSError, match="too large"):
             atomic.write_text(path, "new" * 1000)
+        with (
+            pytest.raises(OSError, match=r"too large.*/folder"),
+            atomic.new_folder(tmp_path / "folder") as folder,
+            (folder / "b").open("wb", buffering=0) as file,
+        ):
+            file.write(bytes(1000))
+            file.write(bytes(1000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_text() == "old"

@@ -22,6 +22,7 @@ from relocalize.features.database import (
     DATABASE,
     SETTINGS,
     FeatureDatabase,
+    check_whole_features,
     copy_database,
     open_database,
     remembered_settings,
@@ -103,6 +104,7 @@ def merge_places(place: Place, other: Place, *, refine: bool = False) -> MergeRe
             _settle(place)
             return _as_it_is(place, captures, posed)
         for one in (place, other):
+            check_whole_features(one)
             inputs_of(one, MapSettings())  # an image that is missing is said now
         stages = Stages()
         key = json.dumps([version("relocalize"), place.map_digest(), digest])
