@@ -9,10 +9,11 @@ import pycolmap
 import pytest
 
 from relocalize.errors import MappingError
-from relocalize.features.database import FeatureDatabase, copy_database
+from relocalize.features.database import FeatureDatabase, copy_database, open_database
 from relocalize.features.extraction import FeatureSettings
 from relocalize.mapping import reconstruction
 from relocalize.mapping.reconstruction import Task, map_incrementally
+from relocalize.place import Place
 from relocalize.place.model import is_whole
 
 
@@ -95,7 +96,9 @@ def test_a_model_of_which_a_kill_removed_a_file_is_not_whole(tmp_path: Path) -> 
         (tmp_path / "gone").rename(path)
 
 
-def test_copies_of_a_database_need_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_databases_and_copies_need_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database = FeatureDatabase(tmp_path / "database.db", FeatureSettings())
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
     for copied in (
@@ -105,6 +108,12 @@ def test_copies_of_a_database_need_room(tmp_path: Path, monkeypatch: pytest.Monk
         with pytest.raises(MappingError, match=r"copy.db needs .* MB free; free some"):
             copied()
     database.close()
+    place = Place.create(tmp_path / "place")
+    with (
+        pytest.raises(MappingError, match=r"database.db needs .* MB free; free some"),
+        open_database(place, FeatureSettings()),
+    ):
+        pass
 
 
 def test_a_database_that_stays_busy_is_one_line(

@@ -458,6 +458,7 @@ def _opened(path: Path, settings: FeatureSettings) -> FeatureDatabase:
     try:
         return FeatureDatabase(path, settings)
     except RuntimeError as error:
+        check_room(path, 0)
         raise MappingError(_damaged(path)) from error
 
 
@@ -471,6 +472,7 @@ def _of_settings(path: Path, record: Path, settings: FeatureSettings) -> Feature
         if record.is_file():
             progress.say(f"extracting features again: {error}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    check_room(path, 0)
     for old in path.parent.glob("database.db*"):
         old.unlink()
     atomic.write_json(record, asdict(settings))
