@@ -625,10 +625,10 @@ def full_disk(inputs: Path, work: Path, case: Case, free: int) -> Verdict:
         ended = run(there, case.arguments)
         if not ended.code:
             return Verdict(case.name, "there was room", [])
+        _mount(small, "remount,size=1g")
         wrong, after = _wrong(ended), tree(there / "place")
         lost = [name for name in before if after.get(name) != before[name]]
         wrong += [f"changed {lost}"] if lost else []
-        _mount(small, "remount,size=1g")
         wrong += _afterwards(work, there, case)
     finally:
         subprocess.run(["umount", str(small)], check=True)

@@ -52,8 +52,9 @@ def run_experiment(
     check_engine(engine)
     from relocalize.regression.training import check_trainable  # noqa: PLC0415 - torch takes seconds
 
-    for one in _by_network(sweep):
-        check_trainable(one)  # before a split is made
+    # Before a split is made; the machines of a cluster are others.
+    for one in _by_network(sweep) if engine == "local" else ():
+        check_trainable(one)
     split = evaluation.split_of(place, sweep.split)
     runs = runs_of(sweep, place, split)
     folder = place.root / EXPERIMENTS / sweep.name
