@@ -176,6 +176,8 @@ def test_contradictions_are_one_line_before_any_work(place, corridor, capsys):
         (("--no-train", "--localizer", "regressor"), "exclude each other"),
         (("--minutes", "0"), "minutes is 0"),
         (("--localizer", "nonsense"), "there is no localizer 'nonsense'"),
+        (("--split", "nowhere"), "no split 'nowhere'"),
+        (("--scale", "a", "b", "0"), "want metres > 0"),
     ):
         code, out, err = build(corridor, capsys, place, *options)
         assert (code, out) == (1, "")

@@ -1,6 +1,7 @@
 """`relocalize train` from outside: presets and fields, names, what it prints, a second time."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -96,6 +97,18 @@ def test_what_cannot_be_trained_is_one_line(place, capsys, arguments, says):
     assert len(errors) == 1
     assert says in errors[0]
     assert "Traceback" not in shown.err
+
+
+def test_settings_that_cannot_be_trained_are_refused_before_anything_is_written(place, tmp_path):
+    import torch
+
+    root = tmp_path / "walk"
+    shutil.copytree(place.root, root, ignore=shutil.ignore_patterns("splits", "localizers", ".*"))
+    before = sorted(root.rglob("*"))
+    no_such = "mps" if torch.cuda.is_available() else "cuda"
+    for arguments in (["--device", no_such], ["--backbone.weights", "no-such-file.pth"]):
+        assert run("train", root, *QUICK, *arguments) == 1
+    assert sorted(root.rglob("*")) == before
 
 
 def test_what_is_trained_answers_without_torch(place):

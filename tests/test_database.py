@@ -1,5 +1,6 @@
 """The database of features stays whole while COLMAP and its copies are at work on it."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,9 +9,12 @@ import pycolmap
 import pytest
 
 from relocalize.errors import MappingError
-from relocalize.features.database import copy_database
+from relocalize.features.database import FeatureDatabase, copy_database, open_database
+from relocalize.features.extraction import FeatureSettings
 from relocalize.mapping import reconstruction
 from relocalize.mapping.reconstruction import Task, map_incrementally
+from relocalize.place import Place
+from relocalize.place.model import is_whole
 
 
 def add_images(database: pycolmap.Database, numbers: range) -> None:
@@ -81,6 +85,35 @@ def test_a_snapshot_that_a_kill_cut_short_is_not_gone_on_from(tmp_path: Path) ->
     names = ["1.jpg", "2.jpg", "3.jpg"]
     task = Task(path, names, tmp_path, tmp_path / "work", ordered=True, seed=0)
     assert not map_incrementally(task, "reconstructing").models  # nothing was matched
+
+
+def test_a_model_of_which_a_kill_removed_a_file_is_not_whole(tmp_path: Path) -> None:
+    pycolmap.Reconstruction().write_binary(str(tmp_path))
+    assert is_whole(tmp_path)
+    for path in list(tmp_path.iterdir()):
+        path.rename(tmp_path / "gone")
+        assert not is_whole(tmp_path)
+        (tmp_path / "gone").rename(path)
+
+
+def test_new_databases_and_copies_need_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = FeatureDatabase(tmp_path / "database.db", FeatureSettings())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
+    for copied in (
+        lambda: database.copy_without([], tmp_path / "copy.db"),
+        lambda: database.copy_of({}, tmp_path / "copy.db"),
+    ):
+        with pytest.raises(MappingError, match=r"copy.db needs .* MB free; free some"):
+            copied()
+    database.close()
+    place = Place.create(tmp_path / "place")
+    with (
+        pytest.raises(MappingError, match=r"database.db needs .* MB free; free some"),
+        open_database(place, FeatureSettings()),
+    ):
+        pass
 
 
 def test_a_database_that_stays_busy_is_one_line(

@@ -381,10 +381,12 @@ def test_answers_of_another_split_are_not_taken_over(walk, script):
 
 
 @pytest.mark.parametrize("arguments", [{"split": "nowhere"}, {"localizers": ["magic"]}])
-def test_what_is_not_there_is_said_in_one_line(walk, arguments):
+def test_what_is_not_there_is_said_in_one_line_before_anything_is_written(walk, arguments):
+    (walk.root / "splits" / "fifth.json").unlink()
     with pytest.raises(RelocalizeError) as caught:
         evaluate(walk, **arguments)
     assert "\n" not in str(caught.value)
+    assert not walk.split_names
 
 
 def test_a_place_without_poses_says_what_to_do(tmp_path):

@@ -25,6 +25,7 @@ from relocalize.mapping import (
     MapSettings,
     MeasuredLength,
     features_of,
+    main_model,
     map_place,
     model_of_images,
     open_database,
@@ -288,21 +289,32 @@ def test_a_killed_mapping_goes_on_and_ends_the_same(beginning, tmp_path, monkeyp
     manifest = json.loads((place.root / "place.json").read_text())
     never = {"poses_from": None, "frame": {}}
     (place.root / "place.json").write_text(json.dumps({**manifest, **never}))
-    for stage in (
-        "map/database.db",
-        ".mapping/*/*/reconstructing-in-time/0000-under-way",
-        ".mapping/*/*/in-time",
-        ".mapping/*/*/main-model",
-    ):
+    for stage in ("map/database.db", ".mapping/*/*/reconstructing-in-time/0000-under-way"):
         kill_when(place.root, stage)
-        assert not Place.open(place.root).has_map
+    with monkeypatch.context() as patched:  # within what is removed, and before what is then saved
+        patched.setattr(shutil, "rmtree", stopped_half_way(shutil.rmtree))
+        patched.setattr(main_model, "save_models", stopped)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                map_place(Place.open(place.root))
+    kill_when(place.root, ".mapping/*/*/in-time")
+    with monkeypatch.context() as patched:
+        made = unknown_poses.make_main_model
+        patched.setattr(
+            unknown_poses, "make_main_model", lambda *a, **k: replace(made(*a, **k), look_alikes=7)
+        )
+        patched.setattr(unknown_poses, "_register_rest", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            map_place(Place.open(place.root))
+    assert not Place.open(place.root).has_map
     with monkeypatch.context() as patched:  # the map is there, the Place does not know yet
         patched.setattr(Place, "record_poses", stopped)
         with pytest.raises(KeyboardInterrupt):
             map_place(Place.open(place.root))
     left = Place.open(place.root)
     assert (left.poses_from, left.frame) == (beginning.poses_from, beginning.frame)
-    assert map_place(left).unchanged
+    report = map_place(left)
+    assert (report.unchanged, report.look_alikes) == (True, 7)
     assert not (left.map_dir / "made.json").exists()
     first, second = beginning.map, left.map
     alignment = align_camera_poses(
@@ -314,8 +326,34 @@ def test_a_killed_mapping_goes_on_and_ends_the_same(beginning, tmp_path, monkeyp
     assert not (place.root / ".mapping").exists()
 
 
+def test_features_that_are_gone_are_made_again(beginning, tmp_path, monkeypatch):
+    place = copied(beginning, tmp_path / "place")
+    assert map_place(place).unchanged
+    (place.map_dir / "database.db").unlink()
+    with pytest.raises(MappingError, match="has no features"), open_database(place):
+        pass
+    monkeypatch.setattr(sys.modules["relocalize.mapping.map_place"], "_best_outcome", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        map_place(place)
+
+
 def stopped(*_arguments, **_options):
     raise KeyboardInterrupt
+
+
+def stopped_half_way(remove):
+    """Of removing folders: each is stopped once, when its first file is gone."""
+    seen = set()
+
+    def rmtree(folder, **options):
+        files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        if files and folder not in seen:
+            seen.add(folder)
+            files[0].unlink()
+            raise KeyboardInterrupt
+        remove(folder, **options)
+
+    return rmtree
 
 
 def kill_when(root: Path, pattern: str) -> None:

@@ -188,6 +188,9 @@ def test_what_cannot_be_merged_leaves_the_place_alone(first, second, tmp_path):
     before = files(first)
     with pytest.raises(MappingError, match=r"nothing ties .*other/place to the map of .*; film a"):
         relocalize.merge(first, other)
+    (other.map_dir / "database.db").write_bytes(b"")
+    with pytest.raises(MappingError, match=r"other/place/map/database.db is damaged; delete it"):
+        relocalize.merge(first, other)
     features = other.map_dir / "features.json"
     features.write_text(features.read_text().replace('"sift"', '"xfeat"'))
     with pytest.raises(MappingError, match=r"\(xfeat, not sift\).*--features sift"):

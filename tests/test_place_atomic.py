@@ -67,10 +67,35 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_aside(tmp_path: Path) -> No
     try:
         with pytest.raises(OSError, match="too large"):
             atomic.write_text(path, "new" * 1000)
+        with (
+            pytest.raises(OSError, match=r"too large.*/folder"),
+            atomic.new_folder(tmp_path / "folder") as folder,
+            (folder / "b").open("wb", buffering=0) as file,
+        ):
+            file.write(bytes(1000))
+            file.write(bytes(1000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_kill_while_a_folder_is_removed_leaves_no_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "work"
+    path.mkdir()
+    (path / "a.txt").touch()
+    done = run_python(
+        "import os, shutil, sys\n"
+        "from pathlib import Path\n"
+        "from relocalize.place import atomic\n"
+        "shutil.rmtree = lambda path, **_: path.exists() and os._exit(9)\n"
+        "atomic.remove_folder(Path(sys.argv[1]))\n",
+        path,
+    )
+    assert done.returncode == 9
+    assert not path.exists()
+    atomic.remove_folder(path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_new_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:

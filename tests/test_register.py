@@ -296,12 +296,15 @@ def test_a_map_made_anew_is_without_them_and_takes_them_again(registered, photos
     assert (report.posed, report.images) == (4, 4)
 
 
-def test_a_database_with_a_hole_is_one_line_and_leaves_the_place(copied, photos):
-    path = copied.map_dir / "database.db"
-    data = path.read_bytes()
+def _with_a_hole(data: bytes) -> bytes:
     third = len(data) // 3
-    hole = np.random.default_rng(0).bytes(third)
-    path.write_bytes(data[:third] + hole + data[2 * third :])
+    return data[:third] + np.random.default_rng(0).bytes(third) + data[2 * third :]
+
+
+@pytest.mark.parametrize("damaged", [_with_a_hole, lambda _: b""], ids=["a hole", "empty"])
+def test_a_damaged_database_is_one_line_and_leaves_the_place(copied, photos, damaged):
+    path = copied.map_dir / "database.db"
+    path.write_bytes(damaged(path.read_bytes()))
     before = contents(copied.root)
     with pytest.raises(MappingError, match=r"database.db is damaged; delete it and make it anew"):
         register_photos(copied, [photos], VISIT)
@@ -326,6 +329,8 @@ def test_wrong_input_is_one_line_and_leaves_the_place(copied, photos, tmp_path):
         register_photos(copied, [], VISIT)
     with pytest.raises(PlaceError, match="cannot name"):
         register_photos(copied, [photos], RegisterPhotosSettings("../visit"))
+    with pytest.raises(PlaceError, match="no split"):
+        register_photos(copied, [photos], RegisterPhotosSettings("visit", split="nowhere"))
     with pytest.raises(CaptureError, match="focal length"):
         KnownCamera(focal_px=-3.0)
     with pytest.raises(CaptureError, match="is no camera"):
@@ -365,7 +370,7 @@ def test_a_kill_at_any_moment_leaves_the_place_usable(place, copied, photos, reg
     before = old_bytes(place, names)
     for step in (
         "relocalize.capture.joining.CapturedImage",  # images are there, no record
-        "relocalize.mapping.register_photos.open_database",  # a capture without features
+        "relocalize.mapping.register_photos.Stages",  # a capture without features
         "relocalize.mapping.register_photos.pose_together",  # features without poses
         "relocalize.mapping.photo_ties.refine_photos",
         "relocalize.mapping.register_photos.replace_model",

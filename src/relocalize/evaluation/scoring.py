@@ -25,7 +25,7 @@ from relocalize.evaluation.truth_sigma import truth_sigma
 from relocalize.geometry import Camera, Rigid3
 from relocalize.localization import Localizer, fitted
 from relocalize.localization.query import Query
-from relocalize.localization.store import trained_on
+from relocalize.localization.store import folder_and_kind, trained_on
 from relocalize.place import Place, Split, atomic
 from relocalize.place.dropped import dropped_names
 from relocalize.place.splits import split_by_blocks
@@ -62,7 +62,7 @@ def evaluate(
         RelocalizeError: the Place lacks a map, or a localizer cannot be fitted.
     """
     place = Place.of(place)
-    chosen = split_of(place, split)
+    chosen = _wanted_split(place, split)
     truth = Path(truth) if truth else None
     compared = truth_from_file(truth, place, chosen) if truth else truth_of_place(place)
     images, not_scored = _scored(chosen, compared)
@@ -72,6 +72,9 @@ def evaluate(
     _say_if_mapped_from_others(place, chosen)
     _say_if_dropped(place, chosen)
     train = _train_poses(place, chosen)
+    for name in localizers:
+        folder_and_kind(place, name, chosen)
+    _keep(place, chosen)  # from here on, all that was asked for is there
     ready: dict[str, Localizer] = {}
     fit_seconds: dict[str, float] = {}
     for name in rows_of(localizers):
@@ -120,6 +123,13 @@ def evaluate(
 
 def split_of(place: Place, name: str | None = None) -> Split:
     """The split of that name; without a name the only one, made by blocks where there is none."""
+    split = _wanted_split(place, name)
+    _keep(place, split)
+    return split
+
+
+def _wanted_split(place: Place, name: str | None) -> Split:
+    """As `split_of`; one that is made is not stored."""
     if name is not None or place.split_names:
         return place.split(name)
     posed = place.map.images
@@ -129,14 +139,19 @@ def split_of(place: Place, name: str | None = None) -> Split:
     ]
     if not any(walks):
         raise PlaceError(f"{place.root} has no posed images; make a map first")
-    split = split_by_blocks(max(walks, key=len))
+    return split_by_blocks(max(walks, key=len))
+
+
+def _keep(place: Place, split: Split) -> None:
+    """Store a split that was made."""
+    if split.name in place.split_names:
+        return
     place.write_split(split)
     progress.say(
         f"no split yet: made {split.name!r}, every {split.settings['every']}th of "
         f"{split.settings['blocks']} blocks of time is test "
         f"({len(split.train)} train, {len(split.test)} test images)"
     )
-    return split
 
 
 def _scored(split: Split, truth: Truth) -> tuple[tuple[str, ...], tuple[str, ...]]:

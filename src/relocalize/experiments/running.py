@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from relocalize.plotting.chart import plotly_figure
 from relocalize.plotting.page import html_page
 from relocalize.regression import require_torch
 from relocalize.regression.frames import TrainingFrames
+from relocalize.regression.settings import TrainSettings
 
 RESULTS, FIGURE, PAGE = "results.json", "curves.png", "index.html"  # in the sweep's folder
 
@@ -49,6 +50,11 @@ def run_experiment(
     """
     require_torch()
     check_engine(engine)
+    from relocalize.regression.training import check_trainable  # noqa: PLC0415 - torch takes seconds
+
+    # Before a split is made; the machines of a cluster are others.
+    for one in _by_network(sweep) if engine == "local" else ():
+        check_trainable(one)
     split = evaluation.split_of(place, sweep.split)
     runs = runs_of(sweep, place, split)
     folder = place.root / EXPERIMENTS / sweep.name
@@ -66,6 +72,12 @@ def run_experiment(
         _write(experiment, folder)
         draw_curves(experiment, folder / FIGURE)
     return experiment, folder
+
+
+def _by_network(sweep: Sweep) -> Iterable[TrainSettings]:
+    """Settings of each network and device once."""
+    settings = [configuration.settings for configuration in sweep.configurations]
+    return {(s.device, s.precision, s.backbone, s.head, s.input): s for s in settings}.values()
 
 
 def _write(experiment: Experiment, folder: Path) -> None:

@@ -62,6 +62,7 @@ class MatchedPair:
 _UNCALIBRATED = pycolmap.TwoViewGeometryConfiguration.UNCALIBRATED
 DATABASE, SETTINGS = "database.db", "features.json"  # names of its two files
 _SPARE_BYTES = 1 << 20  # of the disk, for the database's own pages
+PAGES_OF_PAIR = 2 * 4096  # bytes that are written again where a verified pair is changed
 _EXTRACTED_PER_COMMIT = 32  # images; a kill loses at most the work on so many
 
 
@@ -82,18 +83,8 @@ class FeatureDatabase:
 
     @contextmanager
     def _transaction(self, size: int) -> Iterator[None]:
-        """One commit of about ``size`` bytes.
-
-        Raises:
-            MappingError: the disk has no room for it; COLMAP would end the process.
-        """
-        # The write-ahead log holds it before the database does.
-        free, need = shutil.disk_usage(self.path.parent).free, 2 * size + _SPARE_BYTES
-        if free < need:
-            raise MappingError(
-                f"{self.path} needs {need / 1e6:.1f} MB, and its disk has {free / 1e6:.1f} MB "
-                "free; free some"
-            )
+        """One commit of about ``size`` bytes; raises where the disk has no room for it."""
+        check_room(self.path, size)
         with pycolmap.DatabaseTransaction(self._db):
             yield
 
@@ -145,7 +136,8 @@ class FeatureDatabase:
 
     def update_camera(self, camera_id: int, camera: Camera) -> None:
         """Know a camera better before reconstruction."""
-        self._db.update_camera(camera.to_colmap(camera_id))
+        with self._transaction(0):
+            self._db.update_camera(camera.to_colmap(camera_id))
 
     # -- features --------------------------------------------------------------------------
 
@@ -283,7 +275,9 @@ class FeatureDatabase:
 
     def copy_without(self, pairs: Iterable[Pair], path: Path) -> None:
         """A copy of the database at ``path`` in which these pairs are not verified."""
+        pairs = list(pairs)
         copy_database(self.path, path)
+        check_room(path, PAGES_OF_PAIR * len(pairs))
         copy = pycolmap.Database.open(str(path))
         try:
             with pycolmap.DatabaseTransaction(copy):
@@ -296,6 +290,7 @@ class FeatureDatabase:
         """A copy of the database at ``path`` in which these matches [V, 2] alone are verified."""
         before = self.verified_matches()
         self.copy_without(before.keys() - matches.keys(), path)
+        check_room(path, sum(rows.nbytes + PAGES_OF_PAIR for rows in matches.values()))
         copy = pycolmap.Database.open(str(path))
         try:
             with pycolmap.DatabaseTransaction(copy):
@@ -339,6 +334,8 @@ import sqlite3, sys
 source = sqlite3.connect(sys.argv[1])
 try:
     (said,) = source.execute("pragma quick_check(1)").fetchone()
+    if not source.execute("select 1 from sqlite_master where name = 'images'").fetchall():
+        said = "it has no tables"
 except sqlite3.OperationalError:
     said = "ok"  # it is in use, or cannot be opened, which COLMAP says
 except sqlite3.DatabaseError as error:
@@ -346,6 +343,17 @@ except sqlite3.DatabaseError as error:
 source.close()
 sys.exit(said != "ok")
 """
+
+
+def check_room(path: Path, size: int) -> None:
+    """Raise MappingError where a database's disk has no room; COLMAP would end the process."""
+    # The write-ahead log holds it before the database does.
+    free, need = shutil.disk_usage(path.parent).free, 2 * size + _SPARE_BYTES
+    if free < need:
+        raise MappingError(
+            f"{path} needs {need / 1e6:.1f} MB, and its disk has {free / 1e6:.1f} MB free; "
+            "free some"
+        )
 
 
 def copy_database(source: Path, target: Path) -> None:
@@ -380,21 +388,33 @@ def _capture_of(name: str) -> str:
 
 @contextmanager
 def open_database(
-    place: Place, settings: FeatureSettings | None = None, *, folder: Path | None = None
+    place: Place,
+    settings: FeatureSettings | None = None,
+    *,
+    folder: Path | None = None,
+    checked: bool = False,
 ) -> Iterator[FeatureDatabase]:
     """The Place's database; with ``settings``, one that was made with these.
 
-    ``folder`` is where it is kept in place of the map's own folder.
-
     Features of other settings are of no use beside new ones, so a database of other settings is
     begun anew.
+
+    Args:
+        place: that it is of.
+        settings: of its features.
+        folder: where it is kept in place of the map's own folder.
+        checked: whether `check_whole_features` was just asked.
+
+    Raises:
+        MappingError: there is none, it is damaged, or its disk is full.
     """
     folder = folder or place.map_dir
     path, record = folder / DATABASE, folder / SETTINGS
     if settings is not None:
         database = _of_settings(path, record, settings)
     else:
-        check_has_features(place)
+        if not checked:
+            check_whole_features(place)
         database = _opened(path, FeatureSettings(**read_json(record)))
     try:
         yield database
@@ -416,7 +436,7 @@ def check_has_features(place: Place) -> None:
         raise MappingError(f"{place.root} has no features yet; run: relocalize map {place.root}")
 
 
-def check_has_whole_features(place: Place) -> None:
+def check_whole_features(place: Place) -> None:
     """As `check_has_features`, and where the database is damaged; it is not changed."""
     check_has_features(place)
     _check_whole(place.map_dir / DATABASE)
@@ -435,10 +455,10 @@ def _damaged(path: Path) -> str:
 
 
 def _opened(path: Path, settings: FeatureSettings) -> FeatureDatabase:
-    _check_whole(path)
     try:
         return FeatureDatabase(path, settings)
     except RuntimeError as error:
+        check_room(path, 0)
         raise MappingError(_damaged(path)) from error
 
 
@@ -446,11 +466,13 @@ def _of_settings(path: Path, record: Path, settings: FeatureSettings) -> Feature
     """The database when it is of these settings and whole, else a new one."""
     try:
         if read_json(record) == asdict(settings):
+            _check_whole(path)
             return _opened(path, settings)
     except (PlaceError, MappingError) as error:
         if record.is_file():
             progress.say(f"extracting features again: {error}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    check_room(path, 0)
     for old in path.parent.glob("database.db*"):
         old.unlink()
     atomic.write_json(record, asdict(settings))

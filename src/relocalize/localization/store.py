@@ -73,13 +73,13 @@ def in_memory(place: Place, name: str) -> Localizer:
         return kind.fit_again(copy, stored.split, stored.folder)
 
 
-def folder_and_kind(place: Place, name: str) -> tuple[Path, str]:
+def folder_and_kind(place: Place, name: str, split: Split | None = None) -> tuple[Path, str]:
     """Where the localizer ``name`` of a Place is or will be, and of which kind it is.
 
     Raises:
         LocalizerError: there is no such localizer.
     """
-    stored = _find(place, name, None, recover=False)
+    stored = _find(place, name, split, recover=False)
     return stored.folder, stored.kind
 
 

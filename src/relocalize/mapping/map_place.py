@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +13,13 @@ import pycolmap
 from relocalize import progress
 from relocalize.errors import MappingError, NotConnectedError, PlaceError
 from relocalize.features import xfeat
-from relocalize.features.database import DATABASE, SETTINGS, open_database, remembered_settings
+from relocalize.features.database import (
+    DATABASE,
+    SETTINGS,
+    check_has_features,
+    open_database,
+    remembered_settings,
+)
 from relocalize.features.extraction import FeatureSettings, Kind, settings_for
 from relocalize.formats.registry import read_registration
 from relocalize.mapping import known_poses, unknown_poses
@@ -50,6 +55,10 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
     """
     with place.lock():
         check_lengths(settings.lengths, {image.name for _, image in place.images()})
+        if settings.split is not None:
+            place.split(settings.split)
+        if settings.features == "xfeat":
+            xfeat.check_installed()
         if settings.reference is not None:
             read_registration(settings.reference)  # now, not after minutes of work
         poses_known = _has_given_poses(place)
@@ -61,7 +70,7 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
         fingerprint = inputs_of(place, settings)
         done = _finished(place, fingerprint)
         if done is not None:
-            shutil.rmtree(place.root / WORK, ignore_errors=True)
+            atomic.remove_folder(place.root / WORK)
             return done
         work = work_folder(place, fingerprint)
         outcome, databases = _best_outcome(place, work, settings, poses_known=poses_known)
@@ -74,7 +83,7 @@ def map_place(place: Place, settings: MapSettings = MapSettings()) -> MapReport:
             note_inputs(place, settings)
         if made is not None:
             place.record_poses(poses_from=made.poses_from, frame=made.frame)
-        shutil.rmtree(work.parent, ignore_errors=True)
+        atomic.remove_folder(work.parent)
     for name, capture in place.captures.items():
         if capture.is_registered:
             progress.say(
@@ -162,7 +171,7 @@ def settle(place: Place, settings: MapSettings) -> None:
     """`note_inputs` of a map that grew, unless a run before a kill did; its work goes."""
     if INPUTS not in read_record(place):
         note_inputs(place, settings)
-    shutil.rmtree(place.root / WORK, ignore_errors=True)
+    atomic.remove_folder(place.root / WORK)
 
 
 def inputs_of(place: Place, settings: MapSettings) -> str:
@@ -199,9 +208,12 @@ def _finished(place: Place, fingerprint: str) -> MapReport | None:
             return None
         # A map that cannot be read is made again, like one that was never made.
         _ = place.map
+        check_has_features(place)
         return replace(from_plain(MapReport, record["report"]), unchanged=True)
     except PlaceError as error:
         progress.say(f"mapping again: {error}")
+    except MappingError:
+        progress.say("mapping again: the features beside the map are gone")
     except (KeyError, TypeError, ValueError) as error:
         progress.say(f"mapping again: {path} is damaged: {error!r}")
     return None

@@ -22,6 +22,7 @@ from relocalize.features.database import (
     DATABASE,
     SETTINGS,
     FeatureDatabase,
+    check_whole_features,
     copy_database,
     open_database,
     remembered_settings,
@@ -103,6 +104,7 @@ def merge_places(place: Place, other: Place, *, refine: bool = False) -> MergeRe
             _settle(place)
             return _as_it_is(place, captures, posed)
         for one in (place, other):
+            check_whole_features(one)
             inputs_of(one, MapSettings())  # an image that is missing is said now
         stages = Stages()
         key = json.dumps([version("relocalize"), place.map_digest(), digest])
@@ -114,7 +116,7 @@ def merge_places(place: Place, other: Place, *, refine: bool = False) -> MergeRe
         with open_database(place, remembered_settings(place), folder=work) as database:
             tied = tie(place, models, database, stages, refine=refine)
         if not tied.joined or other.map_digest() != digest:
-            shutil.rmtree(work.parent, ignore_errors=True)
+            atomic.remove_folder(work.parent)
             raise MappingError(_why_not(place, other, len(posed), tied))
         for name, capture in captures.items():
             _publish(place, other, other.capture(name), capture)
@@ -147,7 +149,7 @@ def _settle(place: Place) -> None:
     ):
         settle(place, MapSettings())
     else:  # a capture that no map has is still to be mapped
-        shutil.rmtree(place.root / WORK, ignore_errors=True)
+        atomic.remove_folder(place.root / WORK)
 
 
 def _check_features(place: Place, other: Place) -> None:

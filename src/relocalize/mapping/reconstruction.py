@@ -23,13 +23,13 @@ import pycolmap
 from relocalize import progress
 from relocalize.checking.soundness import judge_soundness
 from relocalize.errors import MappingError
-from relocalize.features.database import copy_database
+from relocalize.features.database import PAGES_OF_PAIR, check_room, copy_database
 from relocalize.geometry.transforms import skew
 from relocalize.mapping.outcome import ENOUGH
 from relocalize.mapping.points import triangulate
 from relocalize.mapping.pruning import held_cameras, prune_points, unpose_without_lens
 from relocalize.parallel import map_in_order
-from relocalize.place import MapModel
+from relocalize.place import MapModel, atomic
 from relocalize.place.bundle_adjustment import refine_map
 from relocalize.place.model import is_whole, write_model
 
@@ -261,7 +261,7 @@ def map_incrementally(
         # COLMAP stumbles over cameras of images without a single match.
         progress.say(f"{what} failed: {_first_words(error)}")
         result = {}
-    shutil.rmtree(work, ignore_errors=True)
+    atomic.remove_folder(work)
     return _judged(result.values(), task, what)
 
 
@@ -429,6 +429,7 @@ def _set_relative_poses(database: Path) -> None:
             map_in_order(posed, matched), "relative poses", total=len(matched), unit="pairs"
         )
         found = list(shown)
+        check_room(database, sum(one.inlier_matches.nbytes + PAGES_OF_PAIR for one in found))
         db.clear_two_view_geometries()
         for camera in cameras.values():
             camera.has_prior_focal_length = True

@@ -24,7 +24,7 @@ from relocalize.capture.joining import KnownCamera, join_photos
 from relocalize.errors import MappingError
 from relocalize.features.database import (
     FeatureDatabase,
-    check_has_whole_features,
+    check_whole_features,
     open_database,
 )
 from relocalize.features.matching import Rows
@@ -43,7 +43,7 @@ from relocalize.mapping.stored_model import (
     replace_model,
     shift,
 )
-from relocalize.place import Capture, Place
+from relocalize.place import Capture, MapModel, Place
 from relocalize.place.bundle_adjustment import refine_map
 from relocalize.place.dropped import dropped_names
 from relocalize.place.model import add_image
@@ -83,12 +83,16 @@ def register_photos(
 
     Raises:
         CaptureError: no photo can be used, or the capture takes none.
-        MappingError: the map has no points.
-        PlaceError: the Place is locked or damaged, or has no map.
+        MappingError: the map has no points, or its features are damaged.
+        PlaceError: the Place is locked or damaged, or has no map or split of that name.
     """
     with place.lock():
+        # All that can be wrong is said before photos are taken in.
         check_can_grow(place)
-        check_has_whole_features(place)  # a damaged one is said before photos are taken in
+        model = place.map
+        if settings.split is not None:
+            model = model_of_images(place, place.split(settings.split).train)
+        check_whole_features(place)
         before = set(_left_out(place, settings.capture))
         if photos:
             capture = join_photos(place, photos, settings.capture, settings.camera)
@@ -101,7 +105,17 @@ def register_photos(
         done = _done(place, capture, settings, inputs)
         if done is not None:
             return replace(done, left_out=left_out)
-        return _register(place, capture, settings, inputs, left_out)
+        with open_database(place, checked=True) as database:
+            report, changed = _register(place, capture, settings, model, database, left_out)
+        record = read_record(place)
+        registered = {
+            **(record.get(_REGISTERED) or {}),
+            capture.name: {"inputs": inputs, "report": report.to_json()},
+        }
+        refined = bool(record.get(REFINED)) or settings.refine
+        # The database is closed: all of its log is in it.
+        replace_model(place, changed, {**record, REFINED: refined, _REGISTERED: registered})
+    return report
 
 
 def _left_out(place: Place, capture: str) -> list[str]:
@@ -170,37 +184,36 @@ def _register(
     place: Place,
     capture: Capture,
     settings: RegisterPhotosSettings,
-    inputs: str,
+    model: MapModel,
+    database: FeatureDatabase,
     left_out: tuple[str, ...],
-) -> RegisterReport:
+) -> tuple[RegisterReport, pycolmap.Reconstruction]:
+    """What came of the capture's photos, and the map with them; ``model`` is what they look at."""
     inside = {*place.map.images, *dropped_names(place)}
     todo = [image for image in capture.images if image.name not in inside]
     clock = Stages()
-    with open_database(place) as database:
-        with clock.measure("features", "photos"):
-            database.add_images([(image.name, capture.camera_of(image)) for image in todo])
-            database.extract([image.name for image in todo], place.images_dir)
-        split = None if settings.split is None else place.split(settings.split)
-        model = place.map if split is None else model_of_images(place, split.train)
-        origin = model.local_origin
-        groups: list[_Group] = []
-        if todo:
-            with clock.measure("learning the map", "photos"):
-                solver = PoseSolver.learn(model, database, settings.solver, origin=origin)
-            with clock.measure("poses and cameras", "photos"):
-                groups = _posed_groups(place, capture, solver, database)
-        point_ids = model.points.ids[observed_rows(model.views)]
-        changed = read_model(place)
-        shift(changed, -origin)
-        free = [
-            camera_id
-            for group in groups
-            for camera_id in _add_group(changed, group, point_ids, database)
-        ]
-        if todo:
-            with clock.measure("photo to photo", "photos"):
-                names = [image.name for image in todo]
-                tie_photos(changed, database, solver.scene.vlad, names, free)
+    with clock.measure("features", "photos"):
+        database.add_images([(image.name, capture.camera_of(image)) for image in todo])
+        database.extract([image.name for image in todo], place.images_dir)
+    origin = model.local_origin
+    groups: list[_Group] = []
+    if todo:
+        with clock.measure("learning the map", "photos"):
+            solver = PoseSolver.learn(model, database, settings.solver, origin=origin)
+        with clock.measure("poses and cameras", "photos"):
+            groups = _posed_groups(place, capture, solver, database)
+    point_ids = model.points.ids[observed_rows(model.views)]
+    changed = read_model(place)
+    shift(changed, -origin)
+    free = [
+        camera_id
+        for group in groups
+        for camera_id in _add_group(changed, group, point_ids, database)
+    ]
+    if todo:
+        with clock.measure("photo to photo", "photos"):
+            names = [image.name for image in todo]
+            tie_photos(changed, database, solver.scene.vlad, names, free)
     if settings.refine:
         with clock.measure("bundle adjustment of everything", "images"):
             refine_map(changed)
@@ -208,15 +221,7 @@ def _register(
     if origin.any() and not settings.refine:
         as_before(changed, read_model(place))
     changed.update_point_3d_errors()
-    report = _report(place, capture, settings, groups, changed, left_out, clock)
-    record = read_record(place)
-    registered = {
-        **(record.get(_REGISTERED) or {}),
-        capture.name: {"inputs": inputs, "report": report.to_json()},
-    }
-    refined = bool(record.get(REFINED)) or settings.refine
-    replace_model(place, changed, {**record, REFINED: refined, _REGISTERED: registered})
-    return report
+    return _report(place, capture, settings, groups, changed, left_out, clock), changed
 
 
 def _posed_groups(

@@ -33,9 +33,8 @@ def check_lengths(lengths: Sequence[MeasuredLength], names: Collection[str]) -> 
     Raises:
         MappingError: a length is not positive, or an end names no image.
     """
+    check_positive(lengths)
     for length in lengths:
-        if not np.isfinite(length.metres) or length.metres <= 0:
-            raise MappingError(f"measured length {length.metres}; want metres > 0")
         for end in (length.first, length.second):
             name, _ = _image_and_pixel(end)
             if name not in match_names([name], names).present_of:
@@ -43,6 +42,13 @@ def check_lengths(lengths: Sequence[MeasuredLength], names: Collection[str]) -> 
                     f"{name!r} is no image of the Place, so no length can start there; "
                     f"it has such as {min(names, default='none')!r}"
                 )
+
+
+def check_positive(lengths: Sequence[MeasuredLength]) -> None:
+    """Raise MappingError where a length is not positive."""
+    for length in lengths:
+        if not np.isfinite(length.metres) or length.metres <= 0:
+            raise MappingError(f"measured length {length.metres}; want metres > 0")
 
 
 def metres_per_unit(model: MapModel, lengths: Sequence[MeasuredLength]) -> float:

@@ -53,7 +53,7 @@ def work_folder(place: Place, fingerprint: str) -> Path:
     if parent.is_dir():
         for other in parent.iterdir():
             if other != work:
-                shutil.rmtree(other, ignore_errors=True)
+                atomic.remove_folder(other)
     work.mkdir(parents=True, exist_ok=True)
     return work
 

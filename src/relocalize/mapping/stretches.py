@@ -6,7 +6,6 @@ walk. A stretch costs the same wherever it lies, and each core works on one of i
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -44,7 +43,7 @@ def stretches(names: Sequence[str]) -> list[list[str]]:
 def map_in_stretches(task: Task, what: str) -> Attempt:
     """Incremental mapping of each stretch; those that follow each other are made one model.
 
-    Finished stretches are kept in ``task.work`` until all are.
+    Finished stretches are kept in ``task.work``, for a run after a kill.
     """
     folder = task.work / what.replace(" ", "-")
     runs = stretches(task.names)
@@ -85,7 +84,6 @@ def map_in_stretches(task: Task, what: str) -> Attempt:
                 bar.advance()
             rated.append((judge(model, task.names, task.ordered), model))
     rated.sort(key=lambda row: row[0].score, reverse=True)
-    shutil.rmtree(folder, ignore_errors=True)
     return Attempt([model for _, model in rated], rated[0][0]) if rated else Attempt.nothing(task)
 
 

@@ -38,8 +38,8 @@ from relocalize.mapping.registering import Query, Registrar, Registration, add_t
 from relocalize.mapping.report import Drift, MapReport, Stages
 from relocalize.mapping.scale import metres_per_unit
 from relocalize.mapping.settings import MapSettings
-from relocalize.place import Capture, Frame, MapModel, Place
-from relocalize.place.folder import METRE
+from relocalize.place import Capture, Frame, MapModel, Place, atomic
+from relocalize.place.folder import METRE, read_json
 from relocalize.place.model import write_model
 
 _LEAST_PART = 3  # images that the map lacks: fewer lose their pose, and are no part
@@ -295,24 +295,25 @@ def _main_model(
     last_resort: bool,
 ) -> MainModel:
     """The map of the keyframes; a finished one is read back from ``work``."""
-    finished = work / "main-model"
-    if finished.is_dir():
-        model, *fragments = read_models(finished)
-        return MainModel(model, fragments, 0)
-    _vote_focals(database, walks.keyframes)
-    task = Task(
-        database.path,
-        walks.keyframes,
-        place.images_dir,
-        work,
-        ordered=walks.ordered,
-        seed=settings.seed,
-    )
-    main = make_main_model(
-        task, database, walks.neighbours, similarity, settings.matching, last_resort=last_resort
-    )
-    save_models([main.model, *main.fragments], finished)
-    return main
+    finished, record = work / "main-model", work / "main-model.json"
+    if not finished.is_dir():
+        _vote_focals(database, walks.keyframes)
+        task = Task(
+            database.path,
+            walks.keyframes,
+            place.images_dir,
+            work,
+            ordered=walks.ordered,
+            seed=settings.seed,
+        )
+        main = make_main_model(
+            task, database, walks.neighbours, similarity, settings.matching, last_resort=last_resort
+        )
+        atomic.write_json(record, {"look_alikes": main.look_alikes})
+        save_models([main.model, *main.fragments], finished)
+    # As after a kill, for the same map to the bit.
+    model, *fragments = read_models(finished)
+    return MainModel(model, fragments, read_json(record)["look_alikes"])
 
 
 def _vote_focals(database: FeatureDatabase, names: Sequence[str]) -> None:
@@ -369,7 +370,7 @@ def _register_rest(
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
             write_model(model, aside)
-            shutil.rmtree(saved, ignore_errors=True)
+            atomic.remove_folder(saved)
             aside.rename(saved)
     return model, results
 

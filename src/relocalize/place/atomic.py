@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,15 @@ def write_bytes(path: Path, data: bytes) -> None:
         aside.replace(path)
     except BaseException as error:
         aside.unlink(missing_ok=True)  # of a full disk, it would be the part that fitted
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)
+        _name(error, path)
         raise
     _sync_folder(path.parent)
+
+
+def _name(error: BaseException, path: Path) -> None:
+    """Have an error of the system say what could not be written."""
+    if isinstance(error, OSError) and error.filename is None:
+        error.filename = str(path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -60,8 +65,9 @@ def new_folder(path: Path) -> Iterator[Path]:
             if file.is_file():
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
+        _name(error, path)
         raise
     recover_folder(path)
     if path.exists():
@@ -69,6 +75,15 @@ def new_folder(path: Path) -> Iterator[Path]:
     aside.rename(path)
     _sync_folder(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove the folder at ``path``, if any: a kill leaves all of it there, or nothing."""
+    aside = path.with_name(f"{_ASIDE}{path.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    with suppress(OSError):  # it is not there
+        path.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def link_file(source: Path, target: Path) -> None:

@@ -271,8 +271,8 @@ def is_whole(folder: Path) -> bool:
         colmap_files.check_whole(folder)
     except PlaceError:
         return False
-    # COLMAP writes it last.
-    return (folder / "points3D.bin").is_file()
+    names = ("cameras", "images", "points3D", "rigs", "frames")
+    return all((folder / f"{name}.bin").is_file() for name in names)
 
 
 def add_image(

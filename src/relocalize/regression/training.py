@@ -121,6 +121,17 @@ def train(
     )
 
 
+def check_trainable(settings: TrainSettings) -> None:
+    """What can be said of settings on this machine before anything is read or written.
+
+    Raises:
+        LocalizerError: no such device, network or weights.
+    """
+    choose_device(settings.device, precision=settings.precision)
+    with torch.random.fork_rng(devices=[]), progress.shown(False):
+        load_weights(make_regressor(settings).backbone, settings.backbone.weights)
+
+
 def _network(
     model: PoseRegressor, data: TrainingData, device: Device
 ) -> tuple[Network, bytes | None]:

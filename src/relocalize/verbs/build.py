@@ -12,14 +12,14 @@ from typing import Any
 
 from relocalize import evaluation, progress
 from relocalize.capture.frames import capture_frames
-from relocalize.errors import LocalizerError
+from relocalize.errors import LocalizerError, PlaceError
 from relocalize.formats.registry import read_registration
 from relocalize.localization import fitted
 from relocalize.localization.registry import TRAINED, localizer_type
 from relocalize.localization.store import folder_of, is_current, trained_on
 from relocalize.mapping.map_place import map_place
 from relocalize.mapping.report import MapReport
-from relocalize.mapping.scale import MeasuredLength
+from relocalize.mapping.scale import MeasuredLength, check_positive
 from relocalize.mapping.settings import MapSettings
 from relocalize.place import Place, Split
 from relocalize.regression import require_torch
@@ -145,7 +145,7 @@ def build(
         minutes=minutes,
         truth=None if truth is None else Path(truth),
     )
-    missing = _checked(settings)
+    missing = _checked(settings, Path(place))
     stages: dict[str, Cost] = {}
     with _timed("frames", stages):
         capture_frames(source, place, count=count)
@@ -177,8 +177,13 @@ def build(
     return BuildReport(made, settings, stages, mapped, results, page)
 
 
-def _checked(settings: BuildSettings) -> dict[str, str]:
+def _checked(settings: BuildSettings, root: Path) -> dict[str, str]:
     """Why the regressor has no row, if so; what cannot be done is found before the work."""
+    if settings.split is not None:
+        if not (root / "place.json").is_file():
+            raise PlaceError(f"{root} is new and has no split {settings.split!r}; leave it out")
+        Place.open(root).split(settings.split)
+    check_positive(settings.lengths)
     for name in settings.localizers:
         localizer_type(name)
     if settings.truth is not None:

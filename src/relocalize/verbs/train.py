@@ -100,6 +100,9 @@ def train(
     if all_images and split is not None:
         raise LocalizerError("--all-images and --split exclude each other; give one of them")
     settings = with_fields(named_preset(preset) if isinstance(preset, str) else preset, fields)
+    from relocalize.regression.training import check_trainable  # noqa: PLC0415 - torch takes seconds
+
+    check_trainable(settings)  # before a split is made
     chosen = None if all_images else evaluation.split_of(place, split)
     folder = folder_of(place, name, chosen)
     trained = _trained(place, folder, chosen, settings)
