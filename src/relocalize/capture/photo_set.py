@@ -38,13 +38,7 @@ class PhotoRow:
 
 
 def capture_photos(paths: list[Path], workspace: Workspace, source: str, *, least: int) -> Capture:
-    """Make a capture of photos.
-
-    Args:
-        paths: the photos.
-        workspace: of this capture.
-        source: what the record says it was made from.
-        least: fewer readable photos are an error.
+    """Make a capture of photos, which the record calls ``source``.
 
     Raises:
         CaptureError: fewer than ``least`` photos can be read.
@@ -134,12 +128,7 @@ def take_photo(path: Path, file_name: str, folder: Path) -> PhotoRow:
 
 
 def file_names(paths: Sequence[Path], taken: Iterable[str] = ()) -> list[str]:
-    """Each photo's own name, made unique, blanks replaced (text formats end names at them).
-
-    Args:
-        paths: the photos.
-        taken: names that are others' already.
-    """
+    """Each photo's own name, none of those ``taken``, without blanks: text ends names there."""
     names: list[str] = []
     used = {Path(name).stem.lower() for name in taken}
     for path in paths:

@@ -43,13 +43,7 @@ def frame_name(number: int) -> str:
 def capture_video(
     path: Path, workspace: Workspace, settings: SelectionSettings, *, least: int
 ) -> Capture:
-    """Make a capture of a video.
-
-    Args:
-        path: the video.
-        workspace: of this capture; its job says how many frames to keep, or at which rate.
-        settings: of the selection.
-        least: fewer kept frames are an error.
+    """Make a capture of a video, of which the workspace's job says what to keep.
 
     Raises:
         CaptureError: the video gives fewer frames than ``least``.

@@ -50,20 +50,17 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read a scene with its sides as train and test, one side, or its folder of poses.
-
-    Raises:
-        FormatError: it is none, or files cannot be told to belong together.
-    """
+    """Read a scene with its sides as train and test, one side, or its folder of poses."""
     parts = _parts(path)
     if not parts:
         raise FormatError(f"{path} is no {NAME}: it has no train/poses beside train/rgb")
     rows = PoseRows(path, NAME, CONVENTION, LAYOUT)
     for part in parts:
         poses = files_in(part.poses, {".txt"})
-        images = _names(poses, part)
+        images = _together(poses, files_in(part.images, _IMAGES), part.images)
         calibrations = _together(poses, files_in(part.calibrations, {".txt"}), part.calibrations)
-        for pose, image in zip(poses, images, strict=True):
+        for pose in poses:
+            image = images[pose].name if pose in images else _key(pose)
             with rows.row(part.prefix + pose.name):
                 matrix = read_matrix(pose)
                 calibration = calibrations.get(pose)
@@ -94,12 +91,6 @@ def _parts(path: Path) -> list[_Part]:
         return [part for part in parts if part.poses.is_dir() and part.images.is_dir()]
     except OSError:
         return []
-
-
-def _names(poses: list[Path], part: _Part) -> list[str]:
-    """The image of each pose, by name or else by order."""
-    found = _together(poses, files_in(part.images, _IMAGES), part.images)
-    return [found[pose].name if pose in found else _key(pose) for pose in poses]
 
 
 def _together(poses: list[Path], others: list[Path], folder: Path) -> dict[Path, Path]:

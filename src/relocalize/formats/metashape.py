@@ -53,9 +53,6 @@ def read(path: Path) -> Registration:
     """Read the cameras of the one chunk of an XML file, in the world that the chunk is placed in.
 
     Cameras that are disabled, not aligned or panoramic are left out and counted in the remarks.
-
-    Raises:
-        FormatError: it cannot be read, is something else, or has no aligned camera.
     """
     chunk = _Chunk.of(path, _only_chunk(path))
     rows = PoseRows(path, NAME, CONVENTION, _WANT)

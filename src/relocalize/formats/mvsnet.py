@@ -37,11 +37,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read a scene's folder, or its folder of cameras.
-
-    Raises:
-        FormatError: there are no such files, or they are mostly something else.
-    """
+    """Read a scene's folder, or its folder of cameras."""
     files = _files(path)
     if not files:
         raise FormatError(f"{path} is no {NAME}: it has no {_FOLDER}/*{_ENDING}")

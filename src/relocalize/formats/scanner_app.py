@@ -37,11 +37,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read a scan's folder.
-
-    Raises:
-        FormatError: there are no such files, or they are mostly something else.
-    """
+    """Read a scan's folder."""
     files = sorted(path.glob(_FILES)) if path.is_dir() else []
     if not files:
         raise FormatError(f"{path} is no {NAME}: it has no {_FILES}")

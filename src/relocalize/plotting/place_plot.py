@@ -31,17 +31,11 @@ _HTML = (".html", ".htm")
 
 @dataclass(frozen=True)
 class PlotSettings:
-    """What a plot of a Place shows.
+    """What a plot of a Place shows."""
 
-    Attributes:
-        captures: which ones; none means all.
-        names: whether images are named.
-        points: whether the map's points are drawn.
-    """
-
-    captures: tuple[str, ...] = ()
-    names: bool = False
-    points: bool = False
+    captures: tuple[str, ...] = ()  # which ones; none means all
+    names: bool = False  # whether images are named
+    points: bool = False  # whether the map's points are drawn
 
 
 def plot_place(place: Place, out: Path, settings: PlotSettings = PlotSettings()) -> list[str]:
