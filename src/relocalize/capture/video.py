@@ -203,7 +203,7 @@ class Video:
     def images_from(self, number: int, stamp: int | None) -> Iterator[tuple[int, Image]]:
         """Images with their numbers in the video, from ``number`` (0 is the first) on.
 
-        Where its `Image.stamp` names that image, the video jumps there; else all before is decoded.
+        With that image's `Image.stamp` the video jumps there; else all before it is decoded.
         """
         if number > 0 and stamp is not None:
             images = self._images_near(stamp)

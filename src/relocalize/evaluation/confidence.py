@@ -34,7 +34,7 @@ Interval = tuple[float, float]
 
 
 def clusters_of(runs: Sequence[str], places: Sequence[int]) -> NDArray[np.int64]:
-    """The cluster [N], from 0, of N images: of what walk, and at what frame or row, each is."""
+    """The cluster [N], counted from 0, of N images: by the walk of each, and its row there."""
     count = len(runs)
     numbers = np.unique(np.asarray(runs, dtype=str), return_inverse=True)[1].reshape(-1)
     at = np.asarray(places, dtype=np.int64)

@@ -80,7 +80,8 @@ class _Compared:
         p = []
         for a, b in pairs:
             by_image = self.by_image(values[a], values[b])
-            p.append(sign_flip_p(np.bincount(resamples.clusters, weights=by_image)))
+            by_cluster = np.bincount(resamples.clusters, weights=by_image).astype(np.float64)
+            p.append(sign_flip_p(by_cluster))
         return [
             Difference(
                 a,

@@ -27,7 +27,7 @@ RESULTS, FIGURE, PAGE = "results.json", "curves.png", "index.html"  # in the swe
 def run_experiment(
     place: Place, sweep: Sweep, *, engine: str = "local", evaluate: bool = False
 ) -> tuple[Experiment, Path]:
-    """Do the runs of a sweep that are not done yet; the experiment, and the folder that it is in.
+    """Do the runs of a sweep that are not done yet; gives the experiment and its folder.
 
     ``experiments/<name>/`` in the Place gets a folder per run, after every run ``results.json``
     and ``index.html`` of what is done so far, and ``curves.png`` in the end. A run is known by

@@ -168,7 +168,7 @@ class Sweep:
         seeds: Sequence[int] = (),
         split: str | None = None,
     ) -> Sweep:
-        """The same with other values, ``overrides`` being settings that are fixed so in any case.
+        """The same with other values; ``overrides`` fix settings, whatever sweep and grid say.
 
         Raises:
             ExperimentError: there is no such setting, or it cannot have the value.

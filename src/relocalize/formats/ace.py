@@ -79,18 +79,15 @@ def _calibration(file: Path) -> SizelessCamera:
 
 
 def _parts(path: Path) -> list[_Part]:
-    try:
-        sides = [(path / side, side, f"{side}/rgb/") for side in _SIDES if (path / side).is_dir()]
-        here = path.parent if path.name == "poses" else path
-        side = here.name if here.name in _SIDES else ""
-        found = sides if path.name != "poses" else []
-        parts = [
-            _Part(side, prefix, folder / "poses", folder / "rgb", folder / "calibration")
-            for folder, side, prefix in found or [(here, side, "rgb/")]
-        ]
-        return [part for part in parts if part.poses.is_dir() and part.images.is_dir()]
-    except OSError:
-        return []
+    sides = [(path / side, side, f"{side}/rgb/") for side in _SIDES if (path / side).is_dir()]
+    here = path.parent if path.name == "poses" else path
+    side = here.name if here.name in _SIDES else ""
+    found = sides if path.name != "poses" else []
+    parts = [
+        _Part(side, prefix, folder / "poses", folder / "rgb", folder / "calibration")
+        for folder, side, prefix in found or [(here, side, "rgb/")]
+    ]
+    return [part for part in parts if part.poses.is_dir() and part.images.is_dir()]
 
 
 def _together(poses: list[Path], others: list[Path], folder: Path) -> dict[Path, Path]:

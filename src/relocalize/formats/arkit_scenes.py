@@ -69,10 +69,7 @@ def read(path: Path) -> Registration:
 
 
 def _layout(path: Path) -> tuple[str, str, str] | None:
-    try:
-        return next((names for names in _NAMES if (path / names[0]).is_file()), None)
-    except OSError:
-        return None
+    return next((names for names in _NAMES if (path / names[0]).is_file()), None)
 
 
 def _trajectory(file: Path) -> tuple[FloatArray, FloatArray]:

@@ -42,11 +42,8 @@ def detect(path: Path) -> bool:
     """Whether it is an XML file whose root is a ``document`` with chunks."""
     if path.suffix.lower() != ".xml" or root_name(path) != "document":
         return False
-    try:
-        with path.open("rb") as file:
-            return b"<chunk" in file.read(4096)
-    except OSError:
-        return False
+    with path.open("rb") as file:
+        return b"<chunk" in file.read(4096)
 
 
 def read(path: Path) -> Registration:

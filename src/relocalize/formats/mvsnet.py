@@ -29,10 +29,7 @@ _LAYOUT = "extrinsic, a 4x4 matrix, intrinsic, a 3x3 matrix"
 
 def detect(path: Path) -> bool:
     """Whether the folder, or its ``cams``, has such files."""
-    try:
-        files = _files(path)
-    except OSError:
-        return False
+    files = _files(path)
     return bool(files) and head_of(files[0]).lstrip().startswith("extrinsic")
 
 

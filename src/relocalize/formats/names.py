@@ -207,13 +207,8 @@ def nearest_in_time(
 ) -> tuple[dict[str, str], dict[str, float]]:
     """The pose of each image: the pairs nearest in time first, each pose and image once.
 
-    Args:
-        times: seconds by pose.
-        wanted: seconds by image.
-
-    Returns:
-        The pose by image, where one is free within `LONGEST_GAP_S`, in the images' order; and
-        the gap in seconds to the nearest pose, of every image.
+    Of seconds by pose, and those ``wanted`` by image: the pose by image, where one is free within
+    `LONGEST_GAP_S`, in the images' order; and of every image the seconds to the nearest pose.
     """
     if not times or not wanted:
         return {}, dict.fromkeys(wanted, float("inf"))

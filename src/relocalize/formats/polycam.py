@@ -56,15 +56,10 @@ def read(path: Path) -> Registration:
 
 
 def _polycam_folder(path: Path) -> Path | None:
-    try:
-        if not path.is_dir():
-            return None
-        candidates = [root / name for root in (path / "keyframes", path) for name in _CAMERAS] + [
-            path
-        ]
-        return next((one for one in candidates if _is_polycam(one)), None)
-    except OSError:
+    if not path.is_dir():
         return None
+    candidates = [root / name for root in (path / "keyframes", path) for name in _CAMERAS]
+    return next((one for one in [*candidates, path] if _is_polycam(one)), None)
 
 
 def _is_polycam(folder: Path) -> bool:

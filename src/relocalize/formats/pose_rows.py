@@ -83,11 +83,7 @@ class PoseRows:
 
     @contextmanager
     def row(self, where: str) -> Iterator[None]:
-        """Read one row within the block; what raises there is left out and named.
-
-        Args:
-            where: ``line 12`` or ``frame 3``, for messages.
-        """
+        """Read the row at ``line 12`` within the block; what raises there is left out and named."""
         self._here = where
         try:
             yield

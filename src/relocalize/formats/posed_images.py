@@ -7,8 +7,6 @@ tools pass over it: ``{"unit": ..., "cameras": [{"model", "width", "height", "pa
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -68,10 +66,7 @@ def place_image(file: Path, target: Path) -> None:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(file.resolve(), target)
-        except OSError:  # another disk, or a file system without links
-            shutil.copyfile(file, target)
+        atomic.link_file(file.resolve(), target)
     except OSError as error:
         raise FormatError(f"image {file} cannot be placed at {target}: {error.strerror}") from None
 

@@ -39,13 +39,10 @@ _BROWN = frozenset({"brown3", "brown3t2", "brown4", "brown4t2"})
 
 def detect(path: Path) -> bool:
     """Whether it is a sidecar of RealityCapture or a folder with some."""
-    try:
-        if path.is_dir():
-            files = sorted(one for one in path.iterdir() if one.suffix.lower() == ".xmp")
-            return any(_is_sidecar(file) for file in files[:_LOOKED_AT])
-        return path.suffix.lower() == ".xmp" and _is_sidecar(path)
-    except OSError:
-        return False
+    if path.is_dir():
+        files = sorted(one for one in path.iterdir() if one.suffix.lower() == ".xmp")
+        return any(_is_sidecar(file) for file in files[:_LOOKED_AT])
+    return path.suffix.lower() == ".xmp" and _is_sidecar(path)
 
 
 def read(path: Path) -> Registration:

@@ -51,8 +51,7 @@ class Format:
     """One foreign format."""
 
     name: str  # for people
-    # whether a path looks like it, from its names and first row; never raises
-    detect: Callable[[Path], bool]
+    looks_like: Callable[[Path], bool]  # as `detect`, of paths that can be read
     # the whole of it; raises `FormatError` where the path is missing, something else or damaged, or
     # has no pose. Rows that are no pose are left out and named in `Registration.problems`
     read: Callable[[Path], Registration]
@@ -62,6 +61,13 @@ class Format:
     # whether it has no place for intrinsics and unit: its readers take any numbers for metres
     poses_only: bool = False
     lists: bool = False  # whether what is written says which images are train and test
+
+    def detect(self, path: Path) -> bool:
+        """Whether a path looks like it, from its names and first row; never raises."""
+        try:
+            return self.looks_like(path)
+        except OSError:
+            return False
 
 
 # By the name that `--format` takes, the most telling detection first.

@@ -29,10 +29,7 @@ _ENDING = ".jpg"
 
 def detect(path: Path) -> bool:
     """Whether the folder has such files."""
-    try:
-        file = next(iter(sorted(path.glob(_FILES))), None) if path.is_dir() else None
-    except OSError:
-        return False
+    file = next(iter(sorted(path.glob(_FILES))), None) if path.is_dir() else None
     return file is not None and f'"{_POSE}"' in head_of(file)
 
 

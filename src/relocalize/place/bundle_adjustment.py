@@ -64,7 +64,7 @@ def refine_points(
 ) -> None:
     """Move the points to their robust optimum with every pose and camera held, in place.
 
-    But for the cameras whose distortion is estimated along with them, or their focal length too.
+    Some cameras may have their distortion, or also their focal length, estimated along with them.
     """
     if lenses_of:
         _refine_points(model, lenses_of, focal=True)

@@ -60,7 +60,7 @@ def split_by_blocks(
     every: int = 4,
     gap: float = GAP,
 ) -> Split:
-    """Every ``every``-th of ``blocks`` blocks of images in time order, of one capture, is test.
+    """Every ``every``-th of ``blocks`` blocks of a capture's images, in time order, is test.
 
     Frames within ``gap`` block lengths of a test block belong to neither side. There are fewer
     blocks where there would be under 4 images a block.
@@ -92,9 +92,9 @@ def split_by_blocks(
 def split_later(
     names: Sequence[str], *, name: str = "later", share: float = 0.2, gap: int | None = None
 ) -> Split:
-    """The end of a walk, whose images are in time order, is test.
+    """The end of a walk, whose images are given in time order, is test.
 
-    So many images before them are on neither side; None: as many as `split_by_blocks` drops.
+    The ``gap`` images before it are on neither side; None: as many as `split_by_blocks` drops.
 
     Raises:
         PlaceError: nothing is left to train or to test on.
@@ -110,7 +110,7 @@ def split_later(
 def split_by_captures(
     captures: Mapping[str, Sequence[str]], test: Sequence[str], *, name: str = "captures"
 ) -> Split:
-    """Whole captures, of which the posed images are given, test: another day, another camera.
+    """Whole captures test: another day, another camera. Their posed images are given by name.
 
     Raises:
         PlaceError: a capture is not there, or none is left to train on.
@@ -139,9 +139,9 @@ def split_by_area(
     """A region of floor is held out: what is taken there tests, whenever it was taken.
 
     Cameras outside may still look into the region. Those within a margin around it, and the
-    images next to a test image in time (None: as many as `split_by_blocks` drops), are on neither
-    side. The region is a rectangle x0, y0, x1, y1 on the floor, or the circle with a share of the
-    images around the place that is farthest from where the first walk began.
+    ``gap`` images next to a test image in time (None: as many as `split_by_blocks` drops), are on
+    neither side. The region is a rectangle x0, y0, x1, y1 on the floor, or the circle with a share
+    of the images around the place that is farthest from where the first walk began.
 
     Raises:
         PlaceError: nothing is left to train or to test on.
@@ -205,7 +205,7 @@ def split_random(
 
 
 def joined(splits: Sequence[Split]) -> Split:
-    """Splits of several walks by one rule, of one name, as one."""
+    """Splits of several walks, by one rule and under one name, as one."""
     first = splits[0]
     return Split(
         first.name,

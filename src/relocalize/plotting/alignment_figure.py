@@ -29,9 +29,7 @@ _MOST_NAMED = 20  # outliers with their names beside them
 
 
 def draw_alignment(found: FoundFrame, place: str, out: Path) -> None:
-    """Draw the cameras, or points, that a transform comes from, in both frames: ``out``.
-
-    The transform has `FoundFrame.in_place` and `FoundFrame.in_reference`.
+    """Draw the cameras, or points, that a transform comes from, in both frames.
 
     Raises:
         PlaceError: it cannot be such a file, or the transform comes from no positions.

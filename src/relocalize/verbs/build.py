@@ -113,7 +113,7 @@ def build(
     """
     lengths = tuple(MeasuredLength(*row) for row in scale)
     truth = None if truth is None else Path(truth)
-    training, is_asked = replace(preset("default"), minutes=minutes), REGRESSOR in localizers
+    training = replace(preset("default"), minutes=minutes)
     missing = _checked(localizers, truth, train=train)
     stages: dict[str, Cost] = {}
     with _timed("frames", stages):
@@ -134,11 +134,14 @@ def build(
     if chosen is not None:
         if train and not missing:
             with _timed("train", stages):
-                missing = _train(made, chosen, training, is_asked=is_asked)
+                missing = _train(made, chosen, training, localizers)
             rows += () if missing else (REGRESSOR,)
         rows = tuple(dict.fromkeys((*rows, *trained_on(made, chosen))))
         with _timed("evaluate", stages):
-            results = _results(made, chosen, rows, truth)
+            results = evaluation.current_results(made, chosen, rows, truth)
+            if results is None:
+                scored = evaluation.evaluate(made, split=chosen.name, localizers=rows, truth=truth)
+                results = scored.to_json()
             results = {**results, "missing": missing}
             evaluation.note_missing(made, chosen, missing)
         with _timed("report", stages):
@@ -160,20 +163,20 @@ def _checked(localizers: Sequence[str], truth: Path | None, *, train: bool) -> d
         try:
             require_torch()
         except LocalizerError as error:
-            return _skipped(error, is_asked=REGRESSOR in localizers)
+            return _skipped(error, localizers)
     return {}
 
 
-def _skipped(why: LocalizerError, *, is_asked: bool) -> dict[str, str]:
+def _skipped(why: LocalizerError, localizers: Sequence[str]) -> dict[str, str]:
     """What stands for the row; raises where the regressor was asked for by its name."""
-    if is_asked:
+    if REGRESSOR in localizers:
         raise why
     progress.say(f"the regressor is skipped: {why}")
     return {REGRESSOR: str(why)}
 
 
 def _train(
-    place: Place, split: Split, training: TrainSettings, *, is_asked: bool
+    place: Place, split: Split, training: TrainSettings, localizers: Sequence[str]
 ) -> dict[str, str]:
     """Train the regressor unless there is one of now; why the table has no row of it, if so."""
     folder = folder_of(place, REGRESSOR, split)
@@ -186,7 +189,7 @@ def _train(
     try:
         train_regressor(place, split=split.name, preset=training)
     except LocalizerError as error:
-        return _skipped(error, is_asked=is_asked)
+        return _skipped(error, localizers)
     return {}
 
 
@@ -199,17 +202,6 @@ def _split(place: Place, name: str | None) -> Split | None:
         )
         return None
     return evaluation.split_of(place, name)
-
-
-def _results(
-    place: Place, split: Split, localizers: tuple[str, ...], truth: Path | None
-) -> dict[str, Any]:
-    current = evaluation.current_results(place, split, localizers, truth)
-    if current is not None:
-        return current
-    return evaluation.evaluate(
-        place, split=split.name, localizers=localizers, truth=truth
-    ).to_json()
 
 
 @contextmanager
