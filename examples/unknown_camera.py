@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import relocalize
-from relocalize.plotting import PlotSettings, plot_place
+from relocalize.plotting import plot_place
 
 place = relocalize.open("hall")
 report = relocalize.register(place, "corridor/visitor", capture="visitor")
@@ -12,4 +12,4 @@ for photo in report.photos:
     print(f"{photo.image}: {seen}")
 for camera in report.cameras:
     print(camera.model, f"focal length {camera.focal_px:.1f} ± {camera.focal_sigma_px:.1f} px")
-plot_place(place, Path("second_camera.svg"), PlotSettings(points=True))
+plot_place(place, Path("second_camera.svg"), points=True)

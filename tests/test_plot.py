@@ -18,7 +18,7 @@ from relocalize.errors import PlaceError
 from relocalize.geometry.from_above import view_from_above
 from relocalize.mapping.aligning import align_place, read_reference
 from relocalize.place import Frame, Points
-from relocalize.plotting import PlotSettings, draw_alignment, plot_place
+from relocalize.plotting import draw_alignment, plot_place
 from relocalize.plotting.floor import floor_plan
 from relocalize.plotting.walks import COLORS
 
@@ -82,7 +82,7 @@ def test_without_gravity_and_scale_that_is_said(tmp_path: Path) -> None:
 
 def test_names_are_written_where_there_is_room(place: Place, tmp_path: Path) -> None:
     out = tmp_path / "plot.svg"
-    remarks = plot_place(place, out, PlotSettings(captures=("visitor",), names=True))
+    remarks = plot_place(place, out, captures=("visitor",), names=True)
     written = [name for name in texts(out) if name.endswith(".jpg")]
     assert 5 <= len(written) <= 20
     assert len(written) == len(set(written))
@@ -94,7 +94,7 @@ def test_names_are_written_where_there_is_room(place: Place, tmp_path: Path) -> 
 def test_points_are_drawn_when_asked_for(place: Place, tmp_path: Path) -> None:
     bare, full = tmp_path / "a.png", tmp_path / "b.png"
     plot_place(place, bare)
-    plot_place(place, full, PlotSettings(points=True))
+    plot_place(place, full, points=True)
     assert bare.read_bytes() != full.read_bytes()
 
 
@@ -136,7 +136,7 @@ def page_data(page: Path) -> tuple[list[dict], dict]:
 
 def test_the_page_is_self_contained_and_has_every_frustum(place: Place, tmp_path: Path) -> None:
     out = tmp_path / "plot.html"
-    plot_place(place, out, PlotSettings(points=True))
+    plot_place(place, out, points=True)
     text = out.read_text()
     assert "<script src" not in text and "<link" not in text
     assert "default-src 'none'" in text and "prefers-color-scheme" in text
@@ -161,7 +161,7 @@ def test_the_page_is_self_contained_and_has_every_frustum(place: Place, tmp_path
 
 def test_the_scene_is_drawn_in_a_browser_in_the_dark(place: Place, tmp_path: Path) -> None:
     out = tmp_path / "plot.html"
-    plot_place(place, out, PlotSettings(points=True))
+    plot_place(place, out, points=True)
     with browser_page() as page:
         page.emulate_media(color_scheme="dark")
         page.goto(out.as_uri())
@@ -178,7 +178,7 @@ def test_a_name_cannot_break_out_of_the_page(tmp_path: Path) -> None:
     root = tmp_path / "<img onerror=1>"
     place = make_numbers_place(root, poses_of_a_walk(5), captures=("a",))
     out = tmp_path / "plot.html"
-    plot_place(place, out, PlotSettings(names=True))
+    plot_place(place, out, names=True)
     assert "<img onerror" not in out.read_text()
 
 
@@ -188,7 +188,7 @@ def test_places_of_few_poses_are_drawn(tmp_path: Path) -> None:
     for number, (poses, frame) in enumerate(cases):
         place = make_numbers_place(tmp_path / f"{number}", poses, frame=frame, points=2)
         for ending in ("svg", "html"):
-            plot_place(place, tmp_path / f"p.{ending}", PlotSettings((), True, number > 0))
+            plot_place(place, tmp_path / f"p.{ending}", names=True, points=number > 0)
 
 
 def test_what_cannot_be_drawn_is_one_line(
@@ -197,7 +197,7 @@ def test_what_cannot_be_drawn_is_one_line(
     with pytest.raises(PlaceError, match=r"\.png, \.svg, \.pdf, \.html"):
         plot_place(place, tmp_path / "plot.gif")
     with pytest.raises(PlaceError, match="no capture 'nobody'"):
-        plot_place(place, tmp_path / "plot.png", PlotSettings(captures=("nobody",)))
+        plot_place(place, tmp_path / "plot.png", captures=("nobody",))
     with pytest.raises(SystemExit) as stopped:
         main(["plot", str(Place.create(tmp_path / "empty").root)])
     assert stopped.value.code == 1

@@ -34,7 +34,7 @@ from relocalize.place import Frame, Place
 from relocalize.place.captures import Fix
 from relocalize.place.folder import METRE
 from relocalize.place.image_file import orientation_of, upright, upright_pixels
-from relocalize.plotting import PlotSettings, plot_place
+from relocalize.plotting import plot_place
 from relocalize.verbs.check import check
 from relocalize.verbs.export import export
 from relocalize.verbs.import_poses import import_poses
@@ -233,7 +233,7 @@ def test_a_report_has_the_same_figures_and_upright_pictures(places, variant):
 def test_a_plot_is_drawn_in_numbers_that_a_browser_holds(places, tmp_path):
     for kind in ("home", "stored"):
         place = places[kind]
-        plot_place(place, tmp_path / "plot.html", PlotSettings(points=True))
+        plot_place(place, tmp_path / "plot.html", points=True)
         scene = figures_of(tmp_path / "plot.html")["scene"]
         centres = np.array([i.world_from_cam.translation for i in place.posed_images()])
         origin = local_origin(centres)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from relocalize.localization.query import Query
     from relocalize.place import MapModel, Place, Points, PosedImage, Split
     from relocalize.verbs.align import align
-    from relocalize.verbs.build import BuildReport, BuildSettings, build
+    from relocalize.verbs.build import BuildReport, build
     from relocalize.verbs.check import check
     from relocalize.verbs.export import export
     from relocalize.verbs.frames import frames
@@ -57,7 +57,6 @@ _VERBS = (
 )
 _MODULES = {verb: f"relocalize.verbs.{verb}" for verb in _VERBS.split()} | {
     "BuildReport": "relocalize.verbs.build",
-    "BuildSettings": "relocalize.verbs.build",
     "Camera": "relocalize.geometry",
     "Localizer": "relocalize.localization",
     "MapModel": "relocalize.place",
@@ -99,7 +98,6 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "BuildReport",
-    "BuildSettings",
     "Camera",
     "Localizer",
     "MapModel",

@@ -30,16 +30,8 @@ def capture_frames(
 ) -> Capture:
     """Add a capture to a Place, which is made if there is none; goes on after a kill.
 
-    Args:
-        source: a video file, a folder of photos, or one or several photos.
-        place: the Place or its folder.
-        name: of the capture; by default after the source.
-        count: about how many frames to keep of a video (default: by image motion).
-        every_s: keep one frame of a video each so many seconds instead.
-        settings: of the selection by image motion.
-
-    Returns:
-        The capture, made now or by an earlier run with the same source and settings.
+    What is asked for is what `relocalize.frames` takes. A capture that an earlier run made with
+    the same source and settings is that one.
 
     Raises:
         CaptureError: the source cannot be used, or the name belongs to another capture.

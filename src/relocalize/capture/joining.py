@@ -42,12 +42,6 @@ def join_photos(
     Photos that cannot be read, or that are another's copy, are left out and named. The same
     photos again change nothing, and a killed call goes on when it is made again.
 
-    Args:
-        place: the Place.
-        sources: photos, or folders of photos.
-        name: of the capture.
-        known: of their camera.
-
     Raises:
         CaptureError: a source does not exist, no photo can be read, or the capture is a video's
             or an imported one.

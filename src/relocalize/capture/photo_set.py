@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 
 from relocalize import progress
-from relocalize.capture.contact_sheet import Thumbnail, contact_sheet
+from relocalize.capture.contact_sheet import contact_sheet
 from relocalize.capture.photos import jpeg, read_photo
 from relocalize.capture.workspace import Workspace, source_id
 from relocalize.errors import CaptureError
@@ -38,13 +38,7 @@ class PhotoRow:
 
 
 def capture_photos(paths: list[Path], workspace: Workspace, source: str, *, least: int) -> Capture:
-    """Make a capture of photos.
-
-    Args:
-        paths: the photos.
-        workspace: of this capture.
-        source: what the record says it was made from.
-        least: fewer readable photos are an error.
+    """Make a capture of photos; its record says that they come from ``source``.
 
     Raises:
         CaptureError: fewer than ``least`` photos can be read.
@@ -97,7 +91,7 @@ def capture_photos(paths: list[Path], workspace: Workspace, source: str, *, leas
         settings=workspace.job,
     )
     title = f"{name}: {len(images)} of {len(paths)} photos of {source}"
-    thumbnails = [Thumbnail(folder / row.name, row.name) for row in kept]
+    thumbnails = [(folder / row.name, row.name) for row in kept]
     workspace.publish(capture, contact_sheet(title, thumbnails))
     return capture
 
@@ -134,12 +128,7 @@ def take_photo(path: Path, file_name: str, folder: Path) -> PhotoRow:
 
 
 def file_names(paths: Sequence[Path], taken: Iterable[str] = ()) -> list[str]:
-    """Each photo's own name, made unique, blanks replaced (text formats end names at them).
-
-    Args:
-        paths: the photos.
-        taken: names that are others' already.
-    """
+    """Each photo's own name, made unique and without blanks, at which text formats end names."""
     names: list[str] = []
     used = {Path(name).stem.lower() for name in taken}
     for path in paths:

@@ -47,30 +47,19 @@ class Curve:
 
 @dataclass(frozen=True)
 class SelectionSettings:
-    """How frames are selected.
-
-    Attributes:
-        step: image motion from one kept frame to the next, in shares of the longer side.
-        max_rate: kept frames per second at most, where neither count nor time step is given.
-        window: a kept frame lies within this share of a step of its ideal place.
-        blur: a frame is blurred when it has less than this share of its neighbours' sharpness.
-        blur_reach: neighbours lie within this many seconds.
-        blurred_gap: motion after which a blurred frame is better than none.
-        rest: motion per second below which the camera rests.
-        rest_seconds: over this long at least.
-    """
+    """How frames are selected."""
 
     # 0.0135 and 15 a second give every third frame of a 30 fps walk at indoor speed (7-Scenes
     # redkitchen), which leaves mapping three times what it needs to choose its keyframes from.
-    step: float = 0.0135
-    max_rate: float = 15.0
-    window: float = 0.35
+    step: float = 0.0135  # image motion between kept frames, in shares of the longer side
+    max_rate: float = 15.0  # kept frames a second at most, where no count or time step is given
+    window: float = 0.35  # of a step, in which a kept frame lies around its ideal place
     # A horizontal blur of 5% of the width takes the variance to 0.35-0.4 of what it was.
-    blur: float = 0.45
-    blur_reach: float = 0.7
-    blurred_gap: float = 0.15
-    rest: float = 0.008
-    rest_seconds: float = 0.5
+    blur: float = 0.45  # of its neighbours' sharpness: a frame that has less is blurred
+    blur_reach: float = 0.7  # seconds within which neighbours lie
+    blurred_gap: float = 0.15  # motion after which a blurred frame is better than none
+    rest: float = 0.008  # motion per second below which the camera rests,
+    rest_seconds: float = 0.5  # over this long at least
 
 
 DEFAULT_SELECTION = SelectionSettings()

@@ -187,11 +187,7 @@ class Video:
                 yield Image(frame, self._aspect, self._turn, self._reformatter)
 
     def where_it_broke(self, end_s: float) -> str | None:
-        """What is missing of the video after its images were asked for, or None.
-
-        Args:
-            end_s: time of the last image, since the first.
-        """
+        """What is missing after images were asked for, the last at ``end_s``; or None."""
         # Containers round their length and count the last frame's duration: a second is no loss.
         announced = self.announced_s
         short = announced is not None and announced - end_s > max(1.0, 0.02 * announced)
@@ -205,12 +201,9 @@ class Video:
         return message + (f" ({self.broke})" if self.broke else "")
 
     def images_from(self, number: int, stamp: int | None) -> Iterator[tuple[int, Image]]:
-        """Images with their numbers in the video, from ``number`` on.
+        """Images with their numbers in the video, from ``number`` (0 is the first) on.
 
-        Args:
-            number: the first that is wanted; 0 is the video's first.
-            stamp: that image's `Image.stamp` if it names the image, which allows to jump
-                there; else everything before it is decoded.
+        With that image's `Image.stamp` the video jumps there; else all before it is decoded.
         """
         if number > 0 and stamp is not None:
             images = self._images_near(stamp)

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relocalize import progress
-from relocalize.capture.contact_sheet import MotionStrip, Thumbnail, contact_sheet
+from relocalize.capture.contact_sheet import contact_sheet
 from relocalize.capture.measure import Measured, measure
 from relocalize.capture.photos import jpeg
-from relocalize.capture.selection import Selection, SelectionSettings, rests, select
+from relocalize.capture.selection import Selection, SelectionSettings, select
 from relocalize.capture.video import open_video
 from relocalize.capture.workspace import Workspace
 from relocalize.errors import CaptureError
@@ -43,13 +43,7 @@ def frame_name(number: int) -> str:
 def capture_video(
     path: Path, workspace: Workspace, settings: SelectionSettings, *, least: int
 ) -> Capture:
-    """Make a capture of a video.
-
-    Args:
-        path: the video.
-        workspace: of this capture; its job says how many frames to keep, or at which rate.
-        settings: of the selection.
-        least: fewer kept frames are an error.
+    """Make a capture of a video; the workspace's job says how many frames, or at which rate.
 
     Raises:
         CaptureError: the video gives fewer frames than ``least``.
@@ -94,12 +88,10 @@ def capture_video(
         },
     )
     thumbnails = [
-        Thumbnail(workspace.images / frame_name(i), f"{i}   {curve.times[i]:.1f} s")
-        for i in selection.kept
+        (workspace.images / frame_name(i), f"{i}   {curve.times[i]:.1f} s") for i in selection.kept
     ]
     title = f"{name}: {len(images)} of {len(curve)} frames of {path.name}, {curve.times[-1]:.0f} s"
-    strip = MotionStrip(curve, selection.kept, rests(curve, settings))
-    workspace.publish(capture, contact_sheet(title, thumbnails, strip))
+    workspace.publish(capture, contact_sheet(title, thumbnails))
     return capture
 
 

@@ -20,13 +20,7 @@ class Workspace:
 
     Its images are written into `images` and moved to ``images/<name>`` all at once by
     `publish`; the capture's record follows. A job is what the images depend on (source and
-    settings): the work of another job on the same name is thrown away.
-
-    Attributes:
-        name: of the capture.
-        job: what it depends on, as plain values.
-        folder: where it grows.
-        final: where its images will be.
+    settings, plain values): the work of another job on the same name is thrown away.
     """
 
     def __init__(self, place: Place, name: str, job: dict[str, Any]) -> None:

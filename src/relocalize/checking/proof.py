@@ -111,7 +111,7 @@ def settled(registration: Registration, files: FoundImages) -> FoundImages:
 def _unlike(registration: Registration, files: FoundImages) -> tuple[bool, bool, bool, float]:
     """What speaks against this way of reading, the gravest first."""
     claims = Claims.of_files(registration, files)
-    turned = [row for row, image in enumerate(files.usable) if image.orientation != 1]
+    turned = [row for row, image in enumerate(files.usable) if image.header.orientation != 1]
     near = {at for row in turned for at in range(row - _NEAR, row + _NEAR + 1)}
     claims = claims.only([row for row in range(len(claims.names)) if row in near])
     report = check_claims(claims, quick=True)

@@ -10,7 +10,7 @@ import tyro
 from relocalize.cli.options import Flag, Lengths, Printed, draw, options
 from relocalize.evaluation.table import results_table
 from relocalize.mapping.report import MapReport
-from relocalize.verbs.build import REGRESSOR, BuildSettings, Cost, build
+from relocalize.verbs.build import REGRESSOR, Cost, build
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Build(Printed):
     """A measured length in metres between A and B, as in `relocalize map`."""
     split: str | None = None
     """Split to evaluate on; else the only one, or one by blocks of time."""
-    localizer: tuple[str, ...] = BuildSettings().localizers
+    localizer: tuple[str, ...] = ("structure",)
     """Names of localizers to fit and evaluate."""
     no_train: Flag = False
     """Train no pose regressor; training needs the extra `train`."""

@@ -9,13 +9,13 @@ import re
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import tyro
 
 from relocalize.checking.soundness import judge_soundness
-from relocalize.cli.options import Printed
+from relocalize.cli.options import Flag, Printed
 from relocalize.errors import PlaceError
 from relocalize.place import Place
 from relocalize.place.dropped import dropped_names
@@ -28,7 +28,7 @@ class Info(Printed):
 
     place: tyro.conf.Positional[Path | None] = None
     """The Place folder; may be left out with --debug."""
-    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    debug: Flag = False
     """For a bug report: versions, processor, what the Place holds; no paths or names."""
 
     def run(self) -> int:

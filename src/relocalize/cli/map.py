@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
-from relocalize.cli.options import Lengths, Printed, options
+from relocalize.cli.options import Flag, Lengths, Printed, options
 from relocalize.mapping.report import MapReport
 from relocalize.mapping.settings import (
     FeatureChoice,
@@ -44,9 +43,9 @@ class Map(Printed):
     pairs: PairSettings = PairSettings()
     matching: MatchSettings = MatchSettings()
     registering: RegisterSettings = RegisterSettings()
-    extend: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    extend: Flag = False
     """Keep the map, and add the captures that are not in it."""
-    refine: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    refine: Flag = False
     """With --extend: then adjust everything, old poses and points too."""
 
     def run(self) -> int:

@@ -31,21 +31,18 @@ class Plot:
 
     def run(self) -> int:
         """Draw it, and print where it is."""
-        from relocalize.plotting import (  # noqa: PLC0415 - matplotlib takes a third of a second
-            PlotSettings,
-            plot_floor,
-            plot_place,
-        )
+        from relocalize.plotting import plot_floor, plot_place  # noqa: PLC0415 - matplotlib is slow
 
+        place = Place.open(self.place)
+        out = self.out or self.place / ("floor.png" if self.floor else "plot.png")
+        remarks: list[str] = []
         if self.floor:
-            out = self.out or self.place / "floor.png"
-            plot_floor(Place.open(self.place), out)
-            print(out)
-            return 0
-
-        out = self.out or self.place / "plot.png"
-        settings = PlotSettings(captures=self.captures, names=self.names, points=self.points)
-        for remark in plot_place(Place.open(self.place), out, settings):
+            plot_floor(place, out)
+        else:
+            remarks = plot_place(
+                place, out, captures=self.captures, names=self.names, points=self.points
+            )
+        for remark in remarks:
             print(f"note: {remark}", file=sys.stderr)
         print(out)
         return 0

@@ -8,10 +8,10 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
+from relocalize.cli.options import Flag
 from relocalize.errors import ServeError
 from relocalize.parallel import worker_count
 from relocalize.ports import LOOPBACK, shown_host
@@ -34,10 +34,10 @@ class Serve:
     """Localizers that may be asked for; the first is the default."""
     token_file: Path | None = None
     """File with a token that requests must bring."""
-    https: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    https: Flag = False
     """For phones: https for the whole network, with a certificate of this run
     and a token (unless --public); prints a QR code."""
-    public: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    public: Flag = False
     """Answer everybody who reaches the port."""
     workers: int | None = None
     """Processes per Place; else one per processor."""

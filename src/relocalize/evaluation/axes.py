@@ -58,13 +58,7 @@ class ErrorAxes:
 
     @classmethod
     def of(cls, errors: PoseErrors, true: Sequence[Rigid3], up: FloatArray) -> ErrorAxes:
-        """Take errors apart.
-
-        Args:
-            errors: of N images.
-            true: their N poses ``world_from_cam``.
-            up: [3] against gravity, in the same world.
-        """
+        """Take apart the errors of N images with ``true`` poses ``world_from_cam``, by up [3]."""
         up = up / np.linalg.norm(up)
         ahead = np.array([_horizontal_ahead(pose, up) for pose in true]).reshape(-1, 3)
         right = np.cross(ahead, up)

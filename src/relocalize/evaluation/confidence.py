@@ -34,12 +34,7 @@ Interval = tuple[float, float]
 
 
 def clusters_of(runs: Sequence[str], places: Sequence[int]) -> NDArray[np.int64]:
-    """The cluster [N] of each of N images, numbered from 0.
-
-    Args:
-        runs: [N] the walk that each image is of.
-        places: [N] where in its walk each image is: frame or row numbers.
-    """
+    """The cluster [N], counted from 0, of N images: by the walk of each, and its row there."""
     count = len(runs)
     numbers = np.unique(np.asarray(runs, dtype=str), return_inverse=True)[1].reshape(-1)
     at = np.asarray(places, dtype=np.int64)

@@ -46,13 +46,9 @@ class Nearness:
         test: Mapping[str, Rigid3],
         frame_from_place: Similarity3 = Similarity3.identity(),
     ) -> Nearness:
-        """How near train images are to test images.
+        """How near named train images of the map are to test poses ``world_from_cam`` by name.
 
-        Args:
-            place: with a map that has at least one of the train images.
-            train: names of images.
-            test: poses ``world_from_cam`` by image name.
-            frame_from_place: moves the Place's frame onto that of the test poses.
+        ``frame_from_place`` moves the Place's frame onto that of the test poses.
         """
         posed = place.map.images
         poses = [

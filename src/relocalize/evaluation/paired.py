@@ -47,13 +47,7 @@ class Difference:
 def differences(
     errors: Mapping[str, PoseErrors], resamples: Resamples, *, metric: bool
 ) -> list[Difference]:
-    """Every pair of localizers in each number; recall only where lengths are metres.
-
-    Args:
-        errors: by localizer, on the same images.
-        resamples: of these images.
-        metric: whether positions are in metres.
-    """
+    """Every pair of localizers in each number; recall only where lengths are metres."""
     compared = [
         _Compared(name, values, resamples.medians, np.median, _rank_differences)
         for name, values in (
@@ -83,7 +77,11 @@ class _Compared:
         """Of each two localizers."""
         values, pairs = self.values, list(combinations(self.values, 2))
         drawn = {name: self.drawn(one) for name, one in values.items()}
-        p = [self._p(values[a], values[b], resamples) for a, b in pairs]
+        p = []
+        for a, b in pairs:
+            by_image = self.by_image(values[a], values[b])
+            by_cluster = np.bincount(resamples.clusters, weights=by_image).astype(np.float64)
+            p.append(sign_flip_p(by_cluster))
         return [
             Difference(
                 a,
@@ -96,10 +94,6 @@ class _Compared:
             )
             for (a, b), alone, corrected in zip(pairs, p, _holm(p), strict=True)
         ]
-
-    def _p(self, a: FloatArray, b: FloatArray, resamples: Resamples) -> float:
-        by_cluster = np.bincount(resamples.clusters, weights=self.by_image(a, b))
-        return sign_flip_p(np.asarray(by_cluster, dtype=np.float64))
 
 
 def sign_flip_p(values: FloatArray, *, seed: int = 0) -> float:

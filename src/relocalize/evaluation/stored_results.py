@@ -66,11 +66,6 @@ def note_missing(place: Place, split: Split, missing: Mapping[str, str]) -> None
 def summary_of_split(place: Place, split: str, *, unit: str) -> dict[str, Any]:
     """What `relocalize evaluate` found on another split, as strict JSON values.
 
-    Args:
-        place: with an evaluation of that split.
-        split: its name.
-        unit: of the errors that it will stand next to.
-
     Raises:
         EvaluationError: that split was not evaluated, or in another unit.
         PlaceError: its results are damaged, or of another relocalize.
@@ -102,14 +97,7 @@ def made_with(*packages: str) -> dict[str, Any]:
 def how_made(
     place: Place, split: Split, truth: Path | None, fit_seconds: Mapping[str, float]
 ) -> dict[str, Any]:
-    """What is needed to make the same results again, as JSON values.
-
-    Args:
-        place: that was evaluated.
-        split: on which.
-        truth: the file that it was measured against, or None.
-        fit_seconds: wall time of fitting or loading each localizer.
-    """
+    """What is needed to make the same results again, as JSON values."""
     curves = {name: _learning_curves(place, name, split) for name in fit_seconds}
     return {
         **made_with("pycolmap", "poselib", "numpy"),

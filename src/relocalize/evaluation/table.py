@@ -14,16 +14,15 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.jupyter import JupyterMixin
-from rich.table import Table
 from rich.text import Text
 
 from relocalize.evaluation.metrics import LEAD_THRESHOLD, THRESHOLDS, PoseErrors, Threshold, finite
 from relocalize.evaluation.names import TRIVIAL
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place.folder import METRE
+from relocalize.plotting.table import Cell, Table
 
 NONE = "–"  # for a number that is infinite or means nothing
 _METRICS = {
@@ -131,25 +130,21 @@ def _grid(
     rows: dict[str, dict[str, Any]],
     columns: Sequence[_Column],
     exact: Mapping[str, float] = MappingProxyType({}),
-) -> Table:
+) -> RenderableType:
     """Rows by name; dim is what is below what the truth itself is ``exact`` to."""
 
-    def cell(row: dict[str, Any], column: _Column) -> Text:
+    def cell(row: dict[str, Any], column: _Column) -> Cell:
         _, keys, said = column
         value: Any = row
         for key in keys:
             value = value and value[key]
         bound = exact.get(keys[0])
         below = bound is not None and value is not None and value < bound
-        return Text(said(value), style="dim" if below else "")
+        return Cell(said(value), is_faint=below)
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(corner, no_wrap=True)
-    for head, _, _ in columns:
-        table.add_column(head, justify="right", no_wrap=True)
-    for name, row in rows.items():
-        table.add_row(name, *(cell(row, one) for one in columns))
-    return table
+    heads = [(corner,), *(head.split("\n") for head, _, _ in columns)]
+    cells = [(name, [cell(row, one) for one in columns]) for name, row in rows.items()]
+    return Table.of(heads, cells).for_terminal(gap=1)
 
 
 def _whole(value: float | None) -> str:

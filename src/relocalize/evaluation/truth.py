@@ -54,12 +54,7 @@ class Truth:
 
 
 def alignment_to_json(alignment: Alignment, images: str) -> dict[str, Any]:
-    """What is to be known of an alignment, as result files have it.
-
-    Args:
-        alignment: onto the truth.
-        images: those that it is fitted to, for people.
-    """
+    """What is to be known of an alignment fitted to some ``images``, as result files have it."""
     return {
         "method": f"robust Sim3 on {images}",
         "images": len(alignment.inliers),

@@ -28,21 +28,13 @@ RESULTS, FIGURE, PAGE = "results.json", "curves.png", "index.html"  # in the swe
 def run_experiment(
     place: Place, sweep: Sweep, *, engine: str = "local", evaluate: bool = False
 ) -> tuple[Experiment, Path]:
-    """Do the runs of a sweep that are not done yet, and write what came of all of them.
+    """Do the runs of a sweep that are not done yet; gives the experiment and its folder.
 
     ``experiments/<name>/`` in the Place gets a folder per run, after every run ``results.json``
     and ``index.html`` of what is done so far, and ``curves.png`` in the end. A run is known by
     everything that its result depends on, so that one command after an interruption, or after a
-    change of the sweep, does what is missing.
-
-    Args:
-        place: with a map.
-        sweep: what to compare.
-        engine: ``local`` or ``ray``.
-        evaluate: whether to score test images too, once all runs are done.
-
-    Returns:
-        The experiment, and its folder.
+    change of the sweep, does what is missing. Test images are scored once all runs are done, and
+    only where ``evaluate`` says so.
 
     Raises:
         RelocalizeError: the sweep cannot be trained on this Place, or not by this engine.
@@ -88,12 +80,7 @@ def _write(experiment: Experiment, folder: Path) -> None:
 
 
 def experiment_page(experiment: Experiment, results: dict[str, Any]) -> str:
-    """The whole page.
-
-    Args:
-        experiment: as far as it is done.
-        results: its `Experiment.to_json`.
-    """
+    """The whole page of an experiment as far as it is done, and of its `Experiment.to_json`."""
     charts = curve_charts(experiment)
     return html_page(
         "relocalize.experiments",

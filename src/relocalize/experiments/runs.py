@@ -95,20 +95,14 @@ def runs_of(sweep: Sweep, place: Place, split: Split) -> list[Run]:
     """All runs of a sweep on a Place, each configuration with each seed."""
     learnt_from = fingerprints(place, split)
     root = place.root.resolve()
-    return [
-        Run(
-            place_root=root,
-            split=split.name,
-            folder=root
-            / EXPERIMENTS
-            / sweep.name
-            / _run_name(configuration, replace(configuration.settings, seed=seed), learnt_from),
-            values=configuration.values,
-            settings=replace(configuration.settings, seed=seed),
-        )
-        for configuration in sweep.configurations
-        for seed in sweep.seeds
-    ]
+    runs = []
+    for configuration in sweep.configurations:
+        for seed in sweep.seeds:
+            settings = replace(configuration.settings, seed=seed)
+            name = _run_name(configuration, settings, learnt_from)
+            folder = root / EXPERIMENTS / sweep.name / name
+            runs.append(Run(root, split.name, folder, configuration.values, settings))
+    return runs
 
 
 def _run_name(

@@ -17,16 +17,10 @@ _LAST = 2 / 3  # of the epochs are over where the last third begins
 
 
 def epoch_to_epoch(errors: Sequence[float]) -> float | None:
-    """The typical ratio of an epoch's validation error to that of the epoch before it.
+    """The typical ratio of an epoch's validation error to that of the epoch before it, at least 1.
 
-    Over the epochs of the last third of the run: of E epochs those after number 2 E / 3, each
-    with the one before it.
-
-    Args:
-        errors: [E] of all epochs in order, infinite where there was no number.
-
-    Returns:
-        At least 1; None for fewer than two epochs.
+    Over the epochs of the last third of the run: of errors [E] those after number 2 E / 3, each
+    with the one before it; None for fewer than two. Where there was no number it is infinite.
     """
     first = math.floor(_LAST * len(errors) + 1e-9)  # index of the first epoch of the last third
     return _typical_ratio(
@@ -35,13 +29,9 @@ def epoch_to_epoch(errors: Sequence[float]) -> float | None:
 
 
 def seed_to_seed(errors: Sequence[float]) -> float | None:
-    """The typical ratio of the final validation errors of two seeds.
+    """The typical ratio of two of the final validation errors [S], one a seed; None for one seed.
 
-    Args:
-        errors: [S] one per seed, infinite for a run that diverged.
-
-    Returns:
-        At least 1; None for fewer than two seeds.
+    At least 1. That of a run which diverged is infinite.
     """
     return _typical_ratio(itertools.combinations(errors, 2))
 

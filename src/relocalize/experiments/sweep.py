@@ -168,13 +168,7 @@ class Sweep:
         seeds: Sequence[int] = (),
         split: str | None = None,
     ) -> Sweep:
-        """The same with other values; what is not given stays.
-
-        Args:
-            overrides: settings that are fixed so, whatever sweep and grid say of them.
-            minutes: of each training.
-            seeds: of each configuration.
-            split: to train on.
+        """The same with other values; ``overrides`` fix settings, whatever sweep and grid say.
 
         Raises:
             ExperimentError: there is no such setting, or it cannot have the value.
@@ -299,8 +293,4 @@ def _meant(name: str, known: Sequence[str]) -> str:
 
 
 def _refused(name: str, value: object, wanted: str) -> ExperimentError:
-    return ExperimentError(f"{name} is {_short(value)}; want {wanted}")
-
-
-def _short(value: object) -> str:
-    return repr(value)[:80]
+    return ExperimentError(f"{name} is {repr(value)[:80]}; want {wanted}")

@@ -45,12 +45,7 @@ def heading(experiment: Experiment) -> list[str]:
 
 
 def main_table(experiment: Experiment, *, brief: bool = False) -> Table:
-    """A row per configuration, the best in bold; columns of seeds where there are several.
-
-    Args:
-        experiment: to show.
-        brief: whether some columns are left out, so that the others have room in a terminal.
-    """
+    """A row per configuration, the best in bold; a ``brief`` one has columns for a terminal."""
     several, full = len(experiment.sweep.seeds) > 1, not brief
     columns = (
         (f"error {_unit(experiment)}", True, lambda row: _length(experiment, row.position)),

@@ -50,20 +50,17 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read a scene with its sides as train and test, one side, or its folder of poses.
-
-    Raises:
-        FormatError: it is none, or files cannot be told to belong together.
-    """
+    """Read a scene with its sides as train and test, one side, or its folder of poses."""
     parts = _parts(path)
     if not parts:
         raise FormatError(f"{path} is no {NAME}: it has no train/poses beside train/rgb")
     rows = PoseRows(path, NAME, CONVENTION, LAYOUT)
     for part in parts:
         poses = files_in(part.poses, {".txt"})
-        images = _names(poses, part)
+        images = _together(poses, files_in(part.images, _IMAGES), part.images)
         calibrations = _together(poses, files_in(part.calibrations, {".txt"}), part.calibrations)
-        for pose, image in zip(poses, images, strict=True):
+        for pose in poses:
+            image = images[pose].name if pose in images else _key(pose)
             with rows.row(part.prefix + pose.name):
                 matrix = read_matrix(pose)
                 calibration = calibrations.get(pose)
@@ -82,24 +79,15 @@ def _calibration(file: Path) -> SizelessCamera:
 
 
 def _parts(path: Path) -> list[_Part]:
-    try:
-        sides = [(path / side, side, f"{side}/rgb/") for side in _SIDES if (path / side).is_dir()]
-        here = path.parent if path.name == "poses" else path
-        side = here.name if here.name in _SIDES else ""
-        found = sides if path.name != "poses" else []
-        parts = [
-            _Part(side, prefix, folder / "poses", folder / "rgb", folder / "calibration")
-            for folder, side, prefix in found or [(here, side, "rgb/")]
-        ]
-        return [part for part in parts if part.poses.is_dir() and part.images.is_dir()]
-    except OSError:
-        return []
-
-
-def _names(poses: list[Path], part: _Part) -> list[str]:
-    """The image of each pose, by name or else by order."""
-    found = _together(poses, files_in(part.images, _IMAGES), part.images)
-    return [found[pose].name if pose in found else _key(pose) for pose in poses]
+    sides = [(path / side, side, f"{side}/rgb/") for side in _SIDES if (path / side).is_dir()]
+    here = path.parent if path.name == "poses" else path
+    side = here.name if here.name in _SIDES else ""
+    found = sides if path.name != "poses" else []
+    parts = [
+        _Part(side, prefix, folder / "poses", folder / "rgb", folder / "calibration")
+        for folder, side, prefix in found or [(here, side, "rgb/")]
+    ]
+    return [part for part in parts if part.poses.is_dir() and part.images.is_dir()]
 
 
 def _together(poses: list[Path], others: list[Path], folder: Path) -> dict[Path, Path]:

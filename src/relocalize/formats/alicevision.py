@@ -17,7 +17,7 @@ import numpy as np
 from relocalize import progress
 from relocalize.errors import FormatError
 from relocalize.formats.json_file import JsonObject, head_of, read_json_object
-from relocalize.formats.lenses import LARGEST_SIDE, brown_camera
+from relocalize.formats.lenses import brown_camera, check_sides
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.registration import Registration
 from relocalize.geometry import Camera, Convention
@@ -44,14 +44,10 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read the views that have a pose; its points are left out.
-
-    Raises:
-        FormatError: there is no such file, it is something else, or it has no poses.
-    """
+    """Read the views that have a pose; its points are left out."""
     file = path / _FILE if path.is_dir() else path
     root = read_json_object(file)
-    version = _version(root)
+    version = tuple(map(int, JsonObject.of(_numeric(root.values)).numbers("version", 3)))
     intrinsics = _by_id(root, "intrinsics", "intrinsicId")
     poses = _by_id(root, "poses", "poseId")
     rows = PoseRows(file, NAME, CONVENTION, _LAYOUT)
@@ -60,27 +56,22 @@ def read(path: Path) -> Registration:
     def camera_of(key: str) -> Camera | None:
         return _camera(intrinsics[key], version) if key in intrinsics else None
 
-    without_pose = 0
     for number, value in enumerate(progress.track(root.array("views"), "views")):
         with rows.row(f"view {number}"):
             view = JsonObject.of(value)
             name = view.text("path").replace("\\", "/")
             pose = poses.get(str(view.values.get("poseId")))
             if pose is None:
-                without_pose += 1
+                rows.said["views have no pose"] += 1
                 continue
-            if "rigId" in view and not _flag(view.values.get("isPoseIndependant", True)):
+            is_own = view.values.get("isPoseIndependant", True) in (True, 1, "1", "true")
+            if "rigId" in view and not is_own:
                 raise ValueError(f"{name} has the pose of a rig, which is not read")
             camera = camera_of(str(view.values.get("intrinsicId")))
             transform = pose.child("pose").child("transform")
             rotation = np.reshape(transform.numbers("rotation", 9), (3, 3)).T
             rows.add(name, rotation, transform.numbers("center", 3), camera)
-    remarks = [f"{without_pose} views have no pose"] if without_pose else []
-    return rows.registration(unit=MAP_UNIT, remarks=remarks)
-
-
-def _version(root: JsonObject) -> tuple[int, ...]:
-    return tuple(int(part) for part in JsonObject.of(_numeric(root.values)).numbers("version", 3))
+    return rows.registration(unit=MAP_UNIT)
 
 
 def _by_id(root: JsonObject, what: str, key: str) -> dict[str, JsonObject]:
@@ -107,14 +98,9 @@ def _numeric(value: object, depth: int = 8) -> object:
     return value
 
 
-def _flag(value: object) -> bool:
-    return value in (True, 1, "1", "true")
-
-
 def _camera(node: JsonObject, version: tuple[int, ...]) -> Camera:
     width, height = node.whole("width"), node.whole("height")
-    if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
-        raise FormatError(f"images of {width} x {height} pixels")
+    check_sides(width, height)
     if version < (1, 2, 0):
         fx = fy = node.number("pxFocalLength")
     elif version < (1, 2, 2):

@@ -41,11 +41,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read a scene's folder, ``VIDEO`` or ``VIDEO_frames``; images between poses are left out.
-
-    Raises:
-        FormatError: there is no trajectory, no image and no intrinsics, or they do not fit.
-    """
+    """Read a scene's folder, ``VIDEO`` or ``VIDEO_frames``; images between poses are left out."""
     layout = _layout(path)
     if layout is None:
         raise FormatError(f"{path} is no {NAME}: it has no {' or '.join(n[0] for n in _NAMES)}")
@@ -57,11 +53,10 @@ def read(path: Path) -> Registration:
     if not named:
         named = {f"{images.name}/{lenses[one].stem}.png": one for one in lenses}
     rows = PoseRows(trajectory, NAME, CONVENTION, _LAYOUT)
-    between = 0
     for name, time in named.items():
         row = _nearest(times, time)
         if row is None:
-            between += 1
+            rows.said["images have no pose at their time"] += 1
             continue
         with rows.row(name):
             lens = _nearest(lens_times, time)
@@ -70,15 +65,11 @@ def read(path: Path) -> Registration:
                 raise ValueError(f"a rotation vector of {poses[row, :3].tolist()} radians")
             turn = rotations_from_rotvecs(poses[row, :3])
             rows.add(name, turn, poses[row, 3:], camera)
-    remarks = [f"{between} images have no pose at their time"] if between else []
-    return rows.registration(unit=METRE, scale_from="ARKit's unit, metres", remarks=remarks)
+    return rows.registration(unit=METRE, scale_from="ARKit's unit, metres")
 
 
 def _layout(path: Path) -> tuple[str, str, str] | None:
-    try:
-        return next((names for names in _NAMES if (path / names[0]).is_file()), None)
-    except OSError:
-        return None
+    return next((names for names in _NAMES if (path / names[0]).is_file()), None)
 
 
 def _trajectory(file: Path) -> tuple[FloatArray, FloatArray]:

@@ -13,7 +13,6 @@ developer.bentley.com.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -55,12 +54,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read the photos of the main component that have a whole pose.
-
-    Raises:
-        FormatError: it cannot be read, is something else, has several blocks with photos, its
-            coordinates are longitude and latitude, or no photo has a pose.
-    """
+    """Read the photos of the main component that have a whole pose."""
     root = read_xml(path)
     if root.tag != _ROOT:
         raise FormatError(f"{path} is no {NAME}: its root is <{root.tag}>, want <{_ROOT}>")
@@ -69,13 +63,10 @@ def read(path: Path) -> Registration:
         raise FormatError(f"{path} has {len(blocks)} blocks with photos, want 1; export one block")
     _refuse_degrees(path, root, blocks[0])
     rows = PoseRows(path, NAME, CONVENTION, _WANT)
-    said: Counter[str] = Counter()
     for number, group in enumerate(blocks[0].iter("Photogroup")):
-        if group.findtext("CameraModelType", "Perspective").strip() not in {
-            "Perspective",
-            "Fisheye",
-        }:
-            said["are panoramic and left out"] += len(group.findall("Photo"))
+        kind = group.findtext("CameraModelType", "Perspective").strip()
+        if kind not in {"Perspective", "Fisheye"}:
+            rows.said["photos are panoramic and left out"] += len(group.findall("Photo"))
             continue
         try:
             camera, axes = _camera(group), _axes(group)
@@ -86,16 +77,15 @@ def read(path: Path) -> Registration:
                 why = _left_out(photo)
                 if why is None:
                     _take(rows, photo, axes, camera)
-                    said["have a lens that is not read"] += camera is None
+                    rows.said["photos have a lens that is not read"] += camera is None
                 else:
-                    said[why] += 1
-    remarks = [f"{count} photos {what}" for what, count in said.items() if count]
+                    rows.said[why] += 1
     if not rows.count:
         raise FormatError(
-            f"{path} has no photo with a whole pose: {'; '.join(remarks) or 'it lists none'}; "
+            f"{path} has no photo with a whole pose: {'; '.join(rows.remarks) or 'it lists none'}; "
             "export it after the aerotriangulation"
         )
-    return rows.registration(unit=MAP_UNIT, remarks=remarks)
+    return rows.registration(unit=MAP_UNIT)
 
 
 def _refuse_degrees(path: Path, root: ElementTree.Element, block: ElementTree.Element) -> None:
@@ -117,12 +107,15 @@ def _refuse_degrees(path: Path, root: ElementTree.Element, block: ElementTree.El
 def _left_out(photo: ElementTree.Element) -> str | None:
     """Why a photo has no pose in the block's frame, for the remarks."""
     if photo.find("Pose/Center/x") is None:
-        return "have no position"
+        return "photos have no position"
     rotation = photo.find("Pose/Rotation")
     if rotation is None or not len(rotation):
-        return "have a position and no rotation"
+        return "photos have a position and no rotation"
     if number_in(photo.findtext("Component", str(_MAIN)), "<Component>") != _MAIN:
-        return "are not in the main component and left out: they have a frame of their own, or none"
+        return (
+            "photos are not in the main component and left out: they have a frame of their own, or "
+            "none"
+        )
     return None
 
 

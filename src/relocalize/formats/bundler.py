@@ -17,7 +17,13 @@ import numpy as np
 
 from relocalize import progress
 from relocalize.errors import FormatError, ImageError
-from relocalize.formats.lenses import LARGEST_SIDE, LARGEST_TERM, SizelessCamera, brown_camera
+from relocalize.formats.lenses import (
+    LARGEST_SIDE,
+    LARGEST_TERM,
+    LONGEST_FOCAL,
+    SizelessCamera,
+    brown_camera,
+)
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.registration import Registration
 from relocalize.formats.text import first_lines, floats, read_lines
@@ -33,7 +39,6 @@ _FIRST_LINE = re.compile(r"#\s*Bundle file v(\d+\.\d+)", re.IGNORECASE)
 _VERSION = "0.3"
 _LISTS = ("list.txt", "imagelist.lst", "image_list.txt", "imagelist.txt", "image-list.txt")
 _NUMBER = re.compile(r"[+-]?[0-9.]+([eE][+-]?[0-9]+)?")
-_LONGEST_FOCAL = 1e9
 _FARTHEST = 1e9  # a coordinate beyond this is no place, in any unit
 
 
@@ -49,9 +54,6 @@ def read(path: Path) -> Registration:
 
     Points come along where the listed images lie beside the list, since the file has no image
     sizes and counts pixels from the middle.
-
-    Raises:
-        FormatError: it is no bundle file, it ends early, or there is no list of its images.
     """
     file = _bundle(path)
     reader = _Reader(file, read_lines(file))
@@ -59,16 +61,15 @@ def read(path: Path) -> Registration:
     names, folder = _image_names(file, count)
     sizes = _sizes(folder, names)
     rows = PoseRows(file, NAME, CONVENTION, _WANT)
-    unregistered = 0
     for index, name in enumerate(names):
         where, numbers = reader.numbers(15, f"camera {index} of {count}")
         if numbers[0] == 0:
-            unregistered += 1
+            rows.said["cameras are not registered (f is 0)"] += 1
             continue
         with rows.row(where):
             focal, k1, k2 = numbers[:3]
             terms = all(abs(term) <= LARGEST_TERM for term in (k1, k2))
-            if not terms or not 1 <= focal <= _LONGEST_FOCAL:
+            if not terms or not 1 <= focal <= LONGEST_FOCAL:
                 raise ValueError(f"{name} has f, k1, k2 of {focal:g}, {k1:g}, {k2:g}")
             camera: Camera | SizelessCamera = SizelessCamera(focal, distortion=(k1, k2))
             if name in sizes:
@@ -76,10 +77,9 @@ def read(path: Path) -> Registration:
                 pinhole = (focal, focal, width / 2, height / 2)
                 camera = brown_camera(width, height, pinhole, (k1, k2))
             rows.add(name, np.reshape(numbers[3:12], (3, 3)), numbers[12:], camera)
-    if unregistered == count:
+    if rows.said.total() == count:
         raise FormatError(f"{file} has no registered camera: f is 0 for all {count}")
-    remarks = [f"{unregistered} cameras are not registered (f is 0)"] if unregistered else []
-    registration = rows.registration(unit=MAP_UNIT, remarks=remarks)
+    registration = rows.registration(unit=MAP_UNIT)
     if points and not all(name in sizes for name in registration.poses):
         return registration.remarked(
             f"its {points} points are left out: not all images lie beside the list, and the "

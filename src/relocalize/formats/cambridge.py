@@ -36,9 +36,6 @@ def read(path: Path) -> Registration:
     """Read one list, or both of a folder, which then are train and test.
 
     A single list is train or test where its file name says so.
-
-    Raises:
-        FormatError: there is no list, it cannot be read, or is mostly something else.
     """
     lists = [path]
     if path.is_dir():
@@ -57,9 +54,6 @@ def write(posed: PosedImages, out: Path) -> None:
     """Write the data set's folder: both lists, and the images under their names.
 
     Without a split, all images are in ``dataset_train.txt`` and ``dataset_test.txt`` is empty.
-
-    Raises:
-        FormatError: a name has a blank, or an image cannot be placed.
     """
     images = posed.model.images
     refuse_blanks(images, "a Cambridge list", "plain-csv")

@@ -54,9 +54,6 @@ def read(path: Path) -> Registration:
     """Read a COLMAP model: its folder, a file in it, or a project folder with one model.
 
     Images without a usable pose are left out and named in `Registration.problems`.
-
-    Raises:
-        FormatError: there is no model, there are several, or it cannot be read.
     """
     folders = _model_folders(path)
     if not folders:
@@ -85,14 +82,12 @@ def _read(folder: Path) -> Registration:
                 raise ValueError(f"{row.name[:60]!a} is no name")
             if isinstance(camera, str):
                 raise ValueError(f"{row.name}: {camera}")
-            rows.add(row.name, row.quat_wxyz, row.translation, camera)
+            pose = rows.add(row.name, row.quat_wxyz, row.translation, camera)
             frame_pose = by_frames.get(row.number)
-            if frame_pose is not None and _differ(rows.world_from_cam(row.name), frame_pose):
+            if frame_pose is not None and _differ(pose, frame_pose):
                 # What COLMAP itself takes where the two disagree.
                 moved.append(row.name)
-                w, t = frame_pose.quat_wxyz.tolist(), frame_pose.translation.tolist()
-                row = replace(row, quat_wxyz=tuple(w), translation=tuple(t))  # noqa: PLW2901
-                rows.replace(row.name, w, t)
+                rows.replace(row.name, frame_pose.quat_wxyz, frame_pose.translation)
             posed[row.name] = row, camera
     if not posed and not rows.problems:
         raise FormatError(f"{folder} is a COLMAP model without posed images")
@@ -137,20 +132,12 @@ def _model_folders(path: Path) -> list[Path]:
 
 
 def write(posed: PosedImages, out: Path) -> None:
-    """Write a COLMAP project: ``images/`` and the binary model ``sparse/0``.
-
-    Raises:
-        FormatError: an image cannot be placed.
-    """
+    """Write a COLMAP project: ``images/`` and the binary model ``sparse/0``."""
     _write(posed, out, posed.model.write)
 
 
 def write_text(posed: PosedImages, out: Path) -> None:
-    """Write a COLMAP project: ``images/`` and the text model ``sparse/0``.
-
-    Raises:
-        FormatError: an image cannot be placed, or a name has a blank.
-    """
+    """Write a COLMAP project: ``images/`` and the text model ``sparse/0``."""
     refuse_blanks(posed.model.images, "COLMAP's text files", "colmap, which is binary")
     model = posed.model.to_colmap()
     _write(posed, out, lambda folder: model.write_text(str(folder)))

@@ -62,16 +62,10 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read a EuRoC ground truth; images are named by their nanoseconds.
+    """Read a ground truth, its CSV or folder; images are named by their nanoseconds.
 
     Where the ``sensor.yaml`` of a camera lies beside the file, or in the data set's ``cam0``, the
     poses are that camera's; otherwise they are the body's, and `Registration.remarks` says so.
-
-    Args:
-        path: the CSV file, or the folder of its ``data.csv``.
-
-    Raises:
-        FormatError: a file cannot be read, holds no pose, or is mostly something else.
     """
     path = _trajectory_of(path)
     sensor = _camera_sensor(path)

@@ -15,7 +15,7 @@ import numpy as np
 from relocalize import progress
 from relocalize.errors import FormatError
 from relocalize.formats.json_file import JsonObject, json_file_in, read_json
-from relocalize.formats.lenses import LARGEST_SIDE
+from relocalize.formats.lenses import check_sides
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.registration import Registration
 from relocalize.geometry import Camera, Convention
@@ -34,11 +34,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read the cameras.
-
-    Raises:
-        FormatError: there is no such file, or it is mostly something else.
-    """
+    """Read the cameras."""
     file = path / _FILE if path.is_dir() else path
     cameras = read_json(file)
     if not isinstance(cameras, list):
@@ -55,7 +51,6 @@ def read(path: Path) -> Registration:
 
 def _camera(one: JsonObject) -> Camera:
     width, height = one.whole("width"), one.whole("height")
-    if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
-        raise ValueError(f"images of {width} x {height} pixels")
+    check_sides(width, height)
     params = (one.number("fx"), one.number("fy"), width / 2, height / 2)
     return Camera("PINHOLE", width, height, params)

@@ -43,6 +43,22 @@ STORED, UPRIGHT = "as stored", "upright by EXIF orientation"
 
 
 @dataclass(frozen=True)
+class Header:
+    """What an image's file says."""
+
+    width: int  # of the pixels as stored
+    height: int  # likewise
+    orientation: int  # of EXIF
+    camera: Camera | None  # by the EXIF focal length, where the file has one
+    gps: Fix | None  # where it says that it was taken
+
+    def size(self, pixels: str) -> tuple[int, int]:
+        """Width and height of the pixels `STORED` or `UPRIGHT`."""
+        turned = pixels == UPRIGHT and self.orientation in SIDES_EXCHANGED
+        return (self.height, self.width) if turned else (self.width, self.height)
+
+
+@dataclass(frozen=True)
 class ImageFile:
     """An image to import: its listed name, its file, and what the poses' tool saw of it."""
 
@@ -52,11 +68,8 @@ class ImageFile:
     width: int  # of the pixels that the pose is of
     height: int  # likewise
     camera: Camera  # of these pixels
-    orientation: int = 1  # EXIF orientation of the file
-    # whether these pixels are not the stored ones, but turned by the orientation
-    turned: bool = False
-    exif_camera: Camera | None = None  # by the EXIF focal length, where the file has one
-    gps: Fix | None = None  # where it says that it was taken
+    header: Header  # of the file
+    turned: bool  # whether these pixels are not the stored ones, but turned by the orientation
 
     def opened(self) -> Image.Image:
         """The image that the pose is of; raises `ImageError`."""
@@ -107,7 +120,7 @@ class FoundImages:
         """Say what is missing or left out, and the first few of each."""
         say_some([f"{d.source}: {d.reason}" for d in self.unusable], "images were left out")
         self._say_scaled(registration)
-        turned = sum(image.orientation != 1 for image in self.usable)
+        turned = sum(image.header.orientation != 1 for image in self.usable)
         if turned:
             because = self.pixels_from or "this was not tested"
             progress.say(f"{turned} images have an EXIF orientation; read {self.pixels}: {because}")
@@ -154,7 +167,7 @@ def find_images(registration: Registration, images: Path) -> FoundImages:
     }
     match = match_images(registration, files, below=images.resolve())
     unusable: list[DroppedFrame] = []
-    headers: dict[str, _Header] = {}
+    headers: dict[str, Header] = {}
     looked = map_in_order(_header, [files[name] for name in match.present_of.values()])
     tracked = progress.track(looked, "images", total=len(match.present_of))
     for (listed, present), header in zip(match.present_of.items(), tracked, strict=True):
@@ -195,11 +208,8 @@ def reread(
     """The same images with their pixels `STORED` or `UPRIGHT`, and what says so."""
     usable = []
     for image in files.usable:
-        width, height = image.width, image.height
-        if image.turned and image.orientation in SIDES_EXCHANGED:
-            width, height = height, width
-        header = _Header(width, height, image.orientation, image.exif_camera, image.gps)
-        other = _image_file(registration, image.listed, image.file, image.name, header, pixels)
+        one = image.listed, image.file, image.name, image.header
+        other = _image_file(registration, *one, pixels)
         if isinstance(other, ImageFile):
             usable.append(other)
     return replace(files, usable=usable, pixels=pixels, pixels_from=pixels_from)
@@ -228,22 +238,7 @@ def _nothing_usable(
     ) + why
 
 
-@dataclass(frozen=True)
-class _Header:
-    """Width and height as stored, and what EXIF says: orientation, camera, position."""
-
-    width: int
-    height: int
-    orientation: int
-    camera: Camera | None
-    gps: Fix | None
-
-    def size(self, pixels: str) -> tuple[int, int]:
-        turned = pixels == UPRIGHT and self.orientation in SIDES_EXCHANGED
-        return (self.height, self.width) if turned else (self.width, self.height)
-
-
-def _header(path: Path) -> _Header | str:
+def _header(path: Path) -> Header | str:
     """What a file that can be decoded whole says, or why it cannot be used."""
     try:
         image = open_image(path, at_least=(1, 1))
@@ -253,10 +248,10 @@ def _header(path: Path) -> _Header | str:
     if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
         return f"an image of {width} x {height} pixels"
     exif = read_exif(image)
-    return _Header(width, height, exif.orientation, exif.camera(width, height), exif.gps)
+    return Header(width, height, exif.orientation, exif.camera(width, height), exif.gps)
 
 
-def _pixels(registration: Registration, headers: dict[str, _Header]) -> tuple[str, str | None]:
+def _pixels(registration: Registration, headers: dict[str, Header]) -> tuple[str, str | None]:
     """Which pixels the claimed sizes say that the poses are of, and that they do."""
     turned = {listed: header for listed, header in headers.items() if header.orientation != 1}
     if not turned:
@@ -274,7 +269,7 @@ def _pixels(registration: Registration, headers: dict[str, _Header]) -> tuple[st
 
 
 def _image_file(
-    registration: Registration, listed: str, file: Path, name: str, header: _Header, pixels: str
+    registration: Registration, listed: str, file: Path, name: str, header: Header, pixels: str
 ) -> ImageFile | str:
     """The image as the poses' tool saw it, or why it cannot be that."""
     width, height = header.size(pixels)
@@ -288,30 +283,14 @@ def _image_file(
     camera = registration.camera_of(listed, width, height)
     if camera.known == "unknown" and registration.poses[listed][1] is None and header.camera:
         camera = Camera.from_focal(width, height, header.camera.focal_px)
-    return ImageFile(
-        listed,
-        file,
-        name,
-        width,
-        height,
-        camera,
-        header.orientation,
-        turned=pixels == UPRIGHT and header.orientation != 1,
-        exif_camera=header.camera,
-        gps=header.gps,
-    )
+    turned = pixels == UPRIGHT and header.orientation != 1
+    return ImageFile(listed, file, name, width, height, camera, header, turned)
 
 
 def match_images(
     registration: Registration, files: Iterable[str], *, below: Path | None = None
 ) -> NameMatch:
-    """Which pose is which image's: by name, by time, or by number, as the file has it.
-
-    Args:
-        registration: the poses.
-        files: paths of images.
-        below: the folder that these are in.
-    """
+    """Which pose is which image's below a folder: by name, time or number, as the file has it."""
     front = "" if below is None else below.as_posix()
     if registration.times:
         return match_times(registration.times, files)
@@ -329,14 +308,10 @@ def match_images(
 
 
 def _refuse_other_numbers(registration: Registration, numbers: Mapping[int, str]) -> None:
-    """Raise where images seem to count otherwise than poses whose names are numbers.
+    """Raise where images, by their number, seem to count otherwise than poses named by numbers.
 
     A list of rows is easily shifted: by one against images that count from 1, or as the images are
     those frames of a video, or nodes of a graph, that the rows are of.
-
-    Args:
-        registration: the poses.
-        numbers: images by the number that their name ends in.
     """
     rows = {int(name) for name in registration.poses}
     if rows == numbers.keys() or len(numbers) < 2 or not rows & numbers.keys():

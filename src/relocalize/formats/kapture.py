@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, reduce
+from operator import matmul
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -64,11 +65,7 @@ def _sensors_folder(path: Path) -> Path | None:
 
 
 def read(path: Path) -> Registration:
-    """Read the images that have a pose, by way of rigs where need be, and the points.
-
-    Raises:
-        FormatError: a file is missing or something else, or no image has a pose.
-    """
+    """Read the images that have a pose, by way of rigs where need be, and the points."""
     folder = _sensors_folder(path)
     if folder is None:
         raise FormatError(f"{path} is no {NAME}: it has no sensors/sensors.txt")
@@ -84,22 +81,20 @@ def read(path: Path) -> Registration:
     rigid = any(len(poses.chain(cells)) > 1 for _, cells in records)
     rows = PoseRows(folder, NAME, _COMPOSED if rigid else CONVENTION, _LAYOUT)
     camera_of = cache(lambda device: _camera(device, sensors.get(device, [])))
-    without_pose = 0
     for where, cells in progress.track(records, "images"):
         chain = poses.chain(cells)
         with rows.row(f"{where} ({chain[-1].where})" if chain else where):
             _, device, name = _record(cells)
             if not chain:
-                without_pose += 1
+                rows.said["images have no pose"] += 1
                 continue
             camera = camera_of(device)
             if rigid:
-                pose = _composed(chain).inverse()
+                pose = reduce(matmul, (row.transform() for row in chain)).inverse()
                 rows.add(name, pose.rotation, pose.translation, camera)
             else:
                 rows.add(name, *chain[0].numbers(), camera)
-    remarks = [f"{without_pose} images have no pose"] if without_pose else []
-    registration = rows.registration(unit=MAP_UNIT, remarks=[*remarks, *poses.twice])
+    registration = rows.registration(unit=MAP_UNIT, remarks=poses.twice)
     registration = replace(registration, source=path.name)
     points = folder.parent / "reconstruction"
     return registration.with_model(lambda: _model(registration, points))
@@ -202,13 +197,6 @@ class _Poses:
         return ()
 
 
-def _composed(chain: Sequence[_PoseRow]) -> Rigid3:
-    cam_from_world = Rigid3.identity()
-    for row in chain:
-        cam_from_world = cam_from_world @ row.transform()
-    return cam_from_world
-
-
 def _camera(device: str, cells: Sequence[str]) -> Camera | None:
     """The camera of a row ``id, name, type, model, w, h, params``; None where it says nothing."""
     if not cells:
@@ -308,9 +296,6 @@ def write(posed: PosedImages, out: Path) -> None:
     """Write a kapture folder: sensors, images, and the points with their keypoints.
 
     The format has no train and test lists; kapture's tools take one folder for each.
-
-    Raises:
-        FormatError: a camera or name is none that the format has, or an image cannot be placed.
     """
     model = posed.model
     for name in model.images:

@@ -28,11 +28,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read a KITTI trajectory; images are named by their row, from ``000000``.
-
-    Raises:
-        FormatError: the file cannot be read, holds no pose, or is mostly something else.
-    """
+    """Read a KITTI trajectory; images are named by their row, from ``000000``."""
     return (
         PoseRows(path, NAME, CONVENTION, _LAYOUT)
         .read(_take, COMMAS_OR_BLANKS)

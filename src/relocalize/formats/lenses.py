@@ -18,6 +18,7 @@ NEGLIGIBLE_PX = 0.05
 # Terms of real lenses are below 100, even those of r^8; larger ones are no lens.
 LARGEST_TERM = 1e4
 LARGEST_SIDE = 65_535  # of an image in pixels; JPEG's limit
+LONGEST_FOCAL = 1e9  # in pixels
 _SAMPLES = 100  # radii, to the corner
 
 
@@ -87,10 +88,15 @@ def pinhole_of(width: int, height: int, pinhole: Sequence[float]) -> Camera:
     Raises:
         FormatError: no image has such sides.
     """
-    if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
-        raise FormatError(f"images of {width} x {height} pixels")
+    check_sides(width, height)
     fx, fy, cx, cy = pinhole
     return brown_camera(width, height, (fx, fy, cx, cy))
+
+
+def check_sides(width: int, height: int) -> None:
+    """Raise `FormatError` where no image has such sides."""
+    if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
+        raise FormatError(f"images of {width} x {height} pixels")
 
 
 @lru_cache(maxsize=1024)

@@ -45,11 +45,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read the poses, under names of images where as many lie in the folder ``images`` beside it.
-
-    Raises:
-        FormatError: it is no such file.
-    """
+    """Read the poses, under names of images where as many lie in ``images`` beside the file."""
     file = path / _FILE if path.is_dir() else path
     table = _table(file)
     rows = PoseRows(file, NAME, CONVENTION, _LAYOUT)

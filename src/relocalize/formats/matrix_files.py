@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from relocalize.errors import FormatError
-from relocalize.formats.lenses import SizelessCamera
+from relocalize.formats.lenses import LONGEST_FOCAL, SizelessCamera
 from relocalize.formats.text import check_file, floats, read_lines
 from relocalize.geometry import Convention
 from relocalize.geometry.transforms import FloatArray
@@ -15,7 +15,6 @@ from relocalize.geometry.transforms import FloatArray
 CONVENTION = Convention("matrix", "world_from_cam", "RDF", "centre")
 LAYOUT = "a camera-to-world matrix of 4 rows of 4 numbers"
 _LARGEST_FILE = 10_000  # bytes; 16 numbers take 300
-_LONGEST_FOCAL = 1e9
 
 
 def read_matrix(file: Path) -> FloatArray:
@@ -54,16 +53,22 @@ def pinhole_camera(matrix: FloatArray) -> SizelessCamera:
     """The camera of a calibration matrix [3, 3] or [4, 4]; raises ValueError where it is none."""
     fx, fy = focal_length(float(matrix[0, 0])), focal_length(float(matrix[1, 1]))
     centre = (float(matrix[0, 2]), float(matrix[1, 2]))
-    if not all(abs(value) < _LONGEST_FOCAL for value in centre):
+    if not all(abs(value) < LONGEST_FOCAL for value in centre):
         raise ValueError(f"a principal point of {centre}")
     return SizelessCamera(fx, focal_y=None if fx == fy else fy, principal_point=centre)
 
 
 def focal_length(value: float) -> float:
     """The focal length; raises ValueError where it is none."""
-    if not 1 <= value <= _LONGEST_FOCAL:
+    if not 1 <= value <= LONGEST_FOCAL:
         raise ValueError(f"a focal length of {value:g} pixels")
     return value
+
+
+def ending_of(image: Path, endings: tuple[str, ...]) -> str:
+    """Which of the endings there is a file with; the first of them where there is none."""
+    there = (end for end in endings if image.with_name(image.name + end).is_file())
+    return next(there, endings[0])
 
 
 def files_in(folder: Path, endings: frozenset[str] | set[str]) -> list[Path]:

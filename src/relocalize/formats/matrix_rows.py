@@ -31,11 +31,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read rows of matrices; where they have no names, images are named by their row.
-
-    Raises:
-        FormatError: the file cannot be read, holds no pose, or is mostly something else.
-    """
+    """Read rows of matrices; where they have no names, images are named by their row."""
     rows = PoseRows(path, NAME, CONVENTION, _LAYOUT).read(_take, COMMAS_OR_BLANKS)
     by_columns = PoseRows(path, NAME, CONVENTION, _LAYOUT).read(_take_columns, COMMAS_OR_BLANKS)
     turned = len(by_columns) > len(rows)  # both read a matrix whose position is the origin

@@ -42,20 +42,14 @@ def detect(path: Path) -> bool:
     """Whether it is an XML file whose root is a ``document`` with chunks."""
     if path.suffix.lower() != ".xml" or root_name(path) != "document":
         return False
-    try:
-        with path.open("rb") as file:
-            return b"<chunk" in file.read(4096)
-    except OSError:
-        return False
+    with path.open("rb") as file:
+        return b"<chunk" in file.read(4096)
 
 
 def read(path: Path) -> Registration:
     """Read the cameras of the one chunk of an XML file, in the world that the chunk is placed in.
 
     Cameras that are disabled, not aligned or panoramic are left out and counted in the remarks.
-
-    Raises:
-        FormatError: it cannot be read, is something else, or has no aligned camera.
     """
     chunk = _Chunk.of(path, _only_chunk(path))
     rows = PoseRows(path, NAME, CONVENTION, _WANT)

@@ -29,19 +29,12 @@ _LAYOUT = "extrinsic, a 4x4 matrix, intrinsic, a 3x3 matrix"
 
 def detect(path: Path) -> bool:
     """Whether the folder, or its ``cams``, has such files."""
-    try:
-        files = _files(path)
-    except OSError:
-        return False
+    files = _files(path)
     return bool(files) and head_of(files[0]).lstrip().startswith("extrinsic")
 
 
 def read(path: Path) -> Registration:
-    """Read a scene's folder, or its folder of cameras.
-
-    Raises:
-        FormatError: there are no such files, or they are mostly something else.
-    """
+    """Read a scene's folder, or its folder of cameras."""
     files = _files(path)
     if not files:
         raise FormatError(f"{path} is no {NAME}: it has no {_FOLDER}/*{_ENDING}")

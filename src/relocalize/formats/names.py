@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
@@ -45,12 +46,8 @@ def match_names(
     same once more without known endings, regardless of case and with a URL's ``%20`` as a blank,
     so that ``walk.0001`` and ``WALK.0001.JPG`` are ``walk.0001.jpg``, and
     ``frame-000000.color.png`` is ``frame-000000.jpg``. Letters are compared as Unicode's NFC. A
-    tail counts only where it is one name's on both sides.
-
-    Args:
-        listed: names in a file.
-        present: paths of images.
-        below: the folder that these are in, whose names count as the front of their paths.
+    tail counts only where it is one name's on both sides. Names of the folder that the present
+    images are ``below`` count as the front of their paths.
     """
     listed, present = list(dict.fromkeys(listed)), list(dict.fromkeys(present))
     found = _whole_paths(listed, present)
@@ -135,12 +132,8 @@ def _or(names: Sequence[str], word: str = "or") -> str:
 
 
 def _common_tail(first: Parts, second: Parts) -> int:
-    length = 0
-    for one, other in zip(reversed(first), reversed(second), strict=False):
-        if one != other:
-            break
-        length += 1
-    return length
+    pairs = zip(reversed(first), reversed(second), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _parts(name: str) -> Parts:
@@ -164,11 +157,8 @@ def match_times(times: Mapping[str, float], present: Iterable[str]) -> NameMatch
     """Match poses that have a time and no image name to images whose name is their time.
 
     First an image whose name without its ending is the pose's timestamp to the letter, then the
-    pose nearest in time within `LONGEST_GAP_S`; no pose is used twice.
-
-    Args:
-        times: seconds by the pose's name, which is its timestamp.
-        present: the images' names.
+    pose nearest in time within `LONGEST_GAP_S`; no pose is used twice. ``times`` are seconds by
+    the pose's name, which is its timestamp.
     """
     present = list(dict.fromkeys(present))
     named: dict[str, list[str]] = {}
@@ -217,13 +207,8 @@ def nearest_in_time(
 ) -> tuple[dict[str, str], dict[str, float]]:
     """The pose of each image: the pairs nearest in time first, each pose and image once.
 
-    Args:
-        times: seconds by pose.
-        wanted: seconds by image.
-
-    Returns:
-        The pose by image, where one is free within `LONGEST_GAP_S`, in the images' order; and
-        the gap in seconds to the nearest pose, of every image.
+    Of seconds by pose, and those ``wanted`` by image: the pose by image, where one is free within
+    `LONGEST_GAP_S`, in the images' order; and of every image the seconds to the nearest pose.
     """
     if not times or not wanted:
         return {}, dict.fromkeys(wanted, float("inf"))

@@ -41,9 +41,6 @@ def read(path: Path) -> Registration:
 
     Lists such as ``tum-lsi_train.txt`` and ``tum-lsi_test.txt`` in the file's folder, or the one
     above, become `Registration.train` and ``test`` where they name images of the scan.
-
-    Raises:
-        FormatError: there is no scan, there are several, or it cannot be read.
     """
     files = _scans(path)
     if len(files) != 1:

@@ -72,9 +72,6 @@ def read(path: Path) -> Registration:
     """Read a ``transforms.json``, or a folder with one or with ``transforms_train.json`` and so on.
 
     Frames that are no poses are left out and named in `Registration.problems`.
-
-    Raises:
-        FormatError: there is no such file, it is something else, or its cameras see all around.
     """
     rows = PoseRows(path, NAME, CONVENTION, _LAYOUT)
     split: dict[str, list[str]] = {"train": [], "val": [], "test": []}
@@ -284,9 +281,6 @@ def write(posed: PosedImages, out: Path) -> None:
     """Write a nerfstudio data folder: ``transforms.json``, ``images/`` and ``sparse_pc.ply``.
 
     A split is written as nerfstudio wants it: the test images are also its validation images.
-
-    Raises:
-        FormatError: a camera is none that the format has, or an image cannot be placed.
     """
     model = posed.model
     cameras = {number: _camera_values(camera) for number, camera in model.cameras.items()}

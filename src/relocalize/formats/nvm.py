@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from relocalize.errors import FormatError
-from relocalize.formats.lenses import LARGEST_TERM, SizelessCamera
+from relocalize.formats.lenses import LARGEST_TERM, LONGEST_FOCAL, SizelessCamera
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.registration import Registration
 from relocalize.formats.text import first_lines, floats, read_lines, rows_in
@@ -30,7 +30,6 @@ CONVENTION = Convention("wxyz", "cam_from_world", "RDF", "centre")
 _VERSION = "NVM_V3"
 _LAYOUT = "name focal_px qw qx qy qz cx cy cz radial 0"
 _WIDEST = 0.8  # tangent of half the diagonal angle up to which radial terms are fitted
-_LONGEST_FOCAL = 1e9
 _Row = tuple[str, list[str]]
 
 
@@ -41,11 +40,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read the cameras of the model that has most of them; its points are left out.
-
-    Raises:
-        FormatError: it is no NVM file, it ends early, or it has no cameras.
-    """
+    """Read the cameras of the model that has most of them; its points are left out."""
     lines = iter(list(rows_in(read_lines(path))))
     _, first = next(lines, ("", [""]))
     if first[0] != _VERSION:
@@ -92,7 +87,7 @@ def _take(rows: PoseRows, cells: list[str]) -> None:
         raise ValueError(f"{len(cells)} columns, want {_LAYOUT}")
     name = " ".join(cells[:-10]).replace('"', " ").replace("\\", "/")
     focal, *numbers = floats(cells[-10:])
-    if not 1 <= focal <= _LONGEST_FOCAL or not abs(numbers[7]) <= LARGEST_TERM:
+    if not 1 <= focal <= LONGEST_FOCAL or not abs(numbers[7]) <= LARGEST_TERM:
         raise ValueError(f"{name} has a focal length of {focal:g} and a radial {numbers[7]:g}")
     camera = SizelessCamera(focal, distortion=_brown(numbers[7]))
     rows.add(name, numbers[:4], numbers[4:7], camera)

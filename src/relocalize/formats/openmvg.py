@@ -43,11 +43,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read the views that have a pose, and the structure that they observe.
-
-    Raises:
-        FormatError: there is no such file, it is something else, or it has no poses.
-    """
+    """Read the views that have a pose, and the structure that they observe."""
     file = path / _FILE if path.is_dir() else path
     root = read_json_object(file)
     if "sfm_data_version" not in root:
@@ -60,22 +56,20 @@ def read(path: Path) -> Registration:
         return _camera(key, intrinsics[key]) if key in intrinsics else None
 
     name_of: dict[int, str] = {}
-    without_pose = 0
     for key, value in progress.track(_by_key(root, "views").items(), "views"):
         with rows.row(f"view {key}"):
             view = _pointed_to(value)
             name = _name(view)
             pose_id = view.whole("id_pose", _UNDEFINED)
             if pose_id == _UNDEFINED or pose_id not in poses:
-                without_pose += 1
+                rows.said["views have no pose"] += 1
                 continue
             camera = camera_of(view.whole("id_intrinsic", _UNDEFINED))
             pose = JsonObject.of(poses[pose_id])
             rotation = pose.matrix("rotation", [(3, 3)])
             rows.add(name, rotation, pose.numbers("center", 3), camera)
             name_of[key] = name
-    remarks = [f"{without_pose} views have no pose"] if without_pose else []
-    registration = rows.registration(unit=MAP_UNIT, remarks=remarks)
+    registration = rows.registration(unit=MAP_UNIT)
     return registration.with_model(lambda: _model(registration, root, name_of))
 
 

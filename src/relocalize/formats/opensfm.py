@@ -42,11 +42,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read the largest reconstruction of the file, or of a project folder's file.
-
-    Raises:
-        FormatError: there is no such file, it is something else, or it has no posed shots.
-    """
+    """Read the largest reconstruction of the file, or of a project folder's file."""
     file = path / _FILE if path.is_dir() else path
     reconstructions = read_json(file)
     if not isinstance(reconstructions, list) or not reconstructions:

@@ -104,12 +104,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read a table, or the folder with ``poses.csv`` that `write` makes.
-
-    Raises:
-        FormatError: it cannot be read, has no such header, declares a convention that is none or
-            does not fit its columns, or is mostly something else.
-    """
+    """Read a table, or the folder with ``poses.csv`` that `write` makes."""
     file = path / _FILE if path.is_dir() else path
     header, lines = read_table(file, _ALIASES, _is_header, _WANT)
     rotation, position = _first_of(_USUAL, header.at), _first_of(_POSITIONS, header.at)
@@ -148,9 +143,6 @@ def write(posed: PosedImages, out: Path) -> None:
 
     The folder has ``poses.csv``, and the images under their names in ``images/``. Points are
     not written.
-
-    Raises:
-        FormatError: a camera's model or an image's name cannot be in a table.
     """
     text = _table(posed)
     if out.suffix.lower() == ".csv":

@@ -15,6 +15,7 @@ import numpy as np
 from relocalize.errors import FormatError
 from relocalize.formats.json_file import head_of, read_json_object
 from relocalize.formats.lenses import pinhole_of
+from relocalize.formats.matrix_files import ending_of
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.registration import Registration
 from relocalize.geometry import Convention
@@ -33,11 +34,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read a scan's folder, its ``keyframes``, or one of the folders of cameras.
-
-    Raises:
-        FormatError: there are no such files, or they are mostly something else.
-    """
+    """Read a scan's folder, its ``keyframes``, or one of the folders of cameras."""
     folder = _polycam_folder(path)
     if folder is None:
         raise FormatError(f"{path} is no {NAME}: it has no keyframes/corrected_cameras/*.json")
@@ -48,7 +45,7 @@ def read(path: Path) -> Registration:
             one = read_json_object(file)
             matrix = np.array([[one.number(key) for key in row] for row in _MATRIX])
             pinhole = [one.number(key) for key in ("fx", "fy", "cx", "cy")]
-            name = file.stem + _image_ending(images, file.stem)
+            name = file.stem + ending_of(images / file.stem, _ENDINGS)
             rows.add_matrix(
                 name, matrix, pinhole_of(one.whole("width"), one.whole("height"), pinhole)
             )
@@ -58,21 +55,11 @@ def read(path: Path) -> Registration:
     return rows.registration(unit=METRE, scale_from="ARKit's unit, metres", remarks=remarks)
 
 
-def _image_ending(images: Path, name: str) -> str:
-    there = (end for end in _ENDINGS if (images / f"{name}{end}").is_file())
-    return next(there, _ENDINGS[0])
-
-
 def _polycam_folder(path: Path) -> Path | None:
-    try:
-        if not path.is_dir():
-            return None
-        candidates = [root / name for root in (path / "keyframes", path) for name in _CAMERAS] + [
-            path
-        ]
-        return next((one for one in candidates if _is_polycam(one)), None)
-    except OSError:
+    if not path.is_dir():
         return None
+    candidates = [root / name for root in (path / "keyframes", path) for name in _CAMERAS]
+    return next((one for one in [*candidates, path] if _is_polycam(one)), None)
 
 
 def _is_polycam(folder: Path) -> bool:

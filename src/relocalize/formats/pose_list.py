@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from relocalize.errors import FormatError
-from relocalize.formats.lenses import SizelessCamera
+from relocalize.formats.lenses import LONGEST_FOCAL, SizelessCamera
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.registration import Registration
 from relocalize.formats.text import first_lines, floats, read_lines, rows_in
@@ -29,7 +29,6 @@ CONVENTION = Convention("wxyz", "cam_from_world", "RDF", "translation")
 _LAYOUT = "name qw qx qy qz tx ty tz [focal_px]"
 _ERRORS = ("rotation_error_deg", "position_error", "inliers")
 _CONFIDENCE, _RELIABLE = "confidence", 1000
-_LONGEST_FOCAL = 1e9
 
 
 def detect(path: Path) -> bool:
@@ -62,11 +61,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def read(path: Path) -> Registration:
-    """Read a pose list; single bad rows are left out and named in `Registration.problems`.
-
-    Raises:
-        FormatError: the file cannot be read, holds no pose, or is mostly something else.
-    """
+    """Read a pose list; single bad rows are left out and named in `Registration.problems`."""
     with_confidence = _with_confidence([cells for _, cells in rows_in(read_lines(path))])
     rows = PoseRows(path, NAME, CONVENTION, _LAYOUT).read(
         lambda rows, cells: _take(rows, cells, with_confidence=with_confidence)
@@ -112,7 +107,7 @@ def _take(rows: PoseRows, cells: list[str], *, with_confidence: bool) -> None:
         raise ValueError(f"{len(cells)} columns, want 8 or 9: {_LAYOUT}")
     camera, others = None, {}
     if len(numbers) >= 8 and not errors:
-        if not 1 <= numbers[7] <= _LONGEST_FOCAL:
+        if not 1 <= numbers[7] <= LONGEST_FOCAL:
             raise ValueError(f"{name} has a focal length of {numbers[7]:g} pixels")
         camera = SizelessCamera(numbers[7])
         others = dict(zip([_CONFIDENCE], columns[8:], strict=False))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +64,7 @@ class PoseRows:
         self.problems: list[str] = []
         self.count = 0  # of rows so far, bad ones too
         self.not_finite = 0  # of these, those with NaN or infinity, as of estimates that failed
+        self.said: Counter[str] = Counter()  # remarks that begin with a count, by the other words
         self._format, self._want = format_name, want
         self._here = ""
         self._cameras: dict[Camera | SizelessCamera, int] = {}
@@ -75,13 +76,14 @@ class PoseRows:
     def __contains__(self, name: str) -> bool:
         return name in self._of
 
+    @property
+    def remarks(self) -> list[str]:
+        """What was counted, for people."""
+        return [f"{count} {words}" for words, count in self.said.items() if count]
+
     @contextmanager
     def row(self, where: str) -> Iterator[None]:
-        """Read one row within the block; what raises there is left out and named.
-
-        Args:
-            where: ``line 12`` or ``frame 3``, for messages.
-        """
+        """Read the row at ``line 12`` within the block; what raises there is left out and named."""
         self._here = where
         try:
             yield
@@ -109,8 +111,8 @@ class PoseRows:
         time: float | None = None,
         side: str = "",
         columns: dict[str, str] | None = None,
-    ) -> None:
-        """Take the row at hand: numbers as they stand in the file.
+    ) -> Rigid3:
+        """Take the row at hand, numbers as they stand in the file; ``world_from_cam`` of it.
 
         Args:
             name: of the image.
@@ -124,26 +126,17 @@ class PoseRows:
         Raises:
             ValueError: it is no pose, or a second one of its image.
         """
-        numbers = np.asarray(rotation, dtype=np.float64)
-        place = np.asarray(position, dtype=np.float64)
-        pose = self._checked(name, numbers, place)
+        pose = self._checked(name, rotation, position)
         self.count += 1
         index = None if camera is None else self._cameras.setdefault(camera, len(self._cameras))
-        self._of[name] = _Row(self._here, numbers, place, pose, index, time, side, columns or {})
-
-    def world_from_cam(self, name: str) -> Rigid3:
-        """The pose of an image that was taken."""
-        return self._of[name].world_from_cam
+        self._of[name] = _Row(self._here, *pose, index, time, side, columns or {})
+        return pose[2]
 
     def replace(self, name: str, rotation: ArrayLike, position: ArrayLike) -> None:
         """Give an image that was taken other numbers; raises ValueError as `add`."""
         row = self._of.pop(name)
-        numbers = np.asarray(rotation, dtype=np.float64)
-        place = np.asarray(position, dtype=np.float64)
-        pose = self._checked(name, numbers, place)
-        self._of[name] = dataclasses.replace(
-            row, rotation=numbers, position=place, world_from_cam=pose
-        )
+        numbers, place, pose = self._checked(name, rotation, position)
+        self._of[name] = replace(row, rotation=numbers, position=place, world_from_cam=pose)
 
     def add_matrix(
         self, name: str, matrix: FloatArray, camera: Camera | SizelessCamera | None = None
@@ -158,7 +151,10 @@ class PoseRows:
         self.count += 1
         self.problems.append(f"{self.path}, {one_line(where)}: {one_line(reason)}")
 
-    def _checked(self, name: str, numbers: FloatArray, position: FloatArray) -> Rigid3:
+    def _checked(
+        self, name: str, rotation: ArrayLike, at: ArrayLike
+    ) -> tuple[FloatArray, FloatArray, Rigid3]:
+        numbers, position = np.asarray(rotation, np.float64), np.asarray(at, np.float64)
         if not name:
             raise ValueError("no image name")
         if name in self._of:
@@ -185,7 +181,7 @@ class PoseRows:
                 raise ValueError(f"{name}: {error}") from None
         if float(np.abs(position).max()) > _FARTHEST:
             raise ValueError(f"{name} is {float(np.abs(position).max()):.3g} away, not a place")
-        return self.convention.world_from_cam(numbers[None], position[None])[0]
+        return numbers, position, self.convention.world_from_cam(numbers[None], position[None])[0]
 
     def _one_handedness(self) -> list[str]:
         """Leave out matrices that mirror when most do not, or the other way around."""
@@ -214,7 +210,7 @@ class PoseRows:
         Raises:
             FormatError: there are no poses, or most rows are something else.
         """
-        remarks = (*remarks, *self._one_handedness())
+        remarks = (*self.remarks, *remarks, *self._one_handedness())
         if not self.count:
             raise FormatError(f"{self.path} holds no poses; want {self._want}")
         if self.count == self.not_finite:

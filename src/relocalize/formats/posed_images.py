@@ -7,21 +7,20 @@ tools pass over it: ``{"unit": ..., "cameras": [{"model", "width", "height", "pa
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from relocalize import progress
 from relocalize.errors import FormatError, GeometryError
-from relocalize.formats.json_file import JsonObject, read_json_object
+from relocalize.formats.json_file import read_json
 from relocalize.formats.registration import Registration
 from relocalize.formats.text import one_line
 from relocalize.geometry import Camera
 from relocalize.place import MapModel, atomic
-from relocalize.place.folder import MAP_UNIT, METRE
-from relocalize.plain import to_plain
+from relocalize.place.folder import METRE
+from relocalize.plain import from_plain, to_plain
 
 CAMERAS_FILE = "cameras.json"
 
@@ -50,13 +49,7 @@ class PosedImages:
 
 
 def refuse_blanks(names: Iterable[str], what: str, instead: str) -> None:
-    """Raise `FormatError` where an image's name has a blank, at which rows of text part.
-
-    Args:
-        names: of images.
-        what: that cannot hold it, for people.
-        instead: a format that can.
-    """
+    """Raise `FormatError` where an image's name has a blank, at which rows of text part."""
     for name in names:
         if len(name.split()) != 1:
             raise FormatError(
@@ -73,10 +66,7 @@ def place_image(file: Path, target: Path) -> None:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(file.resolve(), target)
-        except OSError:  # another disk, or a file system without links
-            shutil.copyfile(file, target)
+        atomic.link_file(file.resolve(), target)
     except OSError as error:
         raise FormatError(f"image {file} cannot be placed at {target}: {error.strerror}") from None
 
@@ -100,32 +90,32 @@ def with_cameras(registration: Registration, folder: Path) -> Registration:
     path = folder / CAMERAS_FILE
     if not path.is_file():
         return registration
-    content = read_json_object(path)
-    unit = content.text("unit")
-    if unit not in {METRE, MAP_UNIT}:
-        raise content.wrong("unit", f"{METRE!r} or {MAP_UNIT!r}")
-    rows = [JsonObject.of(one, f"{path}, cameras") for one in content.array("cameras")]
     try:
-        listed = [_camera(row) for row in rows]
-    except (GeometryError, OverflowError) as error:
+        beside = from_plain(_Beside, read_json(path))
+    except (GeometryError, ValueError, OverflowError) as error:
         raise FormatError(f"{path}: {one_line(str(error))}") from None
-    images = content.child("images")
     first = len(registration.cameras)
     poses = {}
     for name, (pose, own) in registration.poses.items():
-        row = images.whole(name) if name in images else None
-        if row is not None and not 0 <= row < len(listed):
-            raise images.wrong(name, f"a row of the {len(listed)} cameras")
+        row = beside.images.get(name)
+        if row is not None and not 0 <= row < len(beside.cameras):
+            raise FormatError(
+                f"{path}: {name!r} has camera {row}, want one of the {len(beside.cameras)} cameras"
+            )
         poses[name] = (pose, own if row is None else first + row)
     return replace(
         registration,
-        cameras=(*registration.cameras, *listed),
+        cameras=(*registration.cameras, *(replace(one, known="exact") for one in beside.cameras)),
         poses=poses,
-        unit=unit,
-        scale_from=f"{CAMERAS_FILE} beside the file" if unit == METRE else None,
+        unit=beside.unit,
+        scale_from=f"{CAMERAS_FILE} beside the file" if beside.unit == METRE else None,
     )
 
 
-def _camera(one: JsonObject) -> Camera:
-    params = [value for value in one.array("params") if isinstance(value, int | float)]
-    return Camera(one.text("model"), one.whole("width"), one.whole("height"), tuple(params))
+@dataclass(frozen=True)
+class _Beside:
+    """What the file says."""
+
+    unit: Literal["metre", "map unit"]
+    cameras: tuple[Camera, ...]
+    images: dict[str, int]

@@ -59,11 +59,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read a table of poses, with intrinsics where it has their columns.
-
-    Raises:
-        FormatError: the file cannot be read, has no such header, or is mostly something else.
-    """
+    """Read a table of poses, with intrinsics where it has their columns."""
     header, lines = read_table(path, _ALIASES, _is_header, _WANT)
     angles = _HEADING if all(name in header.at for name in _HEADING) else _OMEGA
     convention = CONVENTION if angles is _HEADING else OMEGA_PHI_KAPPA

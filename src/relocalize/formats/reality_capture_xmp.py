@@ -39,45 +39,37 @@ _BROWN = frozenset({"brown3", "brown3t2", "brown4", "brown4t2"})
 
 def detect(path: Path) -> bool:
     """Whether it is a sidecar of RealityCapture or a folder with some."""
-    try:
-        if path.is_dir():
-            files = sorted(one for one in path.iterdir() if one.suffix.lower() == ".xmp")
-            return any(_is_sidecar(file) for file in files[:_LOOKED_AT])
-        return path.suffix.lower() == ".xmp" and _is_sidecar(path)
-    except OSError:
-        return False
+    if path.is_dir():
+        files = sorted(one for one in path.iterdir() if one.suffix.lower() == ".xmp")
+        return any(_is_sidecar(file) for file in files[:_LOOKED_AT])
+    return path.suffix.lower() == ".xmp" and _is_sidecar(path)
 
 
 def read(path: Path) -> Registration:
     """Read one sidecar, or those in a folder and the folders in it.
 
     Images are named by their sidecar without its ending, as RealityCapture pairs them.
-
-    Raises:
-        FormatError: there is none with a pose, or most are something else.
     """
     rows = PoseRows(path, NAME, CONVENTION, _WANT)
     lenses = FilmLenses()
-    said: Counter[str] = Counter()
     for file, name in _sidecars(path):
         with rows.row(file.name):
             values = _values(read_xml(file, max_bytes=_MAX_BYTES))
             if "Rotation" not in values or "Position" not in values:
-                said["have no pose"] += 1
+                rows.said["sidecars have no pose"] += 1
                 continue
             rotation = np.reshape(numbers_in(values["Rotation"], 9, "xcr:Rotation"), (3, 3))
             position = numbers_in(values["Position"], 3, "xcr:Position")
-            rows.add(name, rotation, position, _camera(values, lenses, said))
+            rows.add(name, rotation, position, _camera(values, lenses, rows.said))
             coordinates = values.get("Coordinates", "absolute")
             if coordinates != "absolute":
-                said[f"have {coordinates} coordinates"] += 1
+                rows.said[f"sidecars have {coordinates} coordinates"] += 1
     if not rows.count:
         raise FormatError(
-            f"{path} has no sidecar with a pose ({said['have no pose']} without); export the "
-            "metadata with camera poses"
+            f"{path} has no sidecar with a pose ({rows.said.total()} without); export the metadata "
+            "with camera poses"
         )
-    remarks = [*(f"{count} sidecars {what}" for what, count in said.items()), *lenses.remarks()]
-    return rows.registration(unit=MAP_UNIT, remarks=remarks)
+    return rows.registration(unit=MAP_UNIT, remarks=lenses.remarks())
 
 
 def _is_sidecar(path: Path) -> bool:
@@ -123,10 +115,11 @@ def _camera(
     model = values.get("DistortionModel", "brown3").lower()
     if model not in _BROWN and any(lens):
         if model != "perspective":
-            said[f"have the lens distortion model {one_line(model)[:60]}, which is left open"] += 1
+            model = one_line(model)[:60]
+            said[f"sidecars have the lens distortion model {model}, which is left open"] += 1
         lens = ()
     if number("Skew", 0.0) != 0:
-        said["have a skew, which is left out"] += 1
+        said["sidecars have a skew, which is left out"] += 1
     return lenses.camera(
         number("FocalLength35mm", 0.0),
         (number("PrincipalPointU", 0.0), number("PrincipalPointV", 0.0)),

@@ -28,11 +28,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read the metadata of an unpacked recording.
-
-    Raises:
-        FormatError: there is none, or it holds no poses.
-    """
+    """Read the metadata of an unpacked recording."""
     file = _metadata(path) or path
     meta = read_json_object(file)
     rows = PoseRows(file, NAME, CONVENTION, "qx qy qz qw x y z")

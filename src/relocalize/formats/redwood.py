@@ -40,11 +40,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read a trajectory; images are named by the frame's number.
-
-    Raises:
-        FormatError: the file cannot be read, ends within a frame, or is mostly something else.
-    """
+    """Read a trajectory; images are named by the frame's number."""
     lines = list(rows_in(read_lines(path)))
     if len(lines) % _ROWS:
         raise FormatError(

@@ -17,19 +17,12 @@ from relocalize.place import MapModel
 
 @dataclass(frozen=True, eq=False)
 class StatedPoses:
-    """The poses as the numbers that stand in the file, and how the format says to read them.
+    """The poses as the numbers that stand in the file, and how the format says to read them."""
 
-    Attributes:
-        names: image names, in the file's order.
-        rotations: [N, 3, 3], [N, 4] or [N, 3] as ``convention.rotation`` says.
-        positions: [N, 3].
-        convention: the one that the format states, or the user.
-    """
-
-    names: tuple[str, ...]
-    rotations: FloatArray
-    positions: FloatArray
-    convention: Convention
+    names: tuple[str, ...]  # of images, in the file's order
+    rotations: FloatArray  # [N, 3, 3], [N, 4] or [N, 3] as ``convention.rotation`` says
+    positions: FloatArray  # [N, 3]
+    convention: Convention  # the one that the format states, or the user
 
     @classmethod
     def of(cls, world_from_cam: dict[str, Rigid3]) -> StatedPoses:
@@ -49,46 +42,32 @@ class StatedPoses:
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """Poses read from a foreign file, under the image names of that file.
+    """Poses read from a foreign file, under the image names of that file."""
 
-    Attributes:
-        source: name of the file or folder.
-        format: name of its format, for people: ``pose list``.
-        cameras: what the file says of the cameras.
-        poses: by image name, in the file's order: ``cam_from_world`` and the index of the camera
-            in ``cameras``, or None where the file does not say.
-        unit: ``metre`` or ``map unit``.
-        scale_from: what makes the unit believable, or None.
-        model: the points and the images' observations, where the format has such.
-        stated_poses: the numbers behind ``poses``, where the format has its own.
-        declared: whether the format or the file says which convention that is; otherwise the
-            stated one is merely the commonest, and only the images can prove it.
-        times: seconds, of trajectories whose poses have a time and no image's name.
-        in_order: whether the poses are those of all images in the order of their names, where
-            their own names are no image's, or numbers and the images count from 1.
-        train: names of the train images, where the format lists them.
-        test: names of the test images, likewise.
-        columns: further columns of the file by image name, as text.
-        problems: one line per row that was left out, with its place and why.
-        remarks: what else a user should know of the file.
-    """
-
-    source: str
-    format: str
-    cameras: tuple[Camera | SizelessCamera, ...]
+    source: str  # name of the file or folder
+    format: str  # name of its format, for people: ``pose list``
+    cameras: tuple[Camera | SizelessCamera, ...]  # what the file says of the cameras
+    # by image name, in the file's order: ``cam_from_world`` and the index of the camera in
+    # ``cameras``, or None where the file does not say
     poses: dict[str, tuple[Rigid3, int | None]]
-    unit: str
-    scale_from: str | None = None
-    model: MapModel | None = None
-    stated_poses: StatedPoses | None = None
+    unit: str  # ``metre`` or ``map unit``
+    scale_from: str | None = None  # what makes the unit believable
+    model: MapModel | None = None  # the points and the images' observations, if it has such
+    stated_poses: StatedPoses | None = None  # the numbers behind ``poses``, if it has its own
+    # whether the format or the file says which convention that is; otherwise the stated one is
+    # merely the commonest, and only the images can prove it
     declared: bool = True
+    # seconds, of trajectories whose poses have a time and no image's name
     times: dict[str, float] = field(default_factory=dict)
+    # whether the poses are those of all images in the order of their names, where their own names
+    # are no image's, or numbers and the images count from 1
     in_order: bool = False
-    train: tuple[str, ...] = ()
-    test: tuple[str, ...] = ()
+    train: tuple[str, ...] = ()  # names of the train images, where the format lists them
+    test: tuple[str, ...] = ()  # names of the test images, likewise
+    # further columns of the file by image name, as text
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()  # a line per row that was left out, with its place and why
+    remarks: tuple[str, ...] = ()  # what else a user should know of the file
 
     def __post_init__(self) -> None:
         # They quote names and numbers of a stranger's file.

@@ -51,14 +51,23 @@ class Format:
     """One foreign format."""
 
     name: str  # for people
-    # whether a path looks like it, from its names and first row; never raises
-    detect: Callable[[Path], bool]
-    read: Callable[[Path], Registration]  # the whole of it; raises `FormatError`
-    # to a path that does not exist yet, where the format can be written
+    looks_like: Callable[[Path], bool]  # as `detect`, of paths that can be read
+    # the whole of it; raises `FormatError` where the path is missing, something else or damaged, or
+    # has no pose. Rows that are no pose are left out and named in `Registration.problems`
+    read: Callable[[Path], Registration]
+    # to a path that does not exist yet, where the format can be written; raises `FormatError` where
+    # it has no place for a camera or name, or an image cannot be placed
     write: Callable[[PosedImages, Path], None] | None = None
     # whether it has no place for intrinsics and unit: its readers take any numbers for metres
     poses_only: bool = False
     lists: bool = False  # whether what is written says which images are train and test
+
+    def detect(self, path: Path) -> bool:
+        """Whether a path looks like it, from its names and first row; never raises."""
+        try:
+            return self.looks_like(path)
+        except OSError:
+            return False
 
 
 # By the name that `--format` takes, the most telling detection first.
@@ -124,11 +133,7 @@ _TABLES = {".txt", ".csv", ".tsv", ".dat", ""}
 
 
 def read_registration(path: Path, format_name: str = AUTO) -> Registration:
-    """Read poses from a file or folder of any format in `FORMATS`.
-
-    Args:
-        path: the file or folder.
-        format_name: a key of `FORMATS`, or ``auto`` to look.
+    """Read poses from a file or folder of the format of that key in `FORMATS`, or ``auto`` to look.
 
     Raises:
         FormatError: it is missing, of no known format, or not what it claims to be.

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from relocalize.errors import FormatError, GeometryError
-from relocalize.formats.lenses import LARGEST_TERM, brown_camera, pinhole_of
+from relocalize.formats.lenses import LARGEST_TERM, LONGEST_FOCAL, brown_camera, check_sides
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.registration import Registration
 from relocalize.formats.text import (
@@ -40,7 +40,6 @@ _OF_CAMERA, _OF_ROBOT = "_camera_poses", "_poses"  # how the names of the files 
 _ID, _LANDMARK = re.compile(r"[0-9]{1,12}"), re.compile(r"-[0-9]{1,12}")
 _LARGEST_YAML = 20_000  # bytes; theirs have 1500
 _HALF_PIXEL = 0.5
-_LONGEST_FOCAL = 1e9
 _FISHEYE = {"equidistant", "fisheye"}
 
 
@@ -67,12 +66,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read the file of poses, or an export's folder with one; images are named by their ids.
-
-    Raises:
-        FormatError: there is no such file, it is mostly something else, or there are several
-            cameras, whose images RTAB-Map joins side by side.
-    """
+    """Read the file of poses, or an export's folder with one; images are named by their ids."""
     file = _file(path)
     if file is None:
         raise FormatError(f"{path} has not one file of poses (*_poses.txt); name it")
@@ -165,10 +159,10 @@ def _camera(text: str) -> Camera | None:
         return None
     width, height = map(int, sides)
     fx, fy, cx, cy = (float(lens[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
-    if not (min(fx, fy) >= 1 and max(fx, fy, abs(cx), abs(cy)) <= _LONGEST_FOCAL):
+    if not (min(fx, fy) >= 1 and max(fx, fy, abs(cx), abs(cy)) <= LONGEST_FOCAL):
         raise ValueError(f"a camera_matrix of {fx:g}, {fy:g}, {cx:g}, {cy:g}")
     pinhole = (fx, fy, cx + _HALF_PIXEL, cy + _HALF_PIXEL)
-    pinhole_of(width, height, pinhole)  # refuses what no image has
+    check_sides(width, height)
     terms = tuple(_listed(text, "distortion_coefficients"))
     if any(abs(term) > LARGEST_TERM for term in terms):
         raise ValueError(f"distortion_coefficients of {max(map(abs, terms)):g}")

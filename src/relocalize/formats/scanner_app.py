@@ -29,19 +29,12 @@ _ENDING = ".jpg"
 
 def detect(path: Path) -> bool:
     """Whether the folder has such files."""
-    try:
-        file = next(iter(sorted(path.glob(_FILES))), None) if path.is_dir() else None
-    except OSError:
-        return False
+    file = next(iter(sorted(path.glob(_FILES))), None) if path.is_dir() else None
     return file is not None and f'"{_POSE}"' in head_of(file)
 
 
 def read(path: Path) -> Registration:
-    """Read a scan's folder.
-
-    Raises:
-        FormatError: there are no such files, or they are mostly something else.
-    """
+    """Read a scan's folder."""
     files = sorted(path.glob(_FILES)) if path.is_dir() else []
     if not files:
         raise FormatError(f"{path} is no {NAME}: it has no {_FILES}")

@@ -31,11 +31,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read a ScanNet scene as its own reader unpacks it; lost frames (-inf) are left out.
-
-    Raises:
-        FormatError: there are no poses, or the calibration is none.
-    """
+    """Read a ScanNet scene as its own reader unpacks it; lost frames (-inf) are left out."""
     file = path / "intrinsic" / "intrinsic_color.txt"
     matrix = numbers_in(file)
     if matrix.shape not in {(3, 3), (4, 4)}:

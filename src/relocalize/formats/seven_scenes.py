@@ -22,7 +22,7 @@ from relocalize import progress
 from relocalize.errors import FormatError, ImageError
 from relocalize.formats import ace
 from relocalize.formats.images import natural_key
-from relocalize.formats.matrix_files import LAYOUT, read_matrix
+from relocalize.formats.matrix_files import LAYOUT, ending_of, read_matrix
 from relocalize.formats.pose_rows import PoseRows
 from relocalize.formats.posed_images import (
     CAMERAS_FILE,
@@ -59,11 +59,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read a scene with its split, or a single sequence.
-
-    Raises:
-        FormatError: there are no pose files, or they are something else.
-    """
+    """Read a scene with its split, or a single sequence."""
     root = path.parent if path.is_file() else path
     sequences = _sequences(root)
     if ace.detect(root):  # as the scripts of ACE and DSAC* lay it out
@@ -76,9 +72,10 @@ def read(path: Path) -> Registration:
     for sequence, camera in zip(sequences, cameras, strict=True):
         prefix = "" if sequence == root else f"{sequence.name}/"
         names = of_sequence.setdefault(_number(sequence), [])
-        for file in progress.track(_pose_files(sequence), f"poses of {sequence.name}"):
+        files = sorted(sequence.glob(f"frame-*{_POSE_ENDING}"))
+        for file in progress.track(files, f"poses of {sequence.name}"):
             stem = file.name.removesuffix(_POSE_ENDING)
-            name = prefix + stem + _color_ending(sequence, stem)
+            name = prefix + stem + ending_of(sequence / stem, _COLOR_ENDINGS)
             with rows.row(prefix + file.name):
                 rows.add_matrix(name, read_matrix(file), camera)
                 names.append(name)
@@ -126,15 +123,6 @@ def _number(sequence: Path) -> int:
     return int(match.group(1)) if match else 0
 
 
-def _pose_files(sequence: Path) -> list[Path]:
-    return sorted(sequence.glob(f"frame-*{_POSE_ENDING}"))
-
-
-def _color_ending(sequence: Path, stem: str) -> str:
-    there = (end for end in _COLOR_ENDINGS if (sequence / f"{stem}{end}").is_file())
-    return next(there, _COLOR_ENDINGS[0])
-
-
 def _camera(sequence: Path) -> Camera | None:
     """The color camera's default, unless the sequence's first image has another size."""
     for end in _COLOR_ENDINGS:
@@ -168,9 +156,6 @@ def write(posed: PosedImages, out: Path) -> None:
     The format counts frames and says train or test of whole sequences, so frames are renumbered;
     ``names.txt`` has what each was called. Images become PNG, the one kind that the loaders of
     this format look for.
-
-    Raises:
-        FormatError: there are more sequences than two digits count, or an image is unreadable.
     """
     sequences: dict[tuple[str, str], list[str]] = {}
     side_of = dict.fromkeys(posed.train, "train") | dict.fromkeys(posed.test, "test")

@@ -19,8 +19,8 @@ from relocalize.formats.text import read_lines, shortened
 _DELIMITERS = (",", ";", "\t", None)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
-Aliases = Mapping[str, tuple[str, ...]]
-IsHeader = Callable[[Mapping[str, int]], bool]
+Aliases = Mapping[str, tuple[str, ...]]  # the names that each wanted column may have
+IsHeader = Callable[[Mapping[str, int]], bool]  # whether these wanted columns are enough
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,7 @@ class Header:
 
 
 def find_header(lines: list[str], aliases: Aliases, is_header: IsHeader) -> Header | None:
-    """The header of a table, which only comments and blank lines may precede.
-
-    Args:
-        lines: of a file.
-        aliases: the names that each wanted column may have.
-        is_header: whether these wanted columns are enough.
-    """
+    """The header of a table, which only comments and blank lines may precede."""
     comments: list[str] = []
     for number, line in enumerate(lines, start=1):
         text = line.strip()

@@ -45,16 +45,10 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Registration:
-    """Read a trajectory; where ``rgb.txt`` lies beside it, under the images' names.
+    """Read a trajectory, or a data set's; where ``rgb.txt`` lies beside it, under images' names.
 
     Each image of ``rgb.txt`` gets the pose nearest in time within `LONGEST_GAP_S`, and no two
     the same. Without it, images are named by their timestamps, which are in `Registration.times`.
-
-    Args:
-        path: the trajectory, or the folder of a data set with its ``groundtruth.txt``.
-
-    Raises:
-        FormatError: the file cannot be read, holds no pose, or is mostly something else.
     """
     if path.is_dir():
         if not (path / _TRAJECTORY).is_file():
@@ -78,9 +72,6 @@ def write(posed: PosedImages, out: Path) -> None:
 
     Images without a time, or with one that another image has too (two captures that both
     begin at 0 s), make all of them numbered: the image's row is then its second.
-
-    Raises:
-        FormatError: a name has a blank, or an image cannot be placed.
     """
     images = posed.model.images
     refuse_blanks(images, "TUM's rgb.txt", "plain-csv")

@@ -90,7 +90,7 @@ def link_file(source: Path, target: Path) -> None:
     """The file at ``source`` at ``target`` too, without a copy where the file system can."""
     try:
         os.link(source, target)
-    except OSError:  # no hard links there
+    except OSError:  # another disk, or a file system without links
         shutil.copy2(source, target)
 
 

@@ -29,12 +29,7 @@ _TOLERANCE = 1e-4  # relative decrease of cost; at 1e-6 nothing moves by a tenth
 
 
 def refine_map(model: pycolmap.Reconstruction, *, principal_points: bool = False) -> None:
-    """Move poses, points and intrinsics to their robust optimum, in place.
-
-    Args:
-        model: poses, cameras, points.
-        principal_points: whether those of the cameras move, too.
-    """
+    """Move poses, points, intrinsics (and principal points) to their robust optimum, in place."""
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in model.reg_image_ids():
         config.add_image(image_id)
@@ -69,10 +64,7 @@ def refine_points(
 ) -> None:
     """Move the points to their robust optimum with every pose and camera held, in place.
 
-    Args:
-        model: poses, cameras, and points that are seen.
-        distortion_of: cameras whose distortion is estimated along with the points.
-        lenses_of: cameras whose focal length is, too.
+    Some cameras may have their distortion, or also their focal length, estimated along with them.
     """
     if lenses_of:
         _refine_points(model, lenses_of, focal=True)
@@ -104,12 +96,8 @@ def refine_photos(
 ) -> None:
     """Move some images to their robust optimum in a map that is held, in place.
 
-    Args:
-        model: poses, cameras, points.
-        image_ids: the images; all others are held.
-        own_points: points that move along; all others are held.
-        free_cameras: cameras whose focal length and distortion move along; of these every image
-            is among ``image_ids``.
+    With them move ``own_points``, and focal length and distortion of ``free_cameras``, of which
+    every image is among these.
     """
     config = pycolmap.BundleAdjustmentConfig()
     held: set[int] = set()

@@ -26,6 +26,7 @@ from relocalize.geometry.cameras import model_of_number
 from relocalize.geometry.transforms import FloatArray
 
 Row = TypeVar("Row")
+Sensor = tuple[int, int]  # kind and number
 
 _LONGEST_LINE = 50_000_000  # an image of a million keypoints
 _LONGEST_NAME = 4096
@@ -41,7 +42,6 @@ _FRAME = struct.Struct("<2I7dI")
 _SENSOR = struct.Struct("<iI")
 _HAS_POSE = struct.Struct("<B")
 _POSE = struct.Struct("<7d")
-_DATA = struct.Struct("<iIQ")
 _CAMERA_SENSOR = 0  # COLMAP's SensorType::CAMERA
 _KEYPOINT = np.dtype([("xy", "<f8", 2), ("point", "<i8")])
 
@@ -233,6 +233,10 @@ class _Bytes:
         self.at += size
         return self._data[self.at - size : self.at]
 
+    def sensor(self) -> Sensor:
+        kind, number = self.take(_SENSOR)
+        return kind, number
+
     def name(self) -> bytes:
         end = self._data.find(b"\0", self.at, self.at + _LONGEST_NAME)
         if end < 0:
@@ -285,30 +289,24 @@ def _point(rest: _Bytes, _: str) -> tuple[float, ...]:
     return tuple(values)
 
 
-Sensor = tuple[int, int]  # kind and number
 RigRow = list[tuple[int, Sensor, tuple[float, ...] | None]]  # rig, sensor, its pose on the rig
 FrameRow = tuple[int, tuple[float, ...], list[tuple[Sensor, int]]]  # rig, pose, sensors and data
 
 
-def _rig(rest: _Bytes, _: str) -> RigRow:
+def _rig(rest: _Bytes | _Cells, _: str) -> RigRow:
     rig, count = rest.take(_RIG)
     row: RigRow = []
     for number in range(count):
-        sensor = rest.take(_SENSOR)
+        sensor = rest.sensor()
         # The first is the reference, which has no pose.
         has_pose = number > 0 and rest.take(_HAS_POSE)[0]
-        pose = rest.take(_POSE) if has_pose else None
-        row.append((rig, (sensor[0], sensor[1]), pose))
+        row.append((rig, sensor, rest.take(_POSE) if has_pose else None))
     return row
 
 
-def _frame(rest: _Bytes, _: str) -> FrameRow:
+def _frame(rest: _Bytes | _Cells, _: str) -> FrameRow:
     _, rig, *pose, count = rest.take(_FRAME)
-    data = []
-    for _number in range(count):
-        kind, sensor, number = rest.take(_DATA)
-        data.append(((kind, sensor), number))
-    return rig, tuple(pose), data
+    return rig, tuple(pose), [(rest.sensor(), rest.take(_COUNT)[0]) for _ in range(count)]
 
 
 _BINARY: dict[str, Callable[[_Bytes, str], object]] = {
@@ -331,58 +329,44 @@ def check_whole(folder: Path, names: Iterable[str] = tuple(_BINARY)) -> None:
             deque(_rows(folder / name, _BINARY[name]), maxlen=0)
 
 
-def _rig_rows(folder: Path) -> Iterator[tuple[int, Sensor, tuple[float, ...] | None]]:
-    """Rig, sensor and its pose on the rig (None of the reference), of every rig's sensors."""
-    path = folder / f"rigs{ending(folder)}"
+class _Cells:
+    """The cells of a line of text, which has what a binary row has; ValueError where it has not."""
+
+    def __init__(self, line: str) -> None:
+        self._rest = deque(line.split())
+
+    def _next(self) -> str:
+        if not self._rest:
+            raise ValueError
+        return self._rest.popleft()
+
+    def take(self, layout: struct.Struct) -> tuple[Any, ...]:
+        return tuple(type(one)(self._next()) for one in layout.unpack(bytes(layout.size)))
+
+    def sensor(self) -> Sensor:
+        return _CAMERA_SENSOR if self._next() == "CAMERA" else 1, int(self._next())
+
+
+def _rows_of(
+    folder: Path, what: str, read_row: Callable[[_Bytes | _Cells, str], Row]
+) -> Iterator[Row]:
+    """The rows of a model's rigs or frames, binary or text."""
+    path = folder / f"{what}s{ending(folder)}"
     if path.suffix == ".bin":
-        for row in _rows(path, _rig):
-            yield from row
+        yield from _rows(path, read_row)
         return
-    for where, cells in _text_cells(path):
-        yield from _rig_of(path, where, cells)
+    for number, line in _lines(path):
+        if _is_row(line):
+            yield _row_in(path, number, line, what, read_row)
 
 
-def _rig_of(path: Path, where: str, cells: list[str]) -> RigRow:
-    row: RigRow = []
+def _row_in(
+    path: Path, number: int, line: str, what: str, read_row: Callable[[_Cells, str], Row]
+) -> Row:
     try:
-        rest = iter(cells)
-        rig, count = int(next(rest)), int(next(rest))
-        for number in range(count):
-            sensor = _sensor(next(rest)), int(next(rest))
-            has_pose = number > 0 and int(next(rest))
-            pose = tuple(float(next(rest)) for _ in range(7)) if has_pose else None
-            row.append((rig, sensor, pose))
-    except (ValueError, StopIteration, RuntimeError):
-        raise PlaceError(f"{path}, {where} is no rig") from None
-    return row
-
-
-def _frame_rows(folder: Path) -> Iterator[FrameRow]:
-    """Rig, ``rig_from_world`` (quaternion w first, translation) and data of every frame."""
-    path = folder / f"frames{ending(folder)}"
-    if path.suffix == ".bin":
-        yield from _rows(path, _frame)
-        return
-    for where, cells in _text_cells(path):
-        yield _frame_of(path, where, cells)
-
-
-def _frame_of(path: Path, where: str, cells: list[str]) -> FrameRow:
-    try:
-        pose, count = tuple(map(float, cells[2:9])), int(cells[9])
-        parts = [cells[10 + 3 * row : 13 + 3 * row] for row in range(count)]
-        data = [((_sensor(kind), int(sensor)), int(number)) for kind, sensor, number in parts]
-        return int(cells[1]), pose, data
-    except (ValueError, IndexError):
-        raise PlaceError(f"{path}, {where} is no frame") from None
-
-
-def _text_cells(path: Path) -> Iterator[tuple[str, list[str]]]:
-    return ((f"line {number}", line.split()) for number, line in _lines(path) if _is_row(line))
-
-
-def _sensor(kind: str) -> int:
-    return _CAMERA_SENSOR if kind == "CAMERA" else 1
+        return read_row(_Cells(line), "")
+    except ValueError:
+        raise PlaceError(f"{path}, line {number} is no {what}") from None
 
 
 def poses_by_frames(folder: Path) -> dict[int, Rigid3]:
@@ -406,9 +390,11 @@ def poses_by_frames(folder: Path) -> dict[int, Rigid3]:
 def _poses(folder: Path) -> Iterator[tuple[int, Rigid3]]:
     sensor_from_rig = {
         (rig, sensor): Rigid3.identity() if pose is None else _rigid(pose)
-        for rig, sensor, pose in _rig_rows(folder)
+        for row in _rows_of(folder, "rig", _rig)
+        for rig, sensor, pose in row
     }
-    for rig, pose, data in _frame_rows(folder):
+    # Of a pose the quaternion, w first, and the translation.
+    for rig, pose, data in _rows_of(folder, "frame", _frame):
         rig_from_world = _rigid(pose)
         for sensor, image in data:
             if sensor[0] == _CAMERA_SENSOR and (rig, sensor) in sensor_from_rig:

@@ -195,12 +195,7 @@ class Place:
 
     @classmethod
     def of(cls, place: Place | str | Path, *, create: bool = False) -> Place:
-        """The Place itself, or the one in a folder.
-
-        Args:
-            place: a Place or its folder.
-            create: make one where there is none.
-        """
+        """The Place itself, or the one in a folder; made there if there is none and ``create``."""
         if isinstance(place, Place):
             return place
         return cls.open_or_create(place) if create else cls.open(place)

@@ -87,7 +87,8 @@ def open_image(path: ImageFile, *, at_least: tuple[int, int] | None = None) -> I
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError(_too_large(photo, "too many")) from error
     except UnidentifiedImageError as error:
-        what = "is empty" if _is_empty(path) else "is not an image of these kinds"
+        size = path.stat().st_size if isinstance(path, Path) else len(path)
+        what = "is not an image of these kinds" if size else "is empty"
         raise ImageError(
             f"{photo} {what}: want JPEG, PNG, TIFF, WebP, BMP or HEIC; convert it first"
         ) from error
@@ -169,10 +170,6 @@ def _readable(path: ImageFile) -> Path | io.BytesIO:
 
 def _called(path: ImageFile) -> str:
     return f"photo {path}" if isinstance(path, Path) else "the photo"
-
-
-def _is_empty(path: ImageFile) -> bool:
-    return path.stat().st_size == 0 if isinstance(path, Path) else not path
 
 
 def _formats(path: ImageFile) -> tuple[str, ...]:

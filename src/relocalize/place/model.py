@@ -284,16 +284,9 @@ def add_image(
     keypoints: FloatArray | NDArray[np.float32],
     observations: Iterable[tuple[int, int]] = (),
 ) -> None:
-    """Add an image with its pose to a model that has its camera.
+    """Add an image with its pose and keypoints [K, 2], in pixels, to a model that has its camera.
 
-    Args:
-        model: that it is added to.
-        name: of the image.
-        image_id: its number.
-        camera_id: its camera's.
-        cam_from_world: its pose.
-        keypoints: [K, 2] pixels of its features.
-        observations: rows of these, and numbers of the model's points that they see.
+    ``observations`` are rows of these, and numbers of the model's points that they see.
     """
     model.add_image_with_trivial_frame(
         pycolmap.Image(

@@ -60,16 +60,10 @@ def split_by_blocks(
     every: int = 4,
     gap: float = GAP,
 ) -> Split:
-    """Every ``every``-th of ``blocks`` blocks of consecutive images is test.
+    """Every ``every``-th of ``blocks`` blocks of a capture's images, in time order, is test.
 
-    Frames within ``gap`` block lengths of a test block belong to neither side.
-
-    Args:
-        names: images of one capture in time order.
-        name: of the split.
-        blocks: how many blocks the walk is cut into (fewer when it has under 4 images a block).
-        every: one block of this many is test, 2 or more.
-        gap: dropped on either side of a test block, as a share of the block length.
+    Frames within ``gap`` block lengths of a test block belong to neither side. There are fewer
+    blocks where there would be under 4 images a block.
 
     Raises:
         PlaceError: too few images for one train and one test block, or settings that make none.
@@ -98,13 +92,9 @@ def split_by_blocks(
 def split_later(
     names: Sequence[str], *, name: str = "later", share: float = 0.2, gap: int | None = None
 ) -> Split:
-    """The end of a walk is test: what a day's walk says of the day after.
+    """The end of a walk, whose images are given in time order, is test.
 
-    Args:
-        names: images of one capture in time order.
-        name: of the split.
-        share: of the images that test.
-        gap: images dropped before them; None: as many as `split_by_blocks` drops.
+    The ``gap`` images before it are on neither side; None: as many as `split_by_blocks` drops.
 
     Raises:
         PlaceError: nothing is left to train or to test on.
@@ -120,12 +110,7 @@ def split_later(
 def split_by_captures(
     captures: Mapping[str, Sequence[str]], test: Sequence[str], *, name: str = "captures"
 ) -> Split:
-    """Whole captures test: another day, another camera.
-
-    Args:
-        captures: posed images by capture.
-        test: the captures that test.
-        name: of the split.
+    """Whole captures test: another day, another camera. Their posed images are given by name.
 
     Raises:
         PlaceError: a capture is not there, or none is left to train on.
@@ -154,17 +139,9 @@ def split_by_area(
     """A region of floor is held out: what is taken there tests, whenever it was taken.
 
     Cameras outside may still look into the region. Those within a margin around it, and the
-    images next to a test image in time, are on neither side.
-
-    Args:
-        captures: posed images by capture, each in time order.
-        floor: where each image was taken, [2] on the floor.
-        name: of the split.
-        share: of the images that test, where no rectangle is given: those within the circle
-            around the place that is farthest from where the first walk began.
-        rectangle: x0, y0, x1, y1 on the floor, in place of that.
-        gap: images dropped on either side of a test image in time; None: as many as
-            `split_by_blocks` drops.
+    ``gap`` images next to a test image in time (None: as many as `split_by_blocks` drops), are on
+    neither side. The region is a rectangle x0, y0, x1, y1 on the floor, or the circle with a share
+    of the images around the place that is farthest from where the first walk began.
 
     Raises:
         PlaceError: nothing is left to train or to test on.
@@ -217,12 +194,6 @@ def split_random(
 
     It is here to show by how much; nothing is to be claimed from it.
 
-    Args:
-        names: of posed images.
-        name: of the split.
-        share: of the images that test.
-        seed: of the shuffling.
-
     Raises:
         PlaceError: nothing is left to train or to test on.
     """
@@ -234,11 +205,7 @@ def split_random(
 
 
 def joined(splits: Sequence[Split]) -> Split:
-    """Splits of several walks by one rule as one.
-
-    Args:
-        splits: one or more of the same name and rule, of different images.
-    """
+    """Splits of several walks, by one rule and under one name, as one."""
     first = splits[0]
     return Split(
         first.name,

@@ -2,6 +2,6 @@
 
 from relocalize.plotting.alignment_figure import draw_alignment
 from relocalize.plotting.floor import plot_floor
-from relocalize.plotting.place_plot import PlotSettings, plot_place
+from relocalize.plotting.place_plot import plot_place
 
-__all__ = ["PlotSettings", "draw_alignment", "plot_floor", "plot_place"]
+__all__ = ["draw_alignment", "plot_floor", "plot_place"]

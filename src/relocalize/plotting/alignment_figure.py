@@ -31,11 +31,6 @@ _MOST_NAMED = 20  # outliers with their names beside them
 def draw_alignment(found: FoundFrame, place: str, out: Path) -> None:
     """Draw the cameras, or points, that a transform comes from, in both frames.
 
-    Args:
-        found: with `FoundFrame.in_place` and `FoundFrame.in_reference`.
-        place: the Place's name.
-        out: a ``.png``, ``.svg`` or ``.pdf`` file.
-
     Raises:
         PlaceError: it cannot be such a file, or the transform comes from no positions.
     """

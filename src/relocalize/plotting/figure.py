@@ -101,17 +101,9 @@ def shortened(name: str) -> str:
 def draw_ground(
     axes: Axes, seen: FloatArray, labels: tuple[str, str], unit: str, *, narrowest: float = 0.24
 ) -> float:
-    """Equal axes with unit and scale bar around what is seen.
+    """Equal axes with unit and scale bar around what is seen [N, 2]; the longer side of that.
 
-    Args:
-        axes: to draw in.
-        seen: [N, 2] of all that will be drawn.
-        labels: of the two axes.
-        unit: of lengths.
-        narrowest: the shorter side of the axes, of the longer one: a straight walk gets some room.
-
-    Returns:
-        The longer side of what is seen.
+    The shorter side of the axes is ``narrowest`` of the longer one: a straight walk gets some room.
     """
     low, high = seen.min(axis=0), seen.max(axis=0)
     side = float(max((high - low).max(), 1e-9))
@@ -159,17 +151,10 @@ def draw_cameras(
     in_order: bool = False,
     size: float | None = None,
 ) -> None:
-    """Cameras as dots with a tick in the direction that each looks, and their path.
+    """Cameras [N, 2] as dots with a tick in the direction [N, 2] that each looks, and their path.
 
-    Args:
-        axes: to draw in.
-        positions: [N, 2].
-        directions: [N, 2], shorter than 1 where the camera looks up or down; None draws none.
-        side: the longer side of all that is drawn.
-        color: of all of it.
-        label: for the legend.
-        in_order: whether to join them by a line.
-        size: of a dot, points; None chooses by their number.
+    Directions are shorter than 1 where a camera looks up or down; ``side`` is the longer side of
+    all that is drawn, ``size`` a dot's in points.
     """
     size = size or float(np.clip(80 / np.sqrt(max(len(positions), 1)), 2.0, 5.0))
     if in_order:

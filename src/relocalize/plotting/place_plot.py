@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,51 +29,42 @@ _MOST_POINTS = 20_000  # drawn: walls are seen with fewer, and an SVG stays smal
 _HTML = (".html", ".htm")
 
 
-@dataclass(frozen=True)
-class PlotSettings:
-    """What a plot of a Place shows.
+def plot_place(
+    place: Place,
+    out: Path,
+    *,
+    captures: Sequence[str] = (),
+    names: bool = False,
+    points: bool = False,
+) -> list[str]:
+    """Draw cameras of some captures or all: from above, as ``.html`` in 3D; remarks for people.
 
-    Attributes:
-        captures: which ones; none means all.
-        names: whether images are named.
-        points: whether the map's points are drawn.
-    """
-
-    captures: tuple[str, ...] = ()
-    names: bool = False
-    points: bool = False
-
-
-def plot_place(place: Place, out: Path, settings: PlotSettings = PlotSettings()) -> list[str]:
-    """Draw a Place's cameras: ``.png``, ``.svg`` and ``.pdf`` from above, ``.html`` in 3D.
-
-    Returns:
-        What to know about the figure, for people.
+    With the images' names, and the map's points, where asked for.
 
     Raises:
         PlaceError: there is no map, no such capture, or no such kind of figure.
     """
     check_suffix(out, *_HTML)
-    walks = walks_of(place, settings.captures)
+    walks = walks_of(place, captures)
     rotations = np.stack([pose.rotation for walk in walks for pose in walk.world_from_cam])
     centres = np.concatenate([walk.centres for walk in walks])
     view = view_from_above(centres, rotations, up_is_z=place.frame.up == "z")
-    points, colors = np.empty((0, 3)), np.empty((0, 3), np.uint8)
-    if settings.points:
-        points, colors = _points(place, centres)
+    seen_points, colors = np.empty((0, 3)), np.empty((0, 3), np.uint8)
+    if points:
+        seen_points, colors = _points(place, centres)
     if out.suffix.lower() in _HTML:
         page = scene_page(
-            place.name, walks, points, colors, view, unit=place.unit, names=settings.names
+            place.name, walks, seen_points, colors, view, unit=place.unit, names=names
         )
         atomic.write_text(out, page)
         return []
-    seen = view.of(np.concatenate([centres, points]))
+    seen = view.of(np.concatenate([centres, seen_points]))
     extent = np.maximum(np.ptp(seen, axis=0), 0.3 * np.ptp(seen, axis=0).max())
     height = float(np.clip(_WIDTH * extent[1] / max(extent[0], 1e-12), 2.4, 9.0)) + 0.6
     with figure_in(_WIDTH, height, out) as figure:
         axes = figure.add_subplot()
         side = draw_ground(axes, seen, view.labels, place.unit)
-        draw_points(axes, view.of(points), colors)
+        draw_points(axes, view.of(seen_points), colors)
         for walk in walks:
             draw_cameras(
                 axes,
@@ -88,16 +79,16 @@ def plot_place(place: Place, out: Path, settings: PlotSettings = PlotSettings())
             figure.legend(loc="outside upper left", ncols=4, fontsize=8, handletextpad=0.2)
         axes.set_title(shortened(place.name), fontsize=9, color=SOFT, loc="left")
         figure.supxlabel(view.words, fontsize=8, color=SOFT)
-        if not settings.names:
+        if not names:
             return []
-        names = [name for walk in walks for name in walk.names]
+        listed = [name for walk in walks for name in walk.names]
         if len(walks) == 1:
-            names = [name.split("/", 1)[-1] for name in names]
-        written = draw_names(axes, view.of(centres), names)
-    if written == len(names):
+            listed = [name.split("/", 1)[-1] for name in listed]
+        written = draw_names(axes, view.of(centres), listed)
+    if written == len(listed):
         return []
     return [
-        f"names of {written} of {len(names)} images: there is no room for the others (an .html "
+        f"names of {written} of {len(listed)} images: there is no room for the others (an .html "
         "shows each under the pointer)"
     ]
 

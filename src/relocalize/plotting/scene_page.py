@@ -33,16 +33,9 @@ def scene_page(
     unit: str,
     names: bool,
 ) -> str:
-    """The page: drag to turn, wheel to zoom, a capture's name to hide it.
+    """The page of walks, points [P, 3]: drag to turn, wheel to zoom, a capture's name to hide it.
 
-    Args:
-        title: of the page.
-        walks: what to draw.
-        points: [P, 3], may be none.
-        colors: [P, 3] of them.
-        view: which way is up on the screen.
-        unit: of lengths.
-        names: whether each camera's name is written, and not only shown under the pointer.
+    ``names`` are written beside each camera, and not only shown under the pointer.
     """
     centres = np.concatenate([walk.centres for walk in walks])
     origin = local_origin(centres)  # browsers draw in single precision

@@ -51,9 +51,9 @@ class Table:
         """All of them."""
         return [cell for _, cells in self.rows for cell in cells]
 
-    def for_terminal(self) -> rich_table.Table:
-        """The same for a terminal, without what is small."""
-        shown = rich_table.Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    def for_terminal(self, *, gap: int = 2) -> rich_table.Table:
+        """The same for a terminal, without what is small, so many blanks between its columns."""
+        shown = rich_table.Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, gap, 0, 0))
         first, *others = ("\n".join(lines) for lines in self.heads)
         shown.add_column(first, overflow="fold")
         for head in others:
@@ -61,5 +61,6 @@ class Table:
             shown.add_column(head, justify="right", no_wrap=True)
         for name, cells in self.rows:
             style = "bold" if name == self.lead else None
-            shown.add_row(Text(name), *(Text(cell.text) for cell in cells), style=style)
+            texts = (Text(cell.text, style="dim" if cell.is_faint else "") for cell in cells)
+            shown.add_row(Text(name), *texts, style=style)
         return shown

@@ -95,10 +95,8 @@ def walks_of(place: Place, captures: Sequence[str] = ()) -> list[Walk]:
 def frusta(world_from_cams: Sequence[Rigid3], half: FloatArray, depth: float) -> FloatArray:
     """[N, 5, 3] the apex of each camera's frustum, and the corners of its image, in the world.
 
-    Args:
-        world_from_cams: [N].
-        half: [N, 2] half width and half height of each image at distance 1.
-        depth: distance of the image from the centre, in the world's unit.
+    ``half`` [N, 2] is half width and half height of each image at distance 1; the frustum's image
+    is at ``depth``, in the world's unit.
     """
     scales = depth * np.concatenate([half, np.ones((len(half), 1))], axis=1)
     in_cam = _FRUSTUM * scales[:, None]
@@ -108,13 +106,9 @@ def frusta(world_from_cams: Sequence[Rigid3], half: FloatArray, depth: float) ->
 def spaced(
     centres: FloatArray, directions: FloatArray, *, step: float, turn: float
 ) -> NDArray[np.int64]:
-    """Rows of cameras in order that differ from the row before them in place or in direction.
+    """Rows of cameras [N, D] that are a step or a turn from the row before, in their order.
 
-    Args:
-        centres: [N, D].
-        directions: [N, D] that they look along, of length 1 or less.
-        step: distance from which on two are apart.
-        turn: the same of directions.
+    Directions [N, D] are of length 1 or less.
     """
     rows = [0]
     for row in range(1, len(centres)):

@@ -14,9 +14,6 @@ _PACKAGES_HTTPS = ("cryptography", "segno")
 def require_serve(*, https: bool = False) -> None:
     """Raise one clear line where what the service needs is missing.
 
-    Args:
-        https: whether it makes a certificate.
-
     Raises:
         ServeError: a package is not installed, or the system cannot fork processes.
     """

@@ -22,7 +22,7 @@ from relocalize.geometry.device_axes import DEVICE_AXES
 from relocalize.mapping.gps import fix_at
 from relocalize.place.captures import Fix
 from relocalize.place.folder import METRE
-from relocalize.serve.json_body import inlined_schema, json_body, photo_of
+from relocalize.serve.json_body import documented, json_body, photo_of
 from relocalize.serve.pool import Pool
 from relocalize.serve.refusals import RefusedError
 from relocalize.serve.service import errors, pool_with_room, service_of
@@ -97,11 +97,8 @@ class GeoPoseAnswer(BaseModel):
     "/geopose",
     response_model=GeoPoseAnswer,
     responses=errors(400, 401, 404, 406, 408, 413, 421, 422, 503),
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": inlined_schema(GeoPoseRequest)}},
-        },
+    openapi_extra=documented(GeoPoseRequest)
+    | {
         "parameters": [
             {
                 "name": "place",

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from relocalize.serve.gate import is_token
-from relocalize.serve.json_body import inlined_schema, json_body, photo_of
+from relocalize.serve.json_body import documented, json_body, photo_of
 from relocalize.serve.refusals import RefusedError
 from relocalize.serve.service import pool_with_room, service_of
 from relocalize.serve.shapes import CameraShape
@@ -50,12 +50,7 @@ class LocalizeB64Answer(BaseModel):
     "/localizeb64",
     response_model=LocalizeB64Answer,
     responses={400: {"model": LocalizeB64Answer}, 503: {"model": LocalizeB64Answer}},
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": inlined_schema(LocalizeB64)}},
-        }
-    },
+    openapi_extra=documented(LocalizeB64),
 )
 async def localizeb64(request: Request) -> Response:
     """A photo in, a pose out, in the shape of Immersal's REST API."""

@@ -52,8 +52,8 @@ def photo_of(text: str) -> bytes:
     return photo
 
 
-def inlined_schema(shape: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of a body for the OpenAPI document, where ``$defs`` would not be found."""
+def documented(shape: type[BaseModel]) -> dict[str, Any]:
+    """What the OpenAPI document says of a body, with its schema in it: ``$defs`` are not found."""
     schema = shape.model_json_schema()
     parts = schema.pop("$defs", {})
 
@@ -64,5 +64,5 @@ def inlined_schema(shape: type[BaseModel]) -> dict[str, Any]:
             return {key: inlined(inner) for key, inner in value.items()}
         return [inlined(inner) for inner in value] if isinstance(value, list) else value
 
-    found: dict[str, Any] = inlined(schema)
-    return found
+    content = {"application/json": {"schema": inlined(schema)}}
+    return {"requestBody": {"required": True, "content": content}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import prometheus_client as prometheus
 
 # Seconds; a photo takes 20 to 200 ms, a queue a few times that.
@@ -14,23 +16,18 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=self.registry)
-        self._requests = prometheus.Counter(
-            "relocalize_requests",
-            "Requests by route and status.",
-            ["path", "status"],
-            registry=self.registry,
+        counter = partial(prometheus.Counter, registry=self.registry)
+        gauge = partial(prometheus.Gauge, registry=self.registry)
+        self._requests = counter(
+            "relocalize_requests", "Requests by route and status.", ["path", "status"]
         )
-        self._refusals = prometheus.Counter(
-            "relocalize_refusals",
-            "Requests without an answer, by reason.",
-            ["reason"],
-            registry=self.registry,
+        self._refusals = counter(
+            "relocalize_refusals", "Requests without an answer, by reason.", ["reason"]
         )
-        self._answers = prometheus.Counter(
+        self._answers = counter(
             "relocalize_answers",
             "Photos answered, by Place, localizer and status.",
             ["place", "localizer", "status"],
-            registry=self.registry,
         )
         self._seconds = prometheus.Histogram(
             "relocalize_request_seconds",
@@ -39,15 +36,8 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        self.waiting = prometheus.Gauge(
-            "relocalize_waiting",
-            "Requests that wait for a worker.",
-            ["place"],
-            registry=self.registry,
-        )
-        self.workers = prometheus.Gauge(
-            "relocalize_workers", "Processes that localize.", ["place"], registry=self.registry
-        )
+        self.waiting = gauge("relocalize_waiting", "Requests that wait for a worker.", ["place"])
+        self.workers = gauge("relocalize_workers", "Processes that localize.", ["place"])
 
     def count(self, path: str, status: int, seconds: float, refused: str | None) -> None:
         """One request is done."""

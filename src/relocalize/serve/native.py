@@ -106,7 +106,7 @@ async def localize(request: Request, name: str) -> Response:
     pool = await pool_with_room(request, name)
     photo = await service.uploads.photo(request)
     given = request.query_params
-    camera = camera_from_json(given["camera"]) if "camera" in given else None
+    camera = _described(CameraShape, given["camera"], "camera") if "camera" in given else None
     prior = prior_from_json(given["prior"]) if "prior" in given else None
     axes = axes_called(given["axes"]) if "axes" in given else None
     points = given.get("points", "false")
@@ -172,11 +172,6 @@ def in_axes(answer: dict[str, Any], axes: DeviceAxes) -> dict[str, Any] | None:
     }
 
 
-def camera_from_json(text: str) -> CameraShape:
-    """A camera that a client describes; raises RefusedError where it is not one."""
-    return _described(CameraShape, text, "camera")
-
-
 def prior_from_json(text: str) -> PriorShape:
     """A prior that a client describes; raises RefusedError where it is not one."""
     prior = _described(PriorShape, text, "prior")
@@ -188,6 +183,7 @@ def prior_from_json(text: str) -> PriorShape:
 
 
 def _described(shape: type[_Shape], text: str, name: str) -> _Shape:
+    """What a client describes; raises RefusedError where it is not that."""
     try:
         return shape.model_validate_json(text)
     except ValidationError as error:

@@ -166,15 +166,11 @@ class Pool:
         prior: dict[str, Any] | None = None,
         extras: tuple[str, ...] = (),
     ) -> dict[str, Any]:
-        """The answer about one photo, as `relocalize localize --json` gives it.
+        """The answer about one photo's bytes, as `relocalize localize --json` gives it.
 
-        Args:
-            photo: the file's bytes.
-            localizer: one of `ServeSettings.localizers`; None takes the first.
-            camera: as `worker.camera_of` takes it; None takes what EXIF says, if anything.
-            prior: as `PosePrior.from_json` takes it.
-            extras: of ``points`` (some of the map's points that were matched) and ``shared`` (the
-                part of the covariance that answers have in common).
+        ``camera`` is as `worker.camera_of` takes it (None: what EXIF says), ``prior`` as
+        `PosePrior.from_json`; ``extras`` may be ``points`` (some of the map's points that were
+        matched) and ``shared`` (the part of the covariance that answers have in common).
 
         Raises:
             RefusedError: it is no photo, too large, takes too long, or everybody is busy.

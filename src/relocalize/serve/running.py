@@ -10,16 +10,16 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from relocalize import ports
 from relocalize.errors import ServeError
 from relocalize.ports import LOOPBACK
 from relocalize.serve.app import started
 from relocalize.serve.settings import ServeSettings
-from relocalize.serve.slow_clients import impatient
 
 if TYPE_CHECKING:
     from relocalize.serve.certificate import Certificate
@@ -67,6 +67,34 @@ def listening(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _impatient(seconds: float) -> type[H11Protocol]:
+    """Uvicorn's HTTP protocol, which waits so long for a request's line and headers.
+
+    uvicorn itself limits only the pause between two requests, so that who sends nothing could use
+    up all connections.
+    """
+
+    class Impatient(H11Protocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._begin_waiting()
+
+        def data_received(self, data: bytes) -> None:
+            if self.cycle is not None and self.cycle.response_complete:
+                self._begin_waiting()
+            super().data_received(data)
+
+        def _begin_waiting(self) -> None:
+            asyncio.get_running_loop().call_later(seconds, self._close_if_still, self.cycle)
+
+        def _close_if_still(self, last: object) -> None:
+            # A WebSocket has taken the transport over.
+            if self.cycle is last and self.transport.get_protocol() is self:
+                self.transport.close()
+
+    return Impatient
+
+
 class _Server(uvicorn.Server):
     """One that leaves signals to the program."""
 
@@ -95,7 +123,7 @@ async def serving(
                 access_log=False,
                 server_header=False,
                 lifespan="off",
-                http=impatient(settings.limits.upload_seconds),
+                http=_impatient(settings.limits.upload_seconds),
                 ws="websockets-sansio",
                 ws_max_size=settings.limits.upload_bytes,
                 limit_concurrency=settings.limits.connections,

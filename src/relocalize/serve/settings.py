@@ -22,23 +22,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """How a service runs.
+    """How a service runs."""
 
-    Attributes:
-        localizers: that answer; the first one unless a request names another.
-        workers: processes per Place that localize.
-        token: that requests have to bring; None lets everybody in who reaches the port.
-        loopback: whether only this machine reaches the service, so that a page of elsewhere, which
-            a browser was made to take for it, is refused.
-        cors: origins whose pages may ask.
-        keep: folder for photos and their answers; None keeps none.
-        limits: what clients may take.
-    """
-
-    localizers: tuple[str, ...] = ("structure",)
-    workers: int = 1
-    token: str | None = None
+    localizers: tuple[str, ...] = ("structure",)  # the first unless a request names another
+    workers: int = 1  # processes per Place that localize
+    token: str | None = None  # that requests have to bring; None lets everybody in
+    # whether only this machine reaches the service, so that a page of elsewhere, which a browser
+    # was made to take for it, is refused
     loopback: bool = True
-    cors: tuple[str, ...] = ()
-    keep: Path | None = None
-    limits: Limits = field(default_factory=Limits)
+    cors: tuple[str, ...] = ()  # origins whose pages may ask
+    keep: Path | None = None  # folder for photos and their answers; None keeps none
+    limits: Limits = field(default_factory=Limits)  # what clients may take

@@ -18,16 +18,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from relocalize import progress
 from relocalize.errors import RelocalizeError
 from relocalize.localization import Localizer
 from relocalize.localization.store import in_memory
 from relocalize.parallel import one_native_thread
 from relocalize.place import Place
+from relocalize.plain import to_strict_json
+from relocalize.plotting.floor import floor_plan
 from relocalize.serve.messages import packed
-from relocalize.serve.place_facts import place_facts
 from relocalize.serve.worker import work
 
+_REACH = (1, 99)  # percentiles of the points: some are always far out
 _QUICK_DEATH_S = 1.0  # a worker that lives no longer is replaced more slowly
 
 
@@ -53,7 +57,33 @@ def main(address: str, settings: dict[str, Any]) -> None:
 def _loaded(root: Path, names: list[str]) -> tuple[dict[str, Localizer], dict[str, Any], bytes]:
     place = Place.open(root, recover=False)
     localizers = {name: in_memory(place, name) for name in names}
-    return localizers, *place_facts(place)
+    return localizers, *_facts(place)
+
+
+def _facts(place: Place) -> tuple[dict[str, Any], bytes]:
+    """What clients are told of a Place, and the PNG of its floor plan."""
+    centres = np.stack([image.world_from_cam.translation for image in place.posed_images()])
+    points = place.points.positions
+    seen = np.percentile(points, _REACH, axis=0) if len(points) else centres
+    around = np.concatenate([centres, seen])
+    plan = floor_plan(place)
+    frame = place.frame
+    facts = {
+        "name": place.name,
+        "unit": frame.unit,
+        "frame": frame,
+        "extent": {"low": around.min(axis=0), "high": around.max(axis=0)},
+        "images": len(centres),
+        "points": len(points),
+        "map_digest": place.map_digest(),
+        "floor": {
+            "floor_from_world": plan.axes,
+            "low": plan.low,
+            "high": plan.high,
+            "pixels": [plan.density.shape[1], plan.density.shape[0]],
+        },
+    }
+    return to_strict_json(facts), plan.png()
 
 
 def _connected(address: str) -> socket.socket:
@@ -76,16 +106,12 @@ def _keep_alive(address: str, localizers: dict[str, Localizer], count: int) -> N
             if sys.stdin in ready:
                 return  # the service has gone
             os.read(wake, 4096)
-            for pid in _dead(born):
+            for pid in [pid for pid in born if os.waitpid(pid, os.WNOHANG)[0]]:
                 if time.monotonic() - born.pop(pid) < _QUICK_DEATH_S:
                     time.sleep(_QUICK_DEATH_S / 2)
     finally:
         for pid in born:
             os.kill(pid, signal.SIGKILL)
-
-
-def _dead(born: dict[int, float]) -> list[int]:
-    return [pid for pid in born if os.waitpid(pid, os.WNOHANG)[0]]
 
 
 def _fork(address: str, localizers: dict[str, Localizer]) -> int:

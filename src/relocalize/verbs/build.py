@@ -34,29 +34,6 @@ _LEAST_IMAGES = 16
 
 
 @dataclass(frozen=True)
-class BuildSettings:
-    """What was asked of a build: the options of `build`.
-
-    Attributes:
-        count: keep about this many frames of the video; None chooses by image motion.
-        lengths: measured lengths that make the map metric.
-        split: evaluate on this split; None takes the only one, or makes one by blocks of time.
-        localizers: names of those to fit and evaluate.
-        train: train the default camera pose regressor as well, on the split's train images.
-        minutes: that training it may take; None until its last epoch.
-        truth: poses of another origin to evaluate against.
-    """
-
-    count: int | None = None
-    lengths: tuple[MeasuredLength, ...] = ()
-    split: str | None = None
-    localizers: tuple[str, ...] = ("structure",)
-    train: bool = True
-    minutes: float | None = None
-    truth: Path | None = None
-
-
-@dataclass(frozen=True)
 class Cost:
     """What a stage took: seconds that passed, and processor seconds of all threads."""
 
@@ -70,7 +47,6 @@ class BuildReport:
 
     Attributes:
         place: the finished Place.
-        settings: what was asked for.
         stages: costs of this run by stage, in order.
         map: what mapping did.
         results: the evaluation as `relocalize evaluate --json` has it, and more; None where
@@ -79,7 +55,6 @@ class BuildReport:
     """
 
     place: Place
-    settings: BuildSettings
     stages: dict[str, Cost]
     map: MapReport
     results: dict[str, Any] | None
@@ -110,7 +85,7 @@ def build(
     count: int | None = None,
     scale: Sequence[tuple[str, str, float]] = (),
     split: str | None = None,
-    localizers: Sequence[str] = BuildSettings().localizers,
+    localizers: Sequence[str] = ("structure",),
     train: bool = True,
     minutes: float | None = None,
     truth: str | Path | None = None,
@@ -136,25 +111,20 @@ def build(
     Raises:
         RelocalizeError: one of the stages cannot be done; the Place stays usable.
     """
-    settings = BuildSettings(
-        count=count,
-        lengths=tuple(MeasuredLength(*row) for row in scale),
-        split=split,
-        localizers=tuple(localizers),
-        train=train,
-        minutes=minutes,
-        truth=None if truth is None else Path(truth),
-    )
-    missing = _checked(settings, Path(place))
+    lengths = tuple(MeasuredLength(*row) for row in scale)
+    truth = None if truth is None else Path(truth)
+    training = replace(preset("default"), minutes=minutes)
+    _check_place(Path(place), split, lengths)
+    missing = _checked(localizers, truth, train=train)
     stages: dict[str, Cost] = {}
     with _timed("frames", stages):
         capture_frames(source, place, count=count)
     made = Place.open(place)
     with _timed("map", stages):
-        mapped = map_place(made, MapSettings(lengths=settings.lengths))
+        mapped = map_place(made, MapSettings(lengths=lengths))
     with _timed("split", stages):
         chosen = _split(made, split)
-    rows = tuple(name for name in settings.localizers if name not in TRAINED)
+    rows = tuple(name for name in localizers if name not in TRAINED)
     with _timed("fit", stages):
         for name in rows:
             fitted(made, name)
@@ -163,60 +133,63 @@ def build(
     results: dict[str, Any] | None = None
     page: Path | None = None
     if chosen is not None:
-        if settings.train and not missing:
+        if train and not missing:
             with _timed("train", stages):
-                missing = _train(made, chosen, settings)
+                missing = _train(made, chosen, training, localizers)
             rows += () if missing else (REGRESSOR,)
         rows = tuple(dict.fromkeys((*rows, *trained_on(made, chosen))))
         with _timed("evaluate", stages):
-            results = _results(made, chosen, rows, settings.truth)
+            results = evaluation.current_results(made, chosen, rows, truth)
+            if results is None:
+                scored = evaluation.evaluate(made, split=chosen.name, localizers=rows, truth=truth)
+                results = scored.to_json()
             results = {**results, "missing": missing}
             evaluation.note_missing(made, chosen, missing)
         with _timed("report", stages):
             page = evaluation.write_report(made, chosen.name)
-    return BuildReport(made, settings, stages, mapped, results, page)
+    return BuildReport(made, stages, mapped, results, page)
 
 
-def _checked(settings: BuildSettings, root: Path) -> dict[str, str]:
-    """Why the regressor has no row, if so; what cannot be done is found before the work."""
-    if settings.split is not None:
+def _check_place(root: Path, split: str | None, lengths: Sequence[MeasuredLength]) -> None:
+    """Raise before the work where there is no such split, or a length is none."""
+    if split is not None:
         if not (root / "place.json").is_file():
-            raise PlaceError(f"{root} is new and has no split {settings.split!r}; leave it out")
-        Place.open(root).split(settings.split)
-    check_positive(settings.lengths)
-    for name in settings.localizers:
+            raise PlaceError(f"{root} is new and has no split {split!r}; leave it out")
+        Place.open(root).split(split)
+    check_positive(lengths)
+
+
+def _checked(localizers: Sequence[str], truth: Path | None, *, train: bool) -> dict[str, str]:
+    """Why the regressor has no row, if so; what cannot be done is found before the work."""
+    for name in localizers:
         localizer_type(name)
-    if settings.truth is not None:
-        read_registration(settings.truth)
-    _training(settings)
-    asked = REGRESSOR in settings.localizers
-    if not settings.train and asked:
+    if truth is not None:
+        read_registration(truth)
+    if not train and REGRESSOR in localizers:
         raise LocalizerError(
             f"--no-train and --localizer {REGRESSOR} exclude each other; give one of them"
         )
-    if settings.train:
+    if train:
         try:
             require_torch()
         except LocalizerError as error:
-            return _skipped(error, settings)
+            return _skipped(error, localizers)
     return {}
 
 
-def _training(settings: BuildSettings) -> TrainSettings:
-    return replace(preset("default"), minutes=settings.minutes)
-
-
-def _skipped(why: LocalizerError, settings: BuildSettings) -> dict[str, str]:
+def _skipped(why: LocalizerError, localizers: Sequence[str]) -> dict[str, str]:
     """What stands for the row; raises where the regressor was asked for by its name."""
-    if REGRESSOR in settings.localizers:
+    if REGRESSOR in localizers:
         raise why
     progress.say(f"the regressor is skipped: {why}")
     return {REGRESSOR: str(why)}
 
 
-def _train(place: Place, split: Split, settings: BuildSettings) -> dict[str, str]:
+def _train(
+    place: Place, split: Split, training: TrainSettings, localizers: Sequence[str]
+) -> dict[str, str]:
     """Train the regressor unless there is one of now; why the table has no row of it, if so."""
-    folder, training = folder_of(place, REGRESSOR, split), _training(settings)
+    folder = folder_of(place, REGRESSOR, split)
     if is_current(place, folder, split):
         return {}
     # One that was trained otherwise, by `relocalize train`, is trained so again.
@@ -226,7 +199,7 @@ def _train(place: Place, split: Split, settings: BuildSettings) -> dict[str, str
     try:
         train_regressor(place, split=split.name, preset=training)
     except LocalizerError as error:
-        return _skipped(error, settings)
+        return _skipped(error, localizers)
     return {}
 
 
@@ -239,17 +212,6 @@ def _split(place: Place, name: str | None) -> Split | None:
         )
         return None
     return evaluation.split_of(place, name)
-
-
-def _results(
-    place: Place, split: Split, localizers: tuple[str, ...], truth: Path | None
-) -> dict[str, Any]:
-    current = evaluation.current_results(place, split, localizers, truth)
-    if current is not None:
-        return current
-    return evaluation.evaluate(
-        place, split=split.name, localizers=localizers, truth=truth
-    ).to_json()
 
 
 @contextmanager

@@ -222,8 +222,8 @@ def _write(
     found = files.usable
     cameras, rows = _distinct_cameras(registration, found)
     images = tuple(
-        CapturedImage(image.name, camera=row, frame_index=frame_index(image.name), gps=image.gps)
-        for image, row in zip(found, rows, strict=True)
+        CapturedImage(one.name, camera=row, frame_index=frame_index(one.name), gps=one.header.gps)
+        for one, row in zip(found, rows, strict=True)
     )
     record = Capture(
         capture, "imported", registration.source, cameras, images, dropped=files.left_out

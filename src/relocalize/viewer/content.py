@@ -52,12 +52,7 @@ class Content:
 def content_of(
     place: Place, captures: Sequence[str] = (), *, most_points: int = MOST_POINTS
 ) -> Content:
-    """What is drawn of a Place.
-
-    Args:
-        place: with a map.
-        captures: draw only these; none means all.
-        most_points: more than these are thinned at random, which keeps their density.
+    """What is drawn of a Place, or of some captures; more points are thinned at random.
 
     Raises:
         PlaceError: there is no map, or no such capture.

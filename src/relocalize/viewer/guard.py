@@ -19,10 +19,6 @@ def guard(server: viser.ViserServer, say: Callable[[str], None]) -> None:
     viser (1.1) gathers an upload in memory, however long it is, and a browser can ask it for a
     public address. It has no public way to refuse either, so its insides are reached into; all
     of that is here.
-
-    Args:
-        server: just made.
-        say: is given the line.
     """
     gui: Any = server.gui
     under_way: dict[str, Any] = gui._current_file_upload_states

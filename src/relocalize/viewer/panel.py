@@ -167,13 +167,7 @@ class Panel:
         self.choose(number, 0, None)
 
     def choose(self, walk: int, row: int, client: viser.ClientHandle | None) -> None:
-        """Show one camera and its photo, which is read now and not before.
-
-        Args:
-            walk: number of the capture.
-            row: of the image in it.
-            client: the browser in which that was asked for; its eye follows if it wants to.
-        """
+        """Show a walk's camera and its photo, which is read now; a browser's eye may follow."""
         chosen = self._content.walks[walk]
         row = min(row, len(chosen.names) - 1)
         with self._lock:

@@ -47,11 +47,7 @@ class PhotoBackdrops:
     ) -> None:
         """Put the eye of one browser where a camera is, its photo filling the window.
 
-        Args:
-            client: the browser.
-            pose: world_from_cam of the camera.
-            half: half width and half height of its image at distance 1.
-            pixels: the photo, RGB [H, W, 3], where there is one.
+        ``half`` is half width and half height of the camera's image at distance 1.
         """
         with self._lock:
             self._forget(client.client_id)

@@ -77,9 +77,7 @@ class Scene:
     def build(self, on_camera: Callable[[viser.ClientHandle, int, int], None]) -> None:
         """Draw points, cameras, floor and gravity.
 
-        Args:
-            on_camera: is called with the browser, the walk's number and the image's number in it
-                when a frustum is clicked.
+        ``on_camera`` is told of a clicked frustum: the browser, the walk's number, the image's.
         """
         content, scene = self.content, self.server.scene
         scene.set_up_direction(content.axes[2])
@@ -293,10 +291,7 @@ class Scene:
     def place_photos(self, photos: Sequence[PlacedPhoto], number: int, exaggeration: float) -> None:
         """Draw localized photos: a frustum each; of one rays to its inliers and the 95% ellipsoid.
 
-        Args:
-            photos: those that were not localized are not drawn.
-            number: which of them has rays and ellipsoid.
-            exaggeration: of the ellipsoid.
+        The ellipsoid is exaggerated so many times.
         """
         for node in (*self.layers.pop(PHOTOS, []), *self.layers.pop(_INLIERS, [])):
             node.remove()

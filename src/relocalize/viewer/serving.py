@@ -28,21 +28,13 @@ from relocalize.viewer.stored_errors import stored_errors
 
 @dataclass(frozen=True)
 class ViewSettings:
-    """How a Place is shown.
+    """How a Place is shown."""
 
-    Attributes:
-        host: address to listen on.
-        port: to listen on; 0 takes a free one.
-        captures: which are drawn; none means all.
-        localizer: that localizes photos.
-        most_points: more points than these are thinned.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8080
-    captures: tuple[str, ...] = ()
-    localizer: str = "structure"
-    most_points: int = MOST_POINTS
+    host: str = "127.0.0.1"  # address to listen on
+    port: int = 8080  # to listen on; 0 takes a free one
+    captures: tuple[str, ...] = ()  # which are drawn; none means all
+    localizer: str = "structure"  # that localizes photos
+    most_points: int = MOST_POINTS  # more are thinned
 
 
 @dataclass(frozen=True, eq=False)

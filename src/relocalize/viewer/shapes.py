@@ -33,15 +33,7 @@ def frustum_lines(
 
 
 def path_lines(centres: FloatArray, *, every: int = 1) -> NDArray[np.float32]:
-    """The way from camera to camera of a walk, or from every so many, without its gaps.
-
-    Args:
-        centres: [N, 3] of the cameras in order, N at least 2.
-        every: so many cameras are one step.
-
-    Returns:
-        [S, 2, 3] ends in the world.
-    """
+    """The way [S, 2, 3] between a walk's cameras [N, 3], or every so many, without its gaps."""
     gaps_before = np.concatenate([[0], np.cumsum(gaps(centres))])
     rows = np.unique([*range(0, len(centres), every), len(centres) - 1])
     starts, ends = rows[:-1], rows[1:]
@@ -56,17 +48,8 @@ def frustum_under(
     """The camera that a click means: whose frustum's middle is nearest to the ray, for its size.
 
     Numbers decide, and not the browser: to test a thousand frusta for every movement of the
-    pointer costs it most of its time.
-
-    Args:
-        origin: [3] of the ray: the eye.
-        direction: [3] of the ray, of any length.
-        world_from_cams: [N] of the cameras.
-        depth: of their frusta.
-
-    Returns:
-        Row of the camera, and how well it was hit: 0 in its middle, 1 at its border. None where
-        the click missed all of them.
+    pointer costs it most of its time. The row of the camera, and how well it was hit: 0 in its
+    middle, 1 at its border; None where the ray, from an origin [3], missed all of them.
     """
     middles = np.stack(
         [pose.translation + _MIDDLE * depth * pose.rotation[:, 2] for pose in world_from_cams]
@@ -103,12 +86,9 @@ class Ground:
 
     @classmethod
     def under(cls, centres: FloatArray, points: FloatArray, axes: FloatArray) -> Ground:
-        """The grid below cameras and points.
+        """The grid below cameras [N, 3] and points [P, 3].
 
-        Args:
-            centres: [N, 3] of the cameras.
-            points: [P, 3] of the map, may be none.
-            axes: [3, 3] rows in the world: two along the floor, then up.
+        ``axes`` are [3, 3] rows in the world: two along the floor, then up.
         """
         inside = centres @ axes.T
         low, high = inside.min(axis=0), inside.max(axis=0)

@@ -28,11 +28,7 @@ _TWO_SIGMAS = EXPECTED[-2]  # the share of errors within two sigmas of one axis
 
 
 def write_report(place: Place, evaluated: Results | str | None = None) -> Path:
-    """Write ``reports/<split>/index.html`` from a stored evaluation.
-
-    Args:
-        place: with an evaluation.
-        evaluated: the evaluation, or the name of its split; None takes the only one there is.
+    """Write ``reports/<split>/index.html`` about an evaluation, that of a split, or the only one.
 
     Raises:
         EvaluationError: nothing was evaluated, or several splits and none is named.

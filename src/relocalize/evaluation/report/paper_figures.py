@@ -23,10 +23,7 @@ _QUIET = "#9aa3ac"
 
 
 def write_figures(place: Place, results: Results, folder: Path) -> list[Path]:
-    """Write each figure as ``<name>.png`` and ``<name>.svg`` into a folder.
-
-    Returns:
-        The files.
+    """Write each figure as ``<name>.png`` and ``<name>.svg`` into a folder; the files.
 
     Raises:
         EvaluationError: the folder cannot be made.

@@ -82,11 +82,7 @@ class Scene:
         return self.low - half, self.high + half
 
     def points_image(self) -> str | None:
-        """The points as an image that fills `points_box`, transparent where there are none.
-
-        Returns:
-            A ``data:`` address, or None where there are no points.
-        """
+        """The points as an image that fills `points_box`, a ``data:`` address; None without any."""
         if not len(self.points):
             return None
         low, high = self.points_box

@@ -20,16 +20,10 @@ _SAMPLE = 24  # images that say how large the others will be
 
 
 def thumbnails(place: Place, names: Sequence[str], *, budget: int) -> list[str | None]:
-    """A ``data:`` address for each image, as large as all together stay within the budget.
+    """A ``data:`` address per image, as large as all together stay within a budget of bytes.
 
-    Args:
-        place: whose images they are.
-        names: of images.
-        budget: bytes on the page.
-
-    Returns:
-        Per image; None where the image is missing or damaged, or where not even the smallest
-        size leaves room for it (then every k-th image has one).
+    None where the image is missing or damaged, or where not even the smallest size leaves room for
+    it (then every k-th image has one).
     """
     sample = [names[int(at)] for at in np.linspace(0, len(names) - 1, min(_SAMPLE, len(names)))]
     size, quality, each = _SIZES[-1][0], _SIZES[-1][1], 0.0
