@@ -10,6 +10,7 @@ from relocalize.regression.inference import described
 from relocalize.regression.novelty import KnownViews
 from relocalize.regression.uncertainty import Blend, Calibration, Signs, pose_distances
 from relocalize.regression.validation import ConstantBaseline, better_answers
+from relocalize.regression.wrong_lens import RATIOS, WrongLens
 
 COVERED = 1.878  # of sigma: where 68.3% of a Gaussian in three dimensions lies within
 
@@ -114,10 +115,32 @@ def test_a_calibration_comes_back_from_json_and_others_are_refused():
     calibration = Calibration.learn(signs, signs, errors, upside_down(signs))
     values = calibration.to_json()
     assert Calibration.from_json(values) == calibration
+    former = {name: value for name, value in values.items() if name != "wrong_lens"}
+    assert Calibration.from_json(former).wrong_lens == WrongLens()
     damages = ({"position": [1.0]}, {"rotation": ["x", 1]}, {"largest_novelty": float("nan")})
     for damaged in ({}, *({**values, **damage} for damage in damages)):
         with pytest.raises(ValueError):
             Calibration.from_json(damaged)
+
+
+def test_a_focal_length_is_found_by_how_far_away_things_look():
+    rng = np.random.default_rng(0)
+
+    def looks(ratios):  # biased, and flatter through short lenses
+        return -0.03 + 0.2 * (1 - np.exp(1.5 * ratios)) + 0.02 * rng.normal(size=ratios.shape)
+
+    wrong_lens = WrongLens.learn(looks(np.tile(RATIOS, (40, 1))))
+    assumed, focals = np.linspace(400.0, 900.0, 10), np.geomspace(400.0, 900.0, 82)
+    off = []
+    for true in (520.0, 600.0, 750.0):
+        shown = (looks(np.log(assumed / true)) for _ in range(9))
+        photos = [wrong_lens.unlikely(one, assumed, focals) for one in shown]
+        alone = [focals[one.argmin()] for one in photos]
+        off += [abs(np.log(one / true)) for one in alone]
+        together = focals[np.median(photos, axis=0).argmin()]
+        assert abs(np.log(together / true)) < 0.03
+    assert np.median(off) < 0.04
+    assert np.isfinite(WrongLens().unlikely(looks(RATIOS), assumed[:9], focals)).all()
 
 
 def test_distances_of_poses_are_in_units_and_radians():

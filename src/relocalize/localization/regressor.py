@@ -45,12 +45,10 @@ from relocalize.regression.uncertainty import RETRIEVED, Signs, pose_distances
 if TYPE_CHECKING:  # mostly, answering does without
     from relocalize.localization.retrieval import Similar
 
-# Focal lengths, as shares of the longer side, that a photo of an unknown camera is tried with:
-# from a phone's wide lens to a short telephoto.
-_FOCAL_GUESSES = (0.6, 0.675, 0.75, 0.825, 0.9, 0.975, 1.05, 1.125, 1.2, 1.35)
-# What a depth that is off weighs beside a sigma, in logarithms: through a lens 10% too long things
-# look 3% nearer than they are, and sigma is 15% larger (train frames of redkitchen).
-_OF_DEPTH = 8.0
+# Focal lengths, as shares of the longer side, that a photo of an unknown camera is tried with, and
+# that it may have: from a phone's wide lens to a short telephoto.
+_TRIED = np.array((0.6, 0.675, 0.75, 0.825, 0.9, 0.975, 1.05, 1.125, 1.2, 1.35))
+_FOCALS: FloatArray = np.geomspace(_TRIED[0], _TRIED[-1], 82)  # 1% apart
 # How else a phone is held, and from where on a photo is turned upright: that costs as much again.
 _QUARTERS = (math.pi / 2, -math.pi / 2, math.pi)
 _LEAST_ROLL_DEG = 10.0
@@ -174,9 +172,9 @@ class RegressorLocalizer(Localizer):
         for (width, height), photos in sharing.items():
             # The median, so that photos of another place do not count.
             together = np.median([photo.by_focal for photo in photos], axis=0)
-            shared = _guess(width, height, int(together.argmin()))
+            shared = _guess(width, height, _FOCALS[together.argmin()])
             for photo in photos:
-                alone = _guess(width, height, int(photo.by_focal.argmin()))
+                alone = _guess(width, height, _FOCALS[photo.by_focal.argmin()])
                 started = time.perf_counter() - photo.seconds
                 found = self._by_guess(photo.pixels, shared, started)
                 if found.status == "failed" and alone != shared:
@@ -289,25 +287,24 @@ class RegressorLocalizer(Localizer):
     def _guessed_camera(self, pixels: NDArray[np.uint8]) -> Camera:
         """A pinhole of the focal length through which the photo fits the place best."""
         height, width = pixels.shape[:2]
-        return _guess(width, height, int(self._unlikely(pixels).argmin()))
+        return _guess(width, height, _FOCALS[self._unlikely(pixels).argmin()])
 
     def _unlikely(self, pixels: NDArray[np.uint8]) -> FloatArray:
         """How unlikely each of the focal lengths is of a photo.
 
-        Where cells say depths: the less, the more nearly things look as far away as they are from
-        the pose that follows, and the surer the pose; else the more the photo looks like train
-        images. The latter alone would rather fill the image than show it at the right size.
+        Where cells say depths, by how far away things look through each lens that is tried; else
+        the less, the more the photo looks like train images, which would rather fill the image than
+        show it at the right size.
         """
         self._say_guessing()
         height, width = pixels.shape[:2]
-        guesses = [_guess(width, height, number) for number in range(len(_FOCAL_GUESSES))]
+        guesses = [_guess(width, height, share) for share in _TRIED]
         inputs = np.concatenate([self.images.of_photo(pixels, guess, crops=1) for guess in guesses])
         found = self.network(inputs)
-        if found.depth_off is None or found.variance is None:
-            return self.views.compare(found.descriptions, found.shown).novelty
-        log_sigma = np.log(found.variance).mean(axis=1) / 2
-        unlikely: FloatArray = _OF_DEPTH * np.abs(found.depth_off) + log_sigma
-        return unlikely
+        if found.depth_off is None:
+            novelty = self.views.compare(found.descriptions, found.shown).novelty
+            return np.interp(_FOCALS, _TRIED, novelty)
+        return self.calibration.wrong_lens.unlikely(found.depth_off, _TRIED, _FOCALS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,11 +313,11 @@ class _Unlikely:
 
     index: int  # of the photo
     pixels: NDArray[np.uint8]  # no larger than a network needs
-    by_focal: FloatArray  # [F] how unlikely each focal length is
+    by_focal: FloatArray  # [F] how unlikely each of `_FOCALS` is
     seconds: float  # that this took
 
 
-def _guess(width: int, height: int, number: int) -> Camera:
-    focal = _FOCAL_GUESSES[number] * max(width, height)
-    best = Camera.from_focal(width, height, focal, model="SIMPLE_PINHOLE")
+def _guess(width: int, height: int, share: float) -> Camera:
+    """A pinhole whose focal length is this share of the longer side."""
+    best = Camera.from_focal(width, height, share * max(width, height), model="SIMPLE_PINHOLE")
     return Camera(best.model, width, height, best.params, known="unknown")

@@ -25,6 +25,7 @@ from relocalize.geometry.transforms import (
 from relocalize.plain import from_plain
 from relocalize.regression.answers import Answers
 from relocalize.regression.novelty import KnownViews
+from relocalize.regression.wrong_lens import WrongLens
 
 # Within 1 sigma of every axis of a Gaussian in three dimensions lies this share: the ellipsoid
 # whose squared radius is the median-like 68.3% quantile of chi-squared with 3 degrees.
@@ -116,6 +117,7 @@ class Calibration:
     sure_rotation: float  # likewise, in radians
     answers: tuple[Source, Source] = ("pose", "pose")  # of the position and of the rotation
     blend: Blend | None = None  # where one of them is that
+    wrong_lens: WrongLens = WrongLens()  # of photos of an unknown camera
 
     @classmethod
     def learn(
@@ -127,6 +129,7 @@ class Calibration:
         *,
         answers: tuple[Source, Source] = ("pose", "pose"),
         blend: Blend | None = None,
+        wrong_lens: WrongLens | None = None,
     ) -> Calibration:
         """From validation images.
 
@@ -150,6 +153,7 @@ class Calibration:
             answers: as `Calibration.answers`, which the errors are of; the regressed pose's where
                 something is retrieved.
             blend: as `Calibration.blend`.
+            wrong_lens: as `Calibration.wrong_lens`; None where no cells say depths.
         """
         weights = [sigma_weights(varied.of(part), errors[:, part]) for part in (0, 1)]
         largest, sure = [], []
@@ -171,6 +175,7 @@ class Calibration:
             sure_rotation=sure[1],
             answers=answers,
             blend=blend,
+            wrong_lens=wrong_lens or WrongLens(),
         )
 
     def answer(
@@ -259,7 +264,7 @@ class Calibration:
         found = from_plain(cls, values)
         if not 2 <= len(found.position) == len(found.rotation) <= 3 or not all(
             np.isfinite(value).all()
-            for value in (asdict(found) | {"answers": 0, "blend": 0}).values()
+            for value in (asdict(found) | {"answers": 0, "blend": 0, "wrong_lens": 0}).values()
         ):
             raise ValueError(f"no calibration: {values}")
         return found

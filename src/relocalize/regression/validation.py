@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray, mean_rotation
 from relocalize.regression.answers import Answers, Network
 from relocalize.regression.data import TrainingData
@@ -21,9 +22,11 @@ from relocalize.regression.uncertainty import (
     pose_distances,
     signs_of,
 )
+from relocalize.regression.wrong_lens import RATIOS, WrongLens
 
 # Validation images that are shown upside down and varied, and how many varied copies in all.
 _MOST, _FEWEST_COPIES = 100, 50
+_THROUGH_LENSES = 30  # validation images at most, each by nine focal lengths
 # Another answer is taken in place of image retrieval, and a blend in place of the best of the rest,
 # where its errors are so much smaller: a few blocks of validation images tell no better. On an
 # office of 90 images, a rendered corridor and redkitchen from its video, what had 0.71 to 0.9 of
@@ -158,8 +161,27 @@ def validated(
         of_turned,
         answers=chosen,
         blend=blend if "blend" in chosen else None,
+        wrong_lens=_through_lenses(data, network, some),
     )
     return Validated(calibration, {name: baseline.judge(poses) for name, poses in found.items()})
+
+
+def _through_lenses(data: TrainingData, network: Network, rows: Sequence[int]) -> WrongLens | None:
+    """Validation images as photos whose focal length is taken for another; None without depths."""
+    frames, found = data.frames, list[FloatArray]()
+    for row in rows[:: -(-len(rows) // _THROUGH_LENSES)]:
+        pixels, camera = frames.source(row), frames.cameras[row]
+        width, height = camera.width, camera.height
+        taken_for = [
+            Camera.from_focal(width, height, camera.focal_px * ratio, model="SIMPLE_PINHOLE")
+            for ratio in np.exp(RATIOS)
+        ]
+        shown = [data.images.of_photo(pixels, one, crops=1) for one in taken_for]
+        depth_off = network(np.concatenate(shown)).depth_off
+        if depth_off is None:
+            return None
+        found.append(depth_off)
+    return WrongLens.learn(np.stack(found))
 
 
 def better_answers(
