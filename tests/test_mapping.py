@@ -17,6 +17,7 @@ import pytest
 
 from relocalize.capture.frames import capture_frames
 from relocalize.errors import MappingError, PlaceError
+from relocalize.features.extraction import settings_for
 from relocalize.features.focal import voted_focal
 from relocalize.features.pairs import PairSettings, sequential_pairs
 from relocalize.geometry import Rigid3, align_camera_poses, rotation_error_deg
@@ -281,6 +282,21 @@ def test_a_map_grown_from_a_few_of_its_keyframes_says_so(reconstructed, posed, a
     said = unknown_poses.grown_from(reconstructed, posed)
     assert len(said) == alarms
     assert all(one.startswith(f"only {reconstructed} of its {posed} keyframes") for one in said)
+
+
+def test_a_walk_of_few_frames_that_does_not_hold_is_mapped_as_loose_photos(
+    corridor, tmp_path, monkeypatch
+):
+    capture_frames(corridor.folder / "walk.mp4", tmp_path / "few", count=14)
+    place = Place.open(tmp_path / "few")
+    broken = iter([("the walk breaks",)])
+    monkeypatch.setattr(unknown_poses, "breaks", lambda *_: next(broken, ()))
+    report = map_place(place, MapSettings(features="sift"))
+    assert report.alarms == ()
+    assert report.keyframes == report.registered == 14
+    with open_database(place) as database:
+        assert database.settings == settings_for("sift", 14)
+    assert aligned_to_truth(place.map, corridor).position_residuals.max() < 0.06
 
 
 def test_a_killed_mapping_goes_on_and_ends_the_same(beginning, tmp_path, monkeypatch):

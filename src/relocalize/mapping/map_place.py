@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -104,11 +104,11 @@ def _best_outcome(
     """
     found: list[tuple[Outcome, Path]] = []
     remembered = remembered_settings(place)
-    kinds = _kinds(settings, remembered)
-    for number, kind in enumerate(kinds):
-        aside = work / kind
+    attempts = _attempts(place, settings, remembered, poses_known=poses_known)
+    for number, attempt in enumerate(attempts):
+        aside = work / attempt.name
         aside.mkdir(exist_ok=True)
-        wanted = settings_for(kind, _loose_photos(place))
+        wanted = settings_for(attempt.kind, attempt.photos)
         # The features of the map that is there stay with it until the new one takes its place.
         folder = place.map_dir if remembered in (wanted, None) and number == 0 else aside
         try:
@@ -116,21 +116,25 @@ def _best_outcome(
                 if poses_known:
                     outcome = known_poses.triangulate_map(place, database, aside, settings)
                 else:
-                    last = number == len(kinds) - 1
                     outcome = unknown_poses.reconstruct_map(
-                        place, database, aside, settings, last_resort=last
+                        place,
+                        database,
+                        aside,
+                        settings,
+                        last_resort=attempt.last_resort,
+                        in_time=attempt.in_time,
                     )
         except NotConnectedError:
-            if not found and number == len(kinds) - 1:
+            if not found and number == len(attempts) - 1:
                 raise
             continue
         found.append((outcome, folder))
         if outcome.holds:
             break
-        if number + 1 < len(kinds):
+        if number + 1 < len(attempts):
             progress.say(
-                f"with {kind} the map does not hold together ({outcome.doubt}); "
-                f"trying {kinds[number + 1]}"
+                f"with {attempt} the map does not hold together ({outcome.doubt}); "
+                f"trying {attempts[number + 1]}"
             )
     best = max(found, key=lambda one: (not one[0].report.alarms, one[0].held))
     if not best[0].holds and settings.features == "auto" and not xfeat.is_installed():
@@ -140,12 +144,43 @@ def _best_outcome(
     return best
 
 
-def _kinds(settings: MapSettings, remembered: FeatureSettings | None) -> list[Kind]:
-    """Kinds of features to try, in order."""
-    if settings.features != "auto":
-        return [settings.features]
+@dataclass(frozen=True)
+class _Attempt:
+    """One way to make a map."""
+
+    kind: Kind  # of features
+    photos: int | None  # how many loose photos are matched each with each; None for a walk
+    in_time: bool = True  # whether neighbours of a walk are taken to see the same
+    last_resort: bool = False  # whether it goes on trying where the map falls apart
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return self.kind if self.in_time else f"{self.kind}-each"
+
+    def __str__(self) -> str:
+        return self.kind if self.in_time else f"{self.kind}, each frame with each"
+
+
+def _attempts(
+    place: Place, settings: MapSettings, remembered: FeatureSettings | None, *, poses_known: bool
+) -> list[_Attempt]:
+    """What to try, in order.
+
+    By each kind of features; and a walk of few frames as loose photos are mapped, for its frames
+    may be far from each other.
+    """
     kinds: list[Kind] = ["sift", "xfeat"] if xfeat.is_installed() else ["sift"]
-    return sorted(kinds, key=lambda kind: remembered is None or kind != remembered.kind)
+    kinds.sort(key=lambda kind: remembered is None or kind != remembered.kind)
+    if settings.features != "auto":
+        kinds = [settings.features]
+    photos = _loose_photos(place)
+    attempts = [_Attempt(kind, photos) for kind in kinds]
+    attempts[-1] = replace(attempts[-1], last_resort=True)
+    count = sum(len(one.images) for one in place.captures.values() if not one.is_registered)
+    if photos is None and not poses_known and count <= settings.pairs.exhaustive:
+        attempts.append(_Attempt("xfeat" if kinds == ["xfeat"] else "sift", count, in_time=False))
+    return attempts
 
 
 def _loose_photos(place: Place) -> int | None:

@@ -82,6 +82,7 @@ def reconstruct_map(
     settings: MapSettings,
     *,
     last_resort: bool = True,
+    in_time: bool = True,
 ) -> Outcome:
     """Map all captures of a Place together.
 
@@ -91,13 +92,17 @@ def reconstruct_map(
         work: folder for what a killed run goes on from.
         settings: how.
         last_resort: whether to go on trying where the map falls apart.
+        in_time: whether frames of a video are taken to see what their neighbours see. Otherwise
+            each is matched with each as loose photos are, and the order only judges the map.
 
     Raises:
         MappingError: fewer than 3 images, or they do not come together.
     """
     stages = Stages()
     captures = [one for one in place.captures.values() if one.images and not one.is_registered]
-    found = reconstruct(place, captures, database, work, settings, stages, last_resort=last_resort)
+    found = reconstruct(
+        place, captures, database, work, settings, stages, last_resort=last_resort, in_time=in_time
+    )
     model, names = found.model, found.names
     with stages.measure("gravity, scale, colors", "images") as count:
         frame = _settle_frame(place, model, names, settings)
@@ -137,6 +142,7 @@ def reconstruct(
     stages: Stages,
     *,
     last_resort: bool,
+    in_time: bool = True,
 ) -> Reconstructed:
     """Bring captures together in a frame of their own; see `reconstruct_map`."""
     names = [name for capture in captures for name in capture.image_names]
@@ -149,7 +155,7 @@ def reconstruct(
     with stages.measure("features", "images") as count:
         count.items = database.extract(names, place.images_dir)
     with stages.measure("keyframes", "frames") as count:
-        walks = _walks(database, captures, names, settings)
+        walks = _walks(database, captures, names, settings, in_time=in_time)
         count.items = len(names)
     with stages.measure("pairs", "keyframes") as count:
         similarity = Similarity(database, walks.keyframes)
@@ -158,8 +164,9 @@ def reconstruct(
     with stages.measure("matching and verification", "pairs") as count:
         count.items = match_pairs(database, pairs, settings.matching)
     with stages.measure("reconstruction", "keyframes") as count:
+        trusted = walks.neighbours if in_time else set[Pair]()
         main = _main_model(
-            place, database, work, walks, similarity, settings, last_resort=last_resort
+            place, database, work, walks, trusted, similarity, settings, last_resort=last_resort
         )
         count.items = len(walks.keyframes)
     in_reconstruction = int(main.model.num_reg_images())
@@ -262,16 +269,25 @@ def _sound_part(model: pycolmap.Reconstruction) -> tuple[list[MapModel], Soundne
 
 
 def _walks(
-    database: FeatureDatabase, captures: Sequence[Capture], names: list[str], settings: MapSettings
+    database: FeatureDatabase,
+    captures: Sequence[Capture],
+    names: list[str],
+    settings: MapSettings,
+    *,
+    in_time: bool,
 ) -> _Walks:
     keyframes: list[str] = []
     pairs: set[Pair] = set()
     neighbours: set[Pair] = set()
     for capture in captures:
         if capture.kind == "video":
-            size = (capture.cameras[0].width, capture.cameras[0].height)
-            chosen = choose_keyframes(database, capture.image_names, size, settings.keyframes)
-            pairs |= sequential_pairs(chosen, settings.pairs)
+            chosen = capture.image_names
+            if in_time:
+                size = (capture.cameras[0].width, capture.cameras[0].height)
+                chosen = choose_keyframes(database, chosen, size, settings.keyframes)
+                pairs |= sequential_pairs(chosen, settings.pairs)
+            else:
+                pairs |= exhaustive_pairs(chosen)
             neighbours |= sequential_pairs(chosen, replace(settings.pairs, reach=0))
         else:
             chosen = capture.image_names
@@ -289,6 +305,7 @@ def _main_model(
     database: FeatureDatabase,
     work: Path,
     walks: _Walks,
+    trusted: set[Pair],
     similarity: Similarity,
     settings: MapSettings,
     *,
@@ -307,7 +324,7 @@ def _main_model(
             seed=settings.seed,
         )
         main = make_main_model(
-            task, database, walks.neighbours, similarity, settings.matching, last_resort=last_resort
+            task, database, trusted, similarity, settings.matching, last_resort=last_resort
         )
         atomic.write_json(record, {"look_alikes": main.look_alikes})
         save_models([main.model, *main.fragments], finished)
