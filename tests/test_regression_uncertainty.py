@@ -140,6 +140,7 @@ def test_a_focal_length_is_found_by_how_far_away_things_look():
         together = focals[np.median(photos, axis=0).argmin()]
         assert abs(np.log(together / true)) < 0.03
     assert np.median(off) < 0.04
+    assert 0.04 < wrong_lens.focal_sigma < 0.1  # 0.02 of depth by a slope of 0.3
     assert np.isfinite(WrongLens().unlikely(looks(RATIOS), assumed[:9], focals)).all()
 
 

@@ -49,6 +49,10 @@ if TYPE_CHECKING:  # mostly, answering does without
 # that it may have: from a phone's wide lens to a short telephoto.
 _TRIED = np.array((0.6, 0.675, 0.75, 0.825, 0.9, 0.975, 1.05, 1.125, 1.2, 1.35))
 _FOCALS: FloatArray = np.geomspace(_TRIED[0], _TRIED[-1], 82)  # 1% apart
+_NEAR = 0.25  # logarithms: lenses by which a photo's centre moves evenly; 3 of those tried
+# Of the variance of a focal length that a photo alone tells, so much is common to all photos: where
+# one was 5% off, fifty together were 2 to 3%.
+_COMMON = 0.25
 # How else a phone is held, and from where on a photo is turned upright: that costs as much again.
 _QUARTERS = (math.pi / 2, -math.pi / 2, math.pi)
 _LEAST_ROLL_DEG = 10.0
@@ -145,13 +149,16 @@ class RegressorLocalizer(Localizer):
         EXIF.
         """
         started = time.perf_counter()
-        known = query.camera.known
-        camera = query.camera if known != "unknown" else self._guessed_camera(query.pixels)
-        estimate = self._by_camera(query.pixels, camera, started)
-        if estimate.status == "failed" and known == "approximate":
-            again = self._by_camera(query.pixels, self._guessed_camera(query.pixels), started)
-            estimate = again if again.status == "localized" else estimate
-        return estimate
+        if query.camera.known != "unknown":
+            estimate = self._by_camera(query.pixels, query.camera, started)
+            if estimate.status == "localized" or query.camera.known == "exact":
+                return estimate
+        tried = self._tried(query.pixels)
+        height, width = query.pixels.shape[:2]
+        found = self._by_camera(query.pixels, _guess(width, height, tried.best), started)
+        if found.status == "failed" and query.camera.known == "approximate":
+            return estimate
+        return self._doubting_focal(found, tried, tried.best)
 
     def _localize_many(self, queries: Iterable[Query]) -> list[PoseEstimate]:
         """Images of one size of an unknown camera share it: they choose its focal length together.
@@ -159,26 +166,28 @@ class RegressorLocalizer(Localizer):
         A photo that the shared one leaves without an answer is tried by itself: it may be zoomed.
         """
         estimates: dict[int, PoseEstimate] = {}
-        sharing: dict[tuple[int, int], list[_Unlikely]] = defaultdict(list)
+        sharing: dict[tuple[int, int], list[_Waiting]] = defaultdict(list)
         for index, query in enumerate(queries):
             if query.camera.known != "unknown":
                 estimates[index] = self._localize(query)
                 continue
             started, (height, width) = time.perf_counter(), query.pixels.shape[:2]
             pixels = shrunk(query.pixels, _WAITING_SIDE)
-            unlikely = self._unlikely(query.pixels)
+            tried = self._tried(query.pixels)
             seconds = time.perf_counter() - started
-            sharing[width, height].append(_Unlikely(index, pixels, unlikely, seconds))
+            sharing[width, height].append(_Waiting(index, pixels, tried, seconds))
         for (width, height), photos in sharing.items():
             # The median, so that photos of another place do not count.
-            together = np.median([photo.by_focal for photo in photos], axis=0)
-            shared = _guess(width, height, _FOCALS[together.argmin()])
+            together = np.median([photo.tried.unlikely for photo in photos], axis=0)
+            shared = float(_FOCALS[together.argmin()])
             for photo in photos:
-                alone = _guess(width, height, _FOCALS[photo.by_focal.argmin()])
                 started = time.perf_counter() - photo.seconds
-                found = self._by_guess(photo.pixels, shared, started)
-                if found.status == "failed" and alone != shared:
-                    found = self._by_guess(photo.pixels, alone, started)
+                for share, by in ((shared, len(photos)), (photo.tried.best, 1)):
+                    guess = _guess(width, height, share)
+                    found = self._by_guess(photo.pixels, guess, started)
+                    if found.status == "localized":
+                        found = self._doubting_focal(found, photo.tried, share, by)
+                        break
                 estimates[photo.index] = found
         return [estimates[index] for index in range(len(estimates))]
 
@@ -284,13 +293,20 @@ class RegressorLocalizer(Localizer):
             )
         self._said_guessing = True
 
-    def _guessed_camera(self, pixels: NDArray[np.uint8]) -> Camera:
-        """A pinhole of the focal length through which the photo fits the place best."""
-        height, width = pixels.shape[:2]
-        return _guess(width, height, _FOCALS[self._unlikely(pixels).argmin()])
+    def _doubting_focal(
+        self, found: PoseEstimate, tried: _Tried, share: float, photos: int = 1
+    ) -> PoseEstimate:
+        """With the doubt about a focal length that so many photos chose in the position's sigma."""
+        if found.covariance is None or self.calibration.answers[0] in RETRIEVED:
+            return found
+        sigma = self.calibration.wrong_lens.focal_sigma
+        shift = sigma * math.sqrt(_COMMON + (1 - _COMMON) / photos) * tried.moved(share)
+        covariance = found.covariance.copy()
+        covariance[:3, :3] += np.outer(shift, shift)
+        return replace(found, covariance=covariance)
 
-    def _unlikely(self, pixels: NDArray[np.uint8]) -> FloatArray:
-        """How unlikely each of the focal lengths is of a photo.
+    def _tried(self, pixels: NDArray[np.uint8]) -> _Tried:
+        """A photo through lenses of several focal lengths, and how unlikely each is.
 
         Where cells say depths, by how far away things look through each lens that is tried; else
         the less, the more the photo looks like train images, which would rather fill the image than
@@ -303,17 +319,39 @@ class RegressorLocalizer(Localizer):
         found = self.network(inputs)
         if found.depth_off is None:
             novelty = self.views.compare(found.descriptions, found.shown).novelty
-            return np.interp(_FOCALS, _TRIED, novelty)
-        return self.calibration.wrong_lens.unlikely(found.depth_off, _TRIED, _FOCALS)
+            unlikely: FloatArray = np.interp(_FOCALS, _TRIED, novelty)
+        else:
+            unlikely = self.calibration.wrong_lens.unlikely(found.depth_off, _TRIED, _FOCALS)
+        return _Tried(unlikely, found.world_from_cams[:, :3, 3])
 
 
 @dataclass(frozen=True, eq=False)
-class _Unlikely:
+class _Tried:
+    """A photo of an unknown camera through lenses of the focal lengths `_TRIED`."""
+
+    unlikely: FloatArray  # [F] each of `_FOCALS` is
+    centres: FloatArray  # [G, 3] where the camera seems to be through each of `_TRIED`
+
+    @property
+    def best(self) -> float:
+        """The focal length through which the photo fits the place best."""
+        return float(_FOCALS[self.unlikely.argmin()])
+
+    def moved(self, share: float) -> FloatArray:
+        """[3] how far the centre moves as the logarithm of a focal length grows, for 1 of it."""
+        off = np.log(_TRIED / share)
+        near = np.abs(off) <= _NEAR
+        slope: FloatArray = np.polyfit(off[near], self.centres[near], 1)[0]
+        return slope
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
     """A photo that waits for others of its camera."""
 
     index: int  # of the photo
     pixels: NDArray[np.uint8]  # no larger than a network needs
-    by_focal: FloatArray  # [F] how unlikely each of `_FOCALS` is
+    tried: _Tried
     seconds: float  # that this took
 
 

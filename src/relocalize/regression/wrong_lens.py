@@ -17,6 +17,7 @@ from relocalize.geometry.transforms import FloatArray
 # 1.43 times.
 RATIOS: FloatArray = np.linspace(-0.36, 0.36, 9)
 _LEAST_SIGMA = 0.01  # of few images that are alike by chance
+_LEAST_SLOPE = 0.1  # where depths tell next to nothing of the lens
 _DEVIATION = 1.4826  # from a median absolute deviation to a Gaussian's sigma
 
 
@@ -36,6 +37,14 @@ class WrongLens:
         middle = np.median(depth_off, axis=0)
         sigma = _DEVIATION * np.median(np.abs(depth_off - middle), axis=0)
         return cls(tuple(middle.tolist()), tuple(np.maximum(sigma, _LEAST_SIGMA).tolist()))
+
+    @property
+    def focal_sigma(self) -> float:
+        """Of the logarithm of a focal length that one photo tells."""
+        middle = len(RATIOS) // 2
+        rise = self.depth_off[middle + 1] - self.depth_off[middle - 1]
+        slope = rise / (RATIOS[middle + 1] - RATIOS[middle - 1])
+        return float(self.sigma[middle] / max(abs(slope), _LEAST_SLOPE))
 
     def unlikely(
         self, depth_off: FloatArray, assumed: FloatArray, focals: FloatArray
