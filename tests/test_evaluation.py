@@ -101,6 +101,7 @@ def script(monkeypatch):
             return made[name]
 
         monkeypatch.setattr(scoring, "fitted", fitted)
+        monkeypatch.setattr(scoring, "folder_and_kind", lambda *_: None)  # whatever its name
         return made
 
     return scripted
