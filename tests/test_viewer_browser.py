@@ -150,7 +150,7 @@ def test_a_chosen_photo_lands_and_a_hostile_one_is_one_line(place: Place, tmp_pa
         page.get_by_role("option", name="1: good.jpg").click()
         page.get_by_text("good.jpg by knowing").wait_for()
         page.get_by_role("button", name="Forget the photos").click()
-        until(lambda: not viewer.scene.layers["localized photos"], "forgotten")
+        until(lambda: viewer.scene.layers.get("localized photos") == [], "forgotten")
         page.get_by_text("good.jpg by knowing").wait_for(state="hidden")
         assert page.complaints == []
 
