@@ -406,6 +406,7 @@ def test_an_import_killed_anywhere_is_finished_by_the_next(tmp_path, walk, old_p
         if (root / "place.json").is_file():
             killed = Place.open(root)  # usable, with whole files only
             assert {len(capture.images) for capture in killed.captures.values()} <= {20}
+            assert killed.has_map or not old_poses  # those stay until the new ones are whole
             assert not killed.has_map or len(killed.map.images) == 20
         report = import_stated(poses, root, images)
         assert report.unchanged != died

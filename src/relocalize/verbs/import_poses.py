@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -32,7 +31,7 @@ from relocalize.place import (
     Split,
     atomic,
 )
-from relocalize.place.folder import MAP_UNIT, METRE, checked_name
+from relocalize.place.folder import MADE, MAP_UNIT, METRE, Made, checked_name
 from relocalize.plain import to_plain
 
 _ROWS_SAID = 20  # rows that are left out and have a line each; more would hide the outcome
@@ -228,22 +227,21 @@ def _write(
     record = Capture(
         capture, "imported", registration.source, cameras, images, dropped=files.left_out
     )
-    # In one step for every reader.
-    with atomic.new_folder(place.images_dir / capture) as folder:
-        for image in progress.track(found, "images into the Place"):
-            image.place(folder / image.name.removeprefix(f"{capture}/"))
-    place.write_capture(record)
-    # Where the new poses come from is said first: a kill before the map leaves no map, not one
-    # of unknown origin.
-    shutil.rmtree(place.map_dir, ignore_errors=True)
     convention = f"{settings['convention']} by {settings['convention_from']}"
     scale_from = registration.scale_from if unit == registration.unit else "stated at import"
-    place.record_poses(
-        poses_from=f"imported: {registration.source} ({registration.format}; {convention})",
-        frame=Frame(unit=unit, scale_from=scale_from if unit == METRE else None),
+    made = Made(
+        f"imported: {registration.source} ({registration.format}; {convention})",
+        Frame(unit=unit, scale_from=scale_from if unit == METRE else None),
     )
-    with atomic.new_folder(place.map_dir) as folder:
-        _model(registration, found, cameras, rows).write(folder)
+    # Both are written whole before either replaces what was there.
+    with atomic.new_folder(place.map_dir) as map_folder:
+        _model(registration, found, cameras, rows).write(map_folder)
+        atomic.write_json(map_folder / MADE, asdict(made))
+        with atomic.new_folder(place.images_dir / capture) as folder:
+            for image in progress.track(found, "images into the Place"):
+                image.place(folder / image.name.removeprefix(f"{capture}/"))
+        place.write_capture(record)
+    place.record_poses(poses_from=made.poses_from, frame=made.frame)
     place.write_capture(replace(record, settings=settings))
 
 
