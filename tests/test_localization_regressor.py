@@ -23,6 +23,7 @@ from relocalize.localization.saving import DESCRIPTION
 from relocalize.localization.store import folder_of, store
 from relocalize.localization.stored_regressor import NETWORK, WEIGHTS
 from relocalize.place import Place, Split
+from relocalize.regression.agreement import answer_to_photo
 from relocalize.regression.onnx_network import OnnxNetwork
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import InputSettings, with_fields
@@ -127,20 +128,29 @@ def test_frames_between_train_frames_are_localized_far_better_than_by_a_constant
     assert np.median(sizes) > 1.54 / 3
 
 
-def test_an_answer_by_five_images_is_the_mean_of_theirs(trained, images):
+def test_an_answer_is_by_the_cells_of_five_images(trained, images):
     one = copy.copy(trained)
     one.images = replace(trained.images, settings=InputSettings(128, 96, test_crops=1))
     image = next(iter(images.values()))
-    found = trained.localize(image, CAMERA)
+    found = trained.localize(image, CAMERA).world_from_cam
     shown = trained.images.of_photo(image, CAMERA)
     assert len(shown) == 5
-    each = trained.network(shown)
-    mean = each.averaged(trained.images.turns)
-    np.testing.assert_allclose(found.world_from_cam.matrix, mean.world_from_cams[0], atol=1e-5)
-    alone = one.localize(image, CAMERA).world_from_cam
-    np.testing.assert_allclose(alone.matrix, each.world_from_cams[0], atol=1e-6)
-    apart = rotation_error_deg(found.world_from_cam, alone)
-    assert 0 < apart < 5  # the turns are taken back
+    each, turns = trained.network(shown), trained.images.turns
+    rays, agreement = trained.images.cell_rays(SETTINGS.head.grid), trained.calibration.agreement
+    of_cells = answer_to_photo(each, turns, agreement, rays)
+    np.testing.assert_allclose(found.matrix, of_cells.world_from_cams[0], atol=1e-5)
+    mean = Rigid3.from_matrix(each.averaged(turns).world_from_cams[0])
+    assert 0 < rotation_error_deg(found, mean) < 2  # the turns are taken back
+    assert 0 < rotation_error_deg(found, one.localize(image, CAMERA).world_from_cam) < 5
+
+
+def test_a_regressor_that_learnt_nothing_of_agreement_answers_by_the_mean(trained, images):
+    before = copy.copy(trained)
+    before.calibration = replace(trained.calibration, agreement=None)
+    image = next(iter(images.values()))
+    mean = trained.network(trained.images.of_photo(image, CAMERA)).averaged(trained.images.turns)
+    found = before.localize(image, CAMERA).world_from_cam
+    np.testing.assert_allclose(found.matrix, mean.world_from_cams[0], atol=1e-5)
 
 
 def test_what_is_no_view_of_the_place_fails_with_a_reason(trained):

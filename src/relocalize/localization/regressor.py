@@ -38,6 +38,7 @@ from relocalize.localization.stored_regressor import (
 )
 from relocalize.place import Place, Split
 from relocalize.place.image_file import shrunk
+from relocalize.regression.agreement import answer_to_photo
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import TrainSettings
 from relocalize.regression.uncertainty import RETRIEVED, Signs, pose_distances
@@ -93,6 +94,7 @@ class RegressorLocalizer(Localizer):
         self.network, self.images, self.views = parts.network, parts.images, parts.views
         self.calibration, self.retrieval = parts.calibration, parts.retrieval
         self.origin = parts.origin
+        self._rays = self.images.cell_rays(self.facts.settings.head.grid)
         self.log_folder: Path | None = parts.folder
         self._said_guessing = False
 
@@ -241,11 +243,12 @@ class RegressorLocalizer(Localizer):
         turns = self.images.turns
         if turn is not None and turns is not None:
             turns = turns @ turn
-        answers = self.network(self.images.of_photo(pixels, camera, rolled=turn)).averaged(turns)
-        if turn is not None and self.images.settings.test_crops == 1:
-            poses = answers.world_from_cams.copy()
-            poses[:, :3, :3] = poses[:, :3, :3] @ turn
-            answers = replace(answers, world_from_cams=poses)
+        answers = answer_to_photo(
+            self.network(self.images.of_photo(pixels, camera, rolled=turn)),
+            turns,
+            self.calibration.agreement,
+            self._rays,
+        )
         compared = self.views.compare(answers.descriptions, answers.shown)
         nearest, retrieved = compared.nearest.copy(), None
         if similar is not None:
@@ -256,7 +259,7 @@ class RegressorLocalizer(Localizer):
             for pose in (nearest, *(retrieved or {}).values()):
                 pose[:, :3, :3] = pose[:, :3, :3] @ turn
         away = pose_distances(answers.world_from_cams, nearest)
-        signs = Signs(compared.novelty, away, answers.variance)
+        signs = Signs(compared.novelty, away, answers.variance, answers.support)
         found = self.calibration.answer(answers.world_from_cams, nearest, signs, retrieved)
         covariance = self.calibration.covariances(signs)[0]
         if similar is not None and similar.covariance is not None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -34,6 +34,8 @@ class Answers:
     depth_off: FloatArray | None = None
     # [N, K] the share of each of K parts of its input that an image shows; None: all of it
     shown: Float32Array | None = None
+    cells: Cells | None = None  # what the cells of each image say; None where there are none
+    support: FloatArray | None = None  # [N] the share of cells that agree, as `Agreement` says
 
     def averaged(self, turns: FloatArray | None = None) -> Answers:
         """One answer from those to K images of one photo, the first of them the photo itself.
@@ -45,11 +47,13 @@ class Answers:
             turns: [K, 3, 3] from the photo's camera axes to each image's; None for crops whose
                 poses are taken for the photo's (PoseNet, ICCV 2015, section 3.1).
         """
-        if len(self.world_from_cams) == 1:
-            return self
         positions, rotations = self.world_from_cams[:, :3, 3], self.world_from_cams[:, :3, :3]
         if turns is not None:
             rotations = rotations @ turns
+        if len(positions) == 1:
+            pose = self.world_from_cams.copy()
+            pose[:, :3, :3] = rotations
+            return replace(self, world_from_cams=pose)
         variance = np.zeros((len(positions), 6)) if self.variance is None else self.variance
         # Equal where nothing is predicted.
         of_position, of_rotation = (
@@ -81,12 +85,16 @@ class Answers:
         variances = [part.variance for part in parts if part.variance is not None]
         depths = [part.depth_off for part in parts if part.depth_off is not None]
         shown = [part.shown for part in parts if part.shown is not None]
+        cells = [part.cells for part in parts if part.cells is not None]
+        support = [part.support for part in parts if part.support is not None]
         return cls(
             np.concatenate([part.world_from_cams for part in parts]),
             np.concatenate(variances) if variances else None,
             np.concatenate([part.descriptions for part in parts]),
             np.concatenate(depths) if depths else None,
             np.concatenate(shown) if shown else None,
+            Cells.joined(cells) if cells else None,
+            np.concatenate(support) if support else None,
         )
 
 
@@ -105,6 +113,15 @@ class Cells:
     scene: Float32Array  # [N, C, 3] points of the place that they see
     depth: Float32Array  # [N, C] how far before the camera
     log_doubt: Float32Array  # [N, C] logarithms of what they expect their residual to be
+
+    @classmethod
+    def joined(cls, parts: Sequence[Cells]) -> Cells:
+        """Those of several groups of images, one after the other."""
+        return cls(
+            np.concatenate([part.scene for part in parts]),
+            np.concatenate([part.depth for part in parts]),
+            np.concatenate([part.log_doubt for part in parts]),
+        )
 
     def depth_off(self, world_from_cams: FloatArray) -> FloatArray:
         """[N] weighted medians over cells, as `Answers.depth_off`, from poses [N, 4, 4]."""

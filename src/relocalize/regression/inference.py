@@ -135,6 +135,7 @@ def answers_from(
         descriptions.cpu().numpy(),
         None if cells is None else cells.depth_off(poses),
         share.cpu().numpy(),
+        cells,
     )
 
 

@@ -63,7 +63,6 @@ class OnnxNetwork:
         said = {name: out[:count] for name, out in zip(self._outputs, outputs, strict=True)}
         poses = said[POSE].astype(np.float64)
         variance = said[VARIANCE].astype(np.float64) if VARIANCE in said else None
-        depth_off = None
-        if CELLS[0] in said:
-            depth_off = Cells(*(said[name] for name in CELLS)).depth_off(poses)
-        return Answers(poses, variance, said[DESCRIPTIONS], depth_off, said.get(SHOWN))
+        cells = Cells(*(said[name] for name in CELLS)) if CELLS[0] in said else None
+        depth_off = None if cells is None else cells.depth_off(poses)
+        return Answers(poses, variance, said[DESCRIPTIONS], depth_off, said.get(SHOWN), cells)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ from relocalize.geometry.transforms import (
     rotvec_from_rotation,
 )
 from relocalize.plain import from_plain
+from relocalize.regression.agreement import Agreement
 from relocalize.regression.answers import Answers
 from relocalize.regression.novelty import KnownViews
 from relocalize.regression.wrong_lens import WrongLens
@@ -58,6 +59,7 @@ class Signs:
     # [N, 6] predicted and sampled variances added, of the centre in the world and the rotation
     # vector in the camera's axes (radians); None where neither is there
     variance: FloatArray | None = None
+    support: FloatArray | None = None  # [N] as `Answers.support`
 
     def of(self, part: int) -> FloatArray:
         """[N, K] what the sigma of positions (0) or rotations (1) is made of; the first is 1."""
@@ -118,6 +120,7 @@ class Calibration:
     answers: tuple[Source, Source] = ("pose", "pose")  # of the position and of the rotation
     blend: Blend | None = None  # where one of them is that
     wrong_lens: WrongLens = WrongLens()  # of photos of an unknown camera
+    agreement: Agreement | None = None  # of cells; None where answers to images are averaged
 
     @classmethod
     def learn(
@@ -130,6 +133,7 @@ class Calibration:
         answers: tuple[Source, Source] = ("pose", "pose"),
         blend: Blend | None = None,
         wrong_lens: WrongLens | None = None,
+        agreement: Agreement | None = None,
     ) -> Calibration:
         """From validation images.
 
@@ -143,7 +147,9 @@ class Calibration:
         between the largest upright one and the median of theirs, halfway in its logarithm, but is
         at least five times the upright one. An answer is sure where its sigma is below that of
         nearly all upside-down images, and at most twice the largest upright one; a sure one is
-        taken up to the least novel upside-down image.
+        taken up to the least novel upside-down image. An answer on which more cells agree than
+        in the middle, in logarithms, between the most of an upside-down image and the median of
+        upright ones is sure too, whatever its sigma.
 
         Args:
             upright: of validation images as they are.
@@ -154,7 +160,11 @@ class Calibration:
                 something is retrieved.
             blend: as `Calibration.blend`.
             wrong_lens: as `Calibration.wrong_lens`; None where no cells say depths.
+            agreement: as `Calibration.agreement`; how much of it is enough is learnt here.
         """
+        if agreement is not None and upright.support is not None and turned.support is not None:
+            usual, none = float(np.median(upright.support)), float(turned.support.max())
+            agreement = replace(agreement, supported=math.sqrt(usual * none))
         weights = [sigma_weights(varied.of(part), errors[:, part]) for part in (0, 1)]
         largest, sure = [], []
         for part, weight in enumerate(weights):
@@ -176,6 +186,7 @@ class Calibration:
             answers=answers,
             blend=blend,
             wrong_lens=wrong_lens or WrongLens(),
+            agreement=agreement,
         )
 
     def answer(
@@ -224,9 +235,17 @@ class Calibration:
         return position, rotation
 
     def is_sure(self, signs: Signs, row: int) -> bool:
-        """Whether hardly any image that shows no view of the place has so small a sigma."""
+        """Whether hardly any image that shows no view of the place has so good an answer."""
         position, rotation = self._sigmas(signs, row)
-        return position <= self.sure_position and rotation <= self.sure_rotation
+        small = position <= self.sure_position and rotation <= self.sure_rotation
+        return small or self._is_supported(signs, row)
+
+    def _is_supported(self, signs: Signs, row: int) -> bool:
+        return (
+            self.agreement is not None
+            and signs.support is not None
+            and bool(signs.support[row] > self.agreement.supported)
+        )
 
     def doubt(self, signs: Signs, row: int, unit: str) -> str | None:
         """Why photo ``row`` has no answer, or None."""
@@ -238,6 +257,8 @@ class Calibration:
                 f"it looks like no train image (novelty {novelty:.2f}, at most "
                 f"{self.largest_novelty:.2f} counts as this place)"
             )
+        if self._is_supported(signs, row):
+            return None
         # Of what is retrieved, the network's own sigma says nothing.
         ours = [answer not in RETRIEVED for answer in self.answers]
         if (ours[0] and position > self.largest_position) or (
@@ -264,7 +285,9 @@ class Calibration:
         found = from_plain(cls, values)
         if not 2 <= len(found.position) == len(found.rotation) <= 3 or not all(
             np.isfinite(value).all()
-            for value in (asdict(found) | {"answers": 0, "blend": 0, "wrong_lens": 0}).values()
+            for value in (
+                asdict(found) | dict.fromkeys(("answers", "blend", "wrong_lens", "agreement"), 0)
+            ).values()
         ):
             raise ValueError(f"no calibration: {values}")
         return found
@@ -274,7 +297,7 @@ def signs_of(answers: Answers, views: KnownViews) -> Signs:
     """What tells of the errors of answers."""
     nearest = views.compare(answers.descriptions, answers.shown)
     away = pose_distances(answers.world_from_cams, nearest.nearest)
-    return Signs(nearest.novelty, away, answers.variance)
+    return Signs(nearest.novelty, away, answers.variance, answers.support)
 
 
 def pose_distances(world_from_cams: FloatArray, others: FloatArray) -> FloatArray:

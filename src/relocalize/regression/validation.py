@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray, mean_rotation
+from relocalize.regression.agreement import Agreement, answer_to_photo
 from relocalize.regression.answers import Answers, Network
 from relocalize.regression.data import TrainingData
 from relocalize.regression.loop import Judgement
@@ -108,11 +109,18 @@ def validated(
     """
     settings, images, frames = data.settings, data.images, data.frames
 
-    def answers(shown: Iterable[NDArray[np.uint8]], turns: FloatArray | None) -> Answers:
-        return Answers.joined(network(one).averaged(turns) for one in shown)
+    turns, rays = images.turns, images.cell_rays(settings.head.grid)
+    of_images = [network(images.of_frame(frames, int(row))) for row in data.validation]
+    cells = [one.cells for one in of_images if one.cells is not None]
+    agreement = Agreement.learn(cells, rays, data.validation_poses) if cells else None
 
-    turns = images.turns
-    upright = answers((images.of_frame(frames, int(row)) for row in data.validation), turns)
+    def joined(found: Iterable[Answers], turns: FloatArray | None) -> Answers:
+        return Answers.joined(answer_to_photo(one, turns, agreement, rays) for one in found)
+
+    def answers(shown: Iterable[NDArray[np.uint8]], turns: FloatArray | None) -> Answers:
+        return joined(map(network, shown), turns)
+
+    upright = joined(of_images, turns)
     some = data.validation[:: -(-len(data.validation) // _MOST)].tolist()
     each = 1 if settings.augment.is_none else -(-_FEWEST_COPIES // len(some))
     copies, poses = zip(
@@ -162,6 +170,7 @@ def validated(
         answers=chosen,
         blend=blend if "blend" in chosen else None,
         wrong_lens=_through_lenses(data, network, some),
+        agreement=agreement,
     )
     return Validated(calibration, {name: baseline.judge(poses) for name, poses in found.items()})
 
