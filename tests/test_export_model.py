@@ -128,7 +128,7 @@ def test_people_are_told_what_the_file_takes_and_gives(
     text = capsys.readouterr().out
     assert "takes images [1, 3, 96, 128]: RGB in 0..255" in text
     assert "gives position [1, 3], rotation [1, 3, 3]" in text
-    assert "averages those to 5" in text
+    assert "relocalize answers by 5" in text
     assert path.is_file()
 
 

@@ -1,10 +1,13 @@
 """Sigmas are calibrated, doubts grow with what tells of errors, other places are refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from relocalize.regression.agreement import Agreement
 from relocalize.regression.answers import SHOWN
 from relocalize.regression.inference import described
 from relocalize.regression.novelty import KnownViews
@@ -108,6 +111,24 @@ def test_the_novel_and_the_unsure_are_refused_with_a_reason():
     lost = Signs(np.array([0.1]), np.array([[50.0, 0.1]]))
     assert "too unsure" in calibration.doubt(lost, 0, "metre")
     assert "metre" in calibration.doubt(lost, 0, "metre")
+
+
+def test_cells_that_agree_outweigh_novelty_and_sigma_but_not_all_novelty():
+    signs, errors = made_up(60, 0)
+    upright = replace(signs, support=np.full(60, 0.25))
+    turned = upside_down(signs)
+    turned = replace(turned, support=np.linspace(0, 0.01, len(turned.novelty)))
+    calibration = Calibration.learn(upright, signs, errors, turned, agreement=Agreement(0.02, 0.05))
+    assert calibration.agreement == Agreement(0.02, 0.05, pytest.approx(0.05))
+    between = (calibration.largest_novelty + calibration.sure_novelty) / 2
+    hidden = Signs(np.array([between]), np.array([[50.0, 0.1]]), support=np.array([0.06]))
+    assert calibration.doubt(hidden, 0, "metre") is None
+    assert calibration.is_sure(hidden, 0)
+    too_few = replace(hidden, support=np.array([0.04]))
+    assert "looks like no train image" in calibration.doubt(too_few, 0, "metre")
+    foreign = replace(hidden, novelty=np.array([0.95]))
+    assert "looks like no train image" in calibration.doubt(foreign, 0, "metre")
+    assert Calibration.from_json(calibration.to_json()) == calibration
 
 
 def test_a_calibration_comes_back_from_json_and_others_are_refused():

@@ -113,8 +113,8 @@ def _as_text(report: OnnxReport, name: str, camera: Camera, localizer: Regressor
     focal = camera.params[0]
     count = len(turns(localizer))
     averaged = (
-        f"  answers to one image; relocalize averages those to {count}, turned as its metadata "
-        "`turns` say, and is more exact",
+        f"  answers to one image; relocalize answers by {count}, turned as its metadata `turns` "
+        "say, and is more exact",
     )
     return "\n".join(
         (

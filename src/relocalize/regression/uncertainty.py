@@ -147,9 +147,9 @@ class Calibration:
         between the largest upright one and the median of theirs, halfway in its logarithm, but is
         at least five times the upright one. An answer is sure where its sigma is below that of
         nearly all upside-down images, and at most twice the largest upright one; a sure one is
-        taken up to the least novel upside-down image. An answer on which more cells agree than
-        in the middle, in logarithms, between the most of an upside-down image and the median of
-        upright ones is sure too, whatever its sigma.
+        taken up to the least novel of them. An answer is also sure, whatever its sigma, where more
+        cells agree than in the middle, in logarithms, between the most of an upside-down image and
+        the median of upright ones.
 
         Args:
             upright: of validation images as they are.
