@@ -94,6 +94,7 @@ def test_cells_that_see_nothing_support_nothing():
     found = Answers(found.world_from_cams, None, found.descriptions, cells=same)
     answer = answer_to_photo(found, IMAGES.turns, Agreement(ERROR, LOG_DEPTH), RAYS)
     assert np.isfinite(answer.world_from_cams).all()
+    assert (answer.variance >= 0).all()
     assert answer.support[0] < 0.02
 
 

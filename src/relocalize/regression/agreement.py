@@ -142,6 +142,8 @@ def _refined(
         rotation = rotation @ rotations_from_rotvecs(step[None, 3:])[0]
         if np.abs(step / ([typical] * 3 + [1.0] * 3)).max() < _DONE:
             break
+    if not (np.diag(covariance) > 0).all():  # the cells leave a direction open
+        return None
     refined = np.eye(4)
     refined[:3, :3], refined[:3, 3] = rotation, centre
     return refined, covariance
