@@ -16,6 +16,7 @@ import pycolmap
 
 from relocalize import progress
 from relocalize.checking.soundness import Soundness, judge_soundness
+from relocalize.checking.standing import standing
 from relocalize.errors import MappingError, NotConnectedError
 from relocalize.features.database import FeatureDatabase, Pair
 from relocalize.features.focal import voted_focal
@@ -42,7 +43,7 @@ from relocalize.place import Capture, Frame, MapModel, Place, atomic
 from relocalize.place.folder import METRE, read_json
 from relocalize.place.model import write_model
 
-_LEAST_PART = 3  # images that the map lacks: fewer lose their pose, and are no part
+_LEAST_PART = 3  # images of a map, and of a part; fewer lose their pose
 _APART = "in part {number}, which nothing firm ties to the map; film what lies between the two"
 _REGISTERED_PER_SAVE = 200  # images; a kill loses at most the registration of so many
 
@@ -182,7 +183,7 @@ def reconstruct(
         count.items = int(model.num_reg_images())
         parts, soundness = _sound_part(model)
         posed = {i.name for i in model.images.values() if i.has_pose}
-        if not posed:
+        if len(posed) < _LEAST_PART:
             raise NotConnectedError(_nothing_held(names, pruned.loose))
         parts += [MapModel.from_colmap(fragment) for fragment in main.fragments]
         parts = [part for part in parts if len(part.images.keys() - posed) >= _LEAST_PART]
@@ -193,6 +194,7 @@ def reconstruct(
         alarms += contradictions(whole, matches, walks.neighbours)
         alarms += breaks(whole, matches, walks.neighbours, walks.keyframes)
         alarms += pruned.alarms
+        alarms += standing(whole)
         alarms += grown_from(in_reconstruction, len(posed & set(walks.keyframes)))
     reasons = reasons_of(results)
     for number, part in enumerate(parts, start=1):
@@ -254,7 +256,7 @@ def grown_from(reconstructed: int, posed: int) -> tuple[str, ...]:
 def _nothing_held(names: Sequence[str], loose: Mapping[str, str]) -> str:
     name, why = next(iter(loose.items()), (names[0], "no point holds it"))
     return (
-        f"none of the {len(names)} images can be held in place ({name}: {why}); "
+        f"no {_LEAST_PART} of the {len(names)} images can be held in place ({name}: {why}); "
         "take more photos from further apart, with overlap"
     )
 
