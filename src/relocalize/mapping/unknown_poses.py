@@ -33,7 +33,7 @@ from relocalize.mapping.look_alikes import contradictions
 from relocalize.mapping.main_model import MainModel, make_main_model
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
 from relocalize.mapping.own_cameras import with_own_cameras
-from relocalize.mapping.pruning import held_cameras, keep_images, refine_and_prune
+from relocalize.mapping.pruning import Pruned, held_cameras, keep_images, refine_and_prune
 from relocalize.mapping.reconstruction import Task, alarms_of, read_models, save_models
 from relocalize.mapping.registering import Query, Registrar, Registration, add_to_model, reasons_of
 from relocalize.mapping.report import Drift, MapReport, Stages
@@ -182,6 +182,12 @@ def reconstruct(
     with stages.measure("judgement", "images") as count:
         count.items = int(model.num_reg_images())
         parts, soundness = _sound_part(model)
+        if parts:
+            # What is left was adjusted, and its lens held, with what is gone.
+            again = refine_and_prune(model)
+            pruned = Pruned(pruned.loose | again.loose, again.alarms)
+            more, soundness = _sound_part(model)
+            parts += more
         posed = {i.name for i in model.images.values() if i.has_pose}
         if len(posed) < _LEAST_PART:
             raise NotConnectedError(_nothing_held(names, pruned.loose))
