@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relocalize.checking.report import Problem
+from relocalize.checking.standing import standing
 from relocalize.geometry import Camera
 from relocalize.geometry.transforms import FloatArray, skew
 from relocalize.place import MapModel, PosedImage
@@ -117,9 +118,9 @@ def judge_soundness(model: MapModel) -> Soundness:
 
 
 def map_problems(model: MapModel) -> list[Problem]:
-    """What speaks against a map by its own points: parts, weak links, images that hang loose."""
+    """What speaks against a map by its own points: no depth, parts, weak links, loose images."""
     soundness = judge_soundness(model)
-    problems = []
+    problems = [Problem("standing", (), alarm) for alarm in standing(model)]
     if len(soundness.parts) > 1:
         main, *others = soundness.parts
         images = tuple(name for part in others for name in part)
