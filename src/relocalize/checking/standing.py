@@ -25,8 +25,9 @@ _LEAST_POINTS, _LEAST_SEEN, _LEAST_SHARED = 20, 3, 4
 _NOISE = 0.5  # pixels; that of rendered images is less, but no lens is known better
 _SCALE = 2.0  # pixels, of the robust loss
 # Parallax is what the nearest tenth of the observations shows, for the far ones have none. It has
-# to stand out from the noise: four maps of cameras that stood, zoomed or slid before a far wall
-# have 0.7 to 0.9 times the noise, six right ones 3.5 (a turn with the arm stretched out) and more.
+# to stand out from the noise: five maps of cameras that stood, zoomed or slid before a far wall
+# have 0.75 to 1.0 times the noise, fifteen right ones 3.5 (a turn with the arm stretched out), 7
+# and more.
 _SHARE, _LEAST_PARALLAX = 0.9, 1.5
 _ROUNDS, _TRIES = 60, 8
 _ENOUGH = 1e-5  # relative decrease of cost
