@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from relocalize.capture.frames import capture_frames
-from relocalize.errors import MappingError, PlaceError
+from relocalize.checking.soundness import Soundness
+from relocalize.errors import MappingError, NotConnectedError, PlaceError
 from relocalize.features.extraction import settings_for
 from relocalize.features.focal import voted_focal
 from relocalize.features.pairs import PairSettings, sequential_pairs
@@ -297,6 +298,23 @@ def test_a_walk_of_few_frames_that_does_not_hold_is_mapped_as_loose_photos(
     with open_database(place) as database:
         assert database.settings == settings_for("sift", 14)
     assert aligned_to_truth(place.map, corridor).position_residuals.max() < 0.06
+
+
+def test_what_is_left_of_a_map_in_parts_is_judged_anew(corridor, tmp_path, monkeypatch):
+    capture_frames(corridor.folder / "walk.mp4", tmp_path / "few", count=8)
+    place = Place.open(tmp_path / "few")
+    names = place.captures["walk"].image_names
+    judged = []
+
+    def in_parts(model):
+        judged.append(len(model.images))
+        left = 5 if len(judged) == 1 else 2
+        return Soundness((names[:left], *([names[left:]] if left < len(model.images) else [])), ())
+
+    monkeypatch.setattr(unknown_poses, "judge_soundness", in_parts)
+    with pytest.raises(NotConnectedError, match="no 3 of the 8 images can be held in place"):
+        map_place(place, MapSettings(features="sift", seed=1))
+    assert judged[:2] == [8, 5]
 
 
 def test_a_killed_mapping_goes_on_and_ends_the_same(beginning, tmp_path, monkeypatch):

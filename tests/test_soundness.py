@@ -69,9 +69,26 @@ def test_a_link_of_few_points_is_named_with_what_it_leaves_open() -> None:
 
 
 def test_fewer_points_leave_more_open() -> None:
-    (few,), (more,) = (judge_soundness(walk(shared)).links for shared in (10, 40))
+    (few,), (more,) = (judge_soundness(walk(shared)).links for shared in (15, 40))
     assert few.rotation_sigma_deg > more.rotation_sigma_deg
     assert few.scale_sigma > more.scale_sigma
+
+
+def test_sides_of_which_any_two_images_share_few_points_are_parts() -> None:
+    model = walk(shared=60)
+    names = list(model.images)
+    rng = np.random.default_rng(0)
+    images = {}
+    for name in names:
+        image = model.images[name]
+        rows = image.point_rows.copy()
+        ties = np.flatnonzero(rows >= 600)
+        # Two of the 60 are left to each image of the second room, four to each of the first.
+        gone = rng.permutation(ties)[4 if name.startswith("a/") else 2 :]
+        rows[gone] = NO_POINT
+        images[name] = replace(image, point_rows=rows)
+    found = judge_soundness(MapModel(images, model.points))
+    assert [len(part) for part in found.parts] == [20, 12]
 
 
 def test_an_image_that_few_points_hold_or_points_close_together_is_loose() -> None:

@@ -21,8 +21,8 @@ class Problem:
         kind: ``convention``, ``undecided``, ``untestable``, ``rotation``, ``translation``,
             ``scale``, ``outlier``, ``contradiction``, ``focal length``, ``aspect``,
             ``principal point``, ``distortion``, ``duplicate``, ``same pose``, ``mirrored``,
-            ``jump``, ``parts``, ``folded``, ``weak link``, ``loose``, ``untested``, ``unused``
-            or ``file``.
+            ``jump``, ``standing``, ``parts``, ``folded``, ``weak link``, ``loose``, ``untested``,
+            ``unused`` or ``file``.
         images: that it concerns.
         message: one line for people, with the next step where there is one.
     """

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pycolmap
+from numpy.typing import NDArray
 
 from relocalize import progress
 from relocalize.checking.soundness import Soundness, judge_soundness
+from relocalize.checking.standing import standing
 from relocalize.errors import MappingError, NotConnectedError
 from relocalize.features.database import FeatureDatabase, Pair
 from relocalize.features.focal import voted_focal
@@ -31,8 +33,8 @@ from relocalize.mapping.keyframes import choose_keyframes
 from relocalize.mapping.look_alikes import contradictions
 from relocalize.mapping.main_model import MainModel, make_main_model
 from relocalize.mapping.outcome import Outcome, images_apart, nearest_in_order
-from relocalize.mapping.own_cameras import with_own_cameras
-from relocalize.mapping.pruning import held_cameras, keep_images, refine_and_prune
+from relocalize.mapping.own_cameras import with_own_cameras, zoomed
+from relocalize.mapping.pruning import Pruned, held_cameras, keep_images, refine_and_prune
 from relocalize.mapping.reconstruction import Task, alarms_of, read_models, save_models
 from relocalize.mapping.registering import Query, Registrar, Registration, add_to_model, reasons_of
 from relocalize.mapping.report import Drift, MapReport, Stages
@@ -42,7 +44,7 @@ from relocalize.place import Capture, Frame, MapModel, Place, atomic
 from relocalize.place.folder import METRE, read_json
 from relocalize.place.model import write_model
 
-_LEAST_PART = 3  # images that the map lacks: fewer lose their pose, and are no part
+_LEAST_PART = 3  # images of a map, and of a part; fewer lose their pose
 _APART = "in part {number}, which nothing firm ties to the map; film what lies between the two"
 _REGISTERED_PER_SAVE = 200  # images; a kill loses at most the registration of so many
 
@@ -180,18 +182,15 @@ def reconstruct(
         count.items = int(model.num_reg_images())
     with stages.measure("judgement", "images") as count:
         count.items = int(model.num_reg_images())
-        parts, soundness = _sound_part(model)
+        parts, soundness, pruned = _sound_part(model, pruned)
         posed = {i.name for i in model.images.values() if i.has_pose}
-        if not posed:
+        if len(posed) < _LEAST_PART:
             raise NotConnectedError(_nothing_held(names, pruned.loose))
         parts += [MapModel.from_colmap(fragment) for fragment in main.fragments]
         parts = [part for part in parts if len(part.images.keys() - posed) >= _LEAST_PART]
         whole = MapModel.from_colmap(model)
         drift = drift_of(whole, names) if walks.ordered else None
-        alarms = alarms_of(model, [name for name in names if name in posed], walks.ordered)
-        matches = database.verified_matches()
-        alarms += contradictions(whole, matches, walks.neighbours)
-        alarms += breaks(whole, matches, walks.neighbours, walks.keyframes)
+        alarms = _alarms(model, whole, database.verified_matches(), walks, captures)
         alarms += pruned.alarms
         alarms += grown_from(in_reconstruction, len(posed & set(walks.keyframes)))
     reasons = reasons_of(results)
@@ -254,18 +253,53 @@ def grown_from(reconstructed: int, posed: int) -> tuple[str, ...]:
 def _nothing_held(names: Sequence[str], loose: Mapping[str, str]) -> str:
     name, why = next(iter(loose.items()), (names[0], "no point holds it"))
     return (
-        f"none of the {len(names)} images can be held in place ({name}: {why}); "
+        f"no {_LEAST_PART} of the {len(names)} images can be held in place ({name}: {why}); "
         "take more photos from further apart, with overlap"
     )
 
 
-def _sound_part(model: pycolmap.Reconstruction) -> tuple[list[MapModel], Soundness]:
-    """Leave the largest sound part in the model; the other parts, and what is weak."""
+def _sound_part(
+    model: pycolmap.Reconstruction, pruned: Pruned
+) -> tuple[list[MapModel], Soundness, Pruned]:
+    """Leave the largest sound part in the model.
+
+    Returns:
+        The other parts, what is weak in the largest, and what it could not keep.
+    """
+    parts, soundness = _parted(model)
+    if parts:
+        # What is left was adjusted, and its lens held, with what is gone.
+        again = refine_and_prune(model)
+        pruned = Pruned(pruned.loose | again.loose, again.alarms)
+        more, soundness = _parted(model)
+        parts += more
+    return parts, soundness, pruned
+
+
+def _parted(model: pycolmap.Reconstruction) -> tuple[list[MapModel], Soundness]:
     whole = MapModel.from_colmap(model)
     soundness = judge_soundness(whole)
     if len(soundness.parts) > 1:
         keep_images(model, soundness.parts[0])
     return [whole.only(part) for part in soundness.parts[1:]], soundness
+
+
+def _alarms(
+    model: pycolmap.Reconstruction,
+    whole: MapModel,
+    matches: Mapping[Pair, NDArray[np.uint32]],
+    walks: _Walks,
+    captures: Sequence[Capture],
+) -> tuple[str, ...]:
+    """What is suspicious about a model (``whole`` is the same) and its verified matches."""
+    alarms = alarms_of(model, [name for name in walks.names if name in whole.images], walks.ordered)
+    alarms += contradictions(whole, matches, walks.neighbours)
+    alarms += breaks(whole, matches, walks.neighbours, walks.keyframes)
+    alarms += standing(whole)
+    for capture in captures:
+        if capture.kind == "video":
+            alarms += zoomed(whole, capture.image_names)
+    return alarms
 
 
 def _walks(
