@@ -76,12 +76,11 @@ def test_intrinsics_of_the_file_and_of_a_frame(
     camera = read_nerfstudio(whole).camera_of("images/a.png", 640, 480)
     assert (camera.model, camera.params) == (model, params)
     one_model = {"camera_model": values["camera_model"]} if "camera_model" in values else {}
-    own = write(
-        tmp_path, [frame(**(SIZED | values)), frame("b.png", **(SIZED | {"h": 481}))], **one_model
-    )
-    registration = read_nerfstudio(own)
-    assert registration.camera_of("images/a.png", 640, 480) == camera
-    assert len(registration.cameras) == 2
+    frames = [frame(**(SIZED | values)), frame("b.png", **(SIZED | {"h": 481}))]
+    for file in (one_model, {}):
+        registration = read_nerfstudio(write(tmp_path, frames, **file))
+        assert registration.camera_of("images/a.png", 640, 480) == camera
+        assert len(registration.cameras) == 2
 
 
 def test_intrinsics_within_intrinsics_are_read(tmp_path: Path) -> None:

@@ -96,7 +96,12 @@ class TestLayouts:
         text = "#cameras 3\n#name,x,y,z,heading,pitch,roll\na.jpg,1,2,3,0,0,0\n"
         remarks = read_reality_capture(written(tmp_path, text)).remarks
         assert len(remarks) == 1
-        assert "3 cameras and has 1 rows" in remarks[0]
+        assert "3 cameras and has 1 rows; was it cut off?" in remarks[0]
+
+    def test_decimal_commas_between_commas_are_said(self, tmp_path):
+        text = "#name,x,y,z,heading,pitch,roll\na.jpg,1,5,2,0,3,0,0,0,0,0,0,0\n"
+        with pytest.raises(FormatError, match="part cells by semicolons"):
+            read_reality_capture(written(tmp_path, text))
 
     def test_degrees_of_longitude_are_said_to_be_no_lengths(self, tmp_path):
         rows = "".join(f"{i}.jpg,-34.8287{i},7.1633{i},80,0,0,0\n" for i in range(5))

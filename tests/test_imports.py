@@ -222,6 +222,18 @@ def test_images_of_another_size_than_their_cameras_are_said(tmp_path, capsys):
     assert "1 of 540 x 960 whose camera has 533 x 948" in capsys.readouterr().err
 
 
+def test_a_principal_point_outside_of_the_image_is_said(tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (320, 240)).save(tmp_path / "images" / "a.png")
+    rows = "name,qw,qx,qy,qz,tx,ty,tz,fx,cx,cy\na.png,1,0,0,0,0,0,0,3280,2000,1500\n"
+    (tmp_path / "poses.csv").write_text(rows)  # of images of 4000 x 3000, before they were resized
+    given = ["import", tmp_path / "poses.csv", tmp_path / "place", "--images", tmp_path / "images"]
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, given), "--convention", "stated"])
+    assert ended.value.code == 0
+    assert "(2000, 1500) of 320 x 240 pixels" in capsys.readouterr().err
+
+
 # -- frames of reference ---------------------------------------------------------------------
 
 METASHAPE = """<document version="2.0.0"><chunk><sensors><sensor id="0" type="frame">
@@ -397,7 +409,7 @@ def test_two_errors_at_the_end_of_a_row_are_no_focal_length(tmp_path):
     }
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
 @pytest.mark.parametrize("heading", ["name qw qx qy qz tx ty tz", "image qw qx qy qz x y z"])
 def test_headings_and_other_encodings(tmp_path, encoding, heading):
     rows = {f"stra\u00dfe {i}.jpg".replace(" ", "-"): pose for i, pose in enumerate(TRUTH.values())}
@@ -595,6 +607,28 @@ def test_poses_of_a_robot_become_its_cameras(tmp_path, name):
     (calib / "42.yaml").rename(calib / "42_0.yaml")
     with pytest.raises(FormatError, match="several cameras of image 42"):
         read_registration(tmp_path / name)
+
+
+def test_a_time_beyond_all_times_names_no_file(tmp_path):
+    rows = ["1000.5 1 2 3 0 0 0 1 43", "1e300 1 2 3 0 0 0 1 42"]
+    (tmp_path / "map_poses.txt").write_text("\n".join(rows))
+    (tmp_path / "map_calib").mkdir()
+    read = read_registration(tmp_path / "map_poses.txt")
+    assert list(read.poses) == ["43"]
+    assert "line 2: a time of 1e+300 seconds" in read.problems[0]
+
+
+@pytest.mark.parametrize("key", ["sensorWidth", "pixelRatio"])
+def test_a_lens_of_meshroom_with_nothing_to_divide_by_is_named(tmp_path, key):
+    lens = {"intrinsicId": "7", "width": 64, "height": 48, "focalLength": 34, "type": "radial3"}
+    lens |= {"principalPoint": [0, 0], "sensorWidth": 36, "pixelRatio": 1, key: 0}
+    view = {"viewId": "1", "poseId": "1", "intrinsicId": "7", "path": "a.jpg"}
+    transform = {"rotation": np.eye(3).ravel().tolist(), "center": [0, 0, 0]}
+    pose = {"poseId": "1", "pose": {"transform": transform}}
+    root = {"version": ["1", "2", "6"], "views": [view], "intrinsics": [lens], "poses": [pose]}
+    (tmp_path / "cameras.sfm").write_text(json.dumps(root))
+    with pytest.raises(FormatError, match=r"a pixelRatio of .* and a sensorWidth of .* mm"):
+        read_registration(tmp_path / "cameras.sfm")
 
 
 # -- exports ---------------------------------------------------------------------------------

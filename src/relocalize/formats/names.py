@@ -189,7 +189,10 @@ def match_times(times: Mapping[str, float], present: Iterable[str]) -> NameMatch
         elif name in gap_of and name not in pose_of:
             why[name] = f"no free pose within {LONGEST_GAP_S} s; nearest {gap_of[name]:.3g} s away"
         elif name not in taken and name not in seconds:
-            why[name] = "the name is no time in seconds (1305031102.1753) or nanoseconds"
+            why[name] = (
+                "the name is no time in seconds (1305031102.1753) or nanoseconds; name images by "
+                "the times of their poses"
+            )
     return NameMatch(
         {pose: found[pose] for pose in times if pose in found},
         {
@@ -254,18 +257,17 @@ def seconds_of(timestamp: str) -> float | None:
     return float(f"{named[1]}.{named[2] or named[3] or named[4]}")
 
 
-def match_numbers(listed: Iterable[str], present: Iterable[str]) -> NameMatch:
-    """Match listed names that are numbers to the number that an image's name ends in.
+def match_numbers(listed: Mapping[str, int], present: Iterable[str]) -> NameMatch:
+    """Match listed names that stand for numbers to the number that an image's name ends in.
 
     For files that have rows and no image names: row 12 is ``000012`` and ``frame-000012.jpg``.
     """
-    listed, present = list(dict.fromkeys(listed)), list(dict.fromkeys(present))
     numbered: dict[int, list[str]] = {}
-    for name in present:
+    for name in dict.fromkeys(present):
         digits = re.search(r"\d{1,18}$", stem(name))
         if digits:
             numbered.setdefault(int(digits.group()), []).append(name)
-    candidates = {name: numbered.get(int(name), []) for name in listed}
+    candidates = {name: numbered.get(number, []) for name, number in listed.items()}
     return NameMatch(
         {name: found[0] for name, found in candidates.items() if len(found) == 1},
         {

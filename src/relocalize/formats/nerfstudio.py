@@ -50,7 +50,7 @@ _SPLIT_FILES = {f"transforms_{split}.json": split for split in ("train", "val", 
 _LAYOUT = "file_path and a transform_matrix of [4, 4]"
 _INTRINSICS = (
     *("fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "k2", "k3", "k4", "p1", "p2"),
-    *("camera_angle_x", "camera_angle_y", "is_fisheye", "distortion_params"),
+    *("camera_angle_x", "camera_angle_y", "is_fisheye", "distortion_params", "camera_model"),
 )
 _PERSPECTIVE = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 _FISHEYE = "OPENCV_FISHEYE"
@@ -158,7 +158,7 @@ def _unfolded(node: JsonObject) -> JsonObject:
 
 def _joined(meta: JsonObject, frame: JsonObject) -> JsonObject:
     """The intrinsics of a frame, and of its file where it has none."""
-    values = {key: meta.values[key] for key in (*_INTRINSICS, "camera_model") if key in meta}
+    values = {key: meta.values[key] for key in _INTRINSICS if key in meta}
     return JsonObject(values | {key: frame.values[key] for key in _INTRINSICS if key in frame})
 
 

@@ -161,7 +161,8 @@ def read_registration(path: Path, format_name: str = AUTO) -> Registration:
         )
     raise FormatError(
         f"{path} is a {what} of no known format; relocalize reads {_known()}; give "
-        "--format NAME to be told what is wrong with it"
+        "--format NAME to be told what is wrong with it, or write its poses as a plain CSV "
+        "(docs/reference/formats.md)"
     )
 
 

@@ -45,7 +45,11 @@ class Header:
         while len(cells) > len(self.columns) and not cells[-1]:
             cells.pop()  # some tools end a row with a delimiter
         if len(cells) != len(self.columns):
-            raise ValueError(f"{len(cells)} columns, want {len(self.columns)}")
+            within = len(cells) > len(self.columns) and self.delimiter == ","
+            hint = (
+                ": commas within cells, as of numbers? part cells by semicolons" if within else ""
+            )
+            raise ValueError(f"{len(cells)} columns, want {len(self.columns)}{hint}")
         wanted = set(self.at.values())
         others = {
             name: cells[index]
