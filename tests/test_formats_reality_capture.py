@@ -182,7 +182,7 @@ class TestBadInput:
         text = "#name,x,y,z,heading,pitch,roll\n" + "".join(
             f"{i}.jpg,{i},2,3,0,0,0\n" for i in range(6)
         )
-        text += 'x.jpg,nan,2,3,0,0,0\ny.jpg,1,2\n0.jpg,1,2,3,0,0,0\n"open,1,2,3,0,0,0\n'
+        text += 'x.jpg,nan,2,3,0,0,0\ny.jpg,1,2\n0.jpg,0,2,3,0,0,0\n"open,1,2,3,0,0,0\n'
         registration = read_reality_capture(written(tmp_path, text))
         assert len(registration.poses) == 6
         assert [f"line {n}" in registration.problems[i] for i, n in enumerate((8, 9, 10, 11))] == [

@@ -160,6 +160,7 @@ A_UMLAUT = "stra\u00dfe-\u00e4.jpg"
         ("C:\\scene\\day2\\a.jpg", ["day1/a.jpg", "day2/a.jpg"], "day2/a.jpg"),
         ("images/frame-000000.color.png", ["rgb/frame-000000.jpg"], "rgb/frame-000000.jpg"),
         ("a.jpg", ["a.png", "b/a.jpg"], "b/a.jpg"),
+        ("a.jpg", ["A.HEIC", "A.JPG"], "A.JPG"),
         ("file:///D:/my%20room/a%20%C3%A4.jpg", ["my room/a a\u0308.jpg"], "my room/a a\u0308.jpg"),
     ],
 )
@@ -179,6 +180,23 @@ def test_one_name_in_two_folders_is_said_with_both_and_never_taken():
     # The folder of the images is part of their paths.
     one = match_names(["day1/IMG_1.jpg", "day2/IMG_1.jpg"], ["IMG_1.jpg"], below="/data/day2")
     assert one.present_of == {"day2/IMG_1.jpg": "IMG_1.jpg"}
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_a_name_with_two_poses_is_nobodys(tmp_path, others):
+    """As tables without folders have it of two cameras' cards; rows that say the same are one."""
+    rows = [f"day{i}.jpg 1 0 0 0 {i} 0 0 500" for i in range(others)]
+    rows += ["a.jpg 1 0 0 0 1 2 3 500", "a.jpg 1 0 0 0 4 5 6 500", "a.jpg 1 0 0 0 1 2 3 500"]
+    (tmp_path / "poses.txt").write_text("\n".join([*rows, *rows[:others]]))
+    if not others:
+        with pytest.raises(FormatError, match=r"names have several poses .* such as a\.jpg"):
+            read_registration(tmp_path / "poses.txt")
+        return
+    read = read_registration(tmp_path / "poses.txt")
+    assert list(read.poses) == [f"day{i}.jpg" for i in range(others)]
+    assert any("1 names have several poses" in remark for remark in read.remarks)
+    assert sum("a.jpg" in problem for problem in read.problems) == 3
+    assert sum("its first row is kept" in problem for problem in read.problems) == others + 1
 
 
 # -- intrinsics ------------------------------------------------------------------------------

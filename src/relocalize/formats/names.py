@@ -43,8 +43,8 @@ def match_names(
     """Match listed names to present ones: exactly, else by less and less of the path.
 
     In turn: the whole path; the tail of the path, the longest first, down to the file name; the
-    same once more without known endings, regardless of case and with a URL's ``%20`` as a blank,
-    so that ``walk.0001`` and ``WALK.0001.JPG`` are ``walk.0001.jpg``, and
+    same once more regardless of case and with a URL's ``%20`` as a blank; and without known
+    endings, so that ``walk.0001`` and ``WALK.0001.JPG`` are ``walk.0001.jpg``, and
     ``frame-000000.color.png`` is ``frame-000000.jpg``. Letters are compared as Unicode's NFC. A
     tail counts only where it is one name's on both sides. Names of the folder that the present
     images are ``below`` count as the front of their paths.
@@ -54,7 +54,7 @@ def match_names(
     unclear: dict[str, str] = {}
     contested: set[str] = set()
     front = _parts(str(below)) if str(below) else ()
-    for of_parts in (tuple, _without_ending):
+    for of_parts in (tuple, _folded, _without_ending):
         taken = {*found.values(), *contested}
         by_name: dict[str, tuple[dict[str, Parts], dict[str, Parts]]] = {}
         for name in (one for one in listed if one not in found and one not in unclear):
@@ -142,9 +142,12 @@ def _parts(name: str) -> Parts:
     return tuple(part for part in path.split("/") if part not in {"", "."}) or (name,)
 
 
+def _folded(parts: Parts) -> Parts:
+    return tuple(unicodedata.normalize("NFC", unquote(part).casefold()) for part in parts)
+
+
 def _without_ending(parts: Parts) -> Parts:
-    words = (unquote(part).casefold() for part in (*parts[:-1], stem(parts[-1])))
-    return tuple(unicodedata.normalize("NFC", word) for word in words)
+    return _folded((*parts[:-1], stem(parts[-1])))
 
 
 def stem(name: str) -> str:

@@ -150,6 +150,8 @@ def read_registration(path: Path, format_name: str = AUTO) -> Registration:
     for candidate in FORMATS.values():
         if candidate.detect(path):
             return candidate.read(path)
+    if not (any(path.iterdir()) if path.is_dir() else path.stat().st_size):
+        raise FormatError(f"{path} is empty; give the file or folder that holds the poses")
     what = "folder" if path.is_dir() else "file"
     row = next((line for line in first_lines(path) if line.strip(" #\r\n")), None)
     if row is not None and path.suffix.lower() in _TABLES:
