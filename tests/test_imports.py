@@ -16,7 +16,7 @@ from posed_example import posed_images
 from relocalize.cli.main import main
 from relocalize.errors import FormatError, MappingError
 from relocalize.formats import match_names, read_registration
-from relocalize.formats.images import STORED, UPRIGHT, find_images
+from relocalize.formats.images import STORED, UPRIGHT, find_images, reread
 from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registry import FORMATS
 from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
@@ -106,6 +106,32 @@ def test_upright_sizes_that_fit_neither_way_are_refused_with_the_word(tmp_path):
     table.write_text("name,qw,qx,qy,qz,tx,ty,tz,width,height,fx\na.png,1,0,0,0,0,0,0,40,40,35\n")
     with pytest.raises(FormatError, match="EXIF orientation 6: stored as 30 x 40"):
         import_poses(table, tmp_path / "place", tmp_path / "photos", convention="stated")
+
+
+def transforms_without_sizes(folder: Path) -> Path:
+    """As NeRF data sets have them."""
+    frame = {"file_path": "photos/a", "transform_matrix": np.eye(4).tolist()}
+    lens = {"camera_angle_x": 1.0, "frames": [frame]}
+    (folder / "transforms.json").write_text(json.dumps(lens))
+    return folder / "transforms.json"
+
+
+def bundle(folder: Path) -> Path:
+    """Of one camera."""
+    (folder / "list.txt").write_text("photos/a.png\n")
+    camera = "50 0 0\n1 0 0\n0 1 0\n0 0 1\n0 0 0\n"
+    (folder / "bundle.out").write_text(f"# Bundle file v0.3\n1 0\n{camera}")
+    return folder / "bundle.out"
+
+
+@pytest.mark.parametrize("make", [transforms_without_sizes, bundle])
+def test_an_image_beside_the_file_does_not_say_how_its_pixels_were_seen(tmp_path, make):
+    save_with_orientation(Image.new("RGB", (30, 40)), tmp_path / "photos" / "a.png", 6)
+    registration = read_registration(make(tmp_path))
+    files = find_images(registration, tmp_path / "photos")
+    assert files.pixels_from is None  # the matches have to say
+    (upright,) = reread(registration, files, UPRIGHT, "the test").usable
+    assert (upright.camera.width, upright.camera.height) == (30, 40)
 
 
 def test_images_are_left_out_by_name_or_read_the_same_everywhere(tmp_path):

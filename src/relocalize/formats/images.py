@@ -121,7 +121,8 @@ class FoundImages:
         """Say what is missing or left out, and the first few of each."""
         say_some([f"{d.source}: {d.reason}" for d in self.unusable], "images were left out")
         self._say_scaled(registration)
-        self._say_outside()
+        for line in self.outside():
+            progress.say(line)
         turned = sum(image.header.orientation != 1 for image in self.usable)
         if turned:
             because = self.pixels_from or "this was not tested"
@@ -150,21 +151,20 @@ class FoundImages:
                 "scaled; where the poses are of undistorted or cropped images, give those"
             )
 
-    def _say_outside(self) -> None:
-        """Say where principal points are beyond the images, as of images of another size."""
-        outside = [
+    def outside(self) -> list[str]:
+        """A line where principal points are beyond the images, as of images of another size."""
+        found = [
             (image, x, y)
             for image in self.usable
             for x, y in [image.camera.principal_point]
             if not (0 < x < image.width and 0 < y < image.height)
         ]
-        if outside:
-            image, x, y = outside[0]
-            progress.say(
-                f"{len(outside)} images have a principal point outside of them, such as "
-                f"({x:g}, {y:g}) of {image.width} x {image.height} pixels: are the intrinsics "
-                "those of another image size?"
-            )
+        return [
+            f"{len(found)} images have a principal point outside of them, such as ({x:g}, {y:g}) "
+            f"of {image.width} x {image.height} pixels: are the intrinsics those of another image "
+            "size?"
+            for image, x, y in found[:1]
+        ]
 
 
 def find_images(registration: Registration, images: Path) -> FoundImages:
