@@ -225,6 +225,19 @@ def test_a_name_with_two_poses_is_nobodys(tmp_path, others):
     assert sum("its first row is kept" in problem for problem in read.problems) == others + 1
 
 
+@pytest.mark.parametrize("command", ["import", "check"])
+def test_what_a_user_should_know_is_said_before_a_refusal(tmp_path, capsys, command):
+    Image.new("RGB", (40, 30)).save(tmp_path / "cover.png")
+    head = "timestamp,tx,ty,tz,qw,qx,qy,qz\n"
+    (tmp_path / "data.csv").write_text(f"{head}1403715524907143168,0,0,0,1,0,0,0\n")
+    place = [tmp_path / "place"] if command == "import" else []
+    given = [command, tmp_path / "data.csv", *place, "--images", tmp_path]
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, given), "--format", "euroc"])
+    assert ended.value.code == 1
+    assert "poses of the body (the IMU)" in capsys.readouterr().err
+
+
 # -- intrinsics ------------------------------------------------------------------------------
 
 
