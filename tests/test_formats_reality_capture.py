@@ -283,6 +283,17 @@ class TestSidecars:
         assert list(registration.poses) == ["a", "hall/b.jpg"]
         assert registration.remarks == ("2 sidecars have no pose",)
 
+    @pytest.mark.parametrize("other", ["relative", "absolute"])
+    def test_of_several_components_the_largest_is_read(self, tmp_path, other):
+        hall = 'xcr:Coordinates="relative" xcr:ComponentId="{hall}"'
+        for name in "abc":
+            attributes = f'xcr:Coordinates="{other}" xcr:ComponentId="{{yard}}"'
+            written(tmp_path, sidecar(POSE, attributes if name == "b" else hall), f"{name}.xmp")
+        read = read_reality_capture_xmp(tmp_path)
+        assert list(read.poses) == ["a", "c"]
+        named = "{yard}" if other == "relative" else "absolute coordinates"
+        assert any(f"left out: 1 of {named}" in remark for remark in read.remarks)
+
     @pytest.mark.parametrize(
         ("attributes", "part"),
         [
