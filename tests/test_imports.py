@@ -24,6 +24,7 @@ from relocalize.geometry.transforms import rotvec_from_rotation
 from relocalize.mapping import map_place
 from relocalize.place import MapModel, Place
 from relocalize.verbs.align import align
+from relocalize.verbs.export import export
 from relocalize.verbs.import_poses import import_poses
 
 CAMERA = Camera.from_focal(320, 240, 270.0, model="SIMPLE_PINHOLE")
@@ -254,6 +255,15 @@ def test_a_focal_length_that_nobody_states_is_estimated_by_the_map(walk, tmp_pat
     assert mapped.intrinsics[0].startswith(f"focal length of {len(TRAIN_POSES)} images unknown")
     for name, pose in TRAIN_POSES.items():  # which stay
         assert position_error(place.map.images[f"imported/{name}"].world_from_cam, pose) < 1e-9
+
+
+@pytest.mark.parametrize("focal", [None, CAMERA.focal_px])
+def test_an_export_says_which_focal_lengths_are_guesses(walk, tmp_path, focal):
+    file = pose_list(tmp_path / "poses.txt", TRAIN_POSES, focal)
+    import_poses(file, tmp_path / "place", walk / "photos", convention="stated")
+    report = export(tmp_path / "place", tmp_path / "out", "colmap")
+    guessed = [remark for remark in report.remarks if "focal length that nobody stated" in remark]
+    assert len(guessed) == (focal is None)
 
 
 def test_a_camera_angle_is_across_the_width_also_of_a_portrait_image(tmp_path):
