@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,13 @@ def test_a_file_that_is_no_pose_list_is_refused_in_one_line(tmp_path, content):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_an_archive_is_to_be_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "scan.r3d", "w") as archive:
+        archive.writestr("metadata", "{}")
+    with pytest.raises(FormatError, match="is an archive; unpack it"):
+        read_registration(tmp_path / "scan.r3d")
+
+
 def test_a_pipe_is_refused_at_once_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "poses.txt")
     with pytest.raises(FormatError, match="is a pipe or device") as raised:
