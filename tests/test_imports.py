@@ -239,6 +239,22 @@ def test_what_a_user_should_know_is_said_before_a_refusal(tmp_path, capsys, comm
     assert "poses of the body (the IMU)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("hidden", [".thumbs/a.png", "._a.png"])
+def test_hidden_images_are_other_programs_unless_all_are(tmp_path, hidden):
+    for name in ("a.png", hidden):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 30)).save(tmp_path / name)
+    registration = read_registration(
+        pose_list(tmp_path / "poses.txt", {"a.png": Rigid3.identity()})
+    )
+    (usable,) = find_images(registration, tmp_path).usable
+    assert usable.name == "a.png"
+    (tmp_path / "a.png").unlink()
+    registration = read_registration(pose_list(tmp_path / "poses.txt", {hidden: Rigid3.identity()}))
+    (usable,) = find_images(registration, tmp_path).usable
+    assert usable.name == hidden
+
+
 # -- intrinsics ------------------------------------------------------------------------------
 
 

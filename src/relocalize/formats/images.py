@@ -178,11 +178,13 @@ def find_images(registration: Registration, images: Path) -> FoundImages:
     """
     if not images.is_dir():
         raise FormatError(f"{images} is no folder; --images takes the folder with the images")
-    files = {
+    found = {
         path.relative_to(images).as_posix(): path
         for path in sorted(images.rglob("*"))
         if path.suffix.lower() in IMAGE_ENDINGS and path.is_file()
     }
+    # Hidden ones are other programs' thumbnails and leavings, unless all are.
+    files = {name: path for name, path in found.items() if not f"/{name}".count("/.")} or found
     match = match_images(registration, files, below=images.resolve())
     unusable: list[DroppedFrame] = []
     headers: dict[str, Header] = {}
