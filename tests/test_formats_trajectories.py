@@ -321,7 +321,7 @@ GOOD = {
         ("tum", "9.5 nan 2 3 0 0 0 1", "not finite"),
         ("tum", "-1 1 2 3 0 0 0 1", "a time of -1"),
         ("tum", "nan 1 2 3 0 0 0 1", "a time of nan"),
-        ("tum", "0.5 0 2 3 0 0 0 1", "a second time"),
+        ("tum", "0.5 1 2 3 0 0 0 1", "a second time"),
         ("tum", "9.5 1 2 3 0 0 0 1 7", "9 columns"),
         ("tum", "9.5 1 2 x 0 0 0 1", "'x' is no number"),
         ("tum", "9.5 1 2 3 0 0 0 2", "length 2"),

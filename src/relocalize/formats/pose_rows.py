@@ -190,7 +190,8 @@ class PoseRows:
         first = self._of[name]
         size = 1.0 + float(np.abs(first.position).max())
         same = np.abs(position - first.position).max() <= _SAME * size
-        if same and np.abs(numbers - first.rotation).max() <= _SAME:
+        same = same and np.abs(numbers - first.rotation).max() <= _SAME
+        if same or first.time is not None:  # a tracker's poses of one instant are near each other
             return f"{name} a second time; its first row is kept"
         self._twice[name] = self._twice.get(name, 0) + 1
         return f"{name} a second time, with another pose; none of them is used"
