@@ -27,6 +27,7 @@ from relocalize.mapping import map_place
 from relocalize.mapping.aligning import align_place, read_reference
 from relocalize.mapping.ground_control import align_to_control, read_control
 from relocalize.mapping.moving import move_place
+from relocalize.mapping.scale import image_of
 from relocalize.place import Frame, atomic
 
 
@@ -366,6 +367,24 @@ def test_measured_camera_positions_give_the_frame(
     assert_at(moved, truth, metres=0.02, degrees=0.5)
 
 
+@pytest.mark.parametrize(
+    "layout", ["{};{};{};{}", '"{}"\t{}\t{}\t{}', '"{}",{},{},{}', "{} {} {} {}"]
+)
+def test_control_comes_as_spreadsheets_write_it(tmp_path: Path, layout: str) -> None:
+    point = "," if ";" in layout else "."
+    numbers = [f"{458123 + i}.25".replace(".", point) for i in range(3)]
+    path = control_file(tmp_path / "c.csv", [layout.format("a.jpg", *numbers)])
+    positions = read_control(path).positions
+    assert list(positions) == ["a.jpg"]
+    assert positions["a.jpg"].tolist() == [458123.25, 458124.25, 458125.25]
+
+
+def test_a_name_of_several_images_is_said_with_both(tmp_path: Path, place: Place) -> None:
+    images = {f"{day}/a.jpg": image for day, image in zip("12", place.posed_images(), strict=False)}
+    with pytest.raises(MappingError, match=r"'a\.jpg' could be '1/a\.jpg' or '2/a\.jpg'"):
+        image_of(replace(place.map, images=images), "a.jpg")
+
+
 def observations(place: Place, point: np.ndarray, name: str, images: list[str]) -> list[str]:
     rows = []
     for image in (place.map.images[image] for image in images):
@@ -405,6 +424,7 @@ def test_points_seen_in_images_give_the_frame(
         (["0000.jpg,0,0,0", "0000.jpg,1,0,0"], "line 4: a second position"),
         (["0000.jpg,0,0"], "line 3: want"),
         (["0000.jpg,1,b,2"], "line 3: want"),
+        (['"0000.jpg,1,2,3'], "line 3: no row of a table"),
         (["0000.jpg,nan,0,0"], "line 3: '0000.jpg' has"),
         (["0000.jpg,1e200,0,0"], "which is nowhere"),
         ([f"{i:04d}.jpg,0,0,0" for i in (0, 8, 20)], "in one place"),

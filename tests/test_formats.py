@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_a_pose_lists_principal_point_is_the_image_centre(tmp_path):
         ("d.jpg 1 0 0 0 0 inf 0 500", "not finite"),
         ("d.jpg 0 0 0 0 1 2 3 500", "quaternion of four zeros"),
         ("d.jpg 2 0 0 0 1 2 3", "quaternion of length 2"),
-        ("a.jpg 1 0 0 0 1 2 3 500", "a.jpg a second time"),
+        ("a.jpg 1 0 0 0 0.5 0 0 500", "a.jpg a second time"),
         ("d.jpg 1 0 0 0 1 2", "7 columns"),
         ("d.jpg 1 0 0 0 1 2 3 500 0.1", "10 columns"),
         ("d.jpg 1 0 0 zero 1 2 3 500", "no number"),
@@ -144,11 +145,18 @@ def test_a_file_that_is_no_pose_list_is_refused_in_one_line(tmp_path, content):
     with pytest.raises(FormatError, match=r"poses\.txt") as caught:
         read_registration(path, "pose-list")
     assert "\n" not in str(caught.value)
-    with pytest.raises(FormatError, match="no known format"):
+    with pytest.raises(FormatError, match="no known format" if content else "is empty"):
         read_registration(path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_an_archive_is_to_be_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "scan.r3d", "w") as archive:
+        archive.writestr("metadata", "{}")
+    with pytest.raises(FormatError, match="is an archive; unpack it"):
+        read_registration(tmp_path / "scan.r3d")
+
+
 def test_a_pipe_is_refused_at_once_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "poses.txt")
     with pytest.raises(FormatError, match="is a pipe or device") as raised:

@@ -121,6 +121,21 @@ class TestPoses:
         np.testing.assert_allclose(pose.translation, TURN @ [0.2, 0, 0] + [1, 2, 3], atol=1e-12)
         assert any("of a rig" in remark for remark in registration.remarks)
 
+    def test_a_rigs_camera_is_in_its_masters_component(self, tmp_path):
+        placed = "<transform><scale>2</scale></transform>"
+        more = "".join(f'<component id="{i}">{placed if i else ""}</component>' for i in (1, 0))
+        body = "<translation>0.2 0 0</translation>"
+        slave = '<camera id="1" sensor_id="1" master_id="0" component_id="0" label="p1.jpg"/>'
+        master = camera(0, attributes='component_id="1"', pose=matrix(np.eye(3), [1, 2, 3]))
+        path = written(
+            tmp_path,
+            sensors=sensor() + sensor(1, body=body),
+            cameras=master + slave,
+            more=f"<components>{more}</components>",
+        )
+        pose = read_metashape(path).world_from_cam("p1.jpg")
+        np.testing.assert_allclose(pose.translation, [2.4, 4, 6], atol=1e-12)
+
     @pytest.mark.parametrize(
         ("place", "geocentric"),
         [

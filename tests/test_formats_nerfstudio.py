@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from posed_example import CAMERAS, assert_same, posed_images
 from relocalize.errors import FormatError
@@ -76,12 +75,11 @@ def test_intrinsics_of_the_file_and_of_a_frame(
     camera = read_nerfstudio(whole).camera_of("images/a.png", 640, 480)
     assert (camera.model, camera.params) == (model, params)
     one_model = {"camera_model": values["camera_model"]} if "camera_model" in values else {}
-    own = write(
-        tmp_path, [frame(**(SIZED | values)), frame("b.png", **(SIZED | {"h": 481}))], **one_model
-    )
-    registration = read_nerfstudio(own)
-    assert registration.camera_of("images/a.png", 640, 480) == camera
-    assert len(registration.cameras) == 2
+    frames = [frame(**(SIZED | values)), frame("b.png", **(SIZED | {"h": 481}))]
+    for file in (one_model, {}):
+        registration = read_nerfstudio(write(tmp_path, frames, **file))
+        assert registration.camera_of("images/a.png", 640, 480) == camera
+        assert len(registration.cameras) == 2
 
 
 def test_intrinsics_within_intrinsics_are_read(tmp_path: Path) -> None:
@@ -114,10 +112,16 @@ def test_an_angle_of_view_is_a_focal_length(tmp_path: Path) -> None:
     registration = read_nerfstudio(path)
     assert isinstance(registration.cameras[0], SizelessCamera) and registration.remarks
     assert registration.camera_of("train/r_0", 800, 800).focal_px == pytest.approx(1000)
-    (tmp_path / "train").mkdir()
-    Image.new("RGB", (400, 800)).save(tmp_path / "train" / "r_0.png")
-    registration = read_nerfstudio(path)
     assert registration.camera_of("train/r_0", 400, 800).focal_px == pytest.approx(500)
+
+
+def test_a_fisheye_needs_no_size_of_its_images(tmp_path: Path) -> None:
+    lens = {key: value for key, value in SIZED.items() if key not in {"w", "h"}}
+    terms = {"k1": 0.1, "k2": 0.2, "k3": 0.3, "k4": 0.4}
+    path = write(tmp_path, [frame()], camera_model="OPENCV_FISHEYE", **lens, **terms)
+    camera = read_nerfstudio(path).camera_of("images/a.png", 640, 480)
+    assert camera.model == "OPENCV_FISHEYE"
+    assert camera.params == (500, 510, 321, 239.5, 0.1, 0.2, 0.3, 0.4)
 
 
 def test_splits_come_from_lists_and_from_file_names(tmp_path: Path) -> None:

@@ -137,14 +137,11 @@ class TestReading:
         colmaps = "# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME\n"
         assert not detect(written(tmp_path, colmaps + "1 1 0 0 0 1 2 3 1 a.jpg\n"))
 
-    def test_a_principal_point_without_an_image_size_is_said_not_to_be_used(self, tmp_path):
-        path = written(
-            tmp_path,
-            "# convention: wxyz\nname,qw,qx,qy,qz,x,y,z,fx,cx,cy\na.jpg,1,0,0,0,1,2,3,500,9,9\n",
-        )
-        registration = read_plain_csv(path)
-        assert registration.camera_of("a.jpg", 640, 480).params == (500, 320, 240, 0)
-        assert "cx, cy are not used" in registration.remarks[0]
+    def test_a_principal_point_needs_no_image_size_and_rational_terms_do(self, tmp_path):
+        head = "# convention: wxyz\nname,qw,qx,qy,qz,x,y,z,fx,cx,cy,k4\n"
+        registration = read_plain_csv(written(tmp_path, head + "a.jpg,1,0,0,0,1,2,3,500,9,8,7\n"))
+        assert registration.camera_of("a.jpg", 640, 480).params == (500, 9, 8, 0)
+        assert "k4 are not used" in registration.remarks[0]
 
     def test_split_unit_and_further_columns(self, tmp_path):
         path = written(

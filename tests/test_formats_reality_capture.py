@@ -96,7 +96,12 @@ class TestLayouts:
         text = "#cameras 3\n#name,x,y,z,heading,pitch,roll\na.jpg,1,2,3,0,0,0\n"
         remarks = read_reality_capture(written(tmp_path, text)).remarks
         assert len(remarks) == 1
-        assert "3 cameras and has 1 rows" in remarks[0]
+        assert "3 cameras and has 1 rows; was it cut off?" in remarks[0]
+
+    def test_decimal_commas_between_commas_are_said(self, tmp_path):
+        text = "#name,x,y,z,heading,pitch,roll\na.jpg,1,5,2,0,3,0,0,0,0,0,0,0\n"
+        with pytest.raises(FormatError, match="part cells by semicolons"):
+            read_reality_capture(written(tmp_path, text))
 
     def test_degrees_of_longitude_are_said_to_be_no_lengths(self, tmp_path):
         rows = "".join(f"{i}.jpg,-34.8287{i},7.1633{i},80,0,0,0\n" for i in range(5))
@@ -177,7 +182,7 @@ class TestBadInput:
         text = "#name,x,y,z,heading,pitch,roll\n" + "".join(
             f"{i}.jpg,{i},2,3,0,0,0\n" for i in range(6)
         )
-        text += 'x.jpg,nan,2,3,0,0,0\ny.jpg,1,2\n0.jpg,1,2,3,0,0,0\n"open,1,2,3,0,0,0\n'
+        text += 'x.jpg,nan,2,3,0,0,0\ny.jpg,1,2\n0.jpg,0,2,3,0,0,0\n"open,1,2,3,0,0,0\n'
         registration = read_reality_capture(written(tmp_path, text))
         assert len(registration.poses) == 6
         assert [f"line {n}" in registration.problems[i] for i, n in enumerate((8, 9, 10, 11))] == [
@@ -277,6 +282,17 @@ class TestSidecars:
         registration = read_reality_capture_xmp(tmp_path)
         assert list(registration.poses) == ["a", "hall/b.jpg"]
         assert registration.remarks == ("2 sidecars have no pose",)
+
+    @pytest.mark.parametrize("other", ["relative", "absolute"])
+    def test_of_several_components_the_largest_is_read(self, tmp_path, other):
+        hall = 'xcr:Coordinates="relative" xcr:ComponentId="{hall}"'
+        for name in "abc":
+            attributes = f'xcr:Coordinates="{other}" xcr:ComponentId="{{yard}}"'
+            written(tmp_path, sidecar(POSE, attributes if name == "b" else hall), f"{name}.xmp")
+        read = read_reality_capture_xmp(tmp_path)
+        assert list(read.poses) == ["a", "c"]
+        named = "{yard}" if other == "relative" else "absolute coordinates"
+        assert any(f"left out: 1 of {named}" in remark for remark in read.remarks)
 
     @pytest.mark.parametrize(
         ("attributes", "part"),

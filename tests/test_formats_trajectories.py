@@ -176,6 +176,26 @@ def test_euroc_images_are_found_by_their_nanoseconds(tmp_path):
     assert report.left_out[-1].reason.endswith("nearest 0.09 s away")
 
 
+@pytest.mark.parametrize("stamp", ["{}", "{}.0", "{:.18e}"])
+def test_whole_seconds_are_numbers_of_frames_where_these_are_the_images(tmp_path, stamp):
+    rows = [f"{stamp.format(i)} {i} 0 0 0 0 0 1" for i in range(12)]  # as DROID-SLAM writes them
+    source = write(tmp_path / "t.txt", "\n".join(rows))
+    images = image_files(tmp_path / "images", [f"frame-{i:06d}.png" for i in range(12)])
+    import_all(source, images, tmp_path / "place")
+    for name, image in Place.open(tmp_path / "place").map.images.items():
+        assert int(name[-10:-4]) == image.world_from_cam.translation[0]
+
+
+@pytest.mark.parametrize("seconds", ["{}", "{}.5"])
+@pytest.mark.parametrize("every", [1, 30])
+def test_seconds_of_a_video_are_no_numbers_of_its_frames(tmp_path, seconds, every):
+    rows = [f"{seconds.format(i)} {i} 0 0 0 0 0 1" for i in range(12)]
+    source = write(tmp_path / "t.txt", "\n".join(rows))
+    names = [f"frame-{i:06d}.png" for i in range(0, 360, every)]
+    with pytest.raises(FormatError, match=r"no time in seconds|which is the first pose's"):
+        import_all(source, image_files(tmp_path / "images", names), tmp_path / "place")
+
+
 @pytest.mark.parametrize("pattern", ["{:06d}.png", "{:010d}.jpg", "frame-{}.jpg", "image_0/{}.png"])
 def test_kitti_images_are_found_by_their_row(tmp_path, pattern):
     rows = [f"1 0 0 {i} 0 1 0 0 0 0 1 0" for i in range(12)]

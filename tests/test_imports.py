@@ -16,7 +16,7 @@ from posed_example import posed_images
 from relocalize.cli.main import main
 from relocalize.errors import FormatError, MappingError
 from relocalize.formats import match_names, read_registration
-from relocalize.formats.images import STORED, UPRIGHT, find_images
+from relocalize.formats.images import STORED, UPRIGHT, find_images, reread
 from relocalize.formats.posed_images import PosedImages
 from relocalize.formats.registry import FORMATS
 from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
@@ -24,6 +24,7 @@ from relocalize.geometry.transforms import rotvec_from_rotation
 from relocalize.mapping import map_place
 from relocalize.place import MapModel, Place
 from relocalize.verbs.align import align
+from relocalize.verbs.export import export
 from relocalize.verbs.import_poses import import_poses
 
 CAMERA = Camera.from_focal(320, 240, 270.0, model="SIMPLE_PINHOLE")
@@ -108,6 +109,32 @@ def test_upright_sizes_that_fit_neither_way_are_refused_with_the_word(tmp_path):
         import_poses(table, tmp_path / "place", tmp_path / "photos", convention="stated")
 
 
+def transforms_without_sizes(folder: Path) -> Path:
+    """As NeRF data sets have them."""
+    frame = {"file_path": "photos/a", "transform_matrix": np.eye(4).tolist()}
+    lens = {"camera_angle_x": 1.0, "frames": [frame]}
+    (folder / "transforms.json").write_text(json.dumps(lens))
+    return folder / "transforms.json"
+
+
+def bundle(folder: Path) -> Path:
+    """Of one camera."""
+    (folder / "list.txt").write_text("photos/a.png\n")
+    camera = "50 0 0\n1 0 0\n0 1 0\n0 0 1\n0 0 0\n"
+    (folder / "bundle.out").write_text(f"# Bundle file v0.3\n1 0\n{camera}")
+    return folder / "bundle.out"
+
+
+@pytest.mark.parametrize("make", [transforms_without_sizes, bundle])
+def test_an_image_beside_the_file_does_not_say_how_its_pixels_were_seen(tmp_path, make):
+    save_with_orientation(Image.new("RGB", (30, 40)), tmp_path / "photos" / "a.png", 6)
+    registration = read_registration(make(tmp_path))
+    files = find_images(registration, tmp_path / "photos")
+    assert files.pixels_from is None  # the matches have to say
+    (upright,) = reread(registration, files, UPRIGHT, "the test").usable
+    assert (upright.camera.width, upright.camera.height) == (30, 40)
+
+
 def test_images_are_left_out_by_name_or_read_the_same_everywhere(tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -160,6 +187,7 @@ A_UMLAUT = "stra\u00dfe-\u00e4.jpg"
         ("C:\\scene\\day2\\a.jpg", ["day1/a.jpg", "day2/a.jpg"], "day2/a.jpg"),
         ("images/frame-000000.color.png", ["rgb/frame-000000.jpg"], "rgb/frame-000000.jpg"),
         ("a.jpg", ["a.png", "b/a.jpg"], "b/a.jpg"),
+        ("a.jpg", ["A.HEIC", "A.JPG"], "A.JPG"),
         ("file:///D:/my%20room/a%20%C3%A4.jpg", ["my room/a a\u0308.jpg"], "my room/a a\u0308.jpg"),
     ],
 )
@@ -181,6 +209,52 @@ def test_one_name_in_two_folders_is_said_with_both_and_never_taken():
     assert one.present_of == {"day2/IMG_1.jpg": "IMG_1.jpg"}
 
 
+@pytest.mark.parametrize("others", [0, 3])
+def test_a_name_with_two_poses_is_nobodys(tmp_path, others):
+    """As tables without folders have it of two cameras' cards; rows that say the same are one."""
+    rows = [f"day{i}.jpg 1 0 0 0 {i} 0 0 500" for i in range(others)]
+    rows += ["a.jpg 1 0 0 0 1 2 3 500", "a.jpg 1 0 0 0 4 5 6 500", "a.jpg 1 0 0 0 1 2 3 500"]
+    (tmp_path / "poses.txt").write_text("\n".join([*rows, *rows[:others]]))
+    if not others:
+        with pytest.raises(FormatError, match=r"names have several poses .* such as a\.jpg"):
+            read_registration(tmp_path / "poses.txt")
+        return
+    read = read_registration(tmp_path / "poses.txt")
+    assert list(read.poses) == [f"day{i}.jpg" for i in range(others)]
+    assert any("1 names have several poses" in remark for remark in read.remarks)
+    assert sum("a.jpg" in problem for problem in read.problems) == 3
+    assert sum("its first row is kept" in problem for problem in read.problems) == others + 1
+
+
+@pytest.mark.parametrize("command", ["import", "check"])
+def test_what_a_user_should_know_is_said_before_a_refusal(tmp_path, capsys, command):
+    Image.new("RGB", (40, 30)).save(tmp_path / "cover.png")
+    head = "timestamp,tx,ty,tz,qw,qx,qy,qz\n"
+    (tmp_path / "data.csv").write_text(f"{head}1403715524907143168,0,0,0,1,0,0,0\n")
+    place = [tmp_path / "place"] if command == "import" else []
+    given = [command, tmp_path / "data.csv", *place, "--images", tmp_path]
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, given), "--format", "euroc"])
+    assert ended.value.code == 1
+    assert "poses of the body (the IMU)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("hidden", [".thumbs/a.png", "._a.png"])
+def test_hidden_images_are_other_programs_unless_all_are(tmp_path, hidden):
+    for name in ("a.png", hidden):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 30)).save(tmp_path / name)
+    registration = read_registration(
+        pose_list(tmp_path / "poses.txt", {"a.png": Rigid3.identity()})
+    )
+    (usable,) = find_images(registration, tmp_path).usable
+    assert usable.name == "a.png"
+    (tmp_path / "a.png").unlink()
+    registration = read_registration(pose_list(tmp_path / "poses.txt", {hidden: Rigid3.identity()}))
+    (usable,) = find_images(registration, tmp_path).usable
+    assert usable.name == hidden
+
+
 # -- intrinsics ------------------------------------------------------------------------------
 
 
@@ -197,6 +271,15 @@ def test_a_focal_length_that_nobody_states_is_estimated_by_the_map(walk, tmp_pat
     assert mapped.intrinsics[0].startswith(f"focal length of {len(TRAIN_POSES)} images unknown")
     for name, pose in TRAIN_POSES.items():  # which stay
         assert position_error(place.map.images[f"imported/{name}"].world_from_cam, pose) < 1e-9
+
+
+@pytest.mark.parametrize("focal", [None, CAMERA.focal_px])
+def test_an_export_says_which_focal_lengths_are_guesses(walk, tmp_path, focal):
+    file = pose_list(tmp_path / "poses.txt", TRAIN_POSES, focal)
+    import_poses(file, tmp_path / "place", walk / "photos", convention="stated")
+    report = export(tmp_path / "place", tmp_path / "out", "colmap")
+    guessed = [remark for remark in report.remarks if "focal length that nobody stated" in remark]
+    assert len(guessed) == (focal is None)
 
 
 def test_a_camera_angle_is_across_the_width_also_of_a_portrait_image(tmp_path):
@@ -220,6 +303,18 @@ def test_images_of_another_size_than_their_cameras_are_said(tmp_path, capsys):
         main([*map(str, given), "--convention", "stated"])
     assert ended.value.code == 0
     assert "1 of 540 x 960 whose camera has 533 x 948" in capsys.readouterr().err
+
+
+def test_a_principal_point_outside_of_the_image_is_said(tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (320, 240)).save(tmp_path / "images" / "a.png")
+    rows = "name,qw,qx,qy,qz,tx,ty,tz,fx,cx,cy\na.png,1,0,0,0,0,0,0,3280,2000,1500\n"
+    (tmp_path / "poses.csv").write_text(rows)  # of images of 4000 x 3000, before they were resized
+    given = ["import", tmp_path / "poses.csv", tmp_path / "place", "--images", tmp_path / "images"]
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, given), "--convention", "stated"])
+    assert ended.value.code == 0
+    assert "(2000, 1500) of 320 x 240 pixels" in capsys.readouterr().err
 
 
 # -- frames of reference ---------------------------------------------------------------------
@@ -397,7 +492,7 @@ def test_two_errors_at_the_end_of_a_row_are_no_focal_length(tmp_path):
     }
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
 @pytest.mark.parametrize("heading", ["name qw qx qy qz tx ty tz", "image qw qx qy qz x y z"])
 def test_headings_and_other_encodings(tmp_path, encoding, heading):
     rows = {f"stra\u00dfe {i}.jpg".replace(" ", "-"): pose for i, pose in enumerate(TRUTH.values())}
@@ -595,6 +690,28 @@ def test_poses_of_a_robot_become_its_cameras(tmp_path, name):
     (calib / "42.yaml").rename(calib / "42_0.yaml")
     with pytest.raises(FormatError, match="several cameras of image 42"):
         read_registration(tmp_path / name)
+
+
+def test_a_time_beyond_all_times_names_no_file(tmp_path):
+    rows = ["1000.5 1 2 3 0 0 0 1 43", "1e300 1 2 3 0 0 0 1 42"]
+    (tmp_path / "map_poses.txt").write_text("\n".join(rows))
+    (tmp_path / "map_calib").mkdir()
+    read = read_registration(tmp_path / "map_poses.txt")
+    assert list(read.poses) == ["43"]
+    assert "line 2: a time of 1e+300 seconds" in read.problems[0]
+
+
+@pytest.mark.parametrize("key", ["sensorWidth", "pixelRatio"])
+def test_a_lens_of_meshroom_with_nothing_to_divide_by_is_named(tmp_path, key):
+    lens = {"intrinsicId": "7", "width": 64, "height": 48, "focalLength": 34, "type": "radial3"}
+    lens |= {"principalPoint": [0, 0], "sensorWidth": 36, "pixelRatio": 1, key: 0}
+    view = {"viewId": "1", "poseId": "1", "intrinsicId": "7", "path": "a.jpg"}
+    transform = {"rotation": np.eye(3).ravel().tolist(), "center": [0, 0, 0]}
+    pose = {"poseId": "1", "pose": {"transform": transform}}
+    root = {"version": ["1", "2", "6"], "views": [view], "intrinsics": [lens], "poses": [pose]}
+    (tmp_path / "cameras.sfm").write_text(json.dumps(root))
+    with pytest.raises(FormatError, match=r"a pixelRatio of .* and a sensorWidth of .* mm"):
+        read_registration(tmp_path / "cameras.sfm")
 
 
 # -- exports ---------------------------------------------------------------------------------

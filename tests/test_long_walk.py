@@ -248,6 +248,10 @@ def test_time_left_follows_the_recent_rate(monkeypatch, capsys) -> None:
         line = bar.line()
     assert "0.1/s" in line
     assert "660 s left" in line
+    bar.advance(45)  # work that is tried again
+    line = bar.line()
+    assert line.startswith("closing loops: 101 images, ")
+    assert "left" not in line
 
 
 def test_a_stage_that_finishes_nothing_for_long_still_says_so(monkeypatch, capsys) -> None:

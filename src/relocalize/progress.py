@@ -68,7 +68,9 @@ class Bar:
     def line(self) -> str:
         """How far it is, how fast it was lately, and how long the rest takes at that rate."""
         now, done = time.monotonic(), self._done
-        of = f" of {self._total}" if self._total else ""
+        # Work that is tried again outgrows its total.
+        total = self._total if self._total and done <= self._total else None
+        of = f" of {total}" if total else ""
         line = f"{self._what}: {done}{of} {self._unit}"
         # What is slow now stays slow: the beginning says little of the rest.
         while len(self._past) > 1 and now - self._past[1][0] >= _RECENT_SECONDS:
@@ -77,11 +79,11 @@ class Bar:
         self._past.append((now, done))
         rate = (done - before) / max(1e-9, now - then)
         # Where nobody knows how much there is, a rate of few steps says nothing.
-        if rate <= 0 or (not self._total and rate < _LEAST_RATE):
+        if rate <= 0 or (not total and rate < _LEAST_RATE):
             return f"{line}, at work for {now - self._started:.0f} s"
-        if not self._total:
+        if not total:
             return f"{line}, {rate:.1f}/s"
-        return f"{line}, {rate:.1f}/s, {(self._total - done) / rate:.0f} s left"
+        return f"{line}, {rate:.1f}/s, {(total - done) / rate:.0f} s left"
 
     def total_line(self) -> str:
         """What was done, in how long."""

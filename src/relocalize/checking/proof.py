@@ -68,13 +68,17 @@ def proven(registration: Registration, images: Path, convention: str = AUTO) -> 
         for problem in report.problems
         if problem.kind in INTRINSICS
     )
+    outside = "".join(f"; {line}" for line in files.outside())
     if not report.intrinsics_hold:
         raise CheckError(
-            f"{registration.source}: its intrinsics do not belong to these images: {faults}; "
-            f"with other intrinsics its poses are {best.convention.name}; correct them, or {choose}"
+            f"{registration.source}: its intrinsics do not belong to these images"
+            f"{faults and f': {faults}'}{outside}; with other intrinsics its poses are "
+            f"{best.convention.name}; correct them, or {choose}"
         )
     if not best.explains:
-        raise CheckError(f"{registration.source}: {report.problems[0].message}; or {choose}")
+        raise CheckError(
+            f"{registration.source}: {report.problems[0].message}{outside}; or {choose}"
+        )
     if not verdict.decided and verdict.runner_up:
         raise CheckError(
             f"{registration.source}: {best.convention.name} and "

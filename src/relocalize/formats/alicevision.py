@@ -28,6 +28,7 @@ CONVENTION = Convention("matrix", "cam_from_world", "RDF", "centre")
 _FILE = "cameras.sfm"
 _LAYOUT = "a transform with rotation [9] and center [3]"
 _HALF_PIXEL = 0.5
+_SMALLEST = 1e-6  # of what a focal length is divided by
 # Types and distortion types by the terms that they have.
 _NO_TERMS = {"pinhole", "none", ""}
 _BROWN = {"radial1", "radialk1", "radial3", "radialk3", "brown"}
@@ -106,8 +107,10 @@ def _camera(node: JsonObject, version: tuple[int, ...]) -> Camera:
     elif version < (1, 2, 2):
         fx, fy = node.numbers("pxFocalLength", 2)
     else:
-        ratio = node.number("pixelRatio", 1.0)
-        fx = node.number("focalLength") / node.number("sensorWidth", 36.0) * width
+        ratio, sensor = node.number("pixelRatio", 1.0), node.number("sensorWidth", 36.0)
+        if min(ratio, sensor) < _SMALLEST:
+            raise FormatError(f"a pixelRatio of {ratio:g} and a sensorWidth of {sensor:g} mm")
+        fx = node.number("focalLength") / sensor * width
         # It was the focal lengths' ratio before 1.2.5.
         fy = fx / ratio if version < (1, 2, 5) else fx * ratio
     cx, cy = node.numbers("principalPoint", 2)

@@ -30,7 +30,12 @@ from relocalize.formats.text import first_lines, floats, read_lines
 from relocalize.formats.tracks import Observation, model_of_tracks
 from relocalize.geometry import Camera, Convention
 from relocalize.place.folder import MAP_UNIT
-from relocalize.place.image_file import image_size
+from relocalize.place.image_file import (
+    SIDES_EXCHANGED,
+    image_size,
+    open_image,
+    orientation_of,
+)
 
 NAME = "Bundler file"
 CONVENTION = Convention("matrix", "cam_from_world", "RUB", "translation")
@@ -82,8 +87,8 @@ def read(path: Path) -> Registration:
     registration = rows.registration(unit=MAP_UNIT)
     if points and not all(name in sizes for name in registration.poses):
         return registration.remarked(
-            f"its {points} points are left out: not all images lie beside the list, and the "
-            "file has no image sizes"
+            f"its {points} points are left out: not all images lie beside the list, upright as "
+            "stored, and the file has no image sizes"
         )
     if not points:
         return registration
@@ -136,12 +141,16 @@ def _listed_name(line: str) -> str:
 
 
 def _sizes(folder: Path, names: list[str]) -> dict[str, tuple[int, int]]:
-    """Width and height of the listed images that lie below the list's folder."""
+    """Width and height of the listed images that lie below the list's folder.
+
+    Where EXIF turns an image by a quarter, its file does not say which size the poses are of.
+    """
     sizes = {}
     for name in names:
         image = folder / name.replace("\\", "/")
         try:
-            if folder.resolve() in image.resolve().parents:
+            below = folder.resolve() in image.resolve().parents
+            if below and orientation_of(open_image(image, at_least=(1, 1))) not in SIDES_EXCHANGED:
                 sizes[name] = image_size(image)
         except (OSError, ValueError, ImageError):
             continue

@@ -33,6 +33,7 @@ from relocalize.place.image_file import SIDES_EXCHANGED, image_size, open_image,
 IMAGE_ENDINGS = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
 )
+_LATEST_COUNT = 1e8  # frames; whole seconds beyond it are a date
 _SAID = 5  # lines said of each kind of problem; all of them are in the capture's record
 # A turned JPEG has to be coded again; colours in full resolution keep what a turn would blur.
 _JPEG_QUALITY = 95
@@ -120,6 +121,8 @@ class FoundImages:
         """Say what is missing or left out, and the first few of each."""
         say_some([f"{d.source}: {d.reason}" for d in self.unusable], "images were left out")
         self._say_scaled(registration)
+        for line in self.outside():
+            progress.say(line)
         turned = sum(image.header.orientation != 1 for image in self.usable)
         if turned:
             because = self.pixels_from or "this was not tested"
@@ -148,6 +151,21 @@ class FoundImages:
                 "scaled; where the poses are of undistorted or cropped images, give those"
             )
 
+    def outside(self) -> list[str]:
+        """A line where principal points are beyond the images, as of images of another size."""
+        found = [
+            (image, x, y)
+            for image in self.usable
+            for x, y in [image.camera.principal_point]
+            if not (0 < x < image.width and 0 < y < image.height)
+        ]
+        return [
+            f"{len(found)} images have a principal point outside of them, such as ({x:g}, {y:g}) "
+            f"of {image.width} x {image.height} pixels: are the intrinsics those of another image "
+            "size?"
+            for image, x, y in found[:1]
+        ]
+
 
 def find_images(registration: Registration, images: Path) -> FoundImages:
     """The images of a registration below the folder ``images``, each decoded once.
@@ -160,11 +178,13 @@ def find_images(registration: Registration, images: Path) -> FoundImages:
     """
     if not images.is_dir():
         raise FormatError(f"{images} is no folder; --images takes the folder with the images")
-    files = {
+    found = {
         path.relative_to(images).as_posix(): path
         for path in sorted(images.rglob("*"))
         if path.suffix.lower() in IMAGE_ENDINGS and path.is_file()
     }
+    # Hidden ones are other programs' thumbnails and leavings, unless all are.
+    files = {name: path for name, path in found.items() if not f"/{name}".count("/.")} or found
     match = match_images(registration, files, below=images.resolve())
     unusable: list[DroppedFrame] = []
     headers: dict[str, Header] = {}
@@ -292,28 +312,40 @@ def match_images(
 ) -> NameMatch:
     """Which pose is which image's below a folder: by name, time or number, as the file has it."""
     front = "" if below is None else below.as_posix()
-    if registration.times:
-        return match_times(registration.times, files)
     files = list(files)
+    numbers = {index: name for name in files if (index := frame_index(name)) is not None}
+    if registration.times:
+        match = match_times(registration.times, files)
+        counts = _counts(registration.times)
+        # Seconds that are whole are frames' numbers where most frames have a pose.
+        if match.present_of or 2 * len(counts) < len(numbers) or not counts:
+            return match
+        _refuse_other_numbers(registration.source, set(counts.values()), numbers)
+        return match_numbers(counts, files)
     if not all(re.fullmatch(r"[0-9]{1,18}", name) for name in registration.poses):
         match = match_names(registration.poses, files, below=front)
         by_order = registration.in_order and not match.present_of
         return _match_order(registration, files) if by_order else match
-    numbers = {index: name for name in files if (index := frame_index(name)) is not None}
-    if registration.in_order and numbers.keys() == {int(name) + 1 for name in registration.poses}:
-        return NameMatch({name: numbers[int(name) + 1] for name in registration.poses}, {}, ())
-    _refuse_other_numbers(registration, numbers)
+    rows = {name: int(name) for name in registration.poses}
+    if registration.in_order and numbers.keys() == {row + 1 for row in rows.values()}:
+        return NameMatch({name: numbers[row + 1] for name, row in rows.items()}, {}, ())
+    _refuse_other_numbers(registration.source, set(rows.values()), numbers)
     match = match_names(registration.poses, files, below=front)
-    return match if match.present_of else match_numbers(registration.poses, files)
+    return match if match.present_of else match_numbers(rows, files)
 
 
-def _refuse_other_numbers(registration: Registration, numbers: Mapping[int, str]) -> None:
-    """Raise where images, by their number, seem to count otherwise than poses named by numbers.
+def _counts(times: Mapping[str, float]) -> dict[str, int]:
+    """The times as numbers of frames, as DROID-SLAM and DPVO write them; none where one is not."""
+    whole = all(time == int(time) and time < _LATEST_COUNT for time in times.values())
+    return {name: int(time) for name, time in times.items()} if whole else {}
+
+
+def _refuse_other_numbers(source: str, rows: set[int], numbers: Mapping[int, str]) -> None:
+    """Raise where images, by their number, seem to count otherwise than poses told by numbers.
 
     A list of rows is easily shifted: by one against images that count from 1, or as the images are
     those frames of a video, or nodes of a graph, that the rows are of.
     """
-    rows = {int(name) for name in registration.poses}
     if rows == numbers.keys() or len(numbers) < 2 or not rows & numbers.keys():
         return
     from_1 = 0 in rows and 0 not in numbers and 1 in numbers
@@ -323,7 +355,7 @@ def _refuse_other_numbers(registration: Registration, numbers: Mapping[int, str]
     beyond = max(numbers) > max(rows) and as_many and not rows <= numbers.keys()
     if from_1 or beyond:
         raise FormatError(
-            f"{registration.source} numbers its {len(rows)} poses {min(rows)} to {max(rows)}, and "
+            f"{source} numbers its {len(rows)} poses {min(rows)} to {max(rows)}, and "
             f"{len(numbers)} images end in the numbers {min(numbers)} to {max(numbers)}, such as "
             f"{numbers[max(numbers)]!r}: which is the first pose's? rename the images to the "
             "poses' numbers"

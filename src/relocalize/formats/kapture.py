@@ -299,8 +299,10 @@ def write(posed: PosedImages, out: Path) -> None:
     """
     model = posed.model
     for name in model.images:
-        if "," in name or name != name.strip():
-            raise FormatError(f"kapture cannot hold the image name {name!r}: it parts by commas")
+        if "," in name or name != name.strip() or len(name.splitlines()) != 1:
+            raise FormatError(
+                f"kapture cannot hold the image name {name!r}: it parts by commas and lines"
+            )
     with atomic.new_folder(out) as folder:
         sensors = folder / "sensors"
         _write(

@@ -36,6 +36,7 @@ class SizelessCamera:
     distortion: tuple[float, ...] = ()
     # [2] pixels from the image's corner, where the file says it so
     principal_point: tuple[float, float] | None = None
+    fisheye: bool = False  # then ``distortion`` is OpenCV's k1 to k4
 
     def of_image(self, width: int, height: int) -> Camera:
         """The camera of an image of ``width`` x ``height`` pixels, in the smallest model."""
@@ -45,6 +46,8 @@ class SizelessCamera:
         cx = width / 2 + self.principal_offset[0] * unit
         cy = height / 2 + self.principal_offset[1] * unit
         cx, cy = self.principal_point or (cx, cy)
+        if self.fisheye:
+            return Camera("OPENCV_FISHEYE", width, height, (fx, fy, cx, cy, *self.distortion))
         return brown_camera(width, height, (fx, fy, cx, cy), self.distortion)
 
 

@@ -71,7 +71,7 @@ def read(path: Path) -> Registration:
                     said["of a rig are placed by their sensor's offset from the master's"] += 1
                 if chunk.frame_of(camera) != here:
                     continue  # counted in `apart`
-                world = chunk.world_from_component(camera)
+                world = chunk.world_from(here)
             except (FormatError, GeometryError) as error:
                 raise FormatError(f"{label}: {error}") from None
             rows.add_matrix(label, world.move_camera(pose).matrix, lens.camera)
@@ -196,9 +196,9 @@ class _Chunk:
                 return one.get("label") or f"component {component}"
         return f"component {component}" if component else "no component"
 
-    def world_from_component(self, camera: ElementTree.Element) -> Similarity3:
+    def world_from(self, component: str) -> Similarity3:
         """A component that was placed on its own overrides the chunk."""
-        return self.components.get(camera.get("component_id", ""), self.world)
+        return self.components.get(component, self.world)
 
     def chunk_from_cam(self, camera: ElementTree.Element) -> tuple[Rigid3 | None, bool]:
         """A camera's own transform, or its rig's and True; None where it is not aligned."""

@@ -43,8 +43,8 @@ def match_names(
     """Match listed names to present ones: exactly, else by less and less of the path.
 
     In turn: the whole path; the tail of the path, the longest first, down to the file name; the
-    same once more without known endings, regardless of case and with a URL's ``%20`` as a blank,
-    so that ``walk.0001`` and ``WALK.0001.JPG`` are ``walk.0001.jpg``, and
+    same once more regardless of case and with a URL's ``%20`` as a blank; and without known
+    endings, so that ``walk.0001`` and ``WALK.0001.JPG`` are ``walk.0001.jpg``, and
     ``frame-000000.color.png`` is ``frame-000000.jpg``. Letters are compared as Unicode's NFC. A
     tail counts only where it is one name's on both sides. Names of the folder that the present
     images are ``below`` count as the front of their paths.
@@ -54,7 +54,7 @@ def match_names(
     unclear: dict[str, str] = {}
     contested: set[str] = set()
     front = _parts(str(below)) if str(below) else ()
-    for of_parts in (tuple, _without_ending):
+    for of_parts in (tuple, _folded, _without_ending):
         taken = {*found.values(), *contested}
         by_name: dict[str, tuple[dict[str, Parts], dict[str, Parts]]] = {}
         for name in (one for one in listed if one not in found and one not in unclear):
@@ -142,9 +142,12 @@ def _parts(name: str) -> Parts:
     return tuple(part for part in path.split("/") if part not in {"", "."}) or (name,)
 
 
+def _folded(parts: Parts) -> Parts:
+    return tuple(unicodedata.normalize("NFC", unquote(part).casefold()) for part in parts)
+
+
 def _without_ending(parts: Parts) -> Parts:
-    words = (unquote(part).casefold() for part in (*parts[:-1], stem(parts[-1])))
-    return tuple(unicodedata.normalize("NFC", word) for word in words)
+    return _folded((*parts[:-1], stem(parts[-1])))
 
 
 def stem(name: str) -> str:
@@ -189,7 +192,10 @@ def match_times(times: Mapping[str, float], present: Iterable[str]) -> NameMatch
         elif name in gap_of and name not in pose_of:
             why[name] = f"no free pose within {LONGEST_GAP_S} s; nearest {gap_of[name]:.3g} s away"
         elif name not in taken and name not in seconds:
-            why[name] = "the name is no time in seconds (1305031102.1753) or nanoseconds"
+            why[name] = (
+                "the name is no time in seconds (1305031102.1753) or nanoseconds; name images by "
+                "the times of their poses"
+            )
     return NameMatch(
         {pose: found[pose] for pose in times if pose in found},
         {
@@ -254,18 +260,17 @@ def seconds_of(timestamp: str) -> float | None:
     return float(f"{named[1]}.{named[2] or named[3] or named[4]}")
 
 
-def match_numbers(listed: Iterable[str], present: Iterable[str]) -> NameMatch:
-    """Match listed names that are numbers to the number that an image's name ends in.
+def match_numbers(listed: Mapping[str, int], present: Iterable[str]) -> NameMatch:
+    """Match listed names that stand for numbers to the number that an image's name ends in.
 
     For files that have rows and no image names: row 12 is ``000012`` and ``frame-000012.jpg``.
     """
-    listed, present = list(dict.fromkeys(listed)), list(dict.fromkeys(present))
     numbered: dict[int, list[str]] = {}
-    for name in present:
+    for name in dict.fromkeys(present):
         digits = re.search(r"\d{1,18}$", stem(name))
         if digits:
             numbered.setdefault(int(digits.group()), []).append(name)
-    candidates = {name: numbered.get(int(name), []) for name in listed}
+    candidates = {name: numbered.get(number, []) for name, number in listed.items()}
     return NameMatch(
         {name: found[0] for name, found in candidates.items() if len(found) == 1},
         {

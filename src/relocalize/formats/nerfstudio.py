@@ -17,13 +17,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from relocalize import progress
-from relocalize.errors import FormatError, ImageError
+from relocalize.errors import FormatError
 from relocalize.formats.json_file import JsonObject, json_file_in, read_json_object
 from relocalize.formats.lenses import (
     LARGEST_TERM,
@@ -40,7 +40,6 @@ from relocalize.geometry.cameras import param_names
 from relocalize.geometry.conventions import axes_matrix
 from relocalize.place import Points, atomic
 from relocalize.place.folder import MAP_UNIT
-from relocalize.place.image_file import image_size
 
 NAME = "nerfstudio or instant-ngp transforms.json"
 CONVENTION = Convention("matrix", "world_from_cam", "RUB", "centre")
@@ -50,7 +49,7 @@ _SPLIT_FILES = {f"transforms_{split}.json": split for split in ("train", "val", 
 _LAYOUT = "file_path and a transform_matrix of [4, 4]"
 _INTRINSICS = (
     *("fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "k2", "k3", "k4", "p1", "p2"),
-    *("camera_angle_x", "camera_angle_y", "is_fisheye", "distortion_params"),
+    *("camera_angle_x", "camera_angle_y", "is_fisheye", "distortion_params", "camera_model"),
 )
 _PERSPECTIVE = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 _FISHEYE = "OPENCV_FISHEYE"
@@ -133,7 +132,7 @@ def _take_frames(rows: PoseRows, meta: JsonObject, file: Path, remarks: list[str
             matrix = np.array(named.matrix("transform_matrix", [(4, 4), (3, 4)]))
             own = repr([frame.values.get(key) for key in _INTRINSICS])
             if own not in cameras:
-                cameras[own] = _camera(_joined(meta, frame), file.parent / name)
+                cameras[own] = _camera(_joined(meta, frame))
             rows.add_matrix(name, matrix, cameras[own])
             names.append(name)
     if None in cameras.values():
@@ -158,11 +157,11 @@ def _unfolded(node: JsonObject) -> JsonObject:
 
 def _joined(meta: JsonObject, frame: JsonObject) -> JsonObject:
     """The intrinsics of a frame, and of its file where it has none."""
-    values = {key: meta.values[key] for key in (*_INTRINSICS, "camera_model") if key in meta}
+    values = {key: meta.values[key] for key in _INTRINSICS if key in meta}
     return JsonObject(values | {key: frame.values[key] for key in _INTRINSICS if key in frame})
 
 
-def _camera(node: JsonObject, image: Path) -> _Camera:
+def _camera(node: JsonObject) -> _Camera:
     """The camera of a frame's and its file's values together; None where they have no focal."""
     model = node.text("camera_model", "").upper()
     if model and model not in (*_PERSPECTIVE, _FISHEYE):
@@ -170,25 +169,25 @@ def _camera(node: JsonObject, image: Path) -> _Camera:
             f"camera_model {model} cannot be read; relocalize reads {', '.join(_PERSPECTIVE)} and "
             f"{_FISHEYE}"
         )
-    width, height = _size(node, image)
-    focal_x = _focal(node, "fl_x", "camera_angle_x", width)
-    focal_y = _focal(node, "fl_y", "camera_angle_y", height) or focal_x
-    focal_x = focal_x or focal_y
-    if not width and focal_x is None and "camera_angle_x" in node:
-        # Across the width, of a portrait image too (instant-ngp, "Preparing new NeRF datasets").
-        return SizelessCamera(0.5 / math.tan(_angle(node, "camera_angle_x") / 2), "width")
-    if focal_x is None or focal_y is None:
-        return None
     if "distortion_params" in node:
         k1, k2, k3, k4, p1, p2 = node.numbers("distortion_params", 6)
     else:
         k1, k2, k3, k4, p1, p2 = (
             node.number(key, 0.0) for key in ("k1", "k2", "k3", "k4", "p1", "p2")
         )
+    fisheye = model == _FISHEYE or node.flag("is_fisheye")
+    width, height = _size(node)
     if not width:
-        return _sizeless(node, (focal_x, focal_y), (k1, k2, p1, p2, k3), model, k4)
+        if k4 and not fisheye:
+            raise FormatError("k4 without w and h")
+        return _sizeless(node, (k1, k2, k3, k4) if fisheye else (k1, k2, p1, p2, k3), fisheye)
+    focal_x = _focal(node, "fl_x", "camera_angle_x", width)
+    focal_y = _focal(node, "fl_y", "camera_angle_y", height) or focal_x
+    focal_x = focal_x or focal_y
+    if focal_x is None or focal_y is None:
+        return None
     pinhole = (focal_x, focal_y, node.number("cx", width / 2), node.number("cy", height / 2))
-    if model == _FISHEYE or node.flag("is_fisheye"):
+    if fisheye:
         return Camera(_FISHEYE, width, height, (*pinhole, k1, k2, k3, k4))
     k1, k2, k3 = _three_terms((k1, k2, k3, k4), pinhole, width, height)
     # In the model that the file declares, where its numbers fit into that.
@@ -201,27 +200,27 @@ def _camera(node: JsonObject, image: Path) -> _Camera:
     return brown_camera(width, height, pinhole, (k1, k2, p1, p2, k3))
 
 
-def _sizeless(
-    node: JsonObject,
-    focal: tuple[float, float],
-    distortion: tuple[float, ...],
-    model: str,
-    k4: float,
-) -> SizelessCamera:
-    """The camera of images whose size the file does not say, nor an image beside it."""
-    if k4 or model == _FISHEYE or node.flag("is_fisheye"):
-        raise FormatError("a fisheye or k4 without w and h, and no image to take them from")
-    if not all(1e-3 < one < 1e9 for one in focal):
-        raise FormatError(f"a focal length of {focal[0]:g} and {focal[1]:g} pixels")
+def _sizeless(node: JsonObject, distortion: tuple[float, ...], fisheye: bool) -> _Camera:
+    """The camera of images whose size the file does not say.
+
+    An image that lies beside the file does not say it either: whether the poses are of its pixels
+    as stored or upright, all images tell together.
+    """
     centre = None
     if "cx" in node and "cy" in node:
         centre = (node.number("cx"), node.number("cy"))
-    return SizelessCamera(
-        focal[0],
-        focal_y=None if focal[0] == focal[1] else focal[1],
-        distortion=distortion,
-        principal_point=centre,
-    )
+    lens = SizelessCamera(1.0, distortion=distortion, principal_point=centre, fisheye=fisheye)
+    if "fl_x" in node or "fl_y" in node:
+        focal_x, focal_y = node.number("fl_x", 0.0), node.number("fl_y", 0.0)
+        focal_x, focal_y = focal_x or focal_y, focal_y or focal_x
+        if not all(1e-3 < one < 1e9 for one in (focal_x, focal_y)):
+            raise FormatError(f"a focal length of {focal_x:g} and {focal_y:g} pixels")
+        return replace(lens, focal=focal_x, focal_y=None if focal_x == focal_y else focal_y)
+    if "camera_angle_x" in node:
+        # Across the width, of a portrait image too (instant-ngp, "Preparing new NeRF datasets").
+        angle = _angle(node, "camera_angle_x")
+        return replace(lens, focal=0.5 / math.tan(angle / 2), unit="width")
+    return None
 
 
 def _three_terms(
@@ -245,18 +244,14 @@ def _three_terms(
     )
 
 
-def _size(node: JsonObject, image: Path) -> tuple[int, int]:
-    """Width and height of the file, else of the image beside it, else 0 and 0."""
-    if "w" in node and "h" in node:
-        width, height = node.whole("w"), node.whole("h")
-        if (width, height) != (0, 0) and not (0 < width < 1e6 and 0 < height < 1e6):
-            raise FormatError(f"images of {width} x {height} pixels")
-        return width, height
-    if ".." not in image.parts:
-        there = (image.with_name(image.name + ending) for ending in ("", ".png", ".jpg"))
-        with suppress(OSError, ImageError, StopIteration):
-            return image_size(next(one for one in there if one.is_file()))
-    return 0, 0
+def _size(node: JsonObject) -> tuple[int, int]:
+    """Width and height, or 0 and 0 where the file does not say them."""
+    if not ("w" in node and "h" in node):
+        return 0, 0
+    width, height = node.whole("w"), node.whole("h")
+    if (width, height) != (0, 0) and not (0 < width < 1e6 and 0 < height < 1e6):
+        raise FormatError(f"images of {width} x {height} pixels")
+    return width, height
 
 
 def _focal(node: JsonObject, key: str, angle: str, size: int) -> float | None:

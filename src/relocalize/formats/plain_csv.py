@@ -109,12 +109,9 @@ def read(path: Path) -> Registration:
     header, lines = read_table(file, _ALIASES, _is_header, _WANT)
     rotation, position = _first_of(_USUAL, header.at), _first_of(_POSITIONS, header.at)
     convention, remarks = _convention(file, header, rotation, position)
-    needs_size = [key for key in ("cx", "cy", *_RATIONAL) if key in header.at]
+    needs_size = [key for key in _RATIONAL if key in header.at]
     if needs_size and not set(_SIZE) <= header.at.keys():
-        remarks.append(
-            f"{', '.join(needs_size)} are not used: they need columns width and height; the "
-            "principal point is taken to be the image's middle"
-        )
+        remarks.append(f"{', '.join(needs_size)} are not used: they need columns width and height")
     if convention.rotation == "xyzw":
         rotation = (*rotation[1:], rotation[0])
     rows = PoseRows(file, NAME, convention, _WANT)
@@ -225,7 +222,11 @@ def _camera(header: Header, cells: Mapping[str, str]) -> Camera | SizelessCamera
     distortion = brown if any(key in values for key in _BROWN) else ()
     rational = tuple(values.get(key, 0.0) for key in _RATIONAL)
     if "width" not in values or "height" not in values:
-        return SizelessCamera(fx, focal_y=None if fy == fx else fy, distortion=distortion)
+        centre = (values["cx"], values["cy"]) if {"cx", "cy"} <= values.keys() else None
+        if max(map(abs, centre or (0,))) > _LARGEST:
+            raise ValueError(f"a principal point of {centre}")
+        focal_y = None if fy == fx else fy
+        return SizelessCamera(fx, "pixel", focal_y, distortion=distortion, principal_point=centre)
     width, height = _side(values["width"]), _side(values["height"])
     pinhole = (fx, fy, values.get("cx", width / 2), values.get("cy", height / 2))
     if any(rational):

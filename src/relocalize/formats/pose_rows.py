@@ -31,6 +31,7 @@ _SAME_COLUMN = {
     **{f"{letter}{axis}": f"t{axis}" for letter in ("", "p", "pos") for axis in "xyz"},
     **{f"p{axis}": f"t{axis}" for axis in "xyz"},
 }
+_SAME = 1e-6  # between numbers of one pose written twice, and of the coordinates
 _SHORT = 1e-6  # numbers of a homogeneous matrix's last row, off 0 0 0 1
 
 
@@ -67,6 +68,7 @@ class PoseRows:
         self.said: Counter[str] = Counter()  # remarks that begin with a count, by the other words
         self._format, self._want = format_name, want
         self._here = ""
+        self._twice: dict[str, int] = {}  # rows of a name that has several poses, but for the first
         self._cameras: dict[Camera | SizelessCamera, int] = {}
         self._of: dict[str, _Row] = {}
 
@@ -157,8 +159,6 @@ class PoseRows:
         numbers, position = np.asarray(rotation, np.float64), np.asarray(at, np.float64)
         if not name:
             raise ValueError("no image name")
-        if name in self._of:
-            raise ValueError(f"{name} a second time; its first row is kept")
         if numbers.shape != self.convention.numbers or position.shape != (3,):
             raise ValueError(
                 f"{name} has a rotation of shape {numbers.shape} and a position of shape "
@@ -181,7 +181,28 @@ class PoseRows:
                 raise ValueError(f"{name}: {error}") from None
         if float(np.abs(position).max()) > _FARTHEST:
             raise ValueError(f"{name} is {float(np.abs(position).max()):.3g} away, not a place")
+        if name in self._of:
+            raise ValueError(self._again(name, numbers, position))
         return numbers, position, self.convention.world_from_cam(numbers[None], position[None])[0]
+
+    def _again(self, name: str, numbers: FloatArray, position: FloatArray) -> str:
+        """What a second row of a name means: the same once more, or another image of that name."""
+        first = self._of[name]
+        size = 1.0 + float(np.abs(first.position).max())
+        same = np.abs(position - first.position).max() <= _SAME * size
+        same = same and np.abs(numbers - first.rotation).max() <= _SAME
+        if same or first.time is not None:  # a tracker's poses of one instant are near each other
+            return f"{name} a second time; its first row is kept"
+        self._twice[name] = self._twice.get(name, 0) + 1
+        return f"{name} a second time, with another pose; none of them is used"
+
+    def _drop_several(self) -> int:
+        """Leave out names with several poses; how many rows these are."""
+        for name in self._twice:
+            first = self._of.pop(name)
+            self.reject(first.where, f"{name} has another pose further down; none of them is used")
+            self.count -= 1  # it was counted when it was taken
+        return len(self._twice) + sum(self._twice.values())
 
     def _one_handedness(self) -> list[str]:
         """Leave out matrices that mirror when most do not, or the other way around."""
@@ -210,6 +231,14 @@ class PoseRows:
         Raises:
             FormatError: there are no poses, or most rows are something else.
         """
+        several = self._drop_several()
+        if several:
+            remarks = (
+                *remarks,
+                f"{len(self._twice)} names have several poses and are left out, such as "
+                f"{next(iter(self._twice))}: are they of several folders? Import one folder's "
+                "poses at a time, or give names with their folders",
+            )
         remarks = (*self.remarks, *remarks, *self._one_handedness())
         if not self.count:
             raise FormatError(f"{self.path} holds no poses; want {self._want}")
@@ -218,7 +247,9 @@ class PoseRows:
                 f"{self.path} holds no pose: each of its {self.count} rows has a number that is "
                 "not finite"
             )
-        wrong = len(self.problems) - self.not_finite
+        if several and not self._of:
+            raise FormatError(f"{self.path}: all of its {remarks[-1]}")
+        wrong = len(self.problems) - self.not_finite - several
         if not self._of or wrong > _BAD_SHARE * self.count:
             raise FormatError(
                 f"{self.path} is no {self._format}: {len(self.problems)} of {self.count} rows are "

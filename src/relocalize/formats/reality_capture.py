@@ -97,9 +97,9 @@ def _missing(header: Header, count: int) -> list[str]:
     for comment in header.comments:
         stated = _COUNT.fullmatch(comment.strip().lower())
         if stated and int(stated[1]) != count:
+            cut_off = "; was it cut off?" if count < int(stated[1]) else ""
             return [
-                f"the file says that it has {int(stated[1])} cameras and has {count} rows; "
-                "was it cut off?"
+                f"the file says that it has {int(stated[1])} cameras and has {count} rows{cut_off}"
             ]
     return []
 

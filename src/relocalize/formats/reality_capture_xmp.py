@@ -5,7 +5,8 @@ maps the world to the camera (x right, y down, z forward), ``xcr:Position`` the 
 so that t = -R C. Epic's forum, "Different rotation of cameras in XMP and CSV", gives the same
 camera in both forms, and R is there what the table's angles mean. Intrinsics are those of
 `reality_capture_lens`; ``xcr:AspectRatio`` scales the vertical focal length. Each value is an
-attribute of ``rdf:Description`` or an element in it.
+attribute of ``rdf:Description`` or an element in it. ``xcr:Coordinates`` other than absolute are
+those of the component that ``xcr:ComponentId`` names.
 """
 
 from __future__ import annotations
@@ -52,12 +53,20 @@ def read(path: Path) -> Registration:
     """
     rows = PoseRows(path, NAME, CONVENTION, _WANT)
     lenses = FilmLenses()
+    posed: list[tuple[str, str, dict[str, str]]] = []
     for file, name in _sidecars(path):
         with rows.row(file.name):
             values = _values(read_xml(file, max_bytes=_MAX_BYTES))
-            if "Rotation" not in values or "Position" not in values:
+            if "Rotation" in values and "Position" in values:
+                posed.append((file.name, name, values))
+            else:
                 rows.said["sidecars have no pose"] += 1
-                continue
+    components = Counter(_component(values) for _, _, values in posed)
+    here = max(components, key=components.__getitem__, default="")
+    for where, name, values in posed:
+        if _component(values) != here:
+            continue
+        with rows.row(where):
             rotation = np.reshape(numbers_in(values["Rotation"], 9, "xcr:Rotation"), (3, 3))
             position = numbers_in(values["Position"], 3, "xcr:Position")
             rows.add(name, rotation, position, _camera(values, lenses, rows.said))
@@ -69,7 +78,19 @@ def read(path: Path) -> Registration:
             f"{path} has no sidecar with a pose ({rows.said.total()} without); export the metadata "
             "with camera poses"
         )
-    return rows.registration(unit=MAP_UNIT, remarks=lenses.remarks())
+    others = [f"{count} of {key}" for key, count in components.items() if key != here]
+    apart = [
+        f"the largest of {len(components)} components is read, {components[here]} cameras of "
+        f"{here}; in frames and scales of their own, and left out: {', '.join(others)}"
+    ]
+    return rows.registration(unit=MAP_UNIT, remarks=[*lenses.remarks(), *(apart if others else [])])
+
+
+def _component(values: dict[str, str]) -> str:
+    """Whose coordinates a sidecar has: absolute ones, or those of its component alone."""
+    component = values.get("ComponentId", "")
+    relative = values.get("Coordinates", "absolute") != "absolute"
+    return component if relative and component else "absolute coordinates"
 
 
 def _is_sidecar(path: Path) -> bool:

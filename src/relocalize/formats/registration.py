@@ -7,12 +7,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from relocalize import progress
 from relocalize.errors import FormatError
 from relocalize.formats.lenses import SizelessCamera
 from relocalize.formats.text import one_line
 from relocalize.geometry import Camera, Convention, Rigid3
 from relocalize.geometry.transforms import FloatArray
 from relocalize.place import MapModel
+
+_ROWS_SAID = 20  # rows that are left out and have a line each; more would hide the outcome
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +114,15 @@ class Registration:
             model=None,
             stated_poses=replace(stated, convention=convention),
         )
+
+    def say(self) -> None:
+        """Say which rows were left out, and what else a user should know of the file."""
+        for problem in self.problems[:_ROWS_SAID]:
+            progress.say(f"left out: {problem}")
+        if len(self.problems) > _ROWS_SAID:
+            progress.say(f"left out: {len(self.problems) - _ROWS_SAID} more rows")
+        for remark in self.remarks:
+            progress.say(f"{self.source}: {remark}")
 
     def remarked(self, *remarks: str) -> Registration:
         """The same with more to say of it."""

@@ -129,6 +129,8 @@ FORMATS: dict[str, Format] = {
     ),
 }
 AUTO = "auto"
+# What ZIP (.r3d of Record3D, too), gzip, bzip2, xz and 7z archives begin with.
+_ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf")
 _TABLES = {".txt", ".csv", ".tsv", ".dat", ""}
 
 
@@ -150,6 +152,10 @@ def read_registration(path: Path, format_name: str = AUTO) -> Registration:
     for candidate in FORMATS.values():
         if candidate.detect(path):
             return candidate.read(path)
+    if not (any(path.iterdir()) if path.is_dir() else path.stat().st_size):
+        raise FormatError(f"{path} is empty; give the file or folder that holds the poses")
+    if path.is_file() and _begins(path).startswith(_ARCHIVES):
+        raise FormatError(f"{path} is an archive; unpack it and give what is in it")
     what = "folder" if path.is_dir() else "file"
     row = next((line for line in first_lines(path) if line.strip(" #\r\n")), None)
     if row is not None and path.suffix.lower() in _TABLES:
@@ -161,8 +167,17 @@ def read_registration(path: Path, format_name: str = AUTO) -> Registration:
         )
     raise FormatError(
         f"{path} is a {what} of no known format; relocalize reads {_known()}; give "
-        "--format NAME to be told what is wrong with it"
+        "--format NAME to be told what is wrong with it, or write its poses as a plain CSV "
+        "(docs/reference/formats.md)"
     )
+
+
+def _begins(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(8)
+    except OSError:
+        return b""
 
 
 def _known() -> str:

@@ -37,6 +37,7 @@ NAME = "RTAB-Map poses"
 CONVENTION = Convention("xyzw", "world_from_cam", "RDF", "centre")
 _LAYOUT = "timestamp x y z qx qy qz qw id"
 _OF_CAMERA, _OF_ROBOT = "_camera_poses", "_poses"  # how the names of the files end
+_LATEST = 1e12  # seconds; a file of the time is looked for, and no name is endless
 _ID, _LANDMARK = re.compile(r"[0-9]{1,12}"), re.compile(r"-[0-9]{1,12}")
 _LARGEST_YAML = 20_000  # bytes; theirs have 1500
 _HALF_PIXEL = 0.5
@@ -94,7 +95,7 @@ def _take(rows: PoseRows, cells: list[str]) -> None:
         return
     if not _ID.fullmatch(cells[8]):
         raise ValueError(f"an id of {shortened(cells[8], 20)!r}, want a whole number")
-    if not 0 <= time < float("inf"):
+    if not 0 <= time <= _LATEST:
         raise ValueError(f"a time of {time:g} seconds")
     rows.add(cells[8], numbers[3:], numbers[:3], time=time)
 

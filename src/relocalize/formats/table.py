@@ -41,11 +41,15 @@ class Header:
         Raises:
             ValueError: quotes that do not close, or not as many cells as columns.
         """
-        cells = _split(line, self.delimiter)
+        cells = split_cells(line, self.delimiter)
         while len(cells) > len(self.columns) and not cells[-1]:
             cells.pop()  # some tools end a row with a delimiter
         if len(cells) != len(self.columns):
-            raise ValueError(f"{len(cells)} columns, want {len(self.columns)}")
+            within = len(cells) > len(self.columns) and self.delimiter == ","
+            hint = (
+                ": commas within cells, as of numbers? part cells by semicolons" if within else ""
+            )
+            raise ValueError(f"{len(cells)} columns, want {len(self.columns)}{hint}")
         wanted = set(self.at.values())
         others = {
             name: cells[index]
@@ -79,7 +83,9 @@ def find_header(lines: list[str], aliases: Aliases, is_header: IsHeader) -> Head
             continue
         for delimiter in _DELIMITERS:
             try:
-                columns = [cell.lower() for cell in _split(text.lstrip("#").strip(), delimiter)]
+                columns = [
+                    cell.lower() for cell in split_cells(text.lstrip("#").strip(), delimiter)
+                ]
             except ValueError:
                 continue
             while columns and not columns[-1]:
@@ -109,7 +115,7 @@ def _of_rows(lines: list[str], columns: int, delimiter: str | None) -> str | Non
 
 def _cells_of(line: str, delimiter: str | None) -> int:
     try:
-        return len(_split(line, delimiter))
+        return len(split_cells(line, delimiter))
     except ValueError:
         return 0
 
@@ -137,7 +143,8 @@ def read_table(
     return header, rows
 
 
-def _split(line: str, delimiter: str | None) -> list[str]:
+def split_cells(line: str, delimiter: str | None) -> list[str]:
+    """The cells of a line, where ``delimiter`` (None: blanks) is not in quotes; else ValueError."""
     if '"' not in line or delimiter is None:
         return [cell.strip() for cell in line.split(delimiter)]
     try:

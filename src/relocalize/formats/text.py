@@ -15,7 +15,7 @@ _HEAD_BYTES = 16_384  # enough for the comments that formats begin with, and a r
 
 
 def read_text(path: Path) -> str:
-    """A text file, UTF-8 with or without a byte order mark, or UTF-16 with one.
+    """A text file, UTF-8 or UTF-16, with or without a byte order mark.
 
     Raises:
         FormatError: it is missing, a folder, larger than `MAX_BYTES`, or no text.
@@ -38,8 +38,17 @@ def read_text(path: Path) -> str:
 
 
 def _decoded(data: bytes) -> str:
-    # utf-16 takes its byte order from the mark, and the mark away.
-    return data.decode("utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
+    return data.decode(_encoding(data))
+
+
+def _encoding(data: bytes) -> str:
+    """UTF-16 by its mark, or by the zero byte of most letters' pairs; else UTF-8."""
+    if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        return "utf-16"  # takes its byte order from the mark, and the mark away
+    zeros = [data[parity:_HEAD_BYTES:2].count(0) for parity in (0, 1)]
+    if min(zeros) or max(zeros) <= max(1, len(data[:_HEAD_BYTES]) // 4):
+        return "utf-8-sig"
+    return "utf-16-be" if zeros[0] else "utf-16-le"
 
 
 def _is_ansi(data: bytes) -> bool:
@@ -71,7 +80,7 @@ def first_lines(path: Path) -> list[str]:
             head = file.read(_HEAD_BYTES + 1)
         if len(head) > _HEAD_BYTES:
             # A line of UTF-16 ends in two bytes.
-            wide = head[:2] in {b"\xff\xfe", b"\xfe\xff"}
+            wide = _encoding(head).startswith("utf-16")
             head = head[: head.rindex(b"\n") // 2 * 2 if wide else head.rindex(b"\n")]
         try:
             text = _decoded(head)

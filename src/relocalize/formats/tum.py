@@ -63,8 +63,7 @@ def read(path: Path) -> Registration:
     listed = path.with_name(_IMAGES)
     if listed.is_file():
         return with_cameras(_under_image_names(registration, listed), path.parent)
-    remarks = ("no image names: an image is found by the time that is its name",)
-    return replace(registration, remarks=remarks)
+    return registration.remarked("no image names: an image is found by the time that is its name")
 
 
 def write(posed: PosedImages, out: Path) -> None:
@@ -155,5 +154,4 @@ def _under_image_names(registration: Registration, listed: Path) -> Registration
         poses={name: registration.poses[pose] for name, pose in pose_of.items()},
         stated_poses=registration.stated.only(tuple(pose_of), rows),
         times={},
-        remarks=tuple(remarks),
-    )
+    ).remarked(*remarks)

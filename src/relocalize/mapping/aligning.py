@@ -226,6 +226,7 @@ def read_reference(path: Path, format_name: str = AUTO) -> Reference:
         poses = {name: image.world_from_cam for name, image in place.map.images.items()}
         return Reference(f"Place {place.name}", poses, place.unit, place.frame)
     registration = read_registration(path, format_name)
+    registration.say()
     poses = {name: registration.world_from_cam(name) for name in registration.poses}
     what = f"{path.resolve().name} ({registration.format})"
     return Reference(what, poses, registration.unit, None, registration)

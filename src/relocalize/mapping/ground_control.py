@@ -1,6 +1,7 @@
 """The frame from measured things: positions of cameras or points, lengths, what is up.
 
-A control file has rows of two kinds, separated by commas (or semicolons, or blanks):
+A control file has rows of two kinds, separated by commas (or blanks; or semicolons or tabs, and
+then numbers may have a decimal comma):
 
     image, x, y, z             where a camera was, in metres
     point, x, y, z             where a point is, in metres
@@ -13,7 +14,7 @@ at that pixel. Pixels count from the corner of the top-left one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from relocalize.errors import MappingError
+from relocalize.formats.table import split_cells
 from relocalize.formats.text import read_lines
 from relocalize.geometry import Similarity3, align_points
 from relocalize.geometry.alignment_doubts import why_not
@@ -64,12 +66,7 @@ def read_control(path: Path) -> GroundControl:
     """
     positions: dict[str, FloatArray] = {}
     observations: dict[str, list[tuple[str, float, float]]] = {}
-    rows = [
-        (number, cells)
-        for number, line in enumerate(read_lines(path), start=1)
-        if (cells := _cells(line)) and not cells[0].startswith("#")
-    ]
-    for index, (number, cells) in enumerate(rows):
+    for index, (number, cells) in enumerate(_rows(path)):
         numbers = [_number(cell) for cell in cells[1:]]
         texts = sum(number is None for number in numbers)
         values = np.array([0.0 if number is None else number for number in numbers])
@@ -97,11 +94,23 @@ def read_control(path: Path) -> GroundControl:
     return GroundControl(path.name, positions, observations)
 
 
-def _cells(line: str) -> list[str]:
-    for separator in (",", ";", "\t"):
-        if separator in line:
-            return [cell.strip() for cell in line.split(separator)]
-    return line.split()
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The number and the cells of each row; numbers have decimal points."""
+    for number, line in enumerate(read_lines(path), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        separator = next((one for one in (";", "\t", ",") if one in line), None)
+        try:
+            cells = split_cells(line, separator)
+        except ValueError as error:
+            raise MappingError(f"{path}, line {number}: {error}") from None
+        if separator in {";", "\t"}:
+            points = [cell.replace(",", ".") for cell in cells]
+            cells = [
+                cell if _number(point) is None else point
+                for cell, point in zip(cells, points, strict=True)
+            ]
+        yield number, cells
 
 
 def _number(cell: str) -> float | None:

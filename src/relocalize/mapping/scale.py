@@ -89,8 +89,11 @@ def _image_and_pixel(end: str) -> tuple[str, tuple[float, float] | None]:
 
 
 def image_of(model: MapModel, name: str) -> PosedImage | None:
-    """The map's image that a name means, or None."""
-    return model.images.get(match_names([name], model.images).present_of.get(name, name))
+    """The map's image that a name means, or None; raises `MappingError` where it means several."""
+    match = match_names([name], model.images)
+    if name in match.ambiguous:
+        raise MappingError(f"{match.ambiguous[name]}; write its folder, too")
+    return model.images.get(match.present_of.get(name, name))
 
 
 def position_of(model: MapModel, end: str) -> FloatArray:

@@ -192,7 +192,11 @@ def _text_images(path: Path) -> Iterator[ImageRow]:
             if not np.all(np.abs(table) < _FARTHEST_PIXEL):
                 raise ValueError
         except (ValueError, OverflowError):
-            yield ImageRow(f"line {number + 1}", f"{cells[9]}'s keypoints are not X Y POINT3D_ID")
+            reason = (
+                f"{cells[9]}'s keypoints are not X Y POINT3D_ID (of an image without any, they are "
+                "an empty line)"
+            )
+            yield ImageRow(f"line {number + 1}", reason)
             continue
         keypoints, ids = table[:, :2].astype(np.float32), table[:, 2].astype(np.int64)
         yield ImageRow(where, None, number_of, cells[9], camera, pose[:4], pose[4:], keypoints, ids)

@@ -46,6 +46,7 @@ def check(
                 "with --images DIR"
             )
         registration = read_registration(Path(what), format)
+        registration.say()
         files = settled(registration, find_images(registration, Path(images)))
         files.say(registration)
         return check_claims(Claims.of_files(registration, files), quick=quick)

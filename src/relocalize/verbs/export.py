@@ -176,6 +176,14 @@ def _writer(format_name: str) -> tuple[Format, Callable[[PosedImages, Path], Non
 
 def _lost(chosen: Format, posed: PosedImages) -> Iterator[str]:
     """What a reader of the written files cannot know."""
+    cameras_of = [image.camera for image in posed.model.images.values()]
+    for known, what in (("unknown", "nobody stated"), ("approximate", "is known approximately")):
+        guessed = [camera for camera in cameras_of if camera.known == known]
+        if guessed:
+            yield (
+                f"{len(guessed)} images have a focal length that {what}, such as "
+                f"{guessed[0].focal_px:.4g} px: relocalize map estimates it; export after that"
+            )
     if chosen.poses_only:
         cameras = list(posed.model.cameras.values())
         more = f" and {len(cameras) - 1} more" if len(cameras) > 1 else ""

@@ -34,8 +34,6 @@ from relocalize.place import (
 from relocalize.place.folder import MADE, MAP_UNIT, METRE, Made, checked_name
 from relocalize.plain import to_plain
 
-_ROWS_SAID = 20  # rows that are left out and have a line each; more would hide the outcome
-
 
 @dataclass(frozen=True, repr=False)
 class ImportReport:
@@ -138,15 +136,10 @@ def import_poses(
         raise FormatError(f"unit {unit!r}; want {METRE!r} or {MAP_UNIT!r}")
     if (train is None) != (test is None):
         raise FormatError("give both --train and --test, or neither")
-    proof = proven(read_registration(Path(file), format), Path(images), convention)
-    registration = proof.registration
-    for problem in registration.problems[:_ROWS_SAID]:
-        progress.say(f"left out: {problem}")
-    if len(registration.problems) > _ROWS_SAID:
-        progress.say(f"left out: {len(registration.problems) - _ROWS_SAID} more rows (--json: all)")
-    for remark in registration.remarks:
-        progress.say(f"{registration.source}: {remark}")
-    files = proof.files.below(capture)
+    registration = read_registration(Path(file), format)
+    registration.say()
+    proof = proven(registration, Path(images), convention)
+    registration, files = proof.registration, proof.files.below(capture)
     files.say(registration)
     found = files.usable
     lists = None if train is None or test is None else (Path(train), Path(test))
