@@ -13,7 +13,7 @@ of a process that has imported them, so that no kill is wasted on imports.
 fingerprints with the times of files in them, and the order of rows in the database. *Within*: as
 many images have a pose, their centres are within 1% of the extent of the map and their rotations
 within 0.5 degrees. *Debris*: files that the undisturbed run does not leave, in the Place, beside
-it, or in the temporary folder.
+it, or in the temporary folder. *Neither*: a kill that left neither the poses of before nor the new.
 
 The second table is of other faults. Each wants one line, an exit code other than 0, nothing
 changed of what was there; where files have come, the command once more, which is to end like the
@@ -56,6 +56,7 @@ from relocalize.geometry import position_error, rotation_error_deg
 from relocalize.place import Place
 from relocalize_synthetic import CorridorSettings, WalkSettings, write_corridor
 
+_POSES = ("walk_poses.txt", "moved_poses.txt")
 _WALKS = {"first": (0.0, 0.65), "second": (0.45, 1.0)}  # shares of the video
 # Keys of JSON: times, and what a run did to get there, of which a resumed one has less to do.
 _TIMES = re.compile(r"wall|cpu|second|_s$|_ms|^ms_|inputs|minutes|made|memory|peak|^stages$")
@@ -99,6 +100,7 @@ CASES = (
     Case("build", ("build", "first.mp4", "place", "--count", "18"), "tiny"),
     Case("frames", ("frames", "first.mp4", "place", "--count", "18")),
     Case("import", ("import", "walk_poses.txt", "place", "--images", "frames")),
+    Case("import again", ("import", "moved_poses.txt", "place", "--images", "frames"), "imported"),
     Case("map", ("map", "place"), "frames"),
     Case("map --extend", ("map", "place", "--extend"), "two walks"),
     Case("merge", ("merge", "place", "other"), "mapped"),
@@ -223,6 +225,7 @@ def prepare(folder: Path) -> None:
             for frame in frames[start:end]:
                 out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
             out.mux(stream.encode())
+    _move(folder / "walk_poses.txt", folder / "moved_poses.txt")
     (folder / "frames").mkdir()
     for number, frame in list(enumerate(frames))[::6]:
         cv2.imwrite(str(folder / "frames" / f"frame-{number:06d}.jpg"), frame)
@@ -242,6 +245,7 @@ def prepare(folder: Path) -> None:
 
     first = ("frames", "first.mp4", "place", "--count", "18")
     second = ("frames", "second.mp4", "place", "--count", "10")
+    make("imported", None, ("import", "walk_poses.txt", "place", "--images", "frames"))
     make("frames", None, first)
     make("mapped", "frames", ("map", "place"))
     make("two walks", "mapped", second)
@@ -253,11 +257,19 @@ def prepare(folder: Path) -> None:
     shutil.copytree(starts / "trained" / "localizers", starts / "tiny" / "localizers")
 
 
+def _move(poses: Path, moved: Path) -> None:
+    """The same poses, one metre further in x."""
+    rows = [line.split() for line in poses.read_text().splitlines()]
+    for row in rows:
+        row[5] = f"{float(row[5]) + 1:.9f}"
+    moved.write_text("".join(" ".join(row) + "\n" for row in rows))
+
+
 def begin(inputs: Path, root: Path, case: Case) -> Path:
     """A new folder ``root`` with what a case begins with; the Place in it."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
-    for name in ("first.mp4", "second.mp4", "frames", "visitor", "walk_poses.txt"):
+    for name in ("first.mp4", "second.mp4", "frames", "visitor", *_POSES):
         (root / name).symlink_to(inputs / name)
     shutil.copytree(inputs / "starts" / "other", root / "other")
     if case.start is not None:
@@ -287,6 +299,8 @@ def content(path: Path) -> Any:
                 name: sorted(map(repr, database.execute(f"select * from {name}")))
                 for (name,) in tables.fetchall()
             }
+    if path.suffix == ".html":  # its numbers are in JSON too, apart from times and dates
+        return re.sub(r"\d", "", path.read_text())
     return path.read_bytes()
 
 
@@ -305,6 +319,14 @@ def _stable(name: str) -> str:
     return re.sub(r"events\.out\.tfevents\..*", "events", name)
 
 
+def _by_stable_name(root: Path) -> dict[str, str]:
+    """Files of a folder; of caches, named by times of images too, only how many there are."""
+    names = sorted(files_of(root))
+    found = {_stable(name): name for name in names if ".cache/" not in name}
+    caches = [name for name in names if Path(name).parent.name == ".cache"]
+    return found | {f"cache {number}": name for number, name in enumerate(caches)}
+
+
 @dataclass
 class Comparison:
     """A result beside the undisturbed one."""
@@ -316,8 +338,7 @@ class Comparison:
 
 def compare(wanted: Path, got: Path) -> Comparison:
     """Two folders that should be the same."""
-    before = {_stable(name): name for name in files_of(wanted)}
-    after = {_stable(name): name for name in files_of(got)}
+    before, after = _by_stable_name(wanted), _by_stable_name(got)
     result = Comparison(sorted(before.keys() - after.keys()))
     result.debris = sorted(after.keys() - before.keys())
     result.within = not result.differ
@@ -365,7 +386,7 @@ class Row:
     counts: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
-        keys = ("kills", "same", "within", "different", "failed", "debris")
+        keys = ("kills", "same", "within", "different", "failed", "debris", "neither")
         shown = [f"{self.cpu_s:.1f}", self.operations, *(self.counts[key] for key in keys)]
         return f"| `{self.name}` | {' | '.join(map(str, shown))} |"
 
@@ -391,6 +412,7 @@ def kill(inputs: Path, work: Path, case: Case, kills: int, rng: np.random.Genera
             if ended.code == -signal.SIGKILL:
                 break
         row.counts["kills"] += 1
+        row.counts["neither"] += not _whole_poses(inputs, wanted, again, case)
         second = run(again, case.arguments)
         if second.code:
             row.counts["failed"] += 1
@@ -402,6 +424,21 @@ def kill(inputs: Path, work: Path, case: Case, kills: int, rng: np.random.Genera
         row.counts["debris"] += bool(found.debris)
         _say(f"{case.name}, killed at {where}: {outcome} {found.differ}, debris {found.debris}")
     return row
+
+
+def _whole_poses(inputs: Path, wanted: Path, killed: Path, case: Case) -> bool:
+    """Whether a killed command left the poses of before, or those that it was to make."""
+    found = _poses(killed / "place")
+    before = None if case.start is None else _poses(inputs / "starts" / case.start)
+    return found in (before, None if before else found, _poses(wanted / "place"))
+
+
+def _poses(place: Path) -> dict[str, list[float]] | None:
+    try:
+        images = list(Place.open(place).posed_images())
+    except RelocalizeError:
+        return None
+    return {image.name: image.world_from_cam.matrix.ravel().tolist() for image in images}
 
 
 def _say(text: str) -> None:
@@ -500,7 +537,13 @@ def _there_again(place: Path) -> None:
     path.rename(folder / path.name)
 
 
-_USE_THE_MAP = ("map --extend", "merge", "register", "drop", "align --apply", "evaluate")
+def _forgotten(place: Path) -> None:
+    (path,) = (place.parent / "tmp").glob("frame-*")
+    path.unlink()
+
+
+_USE_THE_MAP = ("map --extend", "merge", "register", "train", "drop", "align --apply", "evaluate")
+_READ_THE_PLACE = ("build", "import again", "map", *_USE_THE_MAP)
 FAULTS = (
     Fault("two writers", tuple(c.name for c in CASES if c.start), _locked, _unlocked),
     Fault(
@@ -512,11 +555,13 @@ FAULTS = (
     ),
     Fault("an image gone before", ("map", "map --extend", "train"), _gone, _there_again),
     Fault("a test image gone before", ("evaluate",), _test_image_gone, _there_again),
+    Fault("an image gone, not needed", ("align --apply",), _gone, _there_again, hurts=False),
+    Fault("an image gone, imported again", ("import again",), _gone, _forgotten, hurts=False),
     Fault("an image gone meanwhile", ("map",), _gone, _there_again, at_operation=True),
     *(
         Fault(
             f"{name} {what}",
-            ("map", *_USE_THE_MAP) if name == "place.json" else _USE_THE_MAP,
+            _READ_THE_PLACE if name == "place.json" else _USE_THE_MAP,
             _spoil(name, how),
             _whole_again(name),
         )
@@ -674,7 +719,7 @@ def main(arguments: Arguments) -> None:
     each = -(-arguments.kills // len(chosen))
     if each:
         head = "command | CPU s | file operations | kills | same | within | different | failed"
-        print(f"| {head} | debris |\n|{'---|' * (head.count('|') + 2)}")
+        print(f"| {head} | debris | neither |\n|{'---|' * (head.count('|') + 2)}")
     for case in chosen if each else ():
         print(kill(inputs, work, case, each, rng), flush=True)
     if arguments.faults:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,20 @@ def test_every_preset_gives_the_same_world_poses(preset: str, tmp_path: Path) ->
         "size": [width, 96],
     }
     assert [item.version for item in model.opset_import] == [onnx_export.OPSET]
+
+
+def test_a_kill_while_a_network_is_compiled_leaves_nothing_outside_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    real = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda *args: made.append(real(*args)) or made[-1])
+    regressor = regressor_of("default", 64, 64)
+    pixels = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+    teach(regressor, pixels)
+    onnx_export.compiled(regressor, pixels.numpy(), tmp_path)
+    assert made
+    assert all(Path(folder).parent == tmp_path for folder in made)
 
 
 def test_a_size_that_the_grid_does_not_divide_exports(tmp_path: Path) -> None:

@@ -71,13 +71,13 @@ class DiskRows:
         if self._is_whole():
             return
         sizes = self._sizes()
-        need = sum(sizes.values())
+        need = sum(sizes.values()) + _SPARE_BYTES
         with self._writing():
             shutil.rmtree(self.folder, ignore_errors=True)
             self._forget_others()
             self.folder.mkdir(parents=True)
             free = shutil.disk_usage(self.folder).free
-            if need + _SPARE_BYTES > free:
+            if need > free:
                 shutil.rmtree(self.folder)
                 raise LocalizerError(
                     f"{self.folder.parent} needs {need / 1e6:.0f} MB for prepared images, and "

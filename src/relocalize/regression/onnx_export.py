@@ -98,7 +98,7 @@ class PhotoNetwork(nn.Module):
         return said
 
 
-def compiled(model: PoseRegressor, pixels: NDArray[np.uint8]) -> bytes:
+def compiled(model: PoseRegressor, pixels: NDArray[np.uint8], folder: Path) -> bytes:
     """The model as `OnnxNetwork` reads it, weights within.
 
     It takes one image at a time: five at once take as long, and 60 MB more of memory. Of any
@@ -108,6 +108,7 @@ def compiled(model: PoseRegressor, pixels: NDArray[np.uint8]) -> bytes:
     Args:
         model: in evaluation mode, on the processor.
         pixels: [N, h, w, 3] such as it will see, on which torch and onnxruntime are compared.
+        folder: for a file that a kill leaves there, not where nobody clears up.
 
     Raises:
         LocalizerError: as of `export_onnx`.
@@ -122,7 +123,7 @@ def compiled(model: PoseRegressor, pixels: NDArray[np.uint8]) -> bytes:
     names = tuple(said)
     # With batch norms left alone weights go by the names, and are the numbers, that they have.
     traced = _traced(network, trials[0], names, name=PIXELS, mode=TrainingMode.PRESERVE)
-    data = _simplified(onnxruntime, traced)
+    data = _simplified(onnxruntime, traced, folder)
     # Rounding moves a pose that is not sure, that of a network that has learnt little by metres:
     # what it follows from is compared, and the pose against its own sigma.
     compared = {name: value for name, value in said.items() if name not in {POSE, VARIANCE}}
@@ -195,13 +196,13 @@ class OnnxBackbone:
         return dict(zip(self._stages, map(torch.from_numpy, maps), strict=True))
 
 
-def _simplified(onnxruntime: Any, data: bytes) -> bytes:
+def _simplified(onnxruntime: Any, data: bytes, folder: Path) -> bytes:
     """Without what is known before there is an image: a third of the time to load it."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 4
-    with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder) / "simple.onnx")
+    with tempfile.TemporaryDirectory(dir=folder) as aside:
+        options.optimized_model_filepath = str(Path(aside) / "simple.onnx")
         onnxruntime.InferenceSession(
             data, options, providers=["CPUExecutionProvider"], disabled_optimizers=_CHANGE_WEIGHTS
         )

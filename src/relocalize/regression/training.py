@@ -114,7 +114,7 @@ def train(
             # What was kept from training is a view of the place too.
             views = source.known_views(model, np.arange(len(data.frames)))
         model.to("cpu")
-        network, made = _network(model, data, device)
+        network, made = _network(model, data, device, folder)
         said = validated(data, network, known, retrieval(data))
     return TrainResult(
         data, model, views, said, result, weights, preparation, device, network, made
@@ -133,7 +133,7 @@ def check_trainable(settings: TrainSettings) -> None:
 
 
 def _network(
-    model: PoseRegressor, data: TrainingData, device: Device
+    model: PoseRegressor, data: TrainingData, device: Device, folder: Path
 ) -> tuple[Network, bytes | None]:
     """What answers, and its file for onnxruntime; None where torch has to run it."""
     settings = data.settings
@@ -141,7 +141,8 @@ def _network(
     rows = np.linspace(0, len(data.train) - 1, settings.input.test_crops).astype(int)
     if not settings.samples:
         try:
-            made = compiled(model, data.images.of_frames(data.frames, data.train[rows]))
+            shown = data.images.of_frames(data.frames, data.train[rows])
+            made = compiled(model, shown, folder)
             return OnnxNetwork(made, threads=settings.threads or 1), made
         except LocalizerError as error:
             progress.say(f"torch will answer, and slower: {error}")
