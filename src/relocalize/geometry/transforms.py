@@ -22,7 +22,6 @@ FloatArray = NDArray[np.float64]
 # A 3x3 matrix counts as a rotation when R R^T differs from I by less than this in every entry:
 # files with 6 significant digits pass, averaged or scaled matrices do not.
 ROTATION_TOLERANCE = 1e-3
-_ROUNDING = 16 * float(np.finfo(np.float64).eps)  # of R R^T, of what `nearest_rotation` gives
 
 
 def rotation_from_quat_wxyz(quat_wxyz: ArrayLike) -> FloatArray:
@@ -74,7 +73,7 @@ def quat_wxyz_from_rotation(rotation: FloatArray) -> FloatArray:
 
 
 def checked_rotation(matrix: ArrayLike) -> FloatArray:
-    """``matrix`` as the nearest exact rotation [3, 3]; one that is exact stays to the bit.
+    """``matrix`` as the nearest exact rotation [3, 3].
 
     Raises:
         GeometryError: it is not a rotation to `ROTATION_TOLERANCE` (scaled, averaged, mirrored).
@@ -91,7 +90,7 @@ def checked_rotation(matrix: ArrayLike) -> FloatArray:
             f"no rotation: R R^T is off the identity by {defect:.2g} and det R is "
             f"{determinant(rotation):.3g} (want 0 and +1); was it averaged, scaled or mirrored?"
         )
-    return rotation if defect <= _ROUNDING else nearest_rotation(rotation)
+    return nearest_rotation(rotation)
 
 
 def determinant(matrix: FloatArray) -> float:
