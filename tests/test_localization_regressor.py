@@ -24,6 +24,7 @@ from relocalize.localization.store import folder_of, store
 from relocalize.localization.stored_regressor import NETWORK, WEIGHTS
 from relocalize.place import Place, Split
 from relocalize.regression.agreement import answer_to_photo
+from relocalize.regression.depths import cell_rays
 from relocalize.regression.onnx_network import OnnxNetwork
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import InputSettings, with_fields
@@ -136,7 +137,8 @@ def test_an_answer_is_by_the_cells_of_five_images(trained, images):
     shown = trained.images.of_photo(image, CAMERA)
     assert len(shown) == 5
     each, turns = trained.network(shown), trained.images.turns
-    rays, agreement = trained.images.cell_rays(SETTINGS.head.grid), trained.calibration.agreement
+    agreement = trained.calibration.agreement
+    rays = cell_rays(trained.images.target, SETTINGS.head.grid)
     of_cells = answer_to_photo(each, turns, agreement, rays)
     np.testing.assert_allclose(found.matrix, of_cells.world_from_cams[0], atol=1e-5)
     mean = Rigid3.from_matrix(each.averaged(turns).world_from_cams[0])

@@ -7,6 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from relocalize import Camera, Rigid3
+from relocalize.mapping import own_cameras
 from relocalize.mapping.own_cameras import with_own_cameras, zoomed
 from relocalize.mapping.pruning import refine_and_prune
 from relocalize.place import MapModel, PosedImage
@@ -55,12 +56,14 @@ def test_photos_by_one_camera_keep_it_and_so_do_those_that_say_what_took_them():
     assert with_own_cameras(several, []) == (several, 0.0)
 
 
-def test_a_video_whose_camera_zoomed_says_so():
+def test_a_video_whose_camera_zoomed_says_so(monkeypatch):
     model = taken_with(np.geomspace(900, 1300, 10).tolist())
     (alarm,) = zoomed(model, list(model.images))
     assert "the camera zoomed" in alarm
     assert "0.jpg" in alarm
     assert zoomed(model, list(model.images)[:5]) == ()  # too few to say
+    monkeypatch.setattr(own_cameras, "lens_sigmas", lambda *_, **__: ({}, 0.0))
+    assert zoomed(model, list(model.images)) == ()  # too many to ask
 
 
 def test_a_video_of_one_focal_length_or_of_one_odd_frame_is_none_with_a_zoom():

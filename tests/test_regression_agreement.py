@@ -7,12 +7,13 @@ from scipy.spatial.transform import Rotation
 from relocalize.geometry import Camera, Rigid3, position_error, rotation_error_deg
 from relocalize.regression.agreement import Agreement, answer_to_photo
 from relocalize.regression.answers import Answers, Cells
+from relocalize.regression.depths import cell_rays
 from relocalize.regression.image_input import ImageInput
 from relocalize.regression.settings import InputSettings
 
 GRID = (12, 16)
 IMAGES = ImageInput(InputSettings(test_crops=5), Camera("PINHOLE", 256, 192, (200, 200, 128, 96)))
-RAYS = IMAGES.cell_rays(GRID)
+RAYS = cell_rays(IMAGES.target, GRID)
 POSE = Rigid3(Rotation.from_rotvec([0.3, -0.8, 0.2]).as_matrix(), np.array([10.0, 2.0, -3.0]))
 ERROR, LOG_DEPTH = 0.02, 0.05
 

@@ -39,6 +39,7 @@ from relocalize.localization.stored_regressor import (
 from relocalize.place import Place, Split
 from relocalize.place.image_file import shrunk
 from relocalize.regression.agreement import answer_to_photo
+from relocalize.regression.depths import cell_rays
 from relocalize.regression.presets import preset
 from relocalize.regression.settings import TrainSettings
 from relocalize.regression.uncertainty import RETRIEVED, Signs, pose_distances
@@ -94,7 +95,7 @@ class RegressorLocalizer(Localizer):
         self.network, self.images, self.views = parts.network, parts.images, parts.views
         self.calibration, self.retrieval = parts.calibration, parts.retrieval
         self.origin = parts.origin
-        self._rays = self.images.cell_rays(self.facts.settings.head.grid)
+        self._rays = cell_rays(self.images.target, self.facts.settings.head.grid)
         self.log_folder: Path | None = parts.folder
         self._said_guessing = False
 

@@ -72,8 +72,8 @@ def zoomed(model: MapModel, frames: Collection[str]) -> tuple[str, ...]:
         return ()
     apart = _split(model.only(asked), asked)
     sigmas, _ = lens_sigmas(apart, principal_points=False)
-    differences = _differences(apart, asked, sigmas)
-    if len(differences) < _ZOOMED * len(asked):
+    differences = _differences(apart, asked, sigmas) if sigmas else {}
+    if not differences or len(differences) < _ZOOMED * len(asked):
         return ()
     return (
         f"the focal lengths that its frames want differ by up to {max(differences.values()):.0%} "

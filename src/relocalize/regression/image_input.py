@@ -19,7 +19,6 @@ from relocalize.geometry.transforms import FloatArray, rotations_from_rotvecs
 from relocalize.regression.augmentation import augment, copy_rng
 from relocalize.regression.canonical import warp
 from relocalize.regression.crops import posenet_crops, random_crop
-from relocalize.regression.depths import cell_rays
 from relocalize.regression.settings import AugmentSettings, InputSettings
 
 if TYPE_CHECKING:  # what reads images of every format is for training
@@ -50,10 +49,6 @@ class ImageInput:
         None where crops are taken for the whole image, as in PoseNet.
         """
         return None if self.settings.geometry == "posenet" else _turns(self.settings.test_crops)
-
-    def cell_rays(self, grid: tuple[int, int]) -> FloatArray:
-        """[rows * columns, 2] normalised image coordinates of the middles of an image's cells."""
-        return cell_rays(self.target, grid)
 
     def of_photo(
         self,

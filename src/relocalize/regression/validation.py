@@ -13,6 +13,7 @@ from relocalize.geometry.transforms import FloatArray, mean_rotation
 from relocalize.regression.agreement import Agreement, answer_to_photo
 from relocalize.regression.answers import Answers, Network
 from relocalize.regression.data import TrainingData
+from relocalize.regression.depths import cell_rays
 from relocalize.regression.loop import Judgement
 from relocalize.regression.novelty import KnownViews
 from relocalize.regression.uncertainty import (
@@ -109,7 +110,7 @@ def validated(
     """
     settings, images, frames = data.settings, data.images, data.frames
 
-    turns, rays = images.turns, images.cell_rays(settings.head.grid)
+    turns, rays = images.turns, cell_rays(images.target, settings.head.grid)
     of_images = [network(images.of_frame(frames, int(row))) for row in data.validation]
     cells = [one.cells for one in of_images if one.cells is not None]
     agreement = Agreement.learn(cells, rays, data.validation_poses) if cells else None
